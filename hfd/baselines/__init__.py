@@ -1,0 +1,1 @@
+"""The codecs that we compare with, behind one small interface."""

@@ -1,0 +1,1 @@
+"""From encoded photographs to shards of source crops, and from shards to training batches."""

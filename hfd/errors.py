@@ -1,0 +1,37 @@
+"""The errors a user can cause. Each prints as one line; the command line turns them into exit code 2."""
+
+from __future__ import annotations
+
+
+class HfdError(Exception):
+    """Base of everything that is the user's (or the world's) mistake rather than a bug.
+
+    The message reads ``<key or file>: got <value>, expected <allowed>. <what to do>``.
+    """
+
+
+class ConfigError(HfdError):
+    """A preset, an override or a combination of settings that cannot work."""
+
+
+class DataError(HfdError):
+    """An image, a folder or a shard that cannot be used.
+
+    ``reason`` is a short stable word for the rejects table (``"truncated"``, ``"too-small"``, ...).
+    """
+
+    def __init__(self, message: str, *, reason: str = "unusable") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class BitstreamError(HfdError):
+    """A ``.hfd`` file that is foreign, truncated, damaged or made by another model."""
+
+
+class DecodeMismatchError(BitstreamError):
+    """The decoded symbols do not match the checksum the encoder wrote: the picture would be wrong."""
+
+
+class TrainingError(HfdError):
+    """Training cannot go on (a NaN loss, a checkpoint of another configuration)."""

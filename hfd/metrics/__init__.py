@@ -1,0 +1,1 @@
+"""Distortion, realism and spectral measures. All maths functions take arrays or tensors, never a config."""
