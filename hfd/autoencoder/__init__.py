@@ -1,0 +1,1 @@
+"""Stage 1: ELIC transforms and context model (from CompressAI), the rate-distortion loss, entropy coding."""

@@ -1,0 +1,182 @@
+"""ELIC (He et al., arXiv 2203.10886), its parts as CompressAI builds them, its latent path written here.
+
+One walk over the latent serves training, encoding and decoding (:meth:`Elic.walk_latent`), so that the
+encoder and the decoder compute the entropy parameters by the same code on the same shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from compressai.models.sensetime import Elic2022Official
+from compressai.ops import quantize_ste
+from torch import Tensor, nn
+
+STRIDE = 64
+"""Sides of what the transforms are given must be multiples of this (y: 1/16, z: 1/64)."""
+
+LIKELIHOOD_BOUND = 1e-9
+SCALE_BOUND = 0.11
+
+CodeStep = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(group k, positions (n,), scales_hat (B, G_k, n), means_hat (B, G_k, n)) -> y_hat (B, G_k, n)."""
+
+
+@dataclass(frozen=True)
+class Stage1Output:
+    """What a training pass yields.
+
+    ``x_hat`` (B, 3, H, W) float32, about [0, 1] and not clamped; ``bits_y``, ``bits_z`` (B,) float32, the
+    estimated bits of each image's latents.
+    """
+
+    x_hat: Tensor
+    bits_y: Tensor
+    bits_z: Tensor
+
+
+class Elic(nn.Module):
+    """The stage-1 autoencoder.
+
+    ``N``: channels of the transforms; ``M``: channels of the latent y; ``groups``: channel groups of the
+    space-channel context model, summing to ``M``. Module names follow the paper: g_a, g_s, h_a, h_s, and
+    g_ch, g_sp, param_aggregation for the context model.
+    """
+
+    def __init__(self, N: int = 192, M: int = 320, groups: Sequence[int] = (16, 16, 32, 64, 192)) -> None:
+        super().__init__()
+        parts = Elic2022Official(N=N, M=M, groups=list(groups))
+        hyper, latent = parts.latent_codec["hyper"], parts.latent_codec["y"]
+        self.N, self.M, self.groups = N, M, tuple(groups)
+        self.g_a, self.g_s = parts.g_a, parts.g_s
+        self.h_a, self.h_s, self.entropy_bottleneck = hyper.h_a, hyper.h_s, hyper.entropy_bottleneck
+        codecs = [latent.latent_codec[f"y{k}"] for k in range(len(self.groups))]
+        self.g_ch = nn.ModuleList(latent.channel_context[f"y{k}"] for k in range(1, len(self.groups)))
+        self.g_sp = nn.ModuleList(codec.context_prediction for codec in codecs)
+        self.param_aggregation = nn.ModuleList(codec.entropy_parameters for codec in codecs)
+
+    def forward(self, x: Tensor) -> Stage1Output:
+        """Training (noise for the rate, straight-through rounding for the distortion) or, in eval mode,
+        rounding for both. ``x``: (B, 3, H, W) in [0, 1], sides multiples of ``STRIDE``. In training mode the
+        noise comes from torch's global generator.
+        """
+        y = self.g_a(x).float()
+        z_hat, bits_z = self._hyper_latent(self.h_a(y).float())
+        bits_y: list[Tensor] = []
+
+        def code(k: int, at: Tensor, scales_hat: Tensor, means_hat: Tensor) -> Tensor:
+            y_k = self.group(y, k).flatten(2)[..., at]
+            rounded = quantize_ste(y_k - means_hat) + means_hat
+            noisy = y_k + torch.empty_like(y_k).uniform_(-0.5, 0.5) if self.training else rounded
+            bits_y.append(gaussian_bits(noisy - means_hat, scales_hat))
+            return rounded
+
+        y_hat = self.walk_latent(z_hat, code)
+        return Stage1Output(x_hat=self.g_s(y_hat).float(), bits_y=torch.stack(bits_y).sum(0), bits_z=bits_z)
+
+    def _hyper_latent(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        # The bottleneck's matmuls would be autocast; likelihoods near 1e-9 need float32.
+        with torch.autocast(device_type=z.device.type, enabled=False):
+            _, likelihood = self.entropy_bottleneck(z)
+            medians = self.medians()
+            z_hat = quantize_ste(z - medians) + medians
+            return z_hat, -likelihood.log2().sum(dim=(1, 2, 3))
+
+    def medians(self) -> Tensor:
+        """Medians of z's channels, (1, N, 1, 1), detached."""
+        quantiles: Tensor = self.entropy_bottleneck.quantiles
+        return quantiles[:, 0, 1].detach().reshape(1, -1, 1, 1)
+
+    def group(self, y: Tensor, k: int) -> Tensor:
+        """Channel group k of a latent (B, M, h, w)."""
+        return y.split(self.groups, dim=1)[k]
+
+    def walk_latent(self, z_hat: Tensor, code: CodeStep) -> Tensor:
+        """Visit the latent in coding order and return y_hat (B, M, 4h, 4w) float32.
+
+        For each channel group, first the anchors of a checkerboard and then the rest: ``code`` is given the
+        flat positions and their entropy parameters (from z_hat, the groups before, and for the rest the
+        anchors) and answers with the quantised values there.
+        """
+        hyper = self.h_s(z_hat)
+        height, width = hyper.shape[-2:]
+        anchors, rest = checkerboard(height, width, hyper.device)
+        done: list[Tensor] = []
+        for k, channels in enumerate(self.groups):
+            side = hyper if k == 0 else torch.cat([self.g_ch[k - 1](torch.cat(done, dim=1)), hyper], dim=1)
+            side = side.flatten(2)
+            empty = hyper.new_zeros((hyper.shape[0], channels, height * width), dtype=torch.float32)
+            context = empty.new_zeros((empty.shape[0], 2 * channels, len(anchors)))
+            y_anchors = code(k, anchors, *self._entropy_parameters(k, context, side[..., anchors]))
+            y_k = empty.index_copy(2, anchors, y_anchors)
+            context = self.g_sp[k](y_k.unflatten(2, (height, width))).flatten(2)[..., rest]
+            y_rest = code(k, rest, *self._entropy_parameters(k, context, side[..., rest]))
+            done.append(y_k.index_copy(2, rest, y_rest).unflatten(2, (height, width)))
+        return torch.cat(done, dim=1)
+
+    def _entropy_parameters(self, k: int, context: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
+        merged = torch.cat([context.to(side.dtype), side], dim=1).unsqueeze(-1)
+        scales_hat, means_hat = self.param_aggregation[k](merged).squeeze(-1).float().chunk(2, dim=1)
+        return scales_hat, means_hat
+
+    def reconstruct(self, y_hat: Tensor) -> Tensor:
+        """x_hat (B, 3, H, W) float32 in [0, 1] of a quantised latent."""
+        x_hat: Tensor = self.g_s(y_hat)
+        return x_hat.float().clamp(0.0, 1.0)
+
+
+def checkerboard(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Flat positions of the anchors (row + column even) and of the rest, in raster order."""
+    rows = torch.arange(height, device=device).unsqueeze(1)
+    columns = torch.arange(width, device=device).unsqueeze(0)
+    odd = ((rows + columns) % 2).flatten()
+    return torch.nonzero(odd == 0).squeeze(1), torch.nonzero(odd == 1).squeeze(1)
+
+
+def gaussian_bits(residual: Tensor, scales_hat: Tensor) -> Tensor:
+    """Bits (B,) of residuals (B, G, n) under a zero-mean Gaussian convolved with a unit box.
+
+    P = Phi((1/2 - |r|) / s) - Phi((-1/2 - |r|) / s), s bounded below by 0.11 and P by 1e-9 (Balle et al.,
+    arXiv 1802.01436).
+    """
+    scales_hat = lower_bound(scales_hat, SCALE_BOUND)
+    magnitude = residual.abs()
+    upper = _normal_cdf((0.5 - magnitude) / scales_hat)
+    lower = _normal_cdf((-0.5 - magnitude) / scales_hat)
+    return -lower_bound(upper - lower, LIKELIHOOD_BOUND).log2().sum(dim=(1, 2))
+
+
+def _normal_cdf(x: Tensor) -> Tensor:
+    return 0.5 * torch.erfc(x * -(2**-0.5))
+
+
+class _LowerBound(torch.autograd.Function):
+    """max(x, bound), whose gradient still moves x upwards where x lies below the bound."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, bound: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.bound = bound  # type: ignore[attr-defined]
+        return x.clamp(min=bound)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        (grad,) = grads
+        return grad * ((x >= ctx.bound) | (grad < 0)), None  # type: ignore[attr-defined]
+
+
+def lower_bound(x: Tensor, bound: float) -> Tensor:
+    """max(x, bound) with the one-sided gradient of Balle et al."""
+    bounded: Tensor = _LowerBound.apply(x, bound)  # type: ignore[no-untyped-call]
+    return bounded
+
+
+def pad_to_stride(x: Tensor, stride: int = STRIDE) -> Tensor:
+    """Replicate the right and lower edges of (B, C, H, W) up to multiples of ``stride``."""
+    height, width = x.shape[-2:]
+    right, below = -width % stride, -height % stride
+    return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x

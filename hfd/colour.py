@@ -1,0 +1,109 @@
+"""From whatever pixel format Pillow decoded to 8-bit sRGB: sample depth, transparency, colour profile."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms
+
+_PROFILE_SPACE = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}
+# PNG states the transparent grey in the file's own depth, but Pillow stretches only the pixels to 8 bits.
+_GREY_STRETCH = {"L;2": 85, "L;4": 17}
+
+
+def raw_mode_of(image: Image.Image) -> str:
+    """Name the sample layout in the file (``"I;12"``, ``"RGB;16B"``, ``""``: unknown); ask before loading."""
+    tiles = getattr(image, "tile", None) or []
+    args = tiles[0].args if tiles else None
+    first = args[0] if isinstance(args, tuple) and args else args
+    return first if isinstance(first, str) else ""
+
+
+def to_srgb(image: Image.Image, raw_mode: str) -> Image.Image:
+    """Convert a loaded picture of any mode to RGB: colour managed first, then composited over white.
+
+    Args:
+        image: loaded, of any mode Pillow decodes to, with its ``info`` (profile, transparency).
+        raw_mode: what `raw_mode_of` said before loading.
+
+    Returns:
+        Mode RGB, the same size, sRGB.
+
+    Raises:
+        ValueError: the sample values have no defined white (NaN, infinite, or integers outside 16 bits).
+    """
+    colour, alpha = _split_alpha(image, raw_mode)
+    profile = image.info.get("icc_profile")
+    managed = _manage(colour, profile) if isinstance(profile, bytes) and profile else None
+    rgb = managed or colour.convert("RGB")
+    if alpha is None:
+        return rgb
+    white = Image.new("RGB", rgb.size, (255, 255, 255))
+    white.paste(rgb, mask=alpha)
+    return white
+
+
+def _split_alpha(image: Image.Image, raw_mode: str) -> tuple[Image.Image, Image.Image | None]:
+    """The colour in 8 bits a sample, and the alpha channel (mode L) where the picture has transparency."""
+    if image.mode == "F":
+        return Image.fromarray(_eight_bit_float(np.asarray(image))), None
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _split_deep_grey(image, raw_mode)
+    if image.has_transparency_data:
+        key = image.info.get("transparency")
+        if image.mode == "L" and isinstance(key, int):
+            image.info["transparency"] = key * _GREY_STRETCH.get(raw_mode, 1)
+        elif image.mode == "RGB" and isinstance(key, tuple) and raw_mode.startswith("RGB;16"):
+            image.info["transparency"] = tuple(value >> 8 for value in key)
+        is_grey = image.mode in ("1", "L", "LA")
+        full = image.convert("LA" if is_grey else "RGBA")
+        return full.convert("L" if is_grey else "RGB"), full.getchannel("A")
+    if image.mode == "1":
+        return image.convert("L"), None
+    return (image if image.mode in (*_PROFILE_SPACE, "LAB") else image.convert("RGB")), None
+
+
+def _split_deep_grey(image: Image.Image, raw_mode: str) -> tuple[Image.Image, Image.Image | None]:
+    samples = np.asarray(image)
+    grey = Image.fromarray(_eight_bit_integer(samples, white=4095 if raw_mode == "I;12" else 65535))
+    key = image.info.get("transparency")
+    if not isinstance(key, int):
+        return grey, None
+    return grey, Image.fromarray(np.where(samples == key, 0, 255).astype(np.uint8))
+
+
+def _eight_bit_integer(samples: npt.NDArray[np.integer[Any]], *, white: int) -> npt.NDArray[np.uint8]:
+    if samples.size and (int(samples.min()) < 0 or int(samples.max()) > white):
+        raise ValueError(f"grey samples from {samples.min()} to {samples.max()} leave [0, {white}]")
+    return ((samples.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+
+
+def _eight_bit_float(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    if not np.isfinite(samples).all():
+        raise ValueError("grey samples are not all finite")
+    # Resampling overshoots 1 a little; a picture in [0, 255] that never passes 2 would be black anyway.
+    scale = 255.0 if samples.size == 0 or float(samples.max()) <= 2.0 else 1.0
+    return np.rint(np.clip(samples * scale, 0.0, 255.0)).astype(np.uint8)
+
+
+def _manage(colour: Image.Image, profile: bytes) -> Image.Image | None:
+    """Mode RGB by way of the embedded ICC profile, or None where the profile is broken or does not fit."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space != _PROFILE_SPACE.get(colour.mode):
+            return None
+        target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        if colour.mode != "L":
+            return ImageCms.profileToProfile(colour, source, target, outputMode="RGB")
+        # LittleCMS shortens a grey transform to a coarse table, up to 10 levels off near black. All 256 greys
+        # cost nothing to convert without the short cut.
+        ramp = Image.frombytes("L", (256, 1), bytes(range(256)))
+        exact = ImageCms.profileToProfile(
+            ramp, source, target, outputMode="RGB", flags=ImageCms.Flags.NOOPTIMIZE
+        )
+        return Image.fromarray(np.asarray(exact)[0][np.asarray(colour)])
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        return None

@@ -1,0 +1,188 @@
+"""Training batches from shards: sample number ``i`` is a pure function of (seed, ``i``).
+
+The order of an epoch comes from the seed alone: row groups are permuted, a window of them is read, and
+rows are permuted within the window, so that a worker reads long runs of a file and yet mixes far. Which
+sub-crop and flip sample ``i`` gets is drawn from (seed, ``i``). Nothing depends on the number of workers
+or on where a run was stopped: resuming is starting at a position.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from hfd.data.crops import Split
+from hfd.data.shards import Row, RowGroup, list_row_groups, read_row_group
+from hfd.errors import DataError
+from hfd.storage import Folder
+
+WINDOW_GROUPS = 16
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sample comes from: a row group and a row in it."""
+
+    group: int
+    row: int
+
+
+class SampleOrder:
+    """Maps a sample number to its place, epoch after epoch."""
+
+    def __init__(self, rows_per_group: Sequence[int], *, seed: int, window_groups: int = WINDOW_GROUPS) -> None:
+        self.num_rows = int(sum(rows_per_group))
+        self._rows_per_group = np.asarray(rows_per_group)
+        self._seed = seed
+        self._window_groups = window_groups
+        self._epoch = -1
+        self._places = np.empty((0, 2), dtype=np.int64)
+
+    def place(self, sample: int) -> Place:
+        epoch, position = divmod(sample, self.num_rows)
+        if epoch != self._epoch:
+            self._places = self._epoch_places(epoch)
+            self._epoch = epoch
+        group, row = self._places[position]
+        return Place(int(group), int(row))
+
+    def _epoch_places(self, epoch: int) -> np.ndarray:
+        rng = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
+        groups = rng.permutation(len(self._rows_per_group))
+        windows = []
+        for start in range(0, len(groups), self._window_groups):
+            window = groups[start : start + self._window_groups]
+            places = np.concatenate([_all_rows(int(group), int(self._rows_per_group[group])) for group in window])
+            windows.append(rng.permutation(places, axis=0))
+        return np.concatenate(windows)
+
+
+def _all_rows(group: int, num_rows: int) -> np.ndarray:
+    return np.stack([np.full(num_rows, group), np.arange(num_rows)], axis=1)
+
+
+def sub_crop(pictures: Sequence[np.ndarray], crop_px: int, *, seed: int, sample: int) -> list[np.ndarray]:
+    """The same sub-crop and flip of aligned pictures (H, W, 3), drawn from (seed, sample)."""
+    height, width = pictures[0].shape[:2]
+    # Philox takes a 128-bit key and a counter: distinct samples never share a stream.
+    rng = np.random.Generator(np.random.Philox(key=[seed, 2**63 + sample]))
+    top = int(rng.integers(0, height - crop_px + 1))
+    left = int(rng.integers(0, width - crop_px + 1))
+    flip = bool(rng.integers(0, 2))
+    crops = [picture[top : top + crop_px, left : left + crop_px] for picture in pictures]
+    return [crop[:, ::-1] if flip else crop for crop in crops]
+
+
+class CropLoader:
+    """Endless batches of aligned sub-crops from the shards of one split.
+
+    ``batches(start)`` yields, from global sample ``start`` on, uint8 arrays of shape
+    (batch, pictures, crop_px, crop_px, 3); rank ``r`` of ``world`` gets samples ``r, r + world, ...`` of each
+    global batch. Reading and cropping happen on a background thread.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        split: Split,
+        *,
+        pictures: Sequence[str],
+        crop_px: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if batch_size % world:
+            raise DataError(f"batch_size: got {batch_size}, expected a multiple of the {world} workers")
+        self._folder = folder
+        self._pictures = tuple(pictures)
+        self._crop_px = crop_px
+        self._batch_size = batch_size
+        self._seed = seed
+        self._rank, self._world = rank, world
+        self._groups = list_row_groups(folder, split)
+        if not self._groups:
+            raise DataError(f"{folder.uri}: got no {split} crops, expected some. Give more photographs", reason="empty")
+        self._order = SampleOrder([group.num_rows for group in self._groups], seed=seed)
+
+    @property
+    def num_crops(self) -> int:
+        return self._order.num_rows
+
+    def batches(self, start: int = 0, *, prefetch: int = 4) -> Iterator[np.ndarray]:
+        ready: queue.Queue[np.ndarray | BaseException] = queue.Queue(maxsize=prefetch)
+        stop = threading.Event()
+
+        def produce() -> None:
+            try:
+                with _GroupCache(self._folder, self._groups, self._pictures) as cache:
+                    position = start
+                    while not stop.is_set():
+                        _put(ready, self._batch(position, cache), stop)
+                        position += self._batch_size
+            except BaseException as error:  # noqa: BLE001 -- handed to the consumer, which raises it
+                _put(ready, error, stop)
+
+        thread = threading.Thread(target=produce, name="hfd-loader", daemon=True)
+        thread.start()
+        try:
+            while True:
+                item = ready.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stop.set()
+            thread.join()
+
+    def _batch(self, position: int, cache: _GroupCache) -> np.ndarray:
+        samples = range(position + self._rank, position + self._batch_size, self._world)
+        size = (len(samples), len(self._pictures), self._crop_px, self._crop_px, 3)
+        batch = np.empty(size, dtype=np.uint8)
+        for i, sample in enumerate(samples):
+            place = self._order.place(sample)
+            pictures = cache.row(place).pictures
+            crops = sub_crop([pictures[name] for name in self._pictures], self._crop_px, seed=self._seed, sample=sample)
+            for j, crop in enumerate(crops):
+                batch[i, j] = crop
+        return batch
+
+
+def _put(ready: queue.Queue[np.ndarray | BaseException], item: np.ndarray | BaseException, stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            ready.put(item, timeout=0.1)
+            return
+        except queue.Full:
+            continue
+
+
+class _GroupCache:
+    """The row groups in use: two windows' worth, least recently used dropped first."""
+
+    def __init__(self, folder: Folder, groups: Sequence[RowGroup], pictures: Sequence[str]) -> None:
+        self._folder, self._groups, self._pictures = folder, groups, pictures
+        self._held: OrderedDict[int, Future[list[Row]]] = OrderedDict()
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="hfd-reader")
+
+    def __enter__(self) -> _GroupCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.shutdown(wait=True, cancel_futures=True)
+
+    def row(self, place: Place) -> Row:
+        if place.group not in self._held:
+            group = self._groups[place.group]
+            self._held[place.group] = self._reader.submit(read_row_group, self._folder, group, self._pictures)
+            if len(self._held) > 2 * WINDOW_GROUPS:
+                self._held.popitem(last=False)
+        self._held.move_to_end(place.group)
+        return self._held[place.group].result()[place.row]

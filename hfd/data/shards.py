@@ -1,0 +1,143 @@
+"""Shards: Parquet files of uncompressed uint8 pixels, in row groups that one read brings in.
+
+A shard holds rows of one split. Columns ``id``, ``photo``, ``content`` (strings), ``height``, ``width``
+(int32) and one binary column per picture (``x``; after ``reconstruct`` also ``x_hat``), row-major HWC.
+Dictionary encoding is off: trying it on pixels costs ninefold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hfd.data.crops import SourceCrop, Split
+from hfd.errors import DataError
+from hfd.storage import Folder
+
+ROWS_PER_GROUP = 16
+SPLITS: tuple[Split, ...] = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One source crop as stored. ``pictures`` maps ``"x"`` (and ``"x_hat"``) to uint8 (H, W, 3) views."""
+
+    id: str
+    photo: str
+    content: str
+    pictures: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Where a row group is and how many rows it holds."""
+
+    shard: str
+    index: int
+    num_rows: int
+
+
+def shard_name(split: Split, index: int, count: int) -> str:
+    return f"{split}-{index:05d}-of-{count:05d}.parquet"
+
+
+def row_of(crop: SourceCrop) -> Row:
+    return Row(id=crop.id, photo=crop.photo, content=crop.content, pictures={"x": crop.x})
+
+
+def _schema(pictures: Sequence[str]) -> pa.Schema:
+    fields = [("id", pa.string()), ("photo", pa.string()), ("content", pa.string())]
+    fields += [("height", pa.int32()), ("width", pa.int32())]
+    return pa.schema(fields + [(name, pa.binary()) for name in pictures])
+
+
+class ShardWriter:
+    """Writes rows to an open stream, a row group at a time, so that memory holds one group at most."""
+
+    def __init__(self, stream: IO[bytes], pictures: Sequence[str]) -> None:
+        self._schema = _schema(pictures)
+        self._pictures = tuple(pictures)
+        self._writer = pq.ParquetWriter(stream, self._schema, compression="none", use_dictionary=False, write_statistics=False)
+        self._pending: list[Row] = []
+
+    def add(self, row: Row) -> None:
+        self._pending.append(row)
+        if len(self._pending) == ROWS_PER_GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        rows, self._pending = self._pending, []
+        if not rows:
+            return
+        columns = {
+            "id": [row.id for row in rows],
+            "photo": [row.photo for row in rows],
+            "content": [row.content for row in rows],
+            "height": [row.pictures["x"].shape[0] for row in rows],
+            "width": [row.pictures["x"].shape[1] for row in rows],
+        }
+        for name in self._pictures:
+            columns[name] = [np.ascontiguousarray(row.pictures[name]).data.cast("B") for row in rows]
+        self._writer.write_table(pa.table(columns, schema=self._schema), row_group_size=ROWS_PER_GROUP)
+
+
+def write_shard(folder: Folder, name: str, rows: Iterable[Row], pictures: Sequence[str]) -> int:
+    """Write a shard whole or not at all; returns its number of rows. No rows: an empty shard is written."""
+    count = 0
+    with folder.writing(name) as stream:
+        writer = ShardWriter(stream, pictures)
+        for row in rows:
+            writer.add(row)
+            count += 1
+        writer.close()
+    return count
+
+
+def read_row_group(folder: Folder, group: RowGroup, columns: Sequence[str] = ("x",)) -> list[Row]:
+    """The rows of a group, pictures as read-only views of one Arrow buffer."""
+    with folder.open_input(group.shard) as source:
+        try:
+            table = pq.ParquetFile(source).read_row_group(
+                group.index, columns=["id", "photo", "content", "height", "width", *columns]
+            )
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{folder.uri}/{group.shard}: not a readable shard. Delete it and run again") from error
+    sizes = list(zip(table["height"].to_pylist(), table["width"].to_pylist(), strict=True))
+    pictures = {name: _views(table[name], sizes) for name in columns}
+    names = zip(table["id"].to_pylist(), table["photo"].to_pylist(), table["content"].to_pylist(), strict=True)
+    return [
+        Row(id=id_, photo=photo, content=content, pictures={name: pictures[name][i] for name in columns})
+        for i, (id_, photo, content) in enumerate(names)
+    ]
+
+
+def _views(column: pa.ChunkedArray, sizes: list[tuple[int, int]]) -> list[np.ndarray]:
+    views = []
+    for value, (height, width) in zip((value for chunk in column.chunks for value in chunk), sizes, strict=True):
+        views.append(np.frombuffer(value.as_buffer(), dtype=np.uint8).reshape(height, width, 3))
+    return views
+
+
+def list_row_groups(folder: Folder, split: Split) -> list[RowGroup]:
+    """Every row group of a split in the order of shards, from the files' footers."""
+    names = [entry.key for entry in folder.files() if entry.key.startswith(f"{split}-") and entry.key.endswith(".parquet")]
+    groups = []
+    for name in names:
+        with folder.open_input(name) as source:
+            metadata = pq.ParquetFile(source).metadata
+            groups += [RowGroup(name, i, metadata.row_group(i).num_rows) for i in range(metadata.num_row_groups)]
+    return groups
+
+
+def iterate_rows(folder: Folder, split: Split, columns: Sequence[str] = ("x",)) -> Iterator[Row]:
+    for group in list_row_groups(folder, split):
+        yield from read_row_group(folder, group, columns)

@@ -1,0 +1,1 @@
+"""Stage 2: schedule, objective, network, sampler and weights of the score-based decoder."""

@@ -1,0 +1,110 @@
+"""The stage-2 network: a convolutional, local U-Net on [x_t, x_hat].
+
+Local means that no layer looks at the whole image: there is no attention, and the normalisation is over
+channels at each position, so that a patch with enough context gives what the whole image gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EMBEDDING = 128
+"""Width of the noise-level embedding."""
+
+
+class UNet(nn.Module):
+    """Maps x_t and x_hat, (B, 3, H, W) in about [-1, 1] each, and a noise level (B,) to (B, 3, H, W).
+
+    The input is brought to 1/patch of its sides by space-to-depth, where convolutions are wide and the
+    machine is fast. ``channels[i]`` and ``blocks[i]`` are the width and the number of residual blocks at
+    1/(patch 2^i) of the sides, the same on the way down and up (the coarsest is visited once). H and W are
+    multiples of ``patch * 2 ** (len(channels) - 1)``. The last convolution starts at zero.
+    """
+
+    def __init__(self, patch: int = 4, channels: Sequence[int] = (128, 256), blocks: Sequence[int] = (2, 4)) -> None:
+        super().__init__()
+        self.patch, self.channels, self.blocks = patch, tuple(channels), tuple(blocks)
+        levels = len(self.channels)
+        self.embed = NoiseEmbedding()
+        self.stem = nn.Conv2d(6 * patch**2, channels[0], 3, padding=1)
+        self.down = nn.ModuleList(_stack(channels[i], blocks[i]) for i in range(levels))
+        self.shrink = nn.ModuleList(nn.Conv2d(channels[i], channels[i + 1], 2, stride=2) for i in range(levels - 1))
+        self.grow = nn.ModuleList(nn.Conv2d(channels[i + 1], 4 * channels[i], 1) for i in range(levels - 1))
+        self.join = nn.ModuleList(nn.Conv2d(2 * channels[i], channels[i], 1) for i in range(levels - 1))
+        self.up = nn.ModuleList(_stack(channels[i], blocks[i]) for i in range(levels - 1))
+        self.head = nn.Conv2d(channels[0], 3 * patch**2, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    @property
+    def stride(self) -> int:
+        return self.patch * int(2 ** (len(self.channels) - 1))
+
+    def forward(self, x_t: Tensor, x_hat: Tensor, noise_level: Tensor) -> Tensor:
+        embedding = self.embed(noise_level)
+        h = self.stem(F.pixel_unshuffle(torch.cat([x_t, x_hat], dim=1), self.patch))
+        skips = []
+        for level, stack in enumerate(self.down):
+            for block in stack:  # type: ignore[attr-defined]
+                h = block(h, embedding)
+            if level < len(self.shrink):
+                skips.append(h)
+                h = self.shrink[level](h)
+        for level in reversed(range(len(self.up))):
+            h = F.pixel_shuffle(self.grow[level](h), 2)
+            h = self.join[level](torch.cat([h, skips[level]], dim=1))
+            for block in self.up[level]:  # type: ignore[attr-defined]
+                h = block(h, embedding)
+        return F.pixel_shuffle(self.head(F.silu(channel_norm(h))), self.patch)
+
+
+def _stack(channels: int, count: int) -> nn.ModuleList:
+    return nn.ModuleList(ResidualBlock(channels) for _ in range(count))
+
+
+class ResidualBlock(nn.Module):
+    """h + conv(silu(norm(conv(silu(norm(h)))) * (1 + scale) + shift)), scale and shift from the noise level.
+
+    The second convolution starts at zero: the block starts as the identity.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulate = nn.Linear(EMBEDDING, 2 * channels)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.modulate(embedding).unsqueeze(-1).unsqueeze(-1).chunk(2, dim=1)
+        inner = self.conv1(F.silu(channel_norm(h)))
+        inner = torch.addcmul(shift, channel_norm(inner), 1.0 + scale)
+        out: Tensor = h + self.conv2(F.silu(inner))
+        return out
+
+
+class NoiseEmbedding(nn.Module):
+    """Sines and cosines of the noise level (B,), through two linear layers: (B, EMBEDDING)."""
+
+    frequencies: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.logspace(-1, 1, EMBEDDING // 2) * torch.pi / 2, persistent=False)
+        self.linear1 = nn.Linear(EMBEDDING, EMBEDDING)
+        self.linear2 = nn.Linear(EMBEDDING, EMBEDDING)
+
+    def forward(self, noise_level: Tensor) -> Tensor:
+        angles = noise_level.float().unsqueeze(1) * self.frequencies
+        waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+        return F.silu(self.linear2(F.silu(self.linear1(waves))))
+
+
+def channel_norm(h: Tensor) -> Tensor:
+    """Each position divided by the root mean square of its channels (B, C, H, W). Local: no spatial statistics."""
+    return h * torch.rsqrt(h.square().mean(dim=1, keepdim=True) + 1e-6)

@@ -1,0 +1,111 @@
+"""Comparing codecs whose files differ in size: the Bjontegaard rate, and a metric read off at a rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.interpolate import PchipInterpolator
+
+from hfd.errors import DataError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def bd_rate(
+    anchor_bpp: Sequence[float],
+    anchor_metric: Sequence[float],
+    test_bpp: Sequence[float],
+    test_metric: Sequence[float],
+) -> float | None:
+    """Bjontegaard delta rate: how many more bits the test codec needs for the same metric, on average.
+
+    The logarithm of the rate as a function of the metric is interpolated by PCHIP (monotone cubic, which
+    does not overshoot between points as Bjontegaard's polynomial does) and averaged over the range of the
+    metric that both curves cover. Metrics of which less is better work as well.
+
+    Args:
+        anchor_bpp: rates of the anchor's points, bpp > 0, in any order, at least two.
+        anchor_metric: the metric at each of them.
+        test_bpp: as the anchor's, of the codec under test.
+        test_metric: the metric at each of them.
+
+    Returns:
+        Percent; -20 says that the test codec needs 20 % fewer bits. None when the two ranges of the metric
+        do not overlap in more than a point.
+
+    Raises:
+        DataError: a curve has fewer than two points, a rate that is not positive or a value that is not
+            finite (``reason="unusable"``), or its metric neither rises nor falls throughout, which leaves no
+            rate per metric (``reason="not-monotone"``).
+    """
+    anchor, test = (
+        _log_rate_of_metric(name, rates, values)
+        for name, rates, values in (("anchor", anchor_bpp, anchor_metric), ("test", test_bpp, test_metric))
+    )
+    low, high = max(anchor.x[0], test.x[0]), min(anchor.x[-1], test.x[-1])
+    if not low < high:
+        return None
+    difference = float(test.integrate(low, high) - anchor.integrate(low, high)) / float(high - low)
+    return 100.0 * math.expm1(difference)
+
+
+def metric_at_bpp(bpps: Sequence[float], values: Sequence[float], target: float) -> float | None:
+    """Read a metric off a rate curve, linearly in the logarithm of the rate between neighbouring points.
+
+    Args:
+        bpps: rates, bpp > 0, in any order; may be empty.
+        values: the metric at each of them.
+        target: the rate to read at, bpp.
+
+    Returns:
+        The metric, or None when ``target`` is outside the rates: nothing is extrapolated.
+
+    Raises:
+        DataError: see `bd_rate`; also two points of one rate and different values.
+    """
+    rates, metric = _sorted_curve("curve", bpps, values, min_points=0)
+    if rates.size == 0 or not rates[0] <= target <= rates[-1]:
+        return None
+    repeats = np.diff(rates) == 0
+    if np.any(repeats & (np.diff(metric) != 0)):
+        raise DataError(
+            f"curve: got rates {rates.tolist()}, expected one value per rate. Drop the repeated points.",
+            reason="unusable",
+        )
+    return float(np.interp(math.log(target), np.log(rates), metric))
+
+
+def _log_rate_of_metric(name: str, bpps: Sequence[float], values: Sequence[float]) -> PchipInterpolator:
+    rates, metric = _sorted_curve(name, bpps, values, min_points=2)
+    steps = np.diff(metric)
+    if not (np.all(steps > 0) or np.all(steps < 0)):
+        raise DataError(
+            f"{name}: got metric {metric.tolist()} over rising rates, expected one that rises or falls "
+            "throughout. Drop the points out of order.",
+            reason="not-monotone",
+        )
+    order = np.argsort(metric)
+    return PchipInterpolator(metric[order], np.log(rates[order]))
+
+
+def _sorted_curve(
+    name: str, bpps: Sequence[float], values: Sequence[float], *, min_points: int
+) -> tuple[FloatArray, FloatArray]:
+    rates, metric = np.asarray(bpps, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    usable = (
+        rates.ndim == 1
+        and rates.shape == metric.shape
+        and rates.size >= min_points
+        and bool(np.all(np.isfinite(rates) & np.isfinite(metric) & (rates > 0)))
+    )
+    if not usable:
+        raise DataError(
+            f"{name}: got rates {rates.tolist()} and values {metric.tolist()}, expected at least "
+            f"{min_points} finite pairs with rates above 0. Leave unusable points out.",
+            reason="unusable",
+        )
+    order = np.argsort(rates, kind="stable")
+    return rates[order], metric[order]

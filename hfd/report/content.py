@@ -1,0 +1,121 @@
+"""What a report is made of: plain, frozen values. No torch, no configuration, no files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SYSTEM_LABELS: dict[str, str] = {
+    "autoencoder": "autoencoder (x_hat)",
+    "sample": "sample (stage 2)",
+    "jpeg": "JPEG",
+    "webp": "WebP",
+    "avif": "AVIF",
+}
+"""How each ``system`` is written for people. A system that is not listed keeps its own name."""
+
+OUR_SYSTEMS = ("autoencoder", "sample")
+"""The two stages of this codec; every other system is a baseline."""
+
+
+def system_label(system: str) -> str:
+    """The name of a system for people: ``"avif"`` -> ``"AVIF"``; an unknown one as it is."""
+    return SYSTEM_LABELS.get(system, system)
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One system at one setting, measured over a whole set of images.
+
+    ``bpp`` is 8 x bytes of the finished files / pixels (mean over images); ``bpp_est`` the model's likelihood
+    estimate in the same unit, never mixed with it. ``psnr`` in dB. ``ms_ssim`` in [0, 1].
+    ``top_octave_energy`` is the power of decoded over original in the top octave of spatial frequency (1.0 is
+    right). ``fd_effnet`` and ``kd_effnet``: Frechet and kernel distances of EfficientNet-Lite0 features,
+    lower is better. Times in seconds per megapixel. None (or NaN) means: not measured.
+    """
+
+    system: str
+    setting: str
+    num_images: int
+    bpp: float
+    bpp_est: float | None
+    psnr: float
+    ms_ssim: float | None
+    top_octave_energy: float
+    fd_effnet: float | None
+    kd_effnet: float | None
+    encode_s_per_mp: float
+    decode_s_per_mp: float
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One system at one setting on one image. Units as in `SummaryRow`; times in seconds for this image."""
+
+    image: str
+    system: str
+    setting: str
+    width: int
+    height: int
+    num_bytes: int
+    bpp: float
+    bpp_est: float | None
+    psnr: float
+    ms_ssim: float | None
+    top_octave_energy: float
+    encode_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class Version:
+    """One picture to look at: ``x`` is uint8, (H, W, 3), sRGB. ``caption`` says its rate and quality.
+
+    Raises:
+        ValueError: ``x`` has another dtype or shape.
+    """
+
+    label: str
+    caption: str
+    x: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        if self.x.dtype != np.uint8 or self.x.ndim != 3 or self.x.shape[2] != 3 or 0 in self.x.shape:
+            raise ValueError(f"{self.label}: got {self.x.dtype} {self.x.shape}, expected uint8 (H, W, 3)")
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One image in two or more versions of equal size; the first is the original.
+
+    Raises:
+        ValueError: fewer than two versions, or sizes that differ.
+    """
+
+    image: str
+    versions: tuple[Version, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.versions) < 2:
+            raise ValueError(f"{self.image}: got {len(self.versions)} versions, expected two or more")
+        shapes = {version.x.shape for version in self.versions}
+        if len(shapes) > 1:
+            raise ValueError(f"{self.image}: got versions of sizes {sorted(shapes)}, expected one size")
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Everything on the page. ``facts`` are (name, value) pairs, shown in order; a value may have many lines.
+
+    ``summary``: the first row of system "sample" is the one that the headline speaks of.
+    ``warnings``: sentences a reader must see first, e.g. "12 of 1000 photographs rejected".
+    """
+
+    title: str
+    summary: tuple[SummaryRow, ...]
+    images: tuple[ImageRow, ...]
+    examples: tuple[Example, ...]
+    facts: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]

@@ -1,0 +1,1 @@
+"""One loop for both stages: budget, optimiser steps, checkpoints, exact resume."""
