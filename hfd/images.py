@@ -38,7 +38,8 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset({
 """What listing a folder accepts; compare with ``path.suffix.lower()``."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_SIGNATURES = (_PNG_SIGNATURE, b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"8BPS", b"qoif")
+_JPEG2000_SIGNATURES = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+_SIGNATURES = (_PNG_SIGNATURE, *_JPEG2000_SIGNATURES, b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 # Opened by Pillow, but drawings, containers or films: some would run another program to be drawn.
 _NOT_PICTURES = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 _ADVICE = "Leave it out or replace the file."
@@ -232,9 +233,7 @@ def _pillow_failures(label: str, stream: BinaryIO) -> Iterator[None]:
     # Pillow's plugins let almost any type escape on damaged input (KeyError, ZeroDivisionError, EOFError).
     except Exception as error:
         if _is_cut_short(error, stream):
-            message = (
-                f"{label}: got a file cut short, expected a whole image. Fetch it again or leave it out."
-            )
+            message = f"{label}: got a cut file, expected a whole image. Fetch it again or leave it out."
             raise DataError(message, reason="truncated") from error
         message = f"{label}: got {_one_line(error)!r} on decoding, expected a whole image. {_ADVICE}"
         raise DataError(message, reason="broken") from error
@@ -249,10 +248,12 @@ def _is_cut_short(error: Exception, stream: BinaryIO) -> bool:
     text = str(error).lower()
     if isinstance(error, EOFError) or "truncated" in text or "but only got" in text:
         return True
-    # libwebp says nothing of the cause, but its container states its own length.
+    # Two decoders do not name the cause, but JPEG 2000 ends with a marker and WebP states its own length.
     length = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     head = stream.read(12)
+    if head.startswith(_JPEG2000_SIGNATURES):
+        return not _codestream_ends(stream)
     return head.startswith(b"RIFF") and len(head) == 12 and int.from_bytes(head[4:8], "little") + 8 > length
 
 

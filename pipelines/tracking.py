@@ -13,6 +13,7 @@ import getpass
 import json
 import logging
 import os
+import posixpath
 import re
 import socket
 import tempfile
@@ -49,7 +50,7 @@ _SECRET_QUERY = re.compile(
 _SECRET_KEY = re.compile(
     r"(^|[_.-])(password|passwd|secret|token|api_?key|access_?key(_id)?|credentials?)$", re.I
 )
-_METRIC_KEY = re.compile(r"[\w. :-]+(/[\w. :-]+)*")
+_METRIC_KEY = re.compile(r"[\w. :/-]{1,250}")
 _PERMANENT = frozenset(
     {
         "INVALID_PARAMETER_VALUE",
@@ -184,7 +185,8 @@ class MetricLogger:
         self._uri, self._run_id, self._flush_seconds, self._flush_count, self._capacity = self._settings
         self._buffer: deque[tuple[str, float, int, int]] = deque()
         self._in_flight = 0
-        self._flushing = self._closing = self._abandoned = False
+        self._flushing = self._closing = False
+        self._abandoned = threading.Event()
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._reason = ""
@@ -210,7 +212,7 @@ class MetricLogger:
         rows, refused = [], ""
         for key, value in metrics.items():
             try:
-                if not _METRIC_KEY.fullmatch(key) or len(key) > 250 or key in (".", ".."):
+                if not _METRIC_KEY.fullmatch(key) or posixpath.normpath(key).lstrip("./") != key:
                     raise ValueError(f"{key!r} is not a metric name")
                 rows.append((key, float(value), now, int(step)))
             except (TypeError, ValueError) as exc:
@@ -246,7 +248,7 @@ class MetricLogger:
             atexit.unregister(self.close)
             self._thread.join(timeout)
         with self._wake:
-            self._abandoned = True
+            self._abandoned.set()
             self._lose(len(self._buffer) + self._in_flight, self._reason)
             self._buffer.clear()
         if self.lost:
@@ -283,11 +285,11 @@ class MetricLogger:
                     self._wake.wait_for(self._due, self._flush_seconds)
                 batch = [self._buffer.popleft() for _ in range(min(_MAX_METRICS, len(self._buffer)))]
                 self._in_flight = len(batch)
-                if self._abandoned or (self._closing and not batch):
+                if self._abandoned.is_set() or (self._closing and not batch):
                     return
             error = self._send(batch) if batch else None
             with self._wake:
-                if self._abandoned:  # type: ignore[unreachable]  # close() may have set it meanwhile
+                if self._abandoned.is_set():
                     return
                 self._in_flight = 0
                 failures = self._settle(batch, error, failures)

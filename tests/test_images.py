@@ -249,9 +249,9 @@ def test_a_file_cut_anywhere_is_refused_or_still_whole(file_format: str, options
         except DataError as error:
             assert error.reason in {"not-an-image", "truncated", "broken"}
             reasons.append(error.reason)
-    assert len(reasons) > len(data) // 2
+    assert len(reasons) > len(data) * 9 // 10
     # libtiff writes the directory last, so that nothing is left to tell a cut from other damage.
-    assert reasons[len(data) // 2] == ("broken" if "compression" in options else "truncated")
+    assert reasons[len(data) * 9 // 10] == ("broken" if "compression" in options else "truncated")
 
 
 @settings(max_examples=300, deadline=None)

@@ -12,7 +12,6 @@ import queue
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,11 +121,11 @@ class CropLoader:
 
         def produce() -> None:
             try:
-                with _GroupCache(self._folder, self._groups, self._pictures) as cache:
-                    position = start
-                    while not stop.is_set():
-                        _put(ready, self._batch(position, cache), stop)
-                        position += self._batch_size
+                cache = _GroupCache(self._folder, self._groups, self._pictures)
+                position = start
+                while not stop.is_set():
+                    _put(ready, self._batch(position, cache), stop)
+                    position += self._batch_size
             except BaseException as error:  # noqa: BLE001 -- handed to the consumer, which raises it
                 _put(ready, error, stop)
 
@@ -165,24 +164,16 @@ def _put(ready: queue.Queue[np.ndarray | BaseException], item: np.ndarray | Base
 
 
 class _GroupCache:
-    """The row groups in use: two windows' worth, least recently used dropped first."""
+    """The row groups in use: a window's worth, least recently used dropped first."""
 
     def __init__(self, folder: Folder, groups: Sequence[RowGroup], pictures: Sequence[str]) -> None:
         self._folder, self._groups, self._pictures = folder, groups, pictures
-        self._held: OrderedDict[int, Future[list[Row]]] = OrderedDict()
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="hfd-reader")
-
-    def __enter__(self) -> _GroupCache:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._reader.shutdown(wait=True, cancel_futures=True)
+        self._held: OrderedDict[int, list[Row]] = OrderedDict()
 
     def row(self, place: Place) -> Row:
         if place.group not in self._held:
-            group = self._groups[place.group]
-            self._held[place.group] = self._reader.submit(read_row_group, self._folder, group, self._pictures)
-            if len(self._held) > 2 * WINDOW_GROUPS:
+            if len(self._held) >= WINDOW_GROUPS:
                 self._held.popitem(last=False)
+            self._held[place.group] = read_row_group(self._folder, self._groups[place.group], self._pictures)
         self._held.move_to_end(place.group)
-        return self._held[place.group].result()[place.row]
+        return self._held[place.group][place.row]

@@ -7,7 +7,8 @@ Dictionary encoding is off: trying it on pixels costs ninefold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
@@ -90,16 +91,13 @@ class ShardWriter:
         self._writer.write_table(pa.table(columns, schema=self._schema), row_group_size=ROWS_PER_GROUP)
 
 
-def write_shard(folder: Folder, name: str, rows: Iterable[Row], pictures: Sequence[str]) -> int:
-    """Write a shard whole or not at all; returns its number of rows. No rows: an empty shard is written."""
-    count = 0
+@contextmanager
+def open_shard(folder: Folder, name: str, pictures: Sequence[str]) -> Iterator[ShardWriter]:
+    """A writer whose rows appear as a shard when the block ends well, and nowhere otherwise."""
     with folder.writing(name) as stream:
         writer = ShardWriter(stream, pictures)
-        for row in rows:
-            writer.add(row)
-            count += 1
+        yield writer
         writer.close()
-    return count
 
 
 def read_row_group(folder: Folder, group: RowGroup, columns: Sequence[str] = ("x",)) -> list[Row]:
@@ -127,17 +125,31 @@ def _views(column: pa.ChunkedArray, sizes: list[tuple[int, int]]) -> list[np.nda
     return views
 
 
+def shard_names(folder: Folder, split: Split) -> list[str]:
+    """The shards of a split, in order."""
+    names = (entry.key for entry in folder.files())
+    return [name for name in names if name.startswith(f"{split}-") and name.endswith(".parquet")]
+
+
+def row_groups_of(folder: Folder, shard: str) -> list[RowGroup]:
+    """The row groups of a shard, from its footer."""
+    with folder.open_input(shard) as source:
+        metadata = pq.ParquetFile(source).metadata
+        return [RowGroup(shard, i, metadata.row_group(i).num_rows) for i in range(metadata.num_row_groups)]
+
+
 def list_row_groups(folder: Folder, split: Split) -> list[RowGroup]:
-    """Every row group of a split in the order of shards, from the files' footers."""
-    names = [entry.key for entry in folder.files() if entry.key.startswith(f"{split}-") and entry.key.endswith(".parquet")]
-    groups = []
-    for name in names:
-        with folder.open_input(name) as source:
-            metadata = pq.ParquetFile(source).metadata
-            groups += [RowGroup(name, i, metadata.row_group(i).num_rows) for i in range(metadata.num_row_groups)]
-    return groups
+    """Every row group of a split in the order of shards."""
+    return [group for name in shard_names(folder, split) for group in row_groups_of(folder, name)]
+
+
+def iterate_shard(folder: Folder, shard: str, columns: Sequence[str] = ("x",)) -> Iterator[Row]:
+    """The rows of a shard, a row group in memory at a time."""
+    for group in row_groups_of(folder, shard):
+        yield from read_row_group(folder, group, columns)
 
 
 def iterate_rows(folder: Folder, split: Split, columns: Sequence[str] = ("x",)) -> Iterator[Row]:
-    for group in list_row_groups(folder, split):
-        yield from read_row_group(folder, group, columns)
+    """The rows of a split, in order."""
+    for name in shard_names(folder, split):
+        yield from iterate_shard(folder, name, columns)

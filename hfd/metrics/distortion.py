@@ -52,8 +52,8 @@ def ms_ssim(reference: RgbArray, decoded: RgbArray) -> float | None:
 
     Each colour channel is measured alone and the three results are averaged, as Wang et al.'s (2003) grey
     measure is carried over to colour by TensorFlow and pytorch-msssim. Negative contrast terms count as 0.
-    At the coarsest scale torchmetrics keeps the reflected border, which moves the result by about 1e-3
-    against implementations that crop it.
+    At the coarsest scale torchmetrics keeps the reflected border, which moves the result by about 2e-4 on
+    768 x 512 px photographs against implementations that crop it.
 
     Args:
         reference: uint8 (H, W, 3) sRGB.

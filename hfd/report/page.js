@@ -11,7 +11,7 @@
     const layers = all(example, ".layer");
     const [tagLeft, tagRight] = all(example, ".tags span");
     const readout = example.querySelector(".bar output");
-    const width = Number(stage.style.getPropertyValue("--w"));
+    const width = Number(example.style.getPropertyValue("--w"));
     const view = { split: 50, zoom: 1, x: 0, y: 0, left: 0, right: 1 };
 
     function draw() {
@@ -25,7 +25,7 @@
       stage.classList.toggle("zoomed", view.zoom > 1);
       const scale = (box.width * view.zoom) / width;
       stage.classList.toggle("sharp", view.zoom > 1 && scale >= 1);
-      readout.textContent = box.width ? "at " + Math.round(scale * 100) + " % of its pixels" : "";
+      readout.textContent = box.width ? "shown at " + Math.round(scale * 100) + " % of full size" : "";
       divider.setAttribute("aria-valuenow", Math.round(view.split));
       for (const button of all(example, "[data-zoom]"))
         button.setAttribute("aria-pressed", Number(button.dataset.zoom) === view.zoom);

@@ -15,7 +15,7 @@ from PIL import Image
 
 from hfd.images import encode_webp_lossless
 from hfd.report.content import OUR_SYSTEMS, Example, ImageRow, Report, SummaryRow, Version, system_label
-from hfd.report.plots import energy_chart, rate_plot, system_colour
+from hfd.report.plots import RateMetric, energy_chart, rate_plot, system_colour
 from hfd.report.tables import (
     IMAGE_COLUMNS,
     SUMMARY_COLUMNS,
@@ -33,6 +33,23 @@ _TILES = (
     ("fd_effnet", "Realism", "FD-EffNet, lower is better", 1),
     ("psnr", "Fidelity", "PSNR in dB, higher is better", 2),
     ("top_octave_energy", "Fine detail", "top-octave energy, 1.0 is right", 2),
+)
+_RATE_CAPTIONS: tuple[tuple[RateMetric, str], ...] = (
+    ("psnr", "Peak signal-to-noise ratio: error per pixel, on a logarithmic scale."),
+    ("ms_ssim", "Structure kept, compared at several scales."),
+    (
+        "fd_effnet",
+        "Frechet distance between EfficientNet-Lite0 features. It is not FID, and it falls as images are "
+        "added: compare it within this report only.",
+    ),
+    (
+        "kd_effnet",
+        "Kernel distance between the same features; unbiased, so a good value may fall a little below zero.",
+    ),
+)
+_ENERGY_CAPTION = (
+    "Power in the finest octave of detail, relative to the original. Below 1 the picture is too smooth; "
+    "above 1 it has detail or noise that the original has not."
 )
 
 
@@ -78,7 +95,7 @@ def _none(text: str) -> str:
 
 
 def _headline(rows: Sequence[SummaryRow]) -> str:
-    """What the first sample row (else the first of ours) costs and gains, beside each codec's nearest rate."""
+    """What the first sample row (else the first of ours) costs and gains, beside each codec near its rate."""
     ours = next((row for name in reversed(OUR_SYSTEMS) for row in rows if row.system == name), None)
     if ours is None:
         return '<p class="claim">No result of this codec in this report.</p>'
@@ -129,18 +146,17 @@ def _tile(
     ours: SummaryRow, peers: Sequence[SummaryRow], field: str, name: str, unit: str, digits: int
 ) -> str:
     items = "".join(
-        f"<li>{_dot(row.system)}{_esc(_short(row.system))}<b>{format_number(getattr(row, field), digits)}</b></li>"
-        for row in peers
+        f"<li>{_name(row.system)}<b>{format_number(getattr(row, field), digits)}</b></li>" for row in peers
     )
     big = format_number(getattr(ours, field), digits)
     return (
         f'<div class="tile"><h3>{name}</h3><p class="unit">{unit}</p>'
-        f'<p class="big">{big}<small>{_dot(ours.system)}{_esc(_short(ours.system))}</small></p><ul>{items}</ul></div>'
+        f'<p class="big">{big}<small>{_name(ours.system)}</small></p><ul>{items}</ul></div>'
     )
 
 
-def _short(system: str) -> str:
-    return system_label(system).split(" (")[0]
+def _name(system: str) -> str:
+    return _dot(system) + _esc(system_label(system).split(" (")[0])
 
 
 def _dot(system: str) -> str:
@@ -159,8 +175,8 @@ def _pictures(examples: Sequence[Example]) -> str:
     if not examples:
         return _none("No pictures were kept for this report.")
     lead = (
-        '<p class="lead">Drag the divider, or move it with the arrow keys. Zoom with the buttons, with Ctrl and '
-        "the wheel, or by pinching a trackpad; then drag the picture to move it.</p>"
+        '<p class="lead">Drag the divider, or move it with the arrow keys. Zoom with the buttons, with Ctrl '
+        "and the wheel, or by pinching a trackpad; then drag the picture to move it.</p>"
     )
     return lead + _strip(examples) + "".join(_example(example) for example in examples)
 
@@ -188,8 +204,9 @@ def _example(example: Example) -> str:
     versions = "".join(_version(index, version) for index, version in enumerate(example.versions))
     zooms = "".join(f'<button type="button" data-zoom="{zoom}">{zoom}×</button>' for zoom in _ZOOMS)
     return (
-        f'<article class="example"><h3 class="name">{_esc(example.image)}<small>{width} × {height} pixels</small></h3>'
-        f'<div class="layers" data-right="{first_right}" style="--w: {width}; --h: {height}">{layers}'
+        f'<article class="example" style="--w: {width}; --h: {height}"><h3 class="name">{_esc(example.image)}'
+        f"<small>{width} × {height} pixels</small></h3>"
+        f'<div class="layers" data-right="{first_right}">{layers}'
         '<div class="tags" aria-hidden="true"><span></span><span></span></div>'
         '<div class="divider" role="slider" tabindex="0" aria-label="Divider between the left and the right '
         'picture" aria-valuemin="0" aria-valuemax="100" aria-valuenow="50"></div></div>'
@@ -201,10 +218,12 @@ def _example(example: Example) -> str:
 def _version(index: int, version: Version) -> str:
     label = _esc(version.label)
     sides = "".join(
-        f'<button type="button" data-side="{side}" data-index="{index}" aria-label="{label} on the {side}">{text}</button>'
+        f'<button type="button" data-side="{side}" data-index="{index}" '
+        f'aria-label="{label} on the {side}">{text}</button>'
         for side, text in (("left", "◧ Left"), ("right", "Right ◨"))
     )
-    return f'<li><h3>{label}</h3><p class="caption">{_esc(version.caption)}</p><div class="pick">{sides}</div></li>'
+    caption = f'<p class="caption">{_esc(version.caption)}</p>'
+    return f'<li><h3>{label}</h3>{caption}<div class="pick">{sides}</div></li>'
 
 
 def _thumbnail(version: Version) -> str:
@@ -223,24 +242,18 @@ def _data_uri(webp: bytes) -> str:
 
 
 def _plots(rows: Sequence[SummaryRow]) -> str:
-    figures = [
-        (rate_plot(rows, "psnr"), "Peak signal-to-noise ratio: error per pixel, on a logarithmic scale."),
-        (rate_plot(rows, "ms_ssim"), "Structure kept, compared at several scales."),
-        (rate_plot(rows, "fd_effnet"), "Frechet distance between EfficientNet-Lite0 features. It is not FID: "
-         "compare it within this report only. It shrinks with more images."),
-        (rate_plot(rows, "kd_effnet"), "Kernel distance between the same features; unbiased, so a good value may "
-         "fall a little below zero."),
-        (energy_chart(rows), "Power in the finest octave of detail, relative to the original. Below 1 the picture "
-         "is too smooth; above 1 it has detail or noise that the original has not."),
-    ]  # fmt: skip
+    figures = [(rate_plot(rows, metric), text) for metric, text in _RATE_CAPTIONS]
+    figures.append((energy_chart(rows), _ENERGY_CAPTION))
     return "\n".join(f"<figure>{svg}<figcaption>{text}</figcaption></figure>" for svg, text in figures)
 
 
 def _images(rows: Sequence[ImageRow]) -> str:
     if not rows:
         return _none("No per-image results in this report.")
-    filter_box = '<label class="filter">Show rows with <input type="search" placeholder="an image, a system, …"></label>'
-    return filter_box + _table(rows, IMAGE_COLUMNS, "scroll tall")
+    search = '<input type="search" placeholder="an image, a system, …">'
+    return f'<label class="filter">Show rows with {search}</label>' + _table(
+        rows, IMAGE_COLUMNS, "scroll tall"
+    )
 
 
 def _table(rows: Sequence[SummaryRow] | Sequence[ImageRow], columns: Sequence[Column], style: str) -> str:
@@ -252,10 +265,8 @@ def _table(rows: Sequence[SummaryRow] | Sequence[ImageRow], columns: Sequence[Co
         for column in columns
     )
     body = "\n".join(_table_row(row, columns) for row in rows)
-    return (
-        f'<div class="{style}" tabindex="0" role="region" aria-label="Table"><table><thead><tr>{heads}</tr></thead>'
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
+    table = f"<table><thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+    return f'<div class="{style}" tabindex="0" role="region" aria-label="Table">{table}</div>'
 
 
 def _table_row(row: SummaryRow | ImageRow, columns: Sequence[Column]) -> str:

@@ -109,8 +109,10 @@ def train(
         save_now = plan_now or time.monotonic() - last_save >= settings.checkpoint_every_s
         if log_now or save_now:
             window.check_finite(step, checkpoints)
-        if log_now and settings.rank == 0:
-            listener.on_metrics(step, window.close(settings, step, planned))
+        if log_now:
+            values = window.close(settings, step, planned)
+            if settings.rank == 0:
+                listener.on_metrics(step, values)
         if save_now and settings.rank == 0:
             checkpoints.save(step, {"task": task.state(), "planned": planned})
             last_save = time.monotonic()

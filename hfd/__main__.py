@@ -1,0 +1,5 @@
+"""``python -m hfd``."""
+
+from hfd.cli import main
+
+main()

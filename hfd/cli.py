@@ -1,0 +1,163 @@
+"""The command line. Heavy imports stay inside the commands, so that ``hfd --help`` is quick."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from hfd.errors import HfdError
+
+if TYPE_CHECKING:
+    from hfd.config import Config
+
+app = typer.Typer(
+    name="hfd",
+    help="High-Fidelity Diffusion image compression: train the two stages, evaluate them, compress and decompress.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Preset = Annotated[str, typer.Option("--config", "-c", help="A preset (demo, desk, coco256, clic) or a .yaml file.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as data.uri=photos.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the settings and what would run; start nothing.")]
+Model = Annotated[Path, typer.Option("--model", "-m", help="A model folder, or a workspace, whose newest model counts.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output.")]
+
+
+def main() -> NoReturn:
+    """Run the command line: exit code 2 and one line for a mistake, 130 for Ctrl-C."""
+    try:
+        app(standalone_mode=False)
+    except HfdError as error:
+        _fail(str(error))
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        print("hfd: stopped. Run the same command again to go on.", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's own mistakes of usage
+            _fail(error.format_message())
+        raise
+    sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    for line in message.splitlines():
+        print(f"hfd: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+@app.command()
+def retrain(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """From photographs to two trained stages and a report; what is done already is skipped."""
+    _run_pipeline(config, overrides, dry_run, only=None)
+
+
+@app.command()
+def prepare(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Read, check and cut photographs into shards of source crops."""
+    _run_pipeline(config, overrides, dry_run, only="prepare")
+
+
+@app.command("train-autoencoder")
+def train_autoencoder(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Train stage 1: an autoencoder for MSE under a rate penalty."""
+    _run_pipeline(config, overrides, dry_run, only="train-autoencoder")
+
+
+@app.command()
+def reconstruct(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Lay the frozen autoencoder's reconstruction beside each crop."""
+    _run_pipeline(config, overrides, dry_run, only="reconstruct")
+
+
+@app.command("train-decoder")
+def train_decoder(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Train stage 2: the score-based decoder."""
+    _run_pipeline(config, overrides, dry_run, only="train-decoder")
+
+
+@app.command()
+def evaluate(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Measure real files beside JPEG, WebP and AVIF, and write the report."""
+    _run_pipeline(config, overrides, dry_run, only="evaluate")
+
+
+@app.command()
+def compress(
+    picture: Annotated[Path, typer.Argument(help="A picture in any format that Pillow opens.")],
+    model: Model,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: the picture's name with .hfd.")] = None,
+    force: Force = False,
+) -> None:
+    """Compress a picture into an .hfd file."""
+    from hfd.commands import compress_file
+
+    print(compress_file(picture, output, model, force=force))
+
+
+@app.command()
+def decompress(
+    file: Annotated[Path, typer.Argument(help="An .hfd file.")],
+    model: Model,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: the file's name with .png.")] = None,
+    steps: Annotated[int, typer.Option(min=0, max=10_000, help="Sampling steps of stage 2; 0 gives the reconstruction.")] = 50,
+    seed: Annotated[int | None, typer.Option(min=0, help="Default: drawn from the file's bytes.")] = None,
+    force: Force = False,
+) -> None:
+    """Decode an .hfd file into a picture."""
+    from hfd.commands import decompress_file
+
+    print(decompress_file(file, output, model, steps=steps, seed=seed, force=force))
+
+
+@app.command()
+def info(file: Annotated[Path, typer.Argument(help="An .hfd file, a model folder or a workspace.")]) -> None:
+    """Say what an .hfd file, a model folder or a workspace holds."""
+    from hfd.commands import describe
+
+    print(describe(file))
+
+
+def _run_pipeline(preset: str, overrides: list[str] | None, dry_run: bool, *, only: str | None) -> None:
+    from hfd.presets import load_config
+
+    config = load_config(preset, overrides or ())
+    if dry_run:
+        _print_plan(config, only)
+        return
+    from hfd.terminal import Terminal
+    from pipelines.retrain import retrain as run
+
+    done = run(config, Terminal(), only=only)
+    if done[-1].step.name == "evaluate":
+        folder = done[-1].folder
+        print()
+        print(folder.read("summary.txt").decode(), end="")
+        print(f"\nreport: {folder.uri}/report.html")
+        if only is None:
+            print(f"model:  {done[-2].folder.uri}")
+
+
+def _print_plan(config: Config, only: str | None) -> None:
+    import yaml
+
+    from hfd.model_sizes import describe_models
+    from pipelines.retrain import list_inputs, plan
+
+    print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
+    print(f"\n{describe_models(config)}\n")
+    if config.data.uri is None:
+        print("steps: unknown until data.uri is given")
+        return
+    for planned in plan(config, list_inputs(config)):
+        if only in (None, planned.name):
+            state = "done" if planned.done else "would run"
+            where = planned.step.folder.uri if planned.step is not None else "key known once the steps before it are done"
+            print(f"{planned.name:<18} {state:<10} {where}")

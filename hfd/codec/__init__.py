@@ -1,0 +1,1 @@
+"""The ``.hfd`` file: its container (bytes only) and the codec that fills and reads it."""

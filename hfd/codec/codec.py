@@ -1,0 +1,143 @@
+"""Photographs to ``.hfd`` bytes and back, with a model folder.
+
+A model folder holds ``autoencoder/`` and, for stage 2, ``decoder/``: each a ``config.json`` beside a
+``weights.safetensors``. A workspace is accepted too: its ``latest.json`` names the newest model.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hfd.autoencoder.coding import LatentCoder
+from hfd.autoencoder.model import STRIDE, pad_to_stride
+from hfd.autoencoder.weights import Autoencoder, read_autoencoder
+from hfd.codec.container import LATENTS, MODEL_BYTES, Container, pack, unpack
+from hfd.diffusion.decoder import ScoreDecoder, read_decoder
+from hfd.errors import BitstreamError, DataError
+from hfd.storage import Folder
+
+DEFAULT_MAX_PIXELS = 64_000_000
+"""Pictures above this are refused before any memory is taken; decoding works on whole images."""
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """``data``: the finished file; ``bpp``: 8 x its bytes over the pixels; ``bpp_est``: the likelihood estimate."""
+
+    data: bytes
+    bpp: float
+    bpp_est: float
+
+
+class Codec:
+    """A loaded model: compresses, reconstructs (stage 1) and samples (stage 2). Not for use by several threads."""
+
+    def __init__(self, autoencoder: Autoencoder, decoder: ScoreDecoder | None) -> None:
+        self.autoencoder = autoencoder
+        self.decoder = decoder
+        self._coder = LatentCoder(autoencoder.model, autoencoder.tables)
+
+    @classmethod
+    def load(cls, folder: Folder, *, device: str = "cpu") -> Codec:
+        """Load a model folder or workspace. Stage 2 goes to ``device``; the entropy-coded stage 1 stays on the CPU."""
+        folder = resolve_model(folder)
+        autoencoder = read_autoencoder(folder / "autoencoder")
+        decoder = read_decoder(folder / "decoder") if folder.exists("decoder/config.json") else None
+        if decoder is not None and decoder.config["autoencoder"] != autoencoder.fingerprint:
+            raise DataError(f"{folder.uri}: its decoder was trained on another autoencoder. Make or fetch the model again")
+        if decoder is not None:
+            decoder.net.to(device)
+        return cls(autoencoder, decoder)
+
+    @property
+    def model(self) -> bytes:
+        """What a file names its autoencoder by."""
+        return bytes.fromhex(self.autoencoder.fingerprint)[:MODEL_BYTES]
+
+    @torch.no_grad()
+    def compress(self, x: np.ndarray, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Compressed:
+        """Compress a picture, uint8 (H, W, 3) sRGB."""
+        height, width = x.shape[:2]
+        _check_size(width, height, max_pixels)
+        coded, _ = self._coder.encode(pad_to_stride(picture_to_tensor(x)))
+        data = pack(Container(width, height, self.model, coded.checksum, {LATENTS: coded.payload}))
+        return Compressed(data, 8 * len(data) / (width * height), coded.bits_est / (width * height))
+
+    @torch.no_grad()
+    def reconstruct(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
+        """The stage-1 reconstruction x_hat of a file, uint8 (H, W, 3).
+
+        Raises :class:`BitstreamError` for a file that is damaged, foreign, or made by another model.
+        """
+        container = unpack(data)
+        if container.model != self.model:
+            raise BitstreamError(
+                f"model: got a file made by {container.model.hex()}, expected {self.model.hex()}. "
+                "Give the model that made it with --model"
+            )
+        width, height = container.width, container.height
+        _check_size(width, height, max_pixels)
+        padded = (height + -height % STRIDE, width + -width % STRIDE)
+        y_hat = self._coder.decode(
+            container.sections[LATENTS], checksum=container.checksum, height=padded[0], width=padded[1]
+        )
+        x_hat = self.autoencoder.model.reconstruct(y_hat)
+        return tensor_to_picture(x_hat[..., :height, :width])
+
+    def sample(
+        self,
+        x_hat: np.ndarray,
+        *,
+        seed: int,
+        steps: int,
+        gamma: float = 0.0,
+        precision: str = "auto",
+        on_step: Callable[[int], None] | None = None,
+    ) -> np.ndarray:
+        """The stage-2 sample for a reconstruction, uint8 (H, W, 3) to uint8 (H, W, 3)."""
+        if self.decoder is None:
+            raise DataError("model: has no decoder, expected one. Train stage 2, or ask for the reconstruction")
+        cond = picture_to_tensor(x_hat).to(next(self.decoder.net.parameters()).device)
+        sample = self.decoder.sample(
+            cond, seeds=[seed], steps=steps, gamma=gamma, precision=precision, on_step=on_step
+        )
+        return tensor_to_picture(sample)
+
+
+def resolve_model(folder: Folder) -> Folder:
+    """The model folder that a path stands for: itself, or the newest one of a workspace."""
+    if folder.exists("autoencoder/config.json"):
+        return folder
+    if folder.exists("latest.json"):
+        model = json.loads(folder.read("latest.json")).get("model")
+        if model is not None:
+            return folder / model
+    raise DataError(f"{folder.uri}: got no model there, expected a folder with autoencoder/config.json, or a workspace")
+
+
+def seed_of_file(data: bytes) -> int:
+    """The default sampling seed of a file: the same file gives the same picture."""
+    return zlib.crc32(data)
+
+
+def picture_to_tensor(x: np.ndarray) -> Tensor:
+    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1], channels last."""
+    return torch.from_numpy(np.array(x)).permute(2, 0, 1).unsqueeze(0).float().div(255.0)
+
+
+def tensor_to_picture(x: Tensor) -> np.ndarray:
+    """float (1, 3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
+    picture: np.ndarray = (x[0].clamp(0.0, 1.0) * 255.0).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+    return picture
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise DataError(f"size: got {width} x {height}, expected at most {max_pixels} pixels", reason="too-large")

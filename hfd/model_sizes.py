@@ -1,0 +1,41 @@
+"""Parameters and FLOPs of a preset's networks, from the meta device: nothing is allocated or computed."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hfd.config import Config
+
+
+def describe_models(config: Config) -> str:
+    """One line per network: millions of parameters, and GFLOPs per megapixel of the forward pass."""
+    from hfd.autoencoder.model import Elic
+    from hfd.diffusion.decoder import build_unet
+
+    # CompressAI computes channel widths with tensors, so ELIC is built for real and then emptied.
+    stage1 = Elic(N=config.autoencoder.N, M=config.autoencoder.M, groups=config.autoencoder.groups).to("meta")
+    with torch.device("meta"):
+        stage2 = build_unet(config.decoder.model_dump(mode="json"))
+        side = 512
+        x = torch.empty(1, 3, side, side)
+        analysis = _gflops(stage1.g_a, x, side)
+        synthesis = _gflops(stage1.g_s, torch.empty(1, stage1.M, side // 16, side // 16), side)
+        step = _gflops(stage2, (x, x, torch.empty(1)), side)
+    return (
+        f"stage 1 (ELIC)   {_millions(stage1):7.2f} M parameters, g_a {analysis:.0f} and g_s {synthesis:.0f} GFLOPs/megapixel\n"
+        f"stage 2 (U-Net)  {_millions(stage2):7.2f} M parameters, {step:.0f} GFLOPs/megapixel and step, "
+        f"{step * config.evaluate.sampler.steps:.0f} at {config.evaluate.sampler.steps} steps"
+    )
+
+
+def _millions(module: nn.Module) -> float:
+    return sum(parameter.numel() for parameter in module.parameters()) / 1e6
+
+
+def _gflops(module: nn.Module, inputs: torch.Tensor | tuple[torch.Tensor, ...], side: int) -> float:
+    arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(*arguments)
+    return counter.get_total_flops() / 1e9 / (side * side / 1e6)

@@ -1,0 +1,66 @@
+"""Per-image rows and features to one row a system and setting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hfd.metrics.frechet import GaussianStats, frechet_distance, kernel_distance
+from hfd.report.content import ImageRow, SummaryRow
+
+MIN_PATCHES = 2
+"""Fewer patches than this have no covariance: the distances are then None."""
+
+
+def summarise(
+    rows: Sequence[ImageRow],
+    originals: Mapping[str, np.ndarray],
+    decoded: Mapping[tuple[str, str], Mapping[str, np.ndarray]],
+) -> list[SummaryRow]:
+    """One row per (system, setting), in the order in which they first appear.
+
+    ``originals``: image -> features (P, D) of its patches; ``decoded``: (system, setting) -> image ->
+    features. Rates and distortions are means over images; the distances compare all patches of the decoded
+    images with the patches of the same originals.
+    """
+    curves = list(dict.fromkeys((row.system, row.setting) for row in rows))
+    return [
+        _summary([row for row in rows if (row.system, row.setting) == curve], originals, decoded[curve])
+        for curve in curves
+    ]
+
+
+def _summary(
+    rows: Sequence[ImageRow], originals: Mapping[str, np.ndarray], decoded: Mapping[str, np.ndarray]
+) -> SummaryRow:
+    images = [row.image for row in rows]
+    reference = np.concatenate([originals[image] for image in images])
+    features = np.concatenate([decoded[image] for image in images])
+    enough = len(features) >= MIN_PATCHES
+    megapixels = [row.width * row.height / 1e6 for row in rows]
+    return SummaryRow(
+        system=rows[0].system,
+        setting=rows[0].setting,
+        num_images=len(rows),
+        bpp=_mean([row.bpp for row in rows]),
+        bpp_est=_mean_or_none([row.bpp_est for row in rows]),
+        psnr=_mean([row.psnr for row in rows]),
+        ms_ssim=_mean_or_none([row.ms_ssim for row in rows]),
+        top_octave_energy=_mean([row.top_octave_energy for row in rows]),
+        fd_effnet=frechet_distance(GaussianStats.of(reference), GaussianStats.of(features))
+        if enough
+        else None,
+        kd_effnet=kernel_distance(reference, features) if enough else None,
+        encode_s_per_mp=sum(row.encode_s for row in rows) / sum(megapixels),
+        decode_s_per_mp=sum(row.decode_s for row in rows) / sum(megapixels),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def _mean_or_none(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _mean(known) if known else None

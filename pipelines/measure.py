@@ -1,0 +1,163 @@
+"""One image, measured: its real file, both stages decoded from that file's bytes, and the baselines around its rate."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from hfd.baselines.pillow_codecs import available_baselines, bracket_rate
+from hfd.codec.codec import Codec, seed_of_file
+from hfd.config import SamplerConfig
+from hfd.metrics.distortion import bpp, ms_ssim, psnr
+from hfd.metrics.features import effnet_features
+from hfd.metrics.patches import fid_patches
+from hfd.metrics.spectrum import top_octave_energy
+from hfd.report.content import ImageRow
+from hfd.storage import Folder
+
+T = TypeVar("T")
+
+Curve = tuple[str, str]
+"""(system, setting): what a row of the summary is about."""
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """What is measured on each image; fields as in the ``evaluate`` section of the configuration."""
+
+    sampler: SamplerConfig
+    patch_px: int
+    baselines: tuple[str, ...]
+    baseline_rates: tuple[float, ...]
+
+
+@dataclass
+class Measured:
+    """An image's ``data`` (the .hfd file), rows, patch features (P, 1280) by curve, and decoded pictures by curve."""
+
+    data: bytes
+    rows: list[ImageRow] = field(default_factory=list)
+    original: np.ndarray | None = None
+    features: dict[Curve, np.ndarray] = field(default_factory=dict)
+    pictures: dict[Curve, np.ndarray] = field(default_factory=dict)
+
+
+@functools.lru_cache(maxsize=1)
+def load_codec(uri: str) -> Codec:
+    """One codec a worker process; stage 2 on the GPU where the worker was given one."""
+    return Codec.load(Folder(uri), device="cuda" if torch.cuda.is_available() else "cpu")
+
+
+def measure(
+    codec: Codec, name: str, x: np.ndarray, settings: MeasureSettings, store: Callable[[bytes], bytes]
+) -> Measured:
+    """Measure every system on a picture, uint8 (H, W, 3).
+
+    ``store`` keeps the file's bytes and returns them as read back: decoding starts from what is on the disk.
+    """
+    compressed, encode_s = _timed(lambda: codec.compress(x))
+    data = store(compressed.data)
+    measured = Measured(data)
+    ruler = _Ruler(name, x, settings.patch_px, measured)
+    measured.original = ruler.features_of(x)
+    x_hat, stage1_s = _timed(lambda: codec.reconstruct(data))
+    ruler.add(("autoencoder", "x_hat"), x_hat, len(data), encode_s, stage1_s, bpp_est=compressed.bpp_est)
+    if codec.decoder is not None:
+        steps, gamma = settings.sampler.steps, settings.sampler.gamma
+        sample, stage2_s = _timed(
+            lambda: codec.sample(x_hat, seed=seed_of_file(data), steps=steps, gamma=gamma)
+        )
+        ruler.add(
+            ("sample", f"{steps} steps"),
+            sample,
+            len(data),
+            encode_s,
+            stage1_s + stage2_s,
+            bpp_est=compressed.bpp_est,
+        )
+    for curve, encoded, picture, times in _baselines(x, len(data), settings):
+        ruler.add(curve, picture, encoded, *times)
+    return measured
+
+
+def _baselines(
+    x: np.ndarray, num_bytes: int, settings: MeasureSettings
+) -> Iterator[tuple[Curve, int, np.ndarray, tuple[float, float]]]:
+    for baseline in available_baselines()[0]:
+        if baseline.name not in settings.baselines:
+            continue
+        for rate in settings.baseline_rates:
+            sides = zip(
+                ("at most", "at least"),
+                bracket_rate(baseline, x, max(1, round(rate * num_bytes))),
+                strict=True,
+            )
+            for side, encoded in sides:
+                if encoded is None:
+                    continue
+                # Bracketing encodes many times; the time of one encoding is what counts.
+                quality = encoded.quality
+                _, encode_s = _timed(lambda b=baseline, q=quality: b.encode(x, q))  # type: ignore[misc]
+                picture, decode_s = _timed(lambda b=baseline, e=encoded: b.decode(e.data))  # type: ignore[misc]
+                yield (
+                    (baseline.name, setting_label(side, rate)),
+                    len(encoded.data),
+                    picture,
+                    (encode_s, decode_s),
+                )
+
+
+def setting_label(side: str, rate: float) -> str:
+    return f"{side} our rate" if rate == 1.0 else f"{side} {rate:g} x our rate"
+
+
+class _Ruler:
+    """Measures decoded pictures against one original."""
+
+    def __init__(self, name: str, x: np.ndarray, patch_px: int, measured: Measured) -> None:
+        self._name, self._x, self._patch_px, self._measured = name, x, patch_px, measured
+
+    def features_of(self, x: np.ndarray) -> np.ndarray:
+        return effnet_features()(fid_patches(x, self._patch_px))
+
+    def add(
+        self,
+        curve: Curve,
+        picture: np.ndarray,
+        num_bytes: int,
+        encode_s: float,
+        decode_s: float,
+        *,
+        bpp_est: float | None = None,
+    ) -> None:
+        height, width = self._x.shape[:2]
+        row = ImageRow(
+            image=self._name,
+            system=curve[0],
+            setting=curve[1],
+            width=width,
+            height=height,
+            num_bytes=num_bytes,
+            bpp=bpp(num_bytes, width, height),
+            bpp_est=bpp_est,
+            psnr=psnr(self._x, picture),
+            ms_ssim=ms_ssim(self._x, picture),
+            top_octave_energy=top_octave_energy(self._x, picture),
+            encode_s=encode_s,
+            decode_s=decode_s,
+        )
+        self._measured.rows.append(row)
+        self._measured.features[curve] = self.features_of(picture)
+        self._measured.pictures[curve] = picture
+
+
+def _timed(call: Callable[[], T]) -> tuple[T, float]:
+    started = time.perf_counter()
+    result = call()
+    return result, time.perf_counter() - started

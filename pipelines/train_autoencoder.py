@@ -1,0 +1,87 @@
+"""Step 2: stage 1, from training crops to a frozen autoencoder with its entropy tables."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from hfd.autoencoder.coding import build_tables
+from hfd.autoencoder.model import Elic
+from hfd.autoencoder.weights import read_autoencoder, write_autoencoder
+from hfd.config import AutoencoderConfig
+from hfd.data.shards import iterate_rows
+from hfd.storage import Folder
+from hfd.training.tasks import AutoencoderTask
+from pipelines.cluster import Worker
+from pipelines.context import Context
+from pipelines.steps import Done, Outcome, Step, run_step
+from pipelines.tracking import StepRun
+from pipelines.training import NOT_IN_KEY, TrainJob, optimiser_settings, run_training
+
+NAME = "train-autoencoder"
+SAMPLES = 4
+
+
+def plan(context: Context, prepared: Done) -> Step:
+    config = context.config.autoencoder
+    settings = {"seed": context.config.seed, **config.model_dump(mode="json", exclude={"train": NOT_IN_KEY})}
+    return Step(NAME, context.workspace, settings, {"prepare": prepared.digest})
+
+
+def run(context: Context, prepared: Done) -> Done:
+    step = plan(context, prepared)
+    return run_step(step, lambda folder: _train(context, step, prepared, folder))
+
+
+def _train(context: Context, step: Step, prepared: Done, folder: Folder) -> Outcome:
+    config = context.config.autoencoder
+    with context.record(NAME, dict(step.settings), dict(step.inputs)) as record:
+        job = TrainJob(
+            crops=prepared.folder,
+            out=folder,
+            pictures=("x",),
+            seed=context.config.seed,
+            settings=config.train,
+            identity=step.identity,
+            logger=record.worker_handle() if record else None,
+            build=functools.partial(build_task, config),
+            finish=functools.partial(write_model, config),
+        )
+        facts = run_training(context, step, job)
+        autoencoder = read_autoencoder(folder / "autoencoder")
+        if record is not None:
+            _record(record, folder, prepared.folder)
+    return Outcome(autoencoder.fingerprint, facts)
+
+
+def build_task(config: AutoencoderConfig, worker: Worker) -> AutoencoderTask:
+    model = Elic(N=config.N, M=config.M, groups=config.groups).to(worker.device)
+    return AutoencoderTask(
+        model,
+        optimiser_settings(config.train),
+        lmbda=config.lmbda,
+        aux_lr=config.aux_lr,
+        relaxed_share=config.relaxed_share,
+        relaxed_factor=config.relaxed_factor,
+        world=worker.world,
+    )
+
+
+def write_model(config: AutoencoderConfig, task: AutoencoderTask, out: Folder) -> None:
+    settings: dict[str, Any] = config.model_dump(mode="json", include={"arch", "N", "M", "groups", "lmbda"})
+    write_autoencoder(out / "autoencoder", task.model, build_tables(task.model), settings)
+
+
+def _record(record: StepRun, folder: Folder, crops: Folder) -> None:
+    """Weights, and a few held-out crops beside their reconstructions, as artifacts."""
+    from itertools import islice
+
+    from hfd.codec.codec import Codec
+    from pipelines.pictures import beside
+
+    for name in ("config.json", "weights.safetensors"):
+        record.log_artifact(folder.read(f"autoencoder/{name}"), name=name, folder="autoencoder")
+    codec = Codec.load(folder)
+    for index, row in enumerate(islice(iterate_rows(crops, "validation"), SAMPLES)):
+        x = row.pictures["x"]
+        record.log_image(f"x x_hat {index}", beside(x, codec.reconstruct(codec.compress(x).data)), step=0)

