@@ -89,13 +89,16 @@ def measure(name: str, settings: TrackingSettings, x: torch.Tensor, options: arg
     plain, timed = [t for b in off for t in b.steps], [t for b in on for t in b.steps]
     inside, others = (sum(getattr(b, part) for b in on) / steps * 1e6 for part in ("inside", "others"))
     print(f"{name}:")
-    print(
-        f"  step          off {statistics.median(plain) * 1e3:.1f} ms, on {statistics.median(timed) * 1e3:.1f}"
-    )
+    print(f"  median step   off {middle(plain):.1f} ms, on {middle(timed):.1f}")
     print(f"  longest step  off {max(plain) * 1e3:.0f} ms, on {max(timed) * 1e3:.0f}")
     print(f"  on/off        {statistics.median(ratios):.4f} (quartiles {quartiles(ratios)})")
     print(f"  log_metrics   {inside * options.every:.0f} us a call")
     print(f"  bound         {100 * bound:.2f} % of a step ({others:.0f} us a step on other threads)")
+
+
+def middle(seconds: list[float]) -> float:
+    """The median in milliseconds."""
+    return statistics.median(seconds) * 1e3
 
 
 def quartiles(values: list[float]) -> str:
@@ -144,7 +147,8 @@ def main() -> None:
     size = matmul_size(0.05)
     x = torch.randn(size, size)
     print(
-        f"{size} x {size} float32 product, {options.metrics} metrics every {options.every} step(s), {os.cpu_count()} CPUs"
+        f"{size} x {size} float32 product, {options.metrics} metrics every {options.every} step(s), "
+        f"{os.cpu_count()} CPUs"
     )
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -22,10 +22,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Preset = Annotated[str, typer.Option("--config", "-c", help="A preset (demo, desk, coco256, clic) or a .yaml file.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as data.uri=photos.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the settings and what would run; start nothing.")]
-Model = Annotated[Path, typer.Option("--model", "-m", help="A model folder, or a workspace, whose newest model counts.")]
+Preset = Annotated[
+    str, typer.Option("--config", "-c", help="A preset (demo, desk, coco256, clic) or a .yaml file.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Settings as key=value, such as data.uri=photos.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the settings and what would run; start nothing.")
+]
+Model = Annotated[
+    Path, typer.Option("--model", "-m", help="A model folder, or a workspace, whose newest model counts.")
+]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output.")]
 
 
@@ -93,7 +101,9 @@ def evaluate(config: Preset, overrides: Overrides = None, dry_run: DryRun = Fals
 def compress(
     picture: Annotated[Path, typer.Argument(help="A picture in any format that Pillow opens.")],
     model: Model,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: the picture's name with .hfd.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Default: the picture's name with .hfd.")
+    ] = None,
     force: Force = False,
 ) -> None:
     """Compress a picture into an .hfd file."""
@@ -106,8 +116,12 @@ def compress(
 def decompress(
     file: Annotated[Path, typer.Argument(help="An .hfd file.")],
     model: Model,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: the file's name with .png.")] = None,
-    steps: Annotated[int, typer.Option(min=0, max=10_000, help="Sampling steps of stage 2; 0 gives the reconstruction.")] = 50,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Default: the file's name with .png.")
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(min=0, max=10_000, help="Sampling steps of stage 2; 0 gives the reconstruction.")
+    ] = 50,
     seed: Annotated[int | None, typer.Option(min=0, help="Default: drawn from the file's bytes.")] = None,
     force: Force = False,
 ) -> None:
@@ -159,5 +173,9 @@ def _print_plan(config: Config, only: str | None) -> None:
     for planned in plan(config, list_inputs(config)):
         if only in (None, planned.name):
             state = "done" if planned.done else "would run"
-            where = planned.step.folder.uri if planned.step is not None else "key known once the steps before it are done"
+            where = (
+                planned.step.folder.uri
+                if planned.step is not None
+                else "key known once the steps before it are done"
+            )
             print(f"{planned.name:<18} {state:<10} {where}")

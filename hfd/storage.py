@@ -59,7 +59,9 @@ class Folder:
         try:
             filesystem, path = pafs.FileSystem.from_uri(self.uri)
         except (ValueError, OSError, NotImplementedError) as error:
-            raise DataError(f"{self.uri}: got an unusable URI, expected a folder or s3://bucket/prefix ({_brief(error)})") from error
+            raise DataError(
+                f"{self.uri}: got an unusable URI, expected a folder or s3://bucket/prefix ({_brief(error)})"
+            ) from error
         return filesystem, str(path).rstrip("/")
 
     def _at(self, name: str) -> tuple[Any, str]:
@@ -170,7 +172,10 @@ def _one_line(what: str) -> Iterator[None]:
         raise DataError(f"{what}: no permission. Check its owner and mode", reason="permission") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DataError(f"{what}: the disk is full. Free some space and run the same command again", reason="disk-full") from error
+            raise DataError(
+                f"{what}: the disk is full. Free some space and run the same command again",
+                reason="disk-full",
+            ) from error
         raise DataError(f"{what}: {_brief(error)}", reason="io") from error
 
 

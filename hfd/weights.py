@@ -19,8 +19,13 @@ FORMAT = 1
 
 def write_weights(folder: Folder, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
     """Write tensors and configuration; ``config.json`` comes last, so that its presence means both are whole."""
-    folder.write("weights.safetensors", save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
-    folder.write("config.json", json.dumps({"format": FORMAT, **config}, indent=2, sort_keys=True).encode() + b"\n")
+    folder.write(
+        "weights.safetensors",
+        save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}),
+    )
+    folder.write(
+        "config.json", json.dumps({"format": FORMAT, **config}, indent=2, sort_keys=True).encode() + b"\n"
+    )
 
 
 def read_weights(folder: Folder) -> tuple[dict[str, Tensor], dict[str, Any], str]:
@@ -30,10 +35,14 @@ def read_weights(folder: Folder) -> tuple[dict[str, Tensor], dict[str, Any], str
         config = json.loads(config_bytes)
         tensors = load(weights_bytes)
     except (ValueError, SafetensorError) as error:
-        raise DataError(f"{folder.uri}: not readable weights ({error}). Make or fetch the model again") from error
+        raise DataError(
+            f"{folder.uri}: not readable weights ({error}). Make or fetch the model again"
+        ) from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         got = config.get("format") if isinstance(config, dict) else config
-        raise DataError(f"{folder.uri}/config.json: got format {got!r}, expected {FORMAT}. It was made by another version")
+        raise DataError(
+            f"{folder.uri}/config.json: got format {got!r}, expected {FORMAT}. It was made by another version"
+        )
     fingerprint = hashlib.sha256(config_bytes + weights_bytes).hexdigest()
     return tensors, config, fingerprint
 
@@ -47,7 +56,9 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], where: str) 
         for name, parameter in parameters.items()
         if name in tensors and tensors[name].shape != parameter.shape
     ]
-    problems = [f"missing {', '.join(missing[:4])}"] * bool(missing) + [f"unknown {', '.join(unknown[:4])}"] * bool(unknown)
+    problems = [f"missing {', '.join(missing[:4])}"] * bool(missing) + [
+        f"unknown {', '.join(unknown[:4])}"
+    ] * bool(unknown)
     if problems or shapes:
         raise DataError(f"{where}: weights do not fit the network: {'; '.join(problems + shapes[:4])}")
     for name, parameter in parameters.items():

@@ -92,13 +92,21 @@ def plan(context: Context, prepared: Done, model: Done, corpus: Corpus | None) -
 def run(context: Context, prepared: Done, autoencoder: Done, model: Done, corpus: Corpus | None) -> Done:
     """``corpus``: the pictures to evaluate on; None: the validation split."""
     step = plan(context, prepared, model, corpus)
-    done = run_step(step, lambda folder: _evaluate(context, step, prepared, autoencoder, model, corpus, folder))
+    done = run_step(
+        step, lambda folder: _evaluate(context, step, prepared, autoencoder, model, corpus, folder)
+    )
     point_latest(context.workspace, report=f"{step.name}/{step.key}/report.html")
     return done
 
 
 def _evaluate(
-    context: Context, step: Step, prepared: Done, autoencoder: Done, model: Done, corpus: Corpus | None, folder: Folder
+    context: Context,
+    step: Step,
+    prepared: Done,
+    autoencoder: Done,
+    model: Done,
+    corpus: Corpus | None,
+    folder: Folder,
 ) -> Outcome:
     images = _images(context, prepared, corpus)
     plans = _parts(context, images, model.folder)
@@ -118,7 +126,9 @@ def _evaluate(
         "missing_baselines": missing,
         "summary": [asdict(row) for row in summary],
     }
-    write_report(context, Evaluation(step, prepared, autoencoder, model, rows, summary, rejects, facts), folder)
+    write_report(
+        context, Evaluation(step, prepared, autoencoder, model, rows, summary, rejects, facts), folder
+    )
     with context.record(NAME, dict(step.settings), dict(step.inputs)) as record:
         if record is not None:
             for row in summary:

@@ -62,7 +62,8 @@ def build_tables(model: Elic) -> EntropyTables:
 
     bottleneck = EntropyBottleneck(model.N)
     bottleneck.load_state_dict(
-        {name: value for name, value in model.entropy_bottleneck.state_dict().items() if value.numel()}, strict=False
+        {name: value for name, value in model.entropy_bottleneck.state_dict().items() if value.numel()},
+        strict=False,
     )
     bottleneck.float().cpu()
     medians = bottleneck.quantiles[:, 0, 1].clone()
@@ -110,7 +111,9 @@ class LatentCoder:
 
         def code(k: int, at: Tensor, scales_hat: Tensor, means_hat: Tensor) -> Tensor:
             symbols = torch.round(model.group(y, k).flatten(2)[..., at] - means_hat).int()
-            encoder.encode_with_indexes(symbols.flatten().tolist(), self._indexes_y(scales_hat), *self._lists_y)
+            encoder.encode_with_indexes(
+                symbols.flatten().tolist(), self._indexes_y(scales_hat), *self._lists_y
+            )
             sums.add(symbols, float(gaussian_bits(symbols.double(), scales_hat.double())))
             return symbols.float() + means_hat
 
@@ -125,7 +128,9 @@ class LatentCoder:
         :class:`BitstreamError` when the stream is too short to be one.
         """
         if len(payload) < 4 or len(payload) % 4:
-            raise BitstreamError(f"payload: got {len(payload)} bytes, expected a positive multiple of 4. The file is damaged")
+            raise BitstreamError(
+                f"payload: got {len(payload)} bytes, expected a positive multiple of 4. The file is damaged"
+            )
         model, sums = self._model, _Sums()
         decoder = RansDecoder()
         # rANS reads 32-bit words without a bound; zeros behind the end keep a damaged stream inside memory.
@@ -137,7 +142,9 @@ class LatentCoder:
         sums.add(symbols_z, 0.0)
 
         def code(k: int, at: Tensor, scales_hat: Tensor, means_hat: Tensor) -> Tensor:
-            symbols = self._read(decoder, self._indexes_y(scales_hat), self._lists_y).reshape(scales_hat.shape)
+            symbols = self._read(decoder, self._indexes_y(scales_hat), self._lists_y).reshape(
+                scales_hat.shape
+            )
             sums.add(symbols, 0.0)
             return symbols.to(means_hat.device).float() + means_hat
 
@@ -150,7 +157,9 @@ class LatentCoder:
         return y_hat
 
     @staticmethod
-    def _read(decoder: RansDecoder, indexes: list[int], lists: tuple[list[list[int]], list[int], list[int]]) -> Tensor:
+    def _read(
+        decoder: RansDecoder, indexes: list[int], lists: tuple[list[list[int]], list[int], list[int]]
+    ) -> Tensor:
         return torch.tensor(decoder.decode_stream(indexes, *lists), dtype=torch.int32)
 
     @staticmethod

@@ -6,19 +6,14 @@ encoder and the decoder compute the entropy parameters by the same code on the s
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from compressai.models.sensetime import Elic2022Official
+from compressai.ops import quantize_ste
 from torch import Tensor, nn
-
-with warnings.catch_warnings():
-    # CompressAI scripts its bounds when it is imported, which torch announces as deprecated.
-    warnings.simplefilter("ignore", FutureWarning)
-    from compressai.models.sensetime import Elic2022Official
-    from compressai.ops import quantize_ste
 
 STRIDE = 64
 """Sides of what the transforms are given must be multiples of this (y: 1/16, z: 1/64)."""

@@ -51,7 +51,9 @@ class Codec:
         autoencoder = read_autoencoder(folder / "autoencoder")
         decoder = read_decoder(folder / "decoder") if folder.exists("decoder/config.json") else None
         if decoder is not None and decoder.config["autoencoder"] != autoencoder.fingerprint:
-            raise DataError(f"{folder.uri}: its decoder was trained on another autoencoder. Make or fetch the model again")
+            raise DataError(
+                f"{folder.uri}: its decoder was trained on another autoencoder. Make or fetch the model again"
+            )
         if decoder is not None:
             decoder.net.to(device)
         return cls(autoencoder, decoder)
@@ -103,7 +105,9 @@ class Codec:
     ) -> np.ndarray:
         """The stage-2 sample for a reconstruction, uint8 (H, W, 3) to uint8 (H, W, 3)."""
         if self.decoder is None:
-            raise DataError("model: has no decoder, expected one. Train stage 2, or ask for the reconstruction")
+            raise DataError(
+                "model: has no decoder, expected one. Train stage 2, or ask for the reconstruction"
+            )
         cond = picture_to_tensor(x_hat).to(next(self.decoder.net.parameters()).device)
         sample = self.decoder.sample(
             cond, seeds=[seed], steps=steps, gamma=gamma, precision=precision, on_step=on_step
@@ -119,7 +123,9 @@ def resolve_model(folder: Folder) -> Folder:
         model = json.loads(folder.read("latest.json")).get("model")
         if model is not None:
             return folder / model
-    raise DataError(f"{folder.uri}: got no model there, expected a folder with autoencoder/config.json, or a workspace")
+    raise DataError(
+        f"{folder.uri}: got no model there, expected a folder with autoencoder/config.json, or a workspace"
+    )
 
 
 def seed_of_file(data: bytes) -> int:
@@ -134,10 +140,14 @@ def picture_to_tensor(x: np.ndarray) -> Tensor:
 
 def tensor_to_picture(x: Tensor) -> np.ndarray:
     """float (1, 3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
-    picture: np.ndarray = (x[0].clamp(0.0, 1.0) * 255.0).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+    picture: np.ndarray = (
+        (x[0].clamp(0.0, 1.0) * 255.0).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+    )
     return picture
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise DataError(f"size: got {width} x {height}, expected at most {max_pixels} pixels", reason="too-large")
+        raise DataError(
+            f"size: got {width} x {height}, expected at most {max_pixels} pixels", reason="too-large"
+        )

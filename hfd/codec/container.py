@@ -63,7 +63,9 @@ def pack(container: Container) -> bytes:
 def unpack(data: bytes) -> Container:
     """Read a file. Raises :class:`BitstreamError` on anything that :func:`pack` does not write."""
     if data[:4] != MAGIC:
-        raise BitstreamError(f"magic: got {data[:4].hex(' ') or 'nothing'}, expected {MAGIC.hex(' ')}. This is no .hfd file")
+        raise BitstreamError(
+            f"magic: got {data[:4].hex(' ') or 'nothing'}, expected {MAGIC.hex(' ')}. This is no .hfd file"
+        )
     if len(data) > 4 and data[4] != VERSION:
         raise BitstreamError(f"version: got {data[4]}, expected {VERSION}. Use the hfd release that wrote it")
     reader = _Reader(data, 5)
@@ -87,13 +89,17 @@ def _read_sections(reader: _Reader) -> dict[int, bytes]:
     last = 0
     while (tag := reader.take(1)[0]) != 0:
         if tag <= last:
-            raise BitstreamError(f"section: got tag {tag} after {last}, expected ascending tags. The file is damaged")
+            raise BitstreamError(
+                f"section: got tag {tag} after {last}, expected ascending tags. The file is damaged"
+            )
         if tag not in _KNOWN and tag < _OPTIONAL_FROM:
             raise BitstreamError(f"section: got tag {tag}, expected one of {sorted(_KNOWN)}. Use a newer hfd")
         sections[tag] = reader.take(reader.varint())
         last = tag
     if reader.position != reader.end:
-        raise BitstreamError(f"end: got {reader.end - reader.position} bytes behind it, expected none. The file is damaged")
+        raise BitstreamError(
+            f"end: got {reader.end - reader.position} bytes behind it, expected none. The file is damaged"
+        )
     return sections
 
 
@@ -112,7 +118,9 @@ class _Reader:
 
     def take(self, count: int) -> bytes:
         if count > self.end - self.position:
-            raise BitstreamError(f"got {self.end - self.position} bytes, expected {count} more. The file is truncated")
+            raise BitstreamError(
+                f"got {self.end - self.position} bytes, expected {count} more. The file is truncated"
+            )
         self.position += count
         return self._data[self.position - count : self.position]
 
@@ -123,7 +131,9 @@ class _Reader:
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 if byte == 0 and shift:
-                    raise BitstreamError("varint: got a padded number, expected its shortest form. The file is damaged")
+                    raise BitstreamError(
+                        "varint: got a padded number, expected its shortest form. The file is damaged"
+                    )
                 return value
             shift += 7
             if shift > 56:

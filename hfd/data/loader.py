@@ -35,7 +35,9 @@ class Place:
 class SampleOrder:
     """Maps a sample number to its place, epoch after epoch."""
 
-    def __init__(self, rows_per_group: Sequence[int], *, seed: int, window_groups: int = WINDOW_GROUPS) -> None:
+    def __init__(
+        self, rows_per_group: Sequence[int], *, seed: int, window_groups: int = WINDOW_GROUPS
+    ) -> None:
         self.num_rows = int(sum(rows_per_group))
         self._rows_per_group = np.asarray(rows_per_group)
         self._seed = seed
@@ -57,7 +59,9 @@ class SampleOrder:
         windows = []
         for start in range(0, len(groups), self._window_groups):
             window = groups[start : start + self._window_groups]
-            places = np.concatenate([_all_rows(int(group), int(self._rows_per_group[group])) for group in window])
+            places = np.concatenate(
+                [_all_rows(int(group), int(self._rows_per_group[group])) for group in window]
+            )
             windows.append(rng.permutation(places, axis=0))
         return np.concatenate(windows)
 
@@ -108,7 +112,9 @@ class CropLoader:
         self._rank, self._world = rank, world
         self._groups = list_row_groups(folder, split)
         if not self._groups:
-            raise DataError(f"{folder.uri}: got no {split} crops, expected some. Give more photographs", reason="empty")
+            raise DataError(
+                f"{folder.uri}: got no {split} crops, expected some. Give more photographs", reason="empty"
+            )
         self._order = SampleOrder([group.num_rows for group in self._groups], seed=seed)
 
     @property
@@ -148,13 +154,17 @@ class CropLoader:
         for i, sample in enumerate(samples):
             place = self._order.place(sample)
             pictures = cache.row(place).pictures
-            crops = sub_crop([pictures[name] for name in self._pictures], self._crop_px, seed=self._seed, sample=sample)
+            crops = sub_crop(
+                [pictures[name] for name in self._pictures], self._crop_px, seed=self._seed, sample=sample
+            )
             for j, crop in enumerate(crops):
                 batch[i, j] = crop
         return batch
 
 
-def _put(ready: queue.Queue[np.ndarray | BaseException], item: np.ndarray | BaseException, stop: threading.Event) -> None:
+def _put(
+    ready: queue.Queue[np.ndarray | BaseException], item: np.ndarray | BaseException, stop: threading.Event
+) -> None:
     while not stop.is_set():
         try:
             ready.put(item, timeout=0.1)

@@ -63,7 +63,9 @@ class ShardWriter:
     def __init__(self, stream: IO[bytes], pictures: Sequence[str]) -> None:
         self._schema = _schema(pictures)
         self._pictures = tuple(pictures)
-        self._writer = pq.ParquetWriter(stream, self._schema, compression="none", use_dictionary=False, write_statistics=False)
+        self._writer = pq.ParquetWriter(
+            stream, self._schema, compression="none", use_dictionary=False, write_statistics=False
+        )
         self._pending: list[Row] = []
 
     def add(self, row: Row) -> None:
@@ -108,10 +110,14 @@ def read_row_group(folder: Folder, group: RowGroup, columns: Sequence[str] = ("x
                 group.index, columns=["id", "photo", "content", "height", "width", *columns]
             )
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{folder.uri}/{group.shard}: not a readable shard. Delete it and run again") from error
+            raise DataError(
+                f"{folder.uri}/{group.shard}: not a readable shard. Delete it and run again"
+            ) from error
     sizes = list(zip(table["height"].to_pylist(), table["width"].to_pylist(), strict=True))
     pictures = {name: _views(table[name], sizes) for name in columns}
-    names = zip(table["id"].to_pylist(), table["photo"].to_pylist(), table["content"].to_pylist(), strict=True)
+    names = zip(
+        table["id"].to_pylist(), table["photo"].to_pylist(), table["content"].to_pylist(), strict=True
+    )
     return [
         Row(id=id_, photo=photo, content=content, pictures={name: pictures[name][i] for name in columns})
         for i, (id_, photo, content) in enumerate(names)
@@ -120,7 +126,9 @@ def read_row_group(folder: Folder, group: RowGroup, columns: Sequence[str] = ("x
 
 def _views(column: pa.ChunkedArray, sizes: list[tuple[int, int]]) -> list[np.ndarray]:
     views = []
-    for value, (height, width) in zip((value for chunk in column.chunks for value in chunk), sizes, strict=True):
+    for value, (height, width) in zip(
+        (value for chunk in column.chunks for value in chunk), sizes, strict=True
+    ):
         views.append(np.frombuffer(value.as_buffer(), dtype=np.uint8).reshape(height, width, 3))
     return views
 

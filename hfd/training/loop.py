@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -75,7 +76,12 @@ class TrainResult:
 
 
 def train(
-    task: Task, loader: Loader, settings: LoopSettings, checkpoints: Checkpoints, listener: Listener, device: torch.device
+    task: Task,
+    loader: Loader,
+    settings: LoopSettings,
+    checkpoints: Checkpoints,
+    listener: Listener,
+    device: torch.device,
 ) -> TrainResult:
     """Train until the budget is spent, from the newest checkpoint if there is one.
 
@@ -90,7 +96,7 @@ def train(
         task.load_state(state["task"])
         planned = state["planned"]
     start, started, last_save = step, time.monotonic(), time.monotonic()
-    window = _Window(started, step)
+    window, durations, last_step = _Window(started, step), [], started
     for batch in loader.batches(start=step * settings.batch_size):
         if planned is not None and step >= planned:
             break
@@ -101,10 +107,13 @@ def train(
         step += 1
         window.add(losses, norm)
         listener.on_step(step, planned)
+        if planned is None:
+            durations.append(time.monotonic() - last_step)
+            last_step = time.monotonic()
 
-        plan_now = planned is None and step >= CALIBRATION_STEPS
+        plan_now = planned is None and step - start >= CALIBRATION_STEPS
         if plan_now:
-            planned = plan_steps(settings, time.monotonic() - started, step)
+            planned = plan_steps(settings, durations)
         log_now = step % settings.log_every_steps == 0 or step == planned
         save_now = plan_now or time.monotonic() - last_save >= settings.checkpoint_every_s
         if log_now or save_now:
@@ -121,10 +130,15 @@ def train(
     return TrainResult(step, step - start, time.monotonic() - started, window.last)
 
 
-def plan_steps(settings: LoopSettings, elapsed_s: float, step: int) -> int:
-    """The number of steps that a wall-time budget allows, agreed on by all workers."""
+def plan_steps(settings: LoopSettings, durations: Sequence[float]) -> int:
+    """The number of steps that a wall-time budget allows, agreed on by all workers.
+
+    ``durations``: seconds of the first steps. What they took is spent; the rest of the budget goes at their
+    median, which warm-up, compilation or a hiccup of the machine hardly moves.
+    """
     assert settings.budget_s is not None
-    planned = max(step, math.floor(settings.budget_s / (elapsed_s / step)))
+    left_s = max(settings.budget_s - sum(durations), 0.0)
+    planned = len(durations) + math.floor(left_s / statistics.median(durations))
     if settings.world > 1:
         shared = [planned]
         torch.distributed.broadcast_object_list(shared, src=0)
@@ -173,7 +187,9 @@ class _Window:
         self.last: dict[str, float] = {}
 
     def add(self, losses: Mapping[str, Tensor], norm: Tensor) -> None:
-        self._rows.append({**{name: value.detach() for name, value in losses.items()}, "grad_norm": norm.detach()})
+        self._rows.append(
+            {**{name: value.detach() for name, value in losses.items()}, "grad_norm": norm.detach()}
+        )
 
     def check_finite(self, step: int, checkpoints: Checkpoints) -> None:
         if not self._rows or bool(torch.isfinite(torch.stack([row["loss"] for row in self._rows])).all()):
@@ -187,7 +203,9 @@ class _Window:
 
     def close(self, settings: LoopSettings, step: int, planned: int | None) -> dict[str, float]:
         now = time.monotonic()
-        means = {name: torch.stack([row[name].float() for row in self._rows]).mean() for name in self._rows[0]}
+        means = {
+            name: torch.stack([row[name].float() for row in self._rows]).mean() for name in self._rows[0]
+        }
         values = {name: float(mean) for name, mean in means.items()}
         values["samples_per_s"] = (step - self._step) * settings.batch_size / max(now - self._since, 1e-9)
         values["lr_factor"] = lr_factor(settings, step - 1, planned)
