@@ -22,15 +22,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Preset = Annotated[
-    str, typer.Option("--config", "-c", help="A preset (demo, desk, coco256, clic) or a .yaml file.")
-]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Settings as key=value, such as data.uri=photos.")
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print the settings and what would run; start nothing.")
-]
+Preset = Annotated[str, typer.Option("--config", "-c", help="A preset (demo, desk, coco256, clic) or a .yaml file.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as data.uri=photos.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the settings and what would run; start nothing.")]
 Model = Annotated[
     Path, typer.Option("--model", "-m", help="A model folder, or a workspace, whose newest model counts.")
 ]
@@ -116,9 +110,7 @@ def compress(
 def decompress(
     file: Annotated[Path, typer.Argument(help="An .hfd file.")],
     model: Model,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Default: the file's name with .png.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: the file's name with .png.")] = None,
     steps: Annotated[
         int, typer.Option(min=0, max=10_000, help="Sampling steps of stage 2; 0 gives the reconstruction.")
     ] = 50,
@@ -174,8 +166,6 @@ def _print_plan(config: Config, only: str | None) -> None:
         if only in (None, planned.name):
             state = "done" if planned.done else "would run"
             where = (
-                planned.step.folder.uri
-                if planned.step is not None
-                else "key known once the steps before it are done"
+                planned.step.folder.uri if planned.step is not None else "key known once the steps before it are done"
             )
             print(f"{planned.name:<18} {state:<10} {where}")

@@ -101,9 +101,7 @@ def _manage(colour: Image.Image, profile: bytes) -> Image.Image | None:
         # LittleCMS shortens a grey transform to a coarse table, up to 10 levels off near black. All 256 greys
         # cost nothing to convert without the short cut.
         ramp = Image.frombytes("L", (256, 1), bytes(range(256)))
-        exact = ImageCms.profileToProfile(
-            ramp, source, target, outputMode="RGB", flags=ImageCms.Flags.NOOPTIMIZE
-        )
+        exact = ImageCms.profileToProfile(ramp, source, target, outputMode="RGB", flags=ImageCms.Flags.NOOPTIMIZE)
         return Image.fromarray(np.asarray(exact)[0][np.asarray(colour)])
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         return None

@@ -21,9 +21,7 @@ def compress_file(picture: Path, output: Path | None, model: Path, *, force: boo
     return f"{output}: {x.shape[1]} x {x.shape[0]}, {len(compressed.data)} bytes, {compressed.bpp:.3f} bpp"
 
 
-def decompress_file(
-    file: Path, output: Path | None, model: Path, *, steps: int, seed: int | None, force: bool
-) -> str:
+def decompress_file(file: Path, output: Path | None, model: Path, *, steps: int, seed: int | None, force: bool) -> str:
     """Decode a file into a PNG; a line that says what came out. Raises :class:`hfd.errors.HfdError`."""
     output = _output(file, output, ".png", force)
     if output.suffix.lower() != ".png":
@@ -36,9 +34,7 @@ def decompress_file(
     if steps and codec.decoder is not None:
         with Terminal().bar("decompress", "steps") as progress:
             seed = seed_of_file(data) if seed is None else seed
-            picture = codec.sample(
-                picture, seed=seed, steps=steps, on_step=lambda step: progress(step + 1, steps)
-            )
+            picture = codec.sample(picture, seed=seed, steps=steps, on_step=lambda step: progress(step + 1, steps))
         what = f"sample of {steps} steps, seed {seed}"
     write_file(output, encode_png(picture))
     return f"{output}: {picture.shape[1]} x {picture.shape[0]}, {what}"
@@ -51,7 +47,11 @@ def describe(path: Path) -> str:
         codec = Codec.load(folder)
         stage2 = "none" if codec.decoder is None else codec.decoder.fingerprint[:8]
         settings = {key: value for key, value in codec.autoencoder.config.items() if key != "format"}
-        return f"model        {folder.uri}\nautoencoder  {codec.autoencoder.fingerprint[:8]}  {settings}\ndecoder      {stage2}"
+        return (
+            f"model        {folder.uri}\n"
+            f"autoencoder  {codec.autoencoder.fingerprint[:8]}  {settings}\n"
+            f"decoder      {stage2}"
+        )
     data = _existing(path).read_bytes()
     container = unpack(data)
     bpp = 8 * len(data) / (container.width * container.height)

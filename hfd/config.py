@@ -44,12 +44,8 @@ class PrepareConfig(Section):
     downscale: float | None = Field(
         None, gt=0.0, le=1.0, description="Factor applied to lossy sources before cropping; None keeps them."
     )
-    validation_share: float = Field(
-        0.05, ge=0.0, lt=1.0, description="Share of photographs held out, by content hash."
-    )
-    max_reject_share: Share = Field(
-        0.2, description="The step fails when more photographs than this are rejected."
-    )
+    validation_share: float = Field(0.05, ge=0.0, lt=1.0, description="Share of photographs held out, by content hash.")
+    max_reject_share: Share = Field(0.2, description="The step fails when more photographs than this are rejected.")
     photos_per_shard: int = Field(32, ge=1, description="The fixed shard plan: photographs per shard.")
     max_pixels: int = Field(178_956_970, ge=1, description="A header that claims more is rejected undecoded.")
 
@@ -62,9 +58,7 @@ class TrainConfig(Section):
     crop_px: int = Field(256, ge=32, description="Side of a training sub-crop.")
     lr: float = Field(1e-4, gt=0.0, le=1.0)
     lr_final: float = Field(0.1, gt=0.0, le=1.0, description="Learning rate at the end, as a factor of lr.")
-    lr_decay_share: Share = Field(
-        0.15, description="The last share of the steps, over which lr decays (cosine)."
-    )
+    lr_decay_share: Share = Field(0.15, description="The last share of the steps, over which lr decays (cosine).")
     warmup_steps: int = Field(100, ge=0, description="Linear warm-up from 0, at most a tenth of the steps.")
     weight_decay: float = Field(0.0, ge=0.0)
     grad_clip: float = Field(1.0, gt=0.0, description="Largest global gradient norm.")
@@ -80,9 +74,7 @@ class TrainConfig(Section):
     def _budget_is_readable(cls, value: str) -> str:
         match = _BUDGET.match(value)
         if match is None or float(match["value"]) <= 0:
-            raise ValueError(
-                "expected a number of steps or a wall time, such as '5000 steps', '90 s', '10 min', '8 h'"
-            )
+            raise ValueError("expected a number of steps or a wall time, such as '5000 steps', '90 s', '10 min', '8 h'")
         if match["unit"].startswith("step") and not float(match["value"]).is_integer():
             raise ValueError("expected a whole number of steps")
         return value
@@ -112,9 +104,7 @@ class AutoencoderConfig(Section):
         (16, 16, 32, 64, 192), description="Channel groups of the context model; their sum is M."
     )
     lmbda: float = Field(description="Rate-distortion weight: loss = lmbda 255^2 MSE + bpp_est.", gt=0.0)
-    relaxed_share: Share = Field(
-        0.0, description="First share of the steps, trained with lmbda * relaxed_factor."
-    )
+    relaxed_share: Share = Field(0.0, description="First share of the steps, trained with lmbda * relaxed_factor.")
     relaxed_factor: float = Field(1.0, gt=0.0)
     aux_lr: float = Field(1e-3, gt=0.0, description="Learning rate of the entropy bottleneck's quantiles.")
     train: TrainConfig
@@ -132,9 +122,7 @@ class UNetConfig(Section):
     """The convolutional U-Net of stage 2."""
 
     patch: Literal[1, 2, 4, 8] = Field(4, description="Space-to-depth factor at the input.")
-    channels: tuple[Annotated[int, Field(ge=8)], ...] = Field(
-        (128, 256), min_length=1, description="Per resolution."
-    )
+    channels: tuple[Annotated[int, Field(ge=8)], ...] = Field((128, 256), min_length=1, description="Per resolution.")
     blocks: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (2, 4), min_length=1, description="Residual blocks per resolution."
     )
@@ -150,7 +138,7 @@ class UNetConfig(Section):
     @property
     def stride(self) -> int:
         """Sides of what the network is given must be multiples of this."""
-        return int(self.patch) * 2 ** (len(self.channels) - 1)
+        return int(self.patch * 2 ** (len(self.channels) - 1))
 
 
 class DecoderConfig(Section):
@@ -159,16 +147,15 @@ class DecoderConfig(Section):
     kind: Literal["diffusion"] = "diffusion"
     s: float = Field(0.5, gt=0.0, description="Shift of the cosine schedule; below 1 is less noise.")
     unet: UNetConfig = UNetConfig()
-    ema_decay: float = Field(
-        0.9999, ge=0.0, lt=1.0, description="Largest decay of the weights' moving average."
-    )
+    ema_decay: float = Field(0.9999, ge=0.0, lt=1.0, description="Largest decay of the weights' moving average.")
     train: TrainConfig
 
     @model_validator(mode="after")
     def _crop_fits_network(self) -> Self:
         if self.train.crop_px % self.unet.stride:
             raise ValueError(
-                f"train.crop_px: got {self.train.crop_px}, expected a multiple of {self.unet.stride} (unet.patch x 2 per level)"
+                f"train.crop_px: got {self.train.crop_px}, expected a multiple of "
+                f"{self.unet.stride} (unet.patch x 2 per level)"
             )
         return self
 
@@ -177,22 +164,16 @@ class SamplerConfig(Section):
     """How stage 2 samples."""
 
     steps: int = Field(50, ge=1, le=10_000)
-    gamma: Share = Field(
-        0.0, description="Log-interpolation of the ancestral variance; 0 is the least noise."
-    )
+    gamma: Share = Field(0.0, description="Log-interpolation of the ancestral variance; 0 is the least noise.")
 
 
 class EvaluateConfig(Section):
     """What is measured, and on what."""
 
-    data: str | None = Field(
-        None, description="Folder or s3:// prefix of images; None: the validation split."
-    )
+    data: str | None = Field(None, description="Folder or s3:// prefix of images; None: the validation split.")
     max_images: int | None = Field(None, ge=1, description="The first so many images by key; None: all.")
     sampler: SamplerConfig = SamplerConfig()
-    patch_px: int = Field(
-        256, ge=32, multiple_of=2, description="Patches of the Frechet and kernel distances."
-    )
+    patch_px: int = Field(256, ge=32, multiple_of=2, description="Patches of the Frechet and kernel distances.")
     baselines: tuple[Literal["jpeg", "webp", "avif"], ...] = ("jpeg", "webp", "avif")
     baseline_rates: tuple[Annotated[float, Field(gt=0.0)], ...] = Field(
         (1.0,), description="Factors of our bytes at which the baselines are bracketed, for the curves."
@@ -207,29 +188,21 @@ class ClusterConfig(Section):
         "inline",
         description="inline: in this process; local: a Ray started for the run; attach: a running Ray.",
     )
-    address: str | None = Field(
-        None, description="Of the Ray to attach to, such as auto or ray://head:10001."
-    )
-    num_cpus: int | None = Field(
-        None, ge=1, description="Logical CPUs of a local Ray; None: those of the machine."
-    )
+    address: str | None = Field(None, description="Of the Ray to attach to, such as auto or ray://head:10001.")
+    num_cpus: int | None = Field(None, ge=1, description="Logical CPUs of a local Ray; None: those of the machine.")
     map_workers: int | None = Field(
         None, ge=1, description="Tasks at once in prepare, reconstruct, evaluate; None: as fits."
     )
     map_threads: int = Field(1, ge=1, description="Torch threads (and logical CPUs) of each such task.")
     map_gpus: float = Field(0.0, ge=0.0, description="GPUs of each reconstruct and evaluate task.")
     train_workers: int = Field(1, ge=1, description="Data-parallel training workers.")
-    train_threads: int = Field(
-        2, ge=1, description="Torch threads (and logical CPUs) of each training worker."
-    )
+    train_threads: int = Field(2, ge=1, description="Torch threads (and logical CPUs) of each training worker.")
     train_gpus: float = Field(0.0, ge=0.0, description="GPUs of each training worker.")
 
     @model_validator(mode="after")
     def _inline_is_one_worker(self) -> Self:
         if self.kind == "inline" and self.train_workers > 1:
-            raise ValueError(
-                f"train_workers: got {self.train_workers}, expected 1 with kind=inline. Use kind=local."
-            )
+            raise ValueError(f"train_workers: got {self.train_workers}, expected 1 with kind=inline. Use kind=local.")
         if self.kind == "attach" and self.address is None:
             raise ValueError("address: missing, expected the address of a running Ray with kind=attach")
         return self
@@ -238,9 +211,7 @@ class ClusterConfig(Section):
 class TrackingConfig(Section):
     """MLflow."""
 
-    uri: str | None = Field(
-        "auto", description="auto: SQLite in the workspace; None: off; else a tracking URI."
-    )
+    uri: str | None = Field("auto", description="auto: SQLite in the workspace; None: off; else a tracking URI.")
     experiment: str = "hfd"
     system_metrics: bool = True
 
@@ -248,9 +219,7 @@ class TrackingConfig(Section):
 class Config(Section):
     """Everything that a run is a function of, beside the data itself."""
 
-    name: str = Field(
-        description="Names the run and its default workspace.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-    )
+    name: str = Field(description="Names the run and its default workspace.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = Field(0, ge=0, lt=2**63)
     workspace: str = Field("runs/{name}", description="Folder or s3:// prefix that holds every output.")
     data: DataConfig = DataConfig()

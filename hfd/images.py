@@ -91,9 +91,7 @@ def load_rgb(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT_M
         return np.array(rgb if method is None else rgb.transpose(method), dtype=np.uint8, order="C")
 
 
-def image_size(
-    source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT_MAX_PIXELS
-) -> tuple[int, int]:
+def image_size(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
     """Read the (width, height) in pixels that `load_rgb` would return, from the header.
 
     The pixels stay undecoded, but for the rare PNG that keeps its orientation behind them. Arguments and

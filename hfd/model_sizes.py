@@ -24,7 +24,8 @@ def describe_models(config: Config) -> str:
         synthesis = _gflops(stage1.g_s, torch.empty(1, stage1.M, side // 16, side // 16), side)
         step = _gflops(stage2, (x, x, torch.empty(1)), side)
     return (
-        f"stage 1 (ELIC)   {_millions(stage1):7.2f} M parameters, g_a {analysis:.0f} and g_s {synthesis:.0f} GFLOPs/megapixel\n"
+        f"stage 1 (ELIC)   {_millions(stage1):7.2f} M parameters, "
+        f"g_a {analysis:.0f} and g_s {synthesis:.0f} GFLOPs/megapixel\n"
         f"stage 2 (U-Net)  {_millions(stage2):7.2f} M parameters, {step:.0f} GFLOPs/megapixel and step, "
         f"{step * config.evaluate.sampler.steps:.0f} at {config.evaluate.sampler.steps} steps"
     )
@@ -38,4 +39,4 @@ def _gflops(module: nn.Module, inputs: torch.Tensor | tuple[torch.Tensor, ...], 
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(*arguments)
-    return counter.get_total_flops() / 1e9 / (side * side / 1e6)
+    return float(counter.get_total_flops()) / 1e9 / (side * side / 1e6)

@@ -7,15 +7,17 @@ from contextlib import AbstractContextManager
 
 import torch
 
+_CPU_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
+"""Processor flags as Linux names them; elsewhere float32 is used."""
+
 
 @functools.cache
 def native_bfloat16(device_type: str) -> bool:
     """Whether the device multiplies bfloat16 in hardware; emulated, it is slower than float32."""
     if device_type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device_type == "cpu":
-        capabilities = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return bool(capabilities) and _cpu_flags() & {"avx512_bf16", "amx_bf16"} != set()
+        return bool(torch.backends.mkldnn.is_available()) and not _cpu_flags().isdisjoint(_CPU_BFLOAT16)  # type: ignore[no-untyped-call]
     return False
 
 

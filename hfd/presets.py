@@ -36,15 +36,11 @@ def load_config(preset: str, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key.strip():
-            raise ConfigError(
-                f"override: got {override!r}, expected key=value. Example: autoencoder.lmbda=0.002"
-            )
+            raise ConfigError(f"override: got {override!r}, expected key=value. Example: autoencoder.lmbda=0.002")
         try:
             value = yaml.safe_load(text) if text else None
         except yaml.YAMLError as error:
-            raise ConfigError(
-                f"{key}: got {text!r}, expected a YAML value ({error.__class__.__name__})"
-            ) from error
+            raise ConfigError(f"{key}: got {text!r}, expected a YAML value ({error.__class__.__name__})") from error
         _assign(tree, key.strip().split("."), value)
     try:
         return Config.model_validate(tree)
@@ -58,9 +54,7 @@ def _read_preset(preset: str, chain: tuple[str, ...]) -> dict[str, Any]:
     if not path.is_file():
         near = difflib.get_close_matches(preset, preset_names(), n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError(
-            f"preset: got {preset!r}, expected one of {', '.join(preset_names())} or a .yaml file.{hint}"
-        )
+        raise ConfigError(f"preset: got {preset!r}, expected one of {', '.join(preset_names())} or a .yaml file.{hint}")
     if str(path) in chain:
         raise ConfigError(f"{path}: extends itself ({' -> '.join([*chain, str(path)])}). Remove one extends.")
     try:

@@ -23,9 +23,7 @@ def write_weights(folder: Folder, tensors: Mapping[str, Tensor], config: Mapping
         "weights.safetensors",
         save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}),
     )
-    folder.write(
-        "config.json", json.dumps({"format": FORMAT, **config}, indent=2, sort_keys=True).encode() + b"\n"
-    )
+    folder.write("config.json", json.dumps({"format": FORMAT, **config}, indent=2, sort_keys=True).encode() + b"\n")
 
 
 def read_weights(folder: Folder) -> tuple[dict[str, Tensor], dict[str, Any], str]:
@@ -35,9 +33,7 @@ def read_weights(folder: Folder) -> tuple[dict[str, Tensor], dict[str, Any], str
         config = json.loads(config_bytes)
         tensors = load(weights_bytes)
     except (ValueError, SafetensorError) as error:
-        raise DataError(
-            f"{folder.uri}: not readable weights ({error}). Make or fetch the model again"
-        ) from error
+        raise DataError(f"{folder.uri}: not readable weights ({error}). Make or fetch the model again") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         got = config.get("format") if isinstance(config, dict) else config
         raise DataError(
@@ -56,9 +52,9 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], where: str) 
         for name, parameter in parameters.items()
         if name in tensors and tensors[name].shape != parameter.shape
     ]
-    problems = [f"missing {', '.join(missing[:4])}"] * bool(missing) + [
-        f"unknown {', '.join(unknown[:4])}"
-    ] * bool(unknown)
+    problems = [f"missing {', '.join(missing[:4])}"] * bool(missing) + [f"unknown {', '.join(unknown[:4])}"] * bool(
+        unknown
+    )
     if problems or shapes:
         raise DataError(f"{where}: weights do not fit the network: {'; '.join(problems + shapes[:4])}")
     for name, parameter in parameters.items():

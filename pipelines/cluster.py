@@ -43,9 +43,7 @@ class Engine(Protocol):
     def with_gpus(self) -> Engine:
         """The same engine, whose maps get the GPUs of ``cluster.map_gpus``."""
 
-    def map(
-        self, work: Callable[[Any], Any], items: Sequence[Any], on_done: Callable[[Any], None]
-    ) -> None: ...
+    def map(self, work: Callable[[Any], Any], items: Sequence[Any], on_done: Callable[[Any], None]) -> None: ...
 
     def train(self, work: Callable[[Worker], None], name: str) -> None:
         """Call ``work`` once for each training worker; it must take up where a killed one stopped."""

@@ -47,9 +47,7 @@ class Context:
     parent: ParentRun | None = None
 
     @contextlib.contextmanager
-    def record(
-        self, step: str, settings: dict[str, object], inputs: dict[str, str]
-    ) -> Iterator[StepRun | None]:
+    def record(self, step: str, settings: dict[str, object], inputs: dict[str, str]) -> Iterator[StepRun | None]:
         """A child run of MLflow for a step, or None where nothing is tracked."""
         if self.parent is None:
             yield None

@@ -74,9 +74,7 @@ def list_corpus(uri: str | None, *, setting: str) -> Corpus:
         )
         others = len(entries) - len(photos)
     if not photos:
-        raise DataError(
-            f"{setting}: got no pictures in {uri}, expected some. Check the folder", reason="empty"
-        )
+        raise DataError(f"{setting}: got no pictures in {uri}, expected some. Check the folder", reason="empty")
     return Corpus(uri, photos, others)
 
 

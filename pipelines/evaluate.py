@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 from collections import Counter
@@ -10,13 +11,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hfd.baselines.pillow_codecs import available_baselines
 from hfd.data.shards import RowGroup, list_row_groups, read_row_group
 from hfd.errors import DataError
-from hfd.images import encode_webp_lossless, load_rgb
+from hfd.images import RgbArray, encode_webp_lossless, load_rgb
 from hfd.report.content import ImageRow
 from hfd.report.summarise import summarise
 from hfd.report.tables import summary_text
@@ -52,7 +54,7 @@ class HeldOut:
     def key(self) -> str:
         return f"{self.group.shard}#{self.group.index}.{self.row}"
 
-    def load(self, max_pixels: int) -> tuple[str, np.ndarray]:
+    def load(self, max_pixels: int) -> tuple[str, RgbArray]:
         del max_pixels
         row = read_row_group(self.crops, self.group)[self.row]
         return row.id, row.pictures["x"]
@@ -68,7 +70,7 @@ class Listed:
     def key(self) -> str:
         return self.photo.key
 
-    def load(self, max_pixels: int) -> tuple[str, np.ndarray]:
+    def load(self, max_pixels: int) -> tuple[str, RgbArray]:
         return self.photo.key, load_rgb(self.photo.read(), name=self.photo.key, max_pixels=max_pixels)
 
 
@@ -92,9 +94,7 @@ def plan(context: Context, prepared: Done, model: Done, corpus: Corpus | None) -
 def run(context: Context, prepared: Done, autoencoder: Done, model: Done, corpus: Corpus | None) -> Done:
     """``corpus``: the pictures to evaluate on; None: the validation split."""
     step = plan(context, prepared, model, corpus)
-    done = run_step(
-        step, lambda folder: _evaluate(context, step, prepared, autoencoder, model, corpus, folder)
-    )
+    done = run_step(step, lambda folder: _evaluate(context, step, prepared, autoencoder, model, corpus, folder))
     point_latest(context.workspace, report=f"{step.name}/{step.key}/report.html")
     return done
 
@@ -126,9 +126,7 @@ def _evaluate(
         "missing_baselines": missing,
         "summary": [asdict(row) for row in summary],
     }
-    write_report(
-        context, Evaluation(step, prepared, autoencoder, model, rows, summary, rejects, facts), folder
-    )
+    write_report(context, Evaluation(step, prepared, autoencoder, model, rows, summary, rejects, facts), folder)
     with context.record(NAME, dict(step.settings), dict(step.inputs)) as record:
         if record is not None:
             for row in summary:
@@ -150,8 +148,8 @@ def _images(context: Context, prepared: Done, corpus: Corpus | None) -> list[Hel
     ]
     if not held_out:
         raise DataError(
-            "evaluate.data: missing, and the validation split is empty. Give a folder of pictures, more photographs, "
-            "or a larger prepare.validation_share",
+            "evaluate.data: missing, and the validation split is empty. Give a folder of pictures, "
+            "more photographs, or a larger prepare.validation_share",
             reason="empty",
         )
     return held_out[:limit]
@@ -181,15 +179,12 @@ def evaluate_part(index: int, count: int, folder: Folder, plan: PartPlan) -> dic
     codec = load_codec(plan.model.uri)
     rows: list[ImageRow] = []
     rejects: list[dict[str, str]] = []
-    features: dict[str, np.ndarray] = {}
+    features: dict[str, npt.NDArray[np.float32]] = {}
     digest = hashlib.sha256()
     for image, shown in zip(plan.images, plan.shown, strict=True):
         try:
             name, x = image.load(plan.max_pixels)
-            file = f"files/{name}.hfd"
-            measured = measure(
-                codec, name, x, plan.settings, lambda data, file=file: _keep(folder, file, data)
-            )
+            measured = measure(codec, name, x, plan.settings, functools.partial(_keep, folder, f"files/{name}.hfd"))
         except DataError as error:
             if error.reason in ("io", "disk-full"):
                 raise
@@ -200,7 +195,7 @@ def evaluate_part(index: int, count: int, folder: Folder, plan: PartPlan) -> dic
         digest.update(measured.data)
         for curve, picture in measured.pictures.items():
             features[f"{name}|{curve[0]}|{curve[1]}"] = measured.features[curve]
-            digest.update(picture)
+            digest.update(picture.data)
         if shown:
             _keep_pictures(folder, f"pictures/{index:05d}-{len(rows):03d}", name, x, measured.pictures)
     buffer = io.BytesIO()
@@ -215,11 +210,9 @@ def _keep(folder: Folder, name: str, data: bytes) -> bytes:
     return folder.read(name)
 
 
-def _keep_pictures(
-    folder: Folder, prefix: str, name: str, x: np.ndarray, pictures: dict[Curve, np.ndarray]
-) -> None:
+def _keep_pictures(folder: Folder, prefix: str, name: str, x: RgbArray, pictures: dict[Curve, RgbArray]) -> None:
     """The versions that the report shows: original, both stages, and AVIF at most at our rate."""
-    wanted: list[tuple[Curve, np.ndarray]] = [(("original", ""), x)]
+    wanted: list[tuple[Curve, RgbArray]] = [(("original", ""), x)]
     wanted += [(curve, pictures[curve]) for curve in pictures if curve[0] in ("autoencoder", "sample")]
     wanted += [(curve, pictures[curve]) for curve in pictures if curve == ("avif", "at most our rate")]
     names = "".join(f"{system}|{setting}\n" for (system, setting), _ in wanted)
@@ -230,21 +223,19 @@ def _keep_pictures(
 
 def _gather(
     folder: Folder, count: int
-) -> tuple[list[ImageRow], dict[str, np.ndarray], dict[Curve, dict[str, np.ndarray]]]:
+) -> tuple[list[ImageRow], dict[str, npt.NDArray[np.float32]], dict[Curve, dict[str, npt.NDArray[np.float32]]]]:
     import json
 
     from pipelines.parts import part_name
 
     rows: list[ImageRow] = []
-    originals: dict[str, np.ndarray] = {}
-    decoded: dict[Curve, dict[str, np.ndarray]] = {}
+    originals: dict[str, npt.NDArray[np.float32]] = {}
+    decoded: dict[Curve, dict[str, npt.NDArray[np.float32]]] = {}
     for index in range(count):
         table = pq.read_table(io.BytesIO(folder.read(f"rows/{index:05d}-of-{count:05d}.parquet")))
         rows += [ImageRow(**row) for row in table.to_pylist()]
         names = json.loads(folder.read(part_name(index, count)))["features"]
-        arrays = np.load(
-            io.BytesIO(folder.read(f"features/{index:05d}-of-{count:05d}.npz")), allow_pickle=False
-        )
+        arrays = np.load(io.BytesIO(folder.read(f"features/{index:05d}-of-{count:05d}.npz")), allow_pickle=False)
         for number, full_name in enumerate(names):
             image, system, setting = full_name.rsplit("|", 2)
             if system == "original":

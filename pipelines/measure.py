@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from hfd.baselines.pillow_codecs import available_baselines, bracket_rate
 from hfd.codec.codec import Codec, seed_of_file
 from hfd.config import SamplerConfig
+from hfd.images import RgbArray
 from hfd.metrics.distortion import bpp, ms_ssim, psnr
 from hfd.metrics.features import effnet_features
 from hfd.metrics.patches import fid_patches
@@ -39,13 +41,13 @@ class MeasureSettings:
 
 @dataclass
 class Measured:
-    """An image's ``data`` (the .hfd file), rows, patch features (P, 1280) by curve, and decoded pictures by curve."""
+    """``data``: the .hfd file; patch features (P, 1280) of the ``original`` and by curve; decoded pictures by curve."""
 
     data: bytes
+    original: npt.NDArray[np.float32]
     rows: list[ImageRow] = field(default_factory=list)
-    original: np.ndarray | None = None
-    features: dict[Curve, np.ndarray] = field(default_factory=dict)
-    pictures: dict[Curve, np.ndarray] = field(default_factory=dict)
+    features: dict[Curve, npt.NDArray[np.float32]] = field(default_factory=dict)
+    pictures: dict[Curve, RgbArray] = field(default_factory=dict)
 
 
 @functools.lru_cache(maxsize=1)
@@ -55,7 +57,7 @@ def load_codec(uri: str) -> Codec:
 
 
 def measure(
-    codec: Codec, name: str, x: np.ndarray, settings: MeasureSettings, store: Callable[[bytes], bytes]
+    codec: Codec, name: str, x: RgbArray, settings: MeasureSettings, store: Callable[[bytes], bytes]
 ) -> Measured:
     """Measure every system on a picture, uint8 (H, W, 3).
 
@@ -63,16 +65,13 @@ def measure(
     """
     compressed, encode_s = _timed(lambda: codec.compress(x))
     data = store(compressed.data)
-    measured = Measured(data)
+    measured = Measured(data, original=features_of(x, settings.patch_px))
     ruler = _Ruler(name, x, settings.patch_px, measured)
-    measured.original = ruler.features_of(x)
     x_hat, stage1_s = _timed(lambda: codec.reconstruct(data))
     ruler.add(("autoencoder", "x_hat"), x_hat, len(data), encode_s, stage1_s, bpp_est=compressed.bpp_est)
     if codec.decoder is not None:
         steps, gamma = settings.sampler.steps, settings.sampler.gamma
-        sample, stage2_s = _timed(
-            lambda: codec.sample(x_hat, seed=seed_of_file(data), steps=steps, gamma=gamma)
-        )
+        sample, stage2_s = _timed(lambda: codec.sample(x_hat, seed=seed_of_file(data), steps=steps, gamma=gamma))
         ruler.add(
             ("sample", f"{steps} steps"),
             sample,
@@ -87,8 +86,8 @@ def measure(
 
 
 def _baselines(
-    x: np.ndarray, num_bytes: int, settings: MeasureSettings
-) -> Iterator[tuple[Curve, int, np.ndarray, tuple[float, float]]]:
+    x: RgbArray, num_bytes: int, settings: MeasureSettings
+) -> Iterator[tuple[Curve, int, RgbArray, tuple[float, float]]]:
     for baseline in available_baselines()[0]:
         if baseline.name not in settings.baselines:
             continue
@@ -117,19 +116,21 @@ def setting_label(side: str, rate: float) -> str:
     return f"{side} our rate" if rate == 1.0 else f"{side} {rate:g} x our rate"
 
 
+def features_of(x: RgbArray, patch_px: int) -> npt.NDArray[np.float32]:
+    """Features (P, 1280) of a picture's patches."""
+    return effnet_features()(fid_patches(x, patch_px))
+
+
 class _Ruler:
     """Measures decoded pictures against one original."""
 
-    def __init__(self, name: str, x: np.ndarray, patch_px: int, measured: Measured) -> None:
+    def __init__(self, name: str, x: RgbArray, patch_px: int, measured: Measured) -> None:
         self._name, self._x, self._patch_px, self._measured = name, x, patch_px, measured
-
-    def features_of(self, x: np.ndarray) -> np.ndarray:
-        return effnet_features()(fid_patches(x, self._patch_px))
 
     def add(
         self,
         curve: Curve,
-        picture: np.ndarray,
+        picture: RgbArray,
         num_bytes: int,
         encode_s: float,
         decode_s: float,
@@ -153,7 +154,7 @@ class _Ruler:
             decode_s=decode_s,
         )
         self._measured.rows.append(row)
-        self._measured.features[curve] = self.features_of(picture)
+        self._measured.features[curve] = features_of(picture, self._patch_px)
         self._measured.pictures[curve] = picture
 
 

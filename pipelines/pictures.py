@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from hfd.images import RgbArray
 
-def beside(*pictures: np.ndarray) -> np.ndarray:
+
+def beside(*pictures: RgbArray) -> RgbArray:
     """Pictures of one size, uint8 (H, W, 3), in a row."""
     return np.concatenate(pictures, axis=1)

@@ -52,10 +52,7 @@ def _prepare(context: Context, corpus: Corpus, folder: Folder) -> Outcome:
         seed=context.config.seed, **config.model_dump(exclude={"max_reject_share", "photos_per_shard"})
     )
     size = config.photos_per_shard
-    plans = [
-        ShardPlan(corpus.photos[start : start + size], settings)
-        for start in range(0, len(corpus.photos), size)
-    ]
+    plans = [ShardPlan(corpus.photos[start : start + size], settings) for start in range(0, len(corpus.photos), size)]
     with context.display.bar("prepare", "shards") as progress:
         results = run_parts(context.engine, folder, plans, prepare_shard, progress)
     rejects = [reject for result in results for reject in result["rejects"]]
@@ -81,13 +78,12 @@ def prepare_shard(index: int, count: int, folder: Folder, plan: ShardPlan) -> di
     digest = hashlib.sha256()
     with contextlib.ExitStack() as stack:
         writers = {
-            split: stack.enter_context(open_shard(folder, shard_name(split, index, count), ("x",)))
-            for split in SPLITS
+            split: stack.enter_context(open_shard(folder, shard_name(split, index, count), ("x",))) for split in SPLITS
         }
         for crop in _crops(plan, rejects):
             writers[crop.split].add(row_of(crop))
             digest.update(f"{crop.split} {crop.id} {crop.x.shape}".encode())
-            digest.update(crop.x)
+            digest.update(crop.x.data)
             crops[crop.split] += 1
             pixels += crop.x.shape[0] * crop.x.shape[1]
     return {"digest": digest.hexdigest(), "rejects": rejects, "crops": crops, "pixels": pixels}

@@ -17,6 +17,7 @@ from hfd.autoencoder.model import Elic, pad_to_stride
 from hfd.autoencoder.weights import read_autoencoder
 from hfd.codec.codec import picture_to_tensor, tensor_to_picture
 from hfd.data.shards import SPLITS, Row, iterate_shard, open_shard, shard_names
+from hfd.images import RgbArray
 from hfd.storage import Folder
 from pipelines.context import Context
 from pipelines.parts import digest_of_parts, run_parts
@@ -26,9 +27,7 @@ NAME = "reconstruct"
 
 
 def plan(context: Context, prepared: Done, autoencoder: Done) -> Step:
-    return Step(
-        NAME, context.workspace, {}, {"prepare": prepared.digest, "train-autoencoder": autoencoder.digest}
-    )
+    return Step(NAME, context.workspace, {}, {"prepare": prepared.digest, "train-autoencoder": autoencoder.digest})
 
 
 def run(context: Context, prepared: Done, autoencoder: Done) -> Done:
@@ -51,9 +50,7 @@ def _reconstruct(context: Context, prepared: Done, autoencoder: Done, folder: Fo
     return Outcome(digest_of_parts(results), facts)
 
 
-def reconstruct_shard(
-    index: int, count: int, folder: Folder, payload: tuple[Folder, str, Folder]
-) -> dict[str, Any]:
+def reconstruct_shard(index: int, count: int, folder: Folder, payload: tuple[Folder, str, Folder]) -> dict[str, Any]:
     """Write one shard's ``x`` and ``x_hat`` under the name of the shard that it is read from."""
     del index, count
     crops, name, weights = payload
@@ -66,7 +63,7 @@ def reconstruct_shard(
             x_hat = reconstruct(model, x)
             writer.add(Row(row.id, row.photo, row.content, {"x": x, "x_hat": x_hat}))
             digest.update(row.id.encode())
-            digest.update(x_hat)
+            digest.update(x_hat.data)
             num_crops += 1
             values += x.size
             squared_error += int(np.square(x.astype(np.int32) - x_hat).sum())
@@ -86,7 +83,7 @@ def load_model(uri: str) -> Elic:
 
 
 @torch.no_grad()
-def reconstruct(model: Elic, x: np.ndarray) -> np.ndarray:
+def reconstruct(model: Elic, x: RgbArray) -> RgbArray:
     """x_hat, uint8 (H, W, 3), of a picture uint8 (H, W, 3); float32 arithmetic."""
     device = next(model.parameters()).device
     output = model(pad_to_stride(picture_to_tensor(x).to(device)))

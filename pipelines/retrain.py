@@ -114,9 +114,7 @@ def _run_step(context: Context, name: str, inputs: Inputs, done: dict[str, Done]
         return reconstruct.run(context, done["prepare"], done["train-autoencoder"])
     if name == "train-decoder":
         return train_decoder.run(context, done["reconstruct"], done["train-autoencoder"])
-    return evaluate.run(
-        context, done["prepare"], done["train-autoencoder"], done["train-decoder"], inputs.evaluation
-    )
+    return evaluate.run(context, done["prepare"], done["train-autoencoder"], done["train-decoder"], inputs.evaluation)
 
 
 def _context(config: Config, display: Display) -> Context:

@@ -57,9 +57,7 @@ class Step:
 
     @property
     def key(self) -> str:
-        return digest_of(
-            {"format": FORMAT, "step": self.name, "settings": self.settings, "inputs": self.inputs}
-        )[:16]
+        return digest_of({"format": FORMAT, "step": self.name, "settings": self.settings, "inputs": self.inputs})[:16]
 
     @property
     def folder(self) -> Folder:
@@ -131,9 +129,7 @@ def require(step: Step, command: str) -> Done:
     """A step that has to be done already. Raises :class:`ConfigError` that names the command to run first."""
     manifest = step.manifest()
     if manifest is None:
-        raise ConfigError(
-            f"{step.name}: not done for these settings ({step.folder.uri}). Run hfd {command} first"
-        )
+        raise ConfigError(f"{step.name}: not done for these settings ({step.folder.uri}). Run hfd {command} first")
     return Done(step, manifest, skipped=True)
 
 
@@ -156,6 +152,4 @@ def point_latest(workspace: Folder, **names: str) -> None:
     """Record what is newest in a workspace (``model``, ``report``), keeping what is not named."""
     latest = json.loads(workspace.read("latest.json")) if workspace.exists("latest.json") else {}
     if latest != {**latest, **names}:
-        workspace.write(
-            "latest.json", json.dumps({**latest, **names}, indent=2, sort_keys=True).encode() + b"\n"
-        )
+        workspace.write("latest.json", json.dumps({**latest, **names}, indent=2, sort_keys=True).encode() + b"\n")

@@ -51,9 +51,7 @@ class TrainJob:
         except HfdError as error:
             # A mistake stays a mistake: leaving well keeps the cluster from trying it again.
             if worker.rank == 0:
-                self.out.write(
-                    "error.json", json.dumps({"kind": type(error).__name__, "message": str(error)}).encode()
-                )
+                self.out.write("error.json", json.dumps({"kind": type(error).__name__, "message": str(error)}).encode())
 
     def _run(self, worker: Worker) -> None:
         # The same seed on every worker and every restart: networks start from the same weights.
@@ -76,9 +74,7 @@ class TrainJob:
                 on_metrics=logger.log_metrics if logger else lambda _step, _values: None,
                 on_step=_Heartbeat(self.out) if worker.rank == 0 else lambda _step, _planned: None,
             )
-            result = train(
-                task, loader, self._loop(worker), checkpoints, listener, torch.device(worker.device)
-            )
+            result = train(task, loader, self._loop(worker), checkpoints, listener, torch.device(worker.device))
         if worker.rank == 0:
             self.finish(task, self.out)
             self.out.write("result.json", json.dumps(_result(result)).encode())

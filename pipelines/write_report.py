@@ -47,9 +47,7 @@ def write_report(context: Context, evaluation: Evaluation, folder: Folder) -> No
 
 def _examples(folder: Folder, rows: Sequence[ImageRow]) -> list[Example]:
     by_curve = {(row.image, row.system, row.setting): row for row in rows}
-    prefixes = sorted(
-        entry.key.rpartition("/")[0] for entry in folder.files() if entry.key.endswith("/names.txt")
-    )
+    prefixes = sorted(entry.key.rpartition("/")[0] for entry in folder.files() if entry.key.endswith("/names.txt"))
     examples = []
     for prefix in prefixes:
         name, *curves = folder.read(f"{prefix}/names.txt").decode().splitlines()
@@ -59,9 +57,7 @@ def _examples(folder: Folder, rows: Sequence[ImageRow]) -> list[Example]:
             x = load_rgb(folder.read(f"{prefix}/{number}.webp"), name=f"{prefix}/{number}.webp")
             row = by_curve.get((name, system, setting))
             caption = f"{row.bpp:.3f} bpp, {row.psnr:.2f} dB" if row is not None else "as it was"
-            versions.append(
-                Version(label="original" if row is None else system_label(system), caption=caption, x=x)
-            )
+            versions.append(Version(label="original" if row is None else system_label(system), caption=caption, x=x))
         examples.append(Example(name, tuple(versions)))
     return examples
 
@@ -70,9 +66,7 @@ def _facts(context: Context, evaluation: Evaluation) -> list[tuple[str, str]]:
     prepared, model, facts = evaluation.prepared.manifest.facts, evaluation.model, evaluation.facts
     where = context.config.evaluate.data or "the validation split"
     config = context.config
-    versions = ", ".join(
-        f"{name} {version(name)}" for name in ("torch", "compressai", "ray", "mlflow", "pillow")
-    )
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "compressai", "ray", "mlflow", "pillow"))
     return [
         ("Evaluated on", f"{where}: {facts['images']} images, {facts['rejected']} rejected"),
         (
@@ -105,7 +99,8 @@ def _warnings(evaluation: Evaluation) -> list[str]:
     warnings = []
     if prepared["rejected"]:
         warnings.append(
-            f"{prepared['rejected']} of {prepared['photos']} training photographs rejected {_reasons(prepared['reasons'])}."
+            f"{prepared['rejected']} of {prepared['photos']} training photographs rejected "
+            f"{_reasons(prepared['reasons'])}."
         )
     if facts["rejected"]:
         named = ", ".join(f"{reject['photo']} ({reject['reason']})" for reject in evaluation.rejects[:10])

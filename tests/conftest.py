@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from hfd.storage import Folder
+
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 
@@ -40,4 +42,25 @@ def kodak() -> Path:
     folder = SHARED_DATA / "kodak"
     if not folder.is_dir():
         pytest.skip(f"needs the Kodak images in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A whole model folder of tiny untrained networks: compresses and samples, but nothing worth seeing."""
+    from hfd.autoencoder.coding import build_tables
+    from hfd.autoencoder.model import Elic
+    from hfd.autoencoder.weights import read_autoencoder, write_autoencoder
+    from hfd.diffusion.decoder import build_unet, write_decoder
+
+    folder = Folder(str(tmp_path_factory.mktemp("model")))
+    stage1 = {"arch": "elic", "N": 16, "M": 16, "groups": [8, 8], "lmbda": 0.004}
+    stage2 = {"kind": "diffusion", "s": 0.5, "unet": {"patch": 4, "channels": [16, 16], "blocks": [1, 1]}}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Elic(N=16, M=16, groups=(8, 8)).eval()
+        unet = build_unet(stage2)
+    write_autoencoder(folder / "autoencoder", model, build_tables(model), stage1)
+    fingerprint = read_autoencoder(folder / "autoencoder").fingerprint
+    write_decoder(folder / "decoder", dict(unet.named_parameters()), {**stage2, "autoencoder": fingerprint})
     return folder

@@ -39,7 +39,7 @@ class FrequencyTables:
 
 @dataclass(frozen=True)
 class EntropyTables:
-    """Tables of z (a row per channel, medians subtracted) and of y (a row per scale), and the scales, float32 (S,)."""
+    """Tables of z (a row per channel, medians subtracted) and of y (a row per scale); ``scales``, float32 (S,)."""
 
     z: FrequencyTables
     y: FrequencyTables
@@ -111,9 +111,7 @@ class LatentCoder:
 
         def code(k: int, at: Tensor, scales_hat: Tensor, means_hat: Tensor) -> Tensor:
             symbols = torch.round(model.group(y, k).flatten(2)[..., at] - means_hat).int()
-            encoder.encode_with_indexes(
-                symbols.flatten().tolist(), self._indexes_y(scales_hat), *self._lists_y
-            )
+            encoder.encode_with_indexes(symbols.flatten().tolist(), self._indexes_y(scales_hat), *self._lists_y)
             sums.add(symbols, float(gaussian_bits(symbols.double(), scales_hat.double())))
             return symbols.float() + means_hat
 
@@ -141,10 +139,8 @@ class LatentCoder:
         symbols_z = self._read(decoder, self._indexes_z(torch.empty(shape_z)), self._lists_z).reshape(shape_z)
         sums.add(symbols_z, 0.0)
 
-        def code(k: int, at: Tensor, scales_hat: Tensor, means_hat: Tensor) -> Tensor:
-            symbols = self._read(decoder, self._indexes_y(scales_hat), self._lists_y).reshape(
-                scales_hat.shape
-            )
+        def code(_k: int, _at: Tensor, scales_hat: Tensor, means_hat: Tensor) -> Tensor:
+            symbols = self._read(decoder, self._indexes_y(scales_hat), self._lists_y).reshape(scales_hat.shape)
             sums.add(symbols, 0.0)
             return symbols.to(means_hat.device).float() + means_hat
 
@@ -157,21 +153,18 @@ class LatentCoder:
         return y_hat
 
     @staticmethod
-    def _read(
-        decoder: RansDecoder, indexes: list[int], lists: tuple[list[list[int]], list[int], list[int]]
-    ) -> Tensor:
+    def _read(decoder: RansDecoder, indexes: list[int], lists: tuple[list[list[int]], list[int], list[int]]) -> Tensor:
         return torch.tensor(decoder.decode_stream(indexes, *lists), dtype=torch.int32)
 
     @staticmethod
     def _indexes_z(z: Tensor) -> list[int]:
         _, channels, height, width = z.shape
-        return np.repeat(np.arange(channels), height * width).tolist()
+        return list(np.repeat(np.arange(channels), height * width).tolist())
 
     def _indexes_y(self, scales_hat: Tensor) -> list[int]:
         # Index of the smallest table scale that is not below scales_hat; the last for all beyond.
         thresholds = self._tables.scales[:-1].to(scales_hat.device)
-        indexes: list[int] = torch.bucketize(scales_hat.contiguous(), thresholds).flatten().tolist()
-        return indexes
+        return list(torch.bucketize(scales_hat.contiguous(), thresholds).flatten().tolist())
 
 
 def _overrun_bytes(num_symbols: int) -> int:

@@ -69,7 +69,7 @@ class Elic(nn.Module):
 
         def code(k: int, at: Tensor, scales_hat: Tensor, means_hat: Tensor) -> Tensor:
             y_k = self.group(y, k).flatten(2)[..., at]
-            rounded = quantize_ste(y_k - means_hat) + means_hat
+            rounded: Tensor = quantize_ste(y_k - means_hat) + means_hat
             noisy = y_k + torch.empty_like(y_k).uniform_(-0.5, 0.5) if self.training else rounded
             bits_y.append(gaussian_bits(noisy - means_hat, scales_hat))
             return rounded
@@ -92,7 +92,7 @@ class Elic(nn.Module):
 
     def group(self, y: Tensor, k: int) -> Tensor:
         """Channel group k of a latent (B, M, h, w)."""
-        return y.split(self.groups, dim=1)[k]
+        return torch.split(y, list(self.groups), dim=1)[k]
 
     def walk_latent(self, z_hat: Tensor, code: CodeStep) -> Tensor:
         """Visit the latent in coding order and return y_hat (B, M, 4h, 4w) float32.

@@ -64,5 +64,5 @@ def read_autoencoder(folder: Folder) -> Autoencoder:
 def _family(tensors: dict[str, Tensor], name: str) -> FrequencyTables:
     lengths = tensors.pop(f"{_TABLES}{name}.lengths")
     flat = tensors.pop(f"{_TABLES}{name}.cdf")
-    cdf = torch.nn.utils.rnn.pad_sequence(list(flat.split(lengths.tolist())), batch_first=True)
+    cdf = torch.nn.utils.rnn.pad_sequence(list(torch.split(flat, lengths.tolist())), batch_first=True)
     return FrequencyTables(cdf=cdf, lengths=lengths, offsets=tensors.pop(f"{_TABLES}{name}.offsets"))

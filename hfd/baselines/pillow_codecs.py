@@ -56,15 +56,20 @@ class Baseline(Protocol):
 
 @dataclass(frozen=True)
 class Jpeg:
-    """libjpeg-turbo: progressive, optimised Huffman tables, 4:2:0. Pillow advises against more than 95."""
+    """libjpeg-turbo: optimised Huffman tables, 4:2:0, sequential or progressive, whichever is smaller.
+
+    Progressive scans cost up to a tenth at low rates and gain a little at high ones. Pillow advises against
+    qualities above 95.
+    """
 
     name: str = "jpeg"
     qualities: range = range(1, 96)
 
     def encode(self, x: RgbArray, quality: int) -> bytes:
         """See `Baseline.encode`."""
-        options: _SaveOptions = {"optimize": True, "progressive": True, "subsampling": "4:2:0"}
-        return _save(self, x, quality, options)
+        options: _SaveOptions = {"optimize": True, "subsampling": "4:2:0"}
+        files = [_save(self, x, quality, {**options, "progressive": scans}) for scans in (False, True)]
+        return min(files, key=len)
 
     def decode(self, data: bytes) -> RgbArray:
         """See `Baseline.decode`."""
@@ -183,8 +188,7 @@ def _save(baseline: Baseline, x: RgbArray, quality: int, options: _SaveOptions) 
     qualities = baseline.qualities
     if quality not in qualities:
         raise ConfigError(
-            f"{baseline.name} quality: got {quality}, expected {qualities[0]} to {qualities[-1]}. "
-            "Choose one of these."
+            f"{baseline.name} quality: got {quality}, expected {qualities[0]} to {qualities[-1]}. Choose one of these."
         )
     if x.dtype != np.uint8 or x.ndim != 3 or x.shape[2] != 3:
         raise ValueError(f"x: got {x.dtype} {x.shape}, expected uint8 (H, W, 3)")

@@ -21,6 +21,7 @@ from hfd.autoencoder.weights import Autoencoder, read_autoencoder
 from hfd.codec.container import LATENTS, MODEL_BYTES, Container, pack, unpack
 from hfd.diffusion.decoder import ScoreDecoder, read_decoder
 from hfd.errors import BitstreamError, DataError
+from hfd.images import RgbArray
 from hfd.storage import Folder
 
 DEFAULT_MAX_PIXELS = 64_000_000
@@ -64,7 +65,7 @@ class Codec:
         return bytes.fromhex(self.autoencoder.fingerprint)[:MODEL_BYTES]
 
     @torch.no_grad()
-    def compress(self, x: np.ndarray, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Compressed:
+    def compress(self, x: RgbArray, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Compressed:
         """Compress a picture, uint8 (H, W, 3) sRGB."""
         height, width = x.shape[:2]
         _check_size(width, height, max_pixels)
@@ -73,7 +74,7 @@ class Codec:
         return Compressed(data, 8 * len(data) / (width * height), coded.bits_est / (width * height))
 
     @torch.no_grad()
-    def reconstruct(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
+    def reconstruct(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbArray:
         """The stage-1 reconstruction x_hat of a file, uint8 (H, W, 3).
 
         Raises :class:`BitstreamError` for a file that is damaged, foreign, or made by another model.
@@ -95,23 +96,19 @@ class Codec:
 
     def sample(
         self,
-        x_hat: np.ndarray,
+        x_hat: RgbArray,
         *,
         seed: int,
         steps: int,
         gamma: float = 0.0,
         precision: str = "auto",
         on_step: Callable[[int], None] | None = None,
-    ) -> np.ndarray:
+    ) -> RgbArray:
         """The stage-2 sample for a reconstruction, uint8 (H, W, 3) to uint8 (H, W, 3)."""
         if self.decoder is None:
-            raise DataError(
-                "model: has no decoder, expected one. Train stage 2, or ask for the reconstruction"
-            )
+            raise DataError("model: has no decoder, expected one. Train stage 2, or ask for the reconstruction")
         cond = picture_to_tensor(x_hat).to(next(self.decoder.net.parameters()).device)
-        sample = self.decoder.sample(
-            cond, seeds=[seed], steps=steps, gamma=gamma, precision=precision, on_step=on_step
-        )
+        sample = self.decoder.sample(cond, seeds=[seed], steps=steps, gamma=gamma, precision=precision, on_step=on_step)
         return tensor_to_picture(sample)
 
 
@@ -122,10 +119,8 @@ def resolve_model(folder: Folder) -> Folder:
     if folder.exists("latest.json"):
         model = json.loads(folder.read("latest.json")).get("model")
         if model is not None:
-            return folder / model
-    raise DataError(
-        f"{folder.uri}: got no model there, expected a folder with autoencoder/config.json, or a workspace"
-    )
+            return folder / str(model)
+    raise DataError(f"{folder.uri}: got no model there, expected a folder with autoencoder/config.json, or a workspace")
 
 
 def seed_of_file(data: bytes) -> int:
@@ -133,21 +128,17 @@ def seed_of_file(data: bytes) -> int:
     return zlib.crc32(data)
 
 
-def picture_to_tensor(x: np.ndarray) -> Tensor:
+def picture_to_tensor(x: RgbArray) -> Tensor:
     """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1], channels last."""
     return torch.from_numpy(np.array(x)).permute(2, 0, 1).unsqueeze(0).float().div(255.0)
 
 
-def tensor_to_picture(x: Tensor) -> np.ndarray:
+def tensor_to_picture(x: Tensor) -> RgbArray:
     """float (1, 3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
-    picture: np.ndarray = (
-        (x[0].clamp(0.0, 1.0) * 255.0).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
-    )
+    picture: RgbArray = (x[0].clamp(0.0, 1.0) * 255.0).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
     return picture
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise DataError(
-            f"size: got {width} x {height}, expected at most {max_pixels} pixels", reason="too-large"
-        )
+        raise DataError(f"size: got {width} x {height}, expected at most {max_pixels} pixels", reason="too-large")

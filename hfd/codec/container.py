@@ -89,9 +89,7 @@ def _read_sections(reader: _Reader) -> dict[int, bytes]:
     last = 0
     while (tag := reader.take(1)[0]) != 0:
         if tag <= last:
-            raise BitstreamError(
-                f"section: got tag {tag} after {last}, expected ascending tags. The file is damaged"
-            )
+            raise BitstreamError(f"section: got tag {tag} after {last}, expected ascending tags. The file is damaged")
         if tag not in _KNOWN and tag < _OPTIONAL_FROM:
             raise BitstreamError(f"section: got tag {tag}, expected one of {sorted(_KNOWN)}. Use a newer hfd")
         sections[tag] = reader.take(reader.varint())
@@ -118,9 +116,7 @@ class _Reader:
 
     def take(self, count: int) -> bytes:
         if count > self.end - self.position:
-            raise BitstreamError(
-                f"got {self.end - self.position} bytes, expected {count} more. The file is truncated"
-            )
+            raise BitstreamError(f"got {self.end - self.position} bytes, expected {count} more. The file is truncated")
         self.position += count
         return self._data[self.position - count : self.position]
 
@@ -131,9 +127,7 @@ class _Reader:
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 if byte == 0 and shift:
-                    raise BitstreamError(
-                        "varint: got a padded number, expected its shortest form. The file is damaged"
-                    )
+                    raise BitstreamError("varint: got a padded number, expected its shortest form. The file is damaged")
                 return value
             shift += 7
             if shift > 56:

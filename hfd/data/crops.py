@@ -51,9 +51,7 @@ class CropSettings:
             if getattr(self, key) < 1:
                 raise _bad_setting(key, getattr(self, key), "at least 1")
         if self.source_crop_px < self.min_side_px:
-            raise _bad_setting(
-                "source_crop_px", self.source_crop_px, f"min_side_px ({self.min_side_px}) or more"
-            )
+            raise _bad_setting("source_crop_px", self.source_crop_px, f"min_side_px ({self.min_side_px}) or more")
         if self.downscale is not None and not 0.0 < self.downscale <= 1.0:
             raise _bad_setting("downscale", self.downscale, "none or a factor in (0, 1]")
         if not 0.0 <= self.validation_share < 1.0:
@@ -143,9 +141,7 @@ def source_crops(data: bytes, photo: str, settings: CropSettings) -> list[Source
     boxes = crop_boxes(width, height, content=content, settings=settings)
     return [
         # A copy, since a view would keep the whole decoded photograph alive.
-        SourceCrop(
-            f"{content[:16]}-{index:03d}", photo, content, split, x[top : top + h, left : left + w].copy()
-        )
+        SourceCrop(f"{content[:16]}-{index:03d}", photo, content, split, x[top : top + h, left : left + w].copy())
         for index, (left, top, w, h) in enumerate(boxes)
     ]
 

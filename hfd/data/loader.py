@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from hfd.data.crops import Split
 from hfd.data.shards import Row, RowGroup, list_row_groups, read_row_group
@@ -35,15 +36,13 @@ class Place:
 class SampleOrder:
     """Maps a sample number to its place, epoch after epoch."""
 
-    def __init__(
-        self, rows_per_group: Sequence[int], *, seed: int, window_groups: int = WINDOW_GROUPS
-    ) -> None:
+    def __init__(self, rows_per_group: Sequence[int], *, seed: int, window_groups: int = WINDOW_GROUPS) -> None:
         self.num_rows = int(sum(rows_per_group))
         self._rows_per_group = np.asarray(rows_per_group)
         self._seed = seed
         self._window_groups = window_groups
         self._epoch = -1
-        self._places = np.empty((0, 2), dtype=np.int64)
+        self._places: npt.NDArray[np.int64] = np.empty((0, 2), dtype=np.int64)
 
     def place(self, sample: int) -> Place:
         epoch, position = divmod(sample, self.num_rows)
@@ -53,24 +52,24 @@ class SampleOrder:
         group, row = self._places[position]
         return Place(int(group), int(row))
 
-    def _epoch_places(self, epoch: int) -> np.ndarray:
+    def _epoch_places(self, epoch: int) -> npt.NDArray[np.int64]:
         rng = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
         groups = rng.permutation(len(self._rows_per_group))
         windows = []
         for start in range(0, len(groups), self._window_groups):
             window = groups[start : start + self._window_groups]
-            places = np.concatenate(
-                [_all_rows(int(group), int(self._rows_per_group[group])) for group in window]
-            )
+            places = np.concatenate([_all_rows(int(group), int(self._rows_per_group[group])) for group in window])
             windows.append(rng.permutation(places, axis=0))
         return np.concatenate(windows)
 
 
-def _all_rows(group: int, num_rows: int) -> np.ndarray:
+def _all_rows(group: int, num_rows: int) -> npt.NDArray[np.int64]:
     return np.stack([np.full(num_rows, group), np.arange(num_rows)], axis=1)
 
 
-def sub_crop(pictures: Sequence[np.ndarray], crop_px: int, *, seed: int, sample: int) -> list[np.ndarray]:
+def sub_crop(
+    pictures: Sequence[npt.NDArray[np.uint8]], crop_px: int, *, seed: int, sample: int
+) -> list[npt.NDArray[np.uint8]]:
     """The same sub-crop and flip of aligned pictures (H, W, 3), drawn from (seed, sample)."""
     height, width = pictures[0].shape[:2]
     # Philox takes a 128-bit key and a counter: distinct samples never share a stream.
@@ -112,17 +111,15 @@ class CropLoader:
         self._rank, self._world = rank, world
         self._groups = list_row_groups(folder, split)
         if not self._groups:
-            raise DataError(
-                f"{folder.uri}: got no {split} crops, expected some. Give more photographs", reason="empty"
-            )
+            raise DataError(f"{folder.uri}: got no {split} crops, expected some. Give more photographs", reason="empty")
         self._order = SampleOrder([group.num_rows for group in self._groups], seed=seed)
 
     @property
     def num_crops(self) -> int:
         return self._order.num_rows
 
-    def batches(self, start: int = 0, *, prefetch: int = 4) -> Iterator[np.ndarray]:
-        ready: queue.Queue[np.ndarray | BaseException] = queue.Queue(maxsize=prefetch)
+    def batches(self, start: int = 0, *, prefetch: int = 4) -> Iterator[npt.NDArray[np.uint8]]:
+        ready: queue.Queue[npt.NDArray[np.uint8] | BaseException] = queue.Queue(maxsize=prefetch)
         stop = threading.Event()
 
         def produce() -> None:
@@ -132,7 +129,7 @@ class CropLoader:
                 while not stop.is_set():
                     _put(ready, self._batch(position, cache), stop)
                     position += self._batch_size
-            except BaseException as error:  # noqa: BLE001 -- handed to the consumer, which raises it
+            except BaseException as error:
                 _put(ready, error, stop)
 
         thread = threading.Thread(target=produce, name="hfd-loader", daemon=True)
@@ -147,23 +144,23 @@ class CropLoader:
             stop.set()
             thread.join()
 
-    def _batch(self, position: int, cache: _GroupCache) -> np.ndarray:
+    def _batch(self, position: int, cache: _GroupCache) -> npt.NDArray[np.uint8]:
         samples = range(position + self._rank, position + self._batch_size, self._world)
         size = (len(samples), len(self._pictures), self._crop_px, self._crop_px, 3)
         batch = np.empty(size, dtype=np.uint8)
         for i, sample in enumerate(samples):
             place = self._order.place(sample)
             pictures = cache.row(place).pictures
-            crops = sub_crop(
-                [pictures[name] for name in self._pictures], self._crop_px, seed=self._seed, sample=sample
-            )
+            crops = sub_crop([pictures[name] for name in self._pictures], self._crop_px, seed=self._seed, sample=sample)
             for j, crop in enumerate(crops):
                 batch[i, j] = crop
         return batch
 
 
 def _put(
-    ready: queue.Queue[np.ndarray | BaseException], item: np.ndarray | BaseException, stop: threading.Event
+    ready: queue.Queue[npt.NDArray[np.uint8] | BaseException],
+    item: npt.NDArray[np.uint8] | BaseException,
+    stop: threading.Event,
 ) -> None:
     while not stop.is_set():
         try:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from hfd.data.crops import SourceCrop, Split
 from hfd.errors import DataError
+from hfd.images import RgbArray
 from hfd.storage import Folder
 
 ROWS_PER_GROUP = 16
@@ -31,7 +32,7 @@ class Row:
     id: str
     photo: str
     content: str
-    pictures: dict[str, np.ndarray]
+    pictures: dict[str, RgbArray]
 
 
 @dataclass(frozen=True)
@@ -110,25 +111,19 @@ def read_row_group(folder: Folder, group: RowGroup, columns: Sequence[str] = ("x
                 group.index, columns=["id", "photo", "content", "height", "width", *columns]
             )
         except (pa.ArrowException, OSError) as error:
-            raise DataError(
-                f"{folder.uri}/{group.shard}: not a readable shard. Delete it and run again"
-            ) from error
+            raise DataError(f"{folder.uri}/{group.shard}: not a readable shard. Delete it and run again") from error
     sizes = list(zip(table["height"].to_pylist(), table["width"].to_pylist(), strict=True))
     pictures = {name: _views(table[name], sizes) for name in columns}
-    names = zip(
-        table["id"].to_pylist(), table["photo"].to_pylist(), table["content"].to_pylist(), strict=True
-    )
+    names = zip(table["id"].to_pylist(), table["photo"].to_pylist(), table["content"].to_pylist(), strict=True)
     return [
         Row(id=id_, photo=photo, content=content, pictures={name: pictures[name][i] for name in columns})
         for i, (id_, photo, content) in enumerate(names)
     ]
 
 
-def _views(column: pa.ChunkedArray, sizes: list[tuple[int, int]]) -> list[np.ndarray]:
+def _views(column: pa.ChunkedArray, sizes: list[tuple[int, int]]) -> list[RgbArray]:
     views = []
-    for value, (height, width) in zip(
-        (value for chunk in column.chunks for value in chunk), sizes, strict=True
-    ):
+    for value, (height, width) in zip((value for chunk in column.chunks for value in chunk), sizes, strict=True):
         views.append(np.frombuffer(value.as_buffer(), dtype=np.uint8).reshape(height, width, 3))
     return views
 

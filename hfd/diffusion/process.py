@@ -17,7 +17,7 @@ from hfd.diffusion.schedule import CosineSchedule, alpha_sigma
 
 @dataclass(frozen=True)
 class TrainingPair:
-    """``x_t`` (B, 3, H, W): the noisy input; ``target``, the same shape; ``noise_level`` (B,): what the network is told."""
+    """``x_t`` and ``target`` (B, 3, H, W): noisy input and answer; ``noise_level`` (B,): told to the network."""
 
     x_t: Tensor
     target: Tensor

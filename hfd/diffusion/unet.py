@@ -25,18 +25,14 @@ class UNet(nn.Module):
     multiples of ``patch * 2 ** (len(channels) - 1)``. The last convolution starts at zero.
     """
 
-    def __init__(
-        self, patch: int = 4, channels: Sequence[int] = (128, 256), blocks: Sequence[int] = (2, 4)
-    ) -> None:
+    def __init__(self, patch: int = 4, channels: Sequence[int] = (128, 256), blocks: Sequence[int] = (2, 4)) -> None:
         super().__init__()
         self.patch, self.channels, self.blocks = patch, tuple(channels), tuple(blocks)
         levels = len(self.channels)
         self.embed = NoiseEmbedding()
         self.stem = nn.Conv2d(6 * patch**2, channels[0], 3, padding=1)
         self.down = nn.ModuleList(_stack(channels[i], blocks[i]) for i in range(levels))
-        self.shrink = nn.ModuleList(
-            nn.Conv2d(channels[i], channels[i + 1], 2, stride=2) for i in range(levels - 1)
-        )
+        self.shrink = nn.ModuleList(nn.Conv2d(channels[i], channels[i + 1], 2, stride=2) for i in range(levels - 1))
         self.grow = nn.ModuleList(nn.Conv2d(channels[i + 1], 4 * channels[i], 1) for i in range(levels - 1))
         self.join = nn.ModuleList(nn.Conv2d(2 * channels[i], channels[i], 1) for i in range(levels - 1))
         self.up = nn.ModuleList(_stack(channels[i], blocks[i]) for i in range(levels - 1))
@@ -99,9 +95,7 @@ class NoiseEmbedding(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer(
-            "frequencies", torch.logspace(-1, 1, EMBEDDING // 2) * torch.pi / 2, persistent=False
-        )
+        self.register_buffer("frequencies", torch.logspace(-1, 1, EMBEDDING // 2) * torch.pi / 2, persistent=False)
         self.linear1 = nn.Linear(EMBEDDING, EMBEDDING)
         self.linear2 = nn.Linear(EMBEDDING, EMBEDDING)
 

@@ -166,9 +166,7 @@ def bootstrap_interval(
     if counts != [len(features) for features in decoded_features]:
         raise ValueError("decoded_features: got other numbers of patches, expected the reference's")
     if num_resamples < 1 or not 0.0 < level < 1.0:
-        raise ValueError(
-            f"bootstrap: got {num_resamples} resamples at level {level}, expected >= 1, in (0, 1)"
-        )
+        raise ValueError(f"bootstrap: got {num_resamples} resamples at level {level}, expected >= 1, in (0, 1)")
     if np.count_nonzero(counts) < 2:
         raise DataError(
             f"features: got {np.count_nonzero(counts)} pictures with patches, expected at least 2. "

@@ -142,12 +142,8 @@ def _known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _tile(
-    ours: SummaryRow, peers: Sequence[SummaryRow], field: str, name: str, unit: str, digits: int
-) -> str:
-    items = "".join(
-        f"<li>{_name(row.system)}<b>{format_number(getattr(row, field), digits)}</b></li>" for row in peers
-    )
+def _tile(ours: SummaryRow, peers: Sequence[SummaryRow], field: str, name: str, unit: str, digits: int) -> str:
+    items = "".join(f"<li>{_name(row.system)}<b>{format_number(getattr(row, field), digits)}</b></li>" for row in peers)
     big = format_number(getattr(ours, field), digits)
     return (
         f'<div class="tile"><h3>{name}</h3><p class="unit">{unit}</p>'
@@ -251,9 +247,7 @@ def _images(rows: Sequence[ImageRow]) -> str:
     if not rows:
         return _none("No per-image results in this report.")
     search = '<input type="search" placeholder="an image, a system, …">'
-    return f'<label class="filter">Show rows with {search}</label>' + _table(
-        rows, IMAGE_COLUMNS, "scroll tall"
-    )
+    return f'<label class="filter">Show rows with {search}</label>' + _table(rows, IMAGE_COLUMNS, "scroll tall")
 
 
 def _table(rows: Sequence[SummaryRow] | Sequence[ImageRow], columns: Sequence[Column], style: str) -> str:

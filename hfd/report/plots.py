@@ -116,9 +116,7 @@ def system_colour(system: str) -> str:
     return f"var({_variable(system)}, {_COLOURS.get(system, _COLOURS['other'])})"
 
 
-def _figure(
-    height: int, *, bottom: int, title: str, hint: str, left: int = 56, right: int = 16
-) -> tuple[Any, Any]:
+def _figure(height: int, *, bottom: int, title: str, hint: str, left: int = 56, right: int = 16) -> tuple[Any, Any]:
     """A figure of _WIDTH x height units with one bare axes (matplotlib ships no types we can name)."""
     figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
     FigureCanvasSVG(figure)
@@ -130,9 +128,7 @@ def _figure(
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     edge = 1 - 14 / height
-    figure.text(
-        0.012, edge, title, ha="left", va="top", fontweight="bold", color=_COLOURS["ink"], fontsize=13
-    )
+    figure.text(0.012, edge, title, ha="left", va="top", fontweight="bold", color=_COLOURS["ink"], fontsize=13)
     figure.text(0.985, edge, hint, ha="right", va="top", color=_COLOURS["muted"], fontsize=11)
     return figure, axes
 
@@ -211,9 +207,7 @@ def _draw_energy(axes: Any, index: int, row: SummaryRow) -> None:
     axes.text(1.03, index, format_number(value, 2), transform=transform, **number)
     if _finite(value):
         axes.plot([1.0, value], [index, index], color=colour, linewidth=4, zorder=2, solid_capstyle="butt")
-        axes.plot(
-            [value], [index], marker=_MARKERS.get(row.system, "P"), color=colour, markersize=9, zorder=3
-        )
+        axes.plot([value], [index], marker=_MARKERS.get(row.system, "P"), color=colour, markersize=9, zorder=3)
 
 
 def _empty(figure: Any, axes: Any) -> Any:

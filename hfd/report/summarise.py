@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from hfd.metrics.frechet import GaussianStats, frechet_distance, kernel_distance
 from hfd.report.content import ImageRow, SummaryRow
@@ -15,8 +16,8 @@ MIN_PATCHES = 2
 
 def summarise(
     rows: Sequence[ImageRow],
-    originals: Mapping[str, np.ndarray],
-    decoded: Mapping[tuple[str, str], Mapping[str, np.ndarray]],
+    originals: Mapping[str, npt.NDArray[np.float32]],
+    decoded: Mapping[tuple[str, str], Mapping[str, npt.NDArray[np.float32]]],
 ) -> list[SummaryRow]:
     """One row per (system, setting), in the order in which they first appear.
 
@@ -32,7 +33,9 @@ def summarise(
 
 
 def _summary(
-    rows: Sequence[ImageRow], originals: Mapping[str, np.ndarray], decoded: Mapping[str, np.ndarray]
+    rows: Sequence[ImageRow],
+    originals: Mapping[str, npt.NDArray[np.float32]],
+    decoded: Mapping[str, npt.NDArray[np.float32]],
 ) -> SummaryRow:
     images = [row.image for row in rows]
     reference = np.concatenate([originals[image] for image in images])
@@ -48,9 +51,7 @@ def _summary(
         psnr=_mean([row.psnr for row in rows]),
         ms_ssim=_mean_or_none([row.ms_ssim for row in rows]),
         top_octave_energy=_mean([row.top_octave_energy for row in rows]),
-        fd_effnet=frechet_distance(GaussianStats.of(reference), GaussianStats.of(features))
-        if enough
-        else None,
+        fd_effnet=frechet_distance(GaussianStats.of(reference), GaussianStats.of(features)) if enough else None,
         kd_effnet=kernel_distance(reference, features) if enough else None,
         encode_s_per_mp=sum(row.encode_s for row in rows) / sum(megapixels),
         decode_s_per_mp=sum(row.decode_s for row in rows) / sum(megapixels),

@@ -30,9 +30,7 @@ _QUALITY = (
     Column("bpp_est", "bpp est.", 3, "the model's own likelihood estimate; not a file"),
     Column("psnr", "PSNR dB", 2, "higher is closer to the original, pixel by pixel"),
     Column("ms_ssim", "MS-SSIM", 4, "higher is closer to the original in structure; at most 1"),
-    Column(
-        "top_octave_energy", "energy", 2, "top-octave power over the original's; 1 is right, below 1 is blur"
-    ),
+    Column("top_octave_energy", "energy", 2, "top-octave power over the original's; 1 is right, below 1 is blur"),
 )
 
 SUMMARY_COLUMNS: tuple[Column, ...] = (
@@ -91,10 +89,7 @@ def summary_text(rows: Sequence[SummaryRow]) -> str:
 
     Text columns are left-aligned, numbers right-aligned. No rows: the headings alone.
     """
-    widths = [
-        max([len(column.heading), *(len(cell_text(row, column)) for row in rows)])
-        for column in SUMMARY_COLUMNS
-    ]
+    widths = [max([len(column.heading), *(len(cell_text(row, column)) for row in rows)]) for column in SUMMARY_COLUMNS]
     headings = [column.heading for column in SUMMARY_COLUMNS]
     cells = [[cell_text(row, column) for column in SUMMARY_COLUMNS] for row in rows]
     rule = ["─" * width for width in widths]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -37,7 +38,7 @@ class Task(Protocol):
 class Loader(Protocol):
     """Endless batches from a global sample position on."""
 
-    def batches(self, start: int = 0) -> Iterator[np.ndarray]: ...
+    def batches(self, start: int = 0) -> Iterator[npt.NDArray[np.uint8]]: ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Listener:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """``steps`` done in all, ``steps_here`` of them since the last resume in ``seconds_here``; ``metrics`` of the last window."""
+    """``steps`` in all, ``steps_here`` since the last resume in ``seconds_here``; ``metrics`` of the last window."""
 
     steps: int
     steps_here: int
@@ -170,7 +171,7 @@ def _hash(*numbers: int) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def to_images(batch: np.ndarray, device: torch.device) -> Tensor:
+def to_images(batch: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
     """uint8 (b, pictures, h, w, 3) -> float32 (b, pictures, 3, h, w) in [0, 1], a channels-last view."""
     host = torch.from_numpy(batch)
     if device.type == "cuda":
@@ -187,9 +188,7 @@ class _Window:
         self.last: dict[str, float] = {}
 
     def add(self, losses: Mapping[str, Tensor], norm: Tensor) -> None:
-        self._rows.append(
-            {**{name: value.detach() for name, value in losses.items()}, "grad_norm": norm.detach()}
-        )
+        self._rows.append({**{name: value.detach() for name, value in losses.items()}, "grad_norm": norm.detach()})
 
     def check_finite(self, step: int, checkpoints: Checkpoints) -> None:
         if not self._rows or bool(torch.isfinite(torch.stack([row["loss"] for row in self._rows])).all()):
@@ -203,9 +202,7 @@ class _Window:
 
     def close(self, settings: LoopSettings, step: int, planned: int | None) -> dict[str, float]:
         now = time.monotonic()
-        means = {
-            name: torch.stack([row[name].float() for row in self._rows]).mean() for name in self._rows[0]
-        }
+        means = {name: torch.stack([row[name].float() for row in self._rows]).mean() for name in self._rows[0]}
         values = {name: float(mean) for name, mean in means.items()}
         values["samples_per_s"] = (step - self._step) * settings.batch_size / max(now - self._since, 1e-9)
         values["lr_factor"] = lr_factor(settings, step - 1, planned)

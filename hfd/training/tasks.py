@@ -160,7 +160,7 @@ def parallel(module: nn.Module, compiled: bool, world: int, ignore: Iterable[str
         module.compile()
     if world == 1:
         return module
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, list(ignore))
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, list(ignore))  # type: ignore[no-untyped-call]
     return DistributedDataParallel(module)
 
 

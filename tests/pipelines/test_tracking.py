@@ -22,14 +22,23 @@ import psutil
 import pytest
 
 from hfd.errors import ConfigError, HfdError
-from pipelines import tracking
-from pipelines.tracking import MetricLogger, TrackingSettings, check_uri, flatten, parent_run, redact
+from pipelines.tracking import (
+    MetricLogger,
+    TrackingSettings,
+    check_uri,
+    flatten,
+    link,
+    parent_run,
+    redact,
+)
+from pipelines.tracking.client import open_client
+from pipelines.tracking.stale import process_tags
 
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(tracking, "_RETRY_SECONDS", (0.01,))
+    monkeypatch.setattr(link, "RETRY_SECONDS", (0.01,))
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +53,18 @@ def settings(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> T
 
 
 def runs_of(settings: TrackingSettings) -> dict[str, Any]:
-    client = tracking._client(str(settings.uri))
+    client = open_client(str(settings.uri))
     experiment = client.get_experiment_by_name(settings.experiment)
     return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
 
 
 def history(uri: str, run_id: str, key: str) -> list[tuple[int, float]]:
-    points = tracking._client(uri).get_metric_history(run_id, key)
+    points = open_client(uri).get_metric_history(run_id, key)
     return sorted((point.step, point.value) for point in points)
 
 
 def artifacts(uri: str, run_id: str, folder: str | None = None) -> list[str]:
-    return [entry.path for entry in tracking._client(uri).list_artifacts(run_id, folder)]
+    return [entry.path for entry in open_client(uri).list_artifacts(run_id, folder)]
 
 
 def free_port() -> int:
@@ -186,9 +195,7 @@ def test_more_params_and_metrics_than_one_call_takes(settings: TrackingSettings)
 
 
 def test_short_steps_still_get_system_metrics(settings: TrackingSettings) -> None:
-    settings = TrackingSettings(
-        settings.uri, settings.experiment, settings.artifact_root, system_metrics=True
-    )
+    settings = TrackingSettings(settings.uri, settings.experiment, settings.artifact_root, system_metrics=True)
     with parent_run(settings, name="p") as parent, parent.child("short"):
         pass
     metrics = runs_of(settings)["short"].data.metrics
@@ -196,12 +203,8 @@ def test_short_steps_still_get_system_metrics(settings: TrackingSettings) -> Non
     assert not runs_of(settings)["p"].data.metrics
 
 
-@pytest.mark.parametrize(
-    ("error", "status"), [(ValueError("no\nluck"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
-)
-def test_an_exception_decides_the_status(
-    settings: TrackingSettings, error: BaseException, status: str
-) -> None:
+@pytest.mark.parametrize(("error", "status"), [(ValueError("no\nluck"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
+def test_an_exception_decides_the_status(settings: TrackingSettings, error: BaseException, status: str) -> None:
     with (
         pytest.raises(type(error)),
         parent_run(settings, name="outer") as parent,
@@ -258,9 +261,9 @@ def test_runs_of_a_killed_driver_are_closed_and_those_of_a_living_one_are_not(
 
 
 def test_a_process_number_that_was_given_again_does_not_keep_a_run_open(settings: TrackingSettings) -> None:
-    own = tracking._process_tags()
+    own = process_tags()
     with parent_run(settings, name="now") as parent:
-        client, experiment = tracking._client(str(settings.uri)), parent._link.experiment_id  # type: ignore[union-attr]
+        client, experiment = open_client(str(settings.uri)), parent._link.experiment_id  # type: ignore[union-attr]
         for name, change in (
             ("reused", {"hfd.pid_started": "12.00"}),
             ("elsewhere", {"hfd.pid_started": "12.00", "hfd.host": "another"}),
@@ -345,16 +348,14 @@ def test_the_buffer_is_bounded_and_its_loss_is_counted(caplog: pytest.LogCapture
 
 
 def test_an_unreachable_or_silent_server_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "FIRST_CONTACT_SECONDS", 3.0)
+    monkeypatch.setattr(link, "FIRST_CONTACT_SECONDS", 3.0)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         for port in (free_port(), mute.getsockname()[1]):
             settings = TrackingSettings(f"http://127.0.0.1:{port}", "e")
             with pytest.raises(HfdError) as caught, parent_run(settings, name="n"):
                 raise AssertionError("no run can have started")
             message = str(caught.value)
-            assert message.startswith(
-                f"tracking.uri: got http://127.0.0.1:{port}, expected a tracking server"
-            )
+            assert message.startswith(f"tracking.uri: got http://127.0.0.1:{port}, expected a tracking server")
             assert "\n" not in message
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -366,7 +367,7 @@ def test_an_unreachable_or_silent_server_is_one_line(tmp_path: Path, monkeypatch
 def test_a_deleted_experiment_is_named(settings: TrackingSettings) -> None:
     with parent_run(settings, name="n"):
         pass
-    client = tracking._client(str(settings.uri))
+    client = open_client(str(settings.uri))
     client.delete_experiment(client.get_experiment_by_name(settings.experiment).experiment_id)
     with (
         pytest.raises(ConfigError, match=r"^tracking\.experiment: got .* deleted"),
@@ -411,9 +412,7 @@ def test_usable_addresses_pass(uri: str) -> None:
     check_uri(uri)
 
 
-def test_secrets_reach_neither_params_nor_tags_nor_artifacts(
-    settings: TrackingSettings, tmp_path: Path
-) -> None:
+def test_secrets_reach_neither_params_nor_tags_nor_artifacts(settings: TrackingSettings, tmp_path: Path) -> None:
     secret = "hunter2"
     params = {
         "data": {"root": f"s3://key:{secret}@host/bucket", "roots": [f"https://{secret}@h/x"]},

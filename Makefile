@@ -1,0 +1,38 @@
+# `make demo` does the main job, `make test` checks everything. Both build .venv first, with plain pip.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# Torch's threads wait at barriers: two test processes of one thread each finish sooner than one of two.
+TEST_ENV := OMP_NUM_THREADS=1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: install demo test check format browser clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[demo,dev]"
+	touch $@
+
+demo: install
+	$(BIN)/hfd retrain -c demo
+
+test: install check
+	$(TEST_ENV) $(BIN)/pytest --numprocesses 2
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The report's tests drive a real browser; without one they say so and are skipped.
+browser:
+	apt-get update -qq && apt-get install -y -qq chromium
+
+clean:
+	rm -rf $(VENV) runs

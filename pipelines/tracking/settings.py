@@ -1,0 +1,48 @@
+"""Where runs are recorded, and which addresses are accepted."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from hfd.errors import ConfigError
+from pipelines.tracking.redaction import SECRET_QUERY, redact
+
+_SCHEMES = re.compile(r"(sqlite|https?|databricks(-uc)?|postgresql|mysql|mssql)(\+\w+)?")
+
+
+@dataclass(frozen=True)
+class TrackingSettings:
+    """Where runs are recorded.
+
+    ``uri``: ``None`` (off), ``sqlite:////absolute/path/mlflow.db``, ``http(s)://...``, ``databricks`` or a
+    database. ``artifact_root``: absolute ``file://`` or object-store URI for the artifacts of a new
+    experiment; ``None`` lets the server choose. ``system_metrics``: CPU, memory, disk, network and GPU use
+    of the driver's machine, every ten seconds of each step.
+    """
+
+    uri: str | None
+    experiment: str
+    artifact_root: str | None = None
+    system_metrics: bool = True
+
+
+def check_uri(uri: str) -> None:
+    """Raise ``ConfigError`` unless ``uri`` is of a known kind, absolute, and carries no credentials."""
+    try:
+        parts = urlsplit(uri)
+        secret = parts.password is not None or (parts.scheme.startswith("http") and parts.username is not None)
+    except ValueError as exc:
+        raise ConfigError(f"tracking.uri: got {redact(uri)}, expected a URL ({exc}).") from exc
+    if secret or SECRET_QUERY.search(uri):
+        raise ConfigError(
+            f"tracking.uri: got {redact(uri)} with credentials in it, expected none. Set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or PGPASSWORD) in the environment."
+        )
+    known = _SCHEMES.fullmatch(parts.scheme or uri)
+    if known is None or (parts.scheme == "sqlite" and not re.match(r"sqlite:////?(/|[A-Za-z]:)", uri)):
+        raise ConfigError(
+            f"tracking.uri: got {redact(uri)}, expected none, sqlite:////absolute/path/mlflow.db, "
+            "http(s)://host:port or databricks. The path of a database file must be absolute."
+        )

