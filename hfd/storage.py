@@ -1,7 +1,7 @@
 """Files by URI: local folders and ``s3://`` prefixes behind one small class, on ``pyarrow.fs``.
 
 A file is written whole or not at all: locally to a temporary name in the same folder and then renamed,
-on S3 as one object that appears when its upload ends. Credentials come from the environment
+for S3 to a temporary local file that is uploaded once it is whole. Credentials come from the environment
 (``AWS_*``, ``AWS_ENDPOINT_URL``) and are never part of a URI.
 """
 
@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pyarrow.fs as pafs
 
@@ -57,7 +59,8 @@ class Folder:
         if self.is_local:
             return pafs.LocalFileSystem(use_mmap=True), str(self.path)
         try:
-            filesystem, path = pafs.FileSystem.from_uri(self.uri)
+            # What a URI cannot hold as it is (spaces, other scripts) is escaped; escapes stay what they are.
+            filesystem, path = pafs.FileSystem.from_uri(quote(self.uri, safe="%/:?#[]@!$&'()*+,;=~"))
         except (ValueError, OSError, NotImplementedError) as error:
             raise DataError(
                 f"{self.uri}: got an unusable URI, expected a folder or s3://bucket/prefix ({_brief(error)})"
@@ -96,15 +99,13 @@ class Folder:
                 yield stream
             return
         filesystem, path = self._at(name)
-        with _one_line(f"{self.uri}/{name}"):
-            stream = filesystem.open_output_stream(path)
-            try:
-                yield cast(IO[bytes], stream)
-            except BaseException:
-                # Closing would publish what was written so far; dropping the stream aborts the upload.
-                del stream
-                raise
-            stream.close()
+        # An Arrow stream to S3 publishes what it holds even when it is merely dropped, so that a block that
+        # fails must not have begun one.
+        with _one_line(f"{self.uri}/{name}"), tempfile.NamedTemporaryFile(prefix="hfd-upload-") as spool:
+            yield cast(IO[bytes], spool)
+            spool.flush()
+            local = pafs.LocalFileSystem()
+            pafs.copy_files(spool.name, path, source_filesystem=local, destination_filesystem=filesystem)
 
     def delete(self, name: str) -> None:
         filesystem, path = self._at(name)
@@ -125,6 +126,10 @@ class Folder:
             selector = pafs.FileSelector(base, recursive=True, allow_not_found=not self.is_local)
             if self.is_local and info.type == pafs.FileType.NotFound:
                 raise DataError(f"{self.uri}: got no such folder, expected one that exists", reason="missing")
+            if info.type == pafs.FileType.NotFound:
+                bucket = base.partition("/")[0]
+                if filesystem.get_file_info(bucket).type == pafs.FileType.NotFound:
+                    raise _no_bucket(self.uri)
             found = filesystem.get_file_info(selector)
         entries = []
         for item in found:
@@ -176,7 +181,30 @@ def _one_line(what: str) -> Iterator[None]:
                 f"{what}: the disk is full. Free some space and run the same command again",
                 reason="disk-full",
             ) from error
-        raise DataError(f"{what}: {_brief(error)}", reason="io") from error
+        raise _server_error(what, error) from error
+
+
+def _server_error(what: str, error: OSError) -> DataError:
+    """The three mistakes that every user of S3 makes, by name; anything else as Arrow words it."""
+    found = re.search(r"AWS Error ([A-Z_]+)", str(error))
+    kind = found[1] if found else ""
+    if kind == "NO_SUCH_BUCKET":
+        return _no_bucket(what)
+    if kind in ("ACCESS_DENIED", "SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID", "INVALID_CLIENT_TOKEN_ID"):
+        return DataError(
+            f"{what}: the server refuses ({kind}). Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+            "AWS_ENDPOINT_URL in the environment",
+            reason="permission",
+        )
+    if kind == "NETWORK_CONNECTION":
+        return DataError(
+            f"{what}: no connection to the server. Check AWS_ENDPOINT_URL and the network", reason="connection"
+        )
+    return DataError(f"{what}: {_brief(error)}", reason="io")
+
+
+def _no_bucket(what: str) -> DataError:
+    return DataError(f"{what}: got no such bucket, expected one that exists. Correct the URI", reason="missing")
 
 
 def _brief(error: BaseException) -> str:

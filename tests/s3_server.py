@@ -88,9 +88,7 @@ def _is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def _create_bucket(
-    server: subprocess.Popen[bytes], environment: dict[str, str], bucket: str, log: Path
-) -> None:
+def _create_bucket(server: subprocess.Popen[bytes], environment: dict[str, str], bucket: str, log: Path) -> None:
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
@@ -112,8 +110,6 @@ def _create_bucket(
             client.delete_object(Bucket=bucket, Key=".ready")
             return
         except (BotoCoreError, ClientError) as error:
-            if "BucketAlready" not in str(error) and (
-                server.poll() is not None or time.monotonic() > deadline
-            ):
+            if "BucketAlready" not in str(error) and (server.poll() is not None or time.monotonic() > deadline):
                 raise RuntimeError(f"the S3 server did not start: {log.read_text()[-2000:]}") from error
             time.sleep(0.2)

@@ -130,10 +130,15 @@ class LatentCoder:
                 f"payload: got {len(payload)} bytes, expected a positive multiple of 4. The file is damaged"
             )
         model, sums = self._model, _Sums()
+        num_symbols = (height * width // 256) * model.M + (height * width // STRIDE**2) * model.N
+        if len(payload) > _longest_bytes(num_symbols):
+            raise BitstreamError(
+                f"payload: got {len(payload)} bytes, expected at most {_longest_bytes(num_symbols)} "
+                f"for {width} x {height} pixels. The file is damaged"
+            )
         decoder = RansDecoder()
         # rANS reads 32-bit words without a bound; zeros behind the end keep a damaged stream inside memory.
-        symbols_bound = (height * width // 256) * model.M + (height * width // STRIDE**2) * model.N
-        decoder.set_stream(payload + bytes(_overrun_bytes(symbols_bound)))
+        decoder.set_stream(payload + bytes(_overrun_bytes(num_symbols, len(payload))))
         medians = model.medians()
         shape_z = (1, model.N, height // STRIDE, width // STRIDE)
         symbols_z = self._read(decoder, self._indexes_z(torch.empty(shape_z)), self._lists_z).reshape(shape_z)
@@ -167,9 +172,18 @@ class LatentCoder:
         return list(torch.bucketize(scales_hat.contiguous(), thresholds).flatten().tolist())
 
 
-def _overrun_bytes(num_symbols: int) -> int:
-    # Behind the end only zeros are read, and a symbol takes at most two 32-bit words of those.
-    return 8 * num_symbols + 4096
+def _longest_bytes(num_symbols: int) -> int:
+    # A symbol takes at most 16 bits, an escape 36 more (a count and eight nibbles); the state takes 8 bytes.
+    return 8 * num_symbols + 8
+
+
+def _overrun_bytes(num_symbols: int, payload_bytes: int) -> int:
+    """How far behind the end of a damaged stream the decoder may read.
+
+    Each nibble of a stream of escapes can ask for 15 more nibbles. Behind the end, where only zeros are
+    read, a symbol takes at most 2 bytes, or 72 if it is an escape, which has a chance of about 2^-16.
+    """
+    return 16 * payload_bytes + 4 * num_symbols + 4096
 
 
 @dataclass

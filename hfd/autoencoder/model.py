@@ -171,7 +171,7 @@ class _LowerBound(torch.autograd.Function):
 
 def lower_bound(x: Tensor, bound: float) -> Tensor:
     """max(x, bound) with the one-sided gradient of Balle et al."""
-    bounded: Tensor = _LowerBound.apply(x, bound)  # type: ignore[no-untyped-call]
+    bounded: Tensor = _LowerBound.apply(x, bound)
     return bounded
 
 

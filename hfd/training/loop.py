@@ -114,7 +114,7 @@ def train(
 
         plan_now = planned is None and step - start >= CALIBRATION_STEPS
         if plan_now:
-            planned = plan_steps(settings, durations)
+            planned = start + plan_steps(settings, durations)
         log_now = step % settings.log_every_steps == 0 or step == planned
         save_now = plan_now or time.monotonic() - last_save >= settings.checkpoint_every_s
         if log_now or save_now:
@@ -191,12 +191,14 @@ class _Window:
         self._rows.append({**{name: value.detach() for name, value in losses.items()}, "grad_norm": norm.detach()})
 
     def check_finite(self, step: int, checkpoints: Checkpoints) -> None:
-        if not self._rows or bool(torch.isfinite(torch.stack([row["loss"] for row in self._rows])).all()):
+        # A finite loss with a gradient that is not has spoilt the weights too, though no loss shows it yet.
+        values = [row[name].float() for row in self._rows for name in ("loss", "grad_norm")]
+        if not values or bool(torch.isfinite(torch.stack(values)).all()):
             return
         saved = checkpoints.latest()
         good = f"the checkpoint at step {saved[0]}" if saved else "no checkpoint yet"
         raise TrainingError(
-            f"loss: got a value that is not finite within the {len(self._rows)} steps before step {step} "
+            f"loss: got a value or gradient that is not finite in the {len(self._rows)} steps up to step {step} "
             f"(last good: {good}). Try a smaller train.lr, a smaller train.grad_clip or train.precision=float32"
         )
 
