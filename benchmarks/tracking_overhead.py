@@ -80,9 +80,7 @@ def measure(name: str, settings: TrackingSettings, x: torch.Tensor, options: arg
         block(x, 0, options, run)  # the first contact of the background thread
         for pair in range(1, options.pairs + 1):
             for logged in (False, True) if pair % 2 else (True, False):
-                (on if logged else off).append(
-                    block(x, pair * options.steps, options, run if logged else None)
-                )
+                (on if logged else off).append(block(x, pair * options.steps, options, run if logged else None))
     ratios = [sum(b.steps) / sum(a.steps) for a, b in zip(off, on, strict=True)]
     steps, wall = options.pairs * options.steps, sum(sum(b.steps) for b in on)
     bound = sum(b.inside + b.others for b in on) / wall
@@ -134,9 +132,7 @@ def server(folder: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=6, help="pairs of an off and an on block (at least 2)")
     parser.add_argument("--steps", type=int, default=120, help="steps in a block")
     parser.add_argument("--metrics", type=int, default=6, help="metrics logged at every step")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -30,18 +31,28 @@ Model = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output.")]
 
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+
 
 def main() -> NoReturn:
     """Run the command line: exit code 2 and one line for a mistake, 130 for Ctrl-C."""
     try:
-        app(standalone_mode=False)
+        # typer makes a return value of what it meets itself: 0 after --help, 130 after Ctrl-C
+        code = app(prog_name="hfd", standalone_mode=False)
+        if code == STOPPED:
+            raise KeyboardInterrupt
+        sys.stdout.flush()
     except HfdError as error:
         _fail(str(error))
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         print("hfd: stopped. Run the same command again to go on.", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(STOPPED)
+    except BrokenPipeError:  # the reader, such as head, has seen enough; what is left must not complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own mistakes of usage
             _fail(error.format_message())

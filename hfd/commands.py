@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hfd.codec.codec import Codec, resolve_model, seed_of_file
-from hfd.codec.container import unpack
-from hfd.errors import DataError
+from hfd.codec.container import LATENTS, unpack
+from hfd.errors import BitstreamError, DataError
 from hfd.images import encode_png, load_rgb
-from hfd.storage import Folder, write_file
+from hfd.storage import Folder, read_file, write_file
 from hfd.terminal import Terminal
 
 
@@ -26,10 +28,11 @@ def decompress_file(file: Path, output: Path | None, model: Path, *, steps: int,
     output = _output(file, output, ".png", force)
     if output.suffix.lower() != ".png":
         raise DataError(f"{output}: got {output.suffix or 'no suffix'}, expected .png")
-    data = _existing(file).read_bytes()
-    unpack(data)  # a damaged file is named before the model is loaded
-    codec = Codec.load(Folder(str(model)))
-    picture = codec.reconstruct(data)
+    data = read_file(_existing(file))
+    with _naming(file):
+        unpack(data)  # a damaged file is told before the model is loaded
+        codec = Codec.load(Folder(str(model)))
+        picture = codec.reconstruct(data)
     what = "reconstruction"
     if steps and codec.decoder is not None:
         with Terminal().bar("decompress", "steps") as progress:
@@ -52,15 +55,26 @@ def describe(path: Path) -> str:
             f"autoencoder  {codec.autoencoder.fingerprint[:8]}  {settings}\n"
             f"decoder      {stage2}"
         )
-    data = _existing(path).read_bytes()
-    container = unpack(data)
+    data = read_file(_existing(path))
+    with _naming(path):
+        container = unpack(data)
     bpp = 8 * len(data) / (container.width * container.height)
+    named = {"latents" if tag == LATENTS else f"section {tag}": section for tag, section in container.sections.items()}
     return (
         f"size         {container.width} x {container.height}\n"
         f"bytes        {len(data)} ({bpp:.3f} bpp)\n"
         f"model        {container.model.hex()}\n"
-        f"sections     {', '.join(f'{tag}: {len(section)} bytes' for tag, section in container.sections.items())}"
+        f"holds        {', '.join(f'{name} {len(section)} bytes' for name, section in named.items())}"
     )
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """What is wrong with the bytes, said with the name of the file that held them."""
+    try:
+        yield
+    except BitstreamError as error:
+        raise type(error)(f"{file}: {error}") from error
 
 
 def _existing(path: Path) -> Path:
@@ -72,6 +86,10 @@ def _existing(path: Path) -> Path:
 
 def _output(source: Path, output: Path | None, suffix: str, force: bool) -> Path:
     output = source.with_suffix(suffix) if output is None else output
+    if output.is_dir():
+        raise DataError(f"{output}: got a folder, expected the name of a file for --output")
+    if output.exists() and source.exists() and output.samefile(source):
+        raise DataError(f"{output}: is the input itself. Give another --output")
     if output.exists() and not force:
         raise DataError(f"{output}: exists already. Give another --output, or --force to replace it")
     return output

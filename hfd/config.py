@@ -18,9 +18,9 @@ _UNIT_S = {"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
 
 
 class Section(BaseModel):
-    """Frozen, and an unknown key is an error."""
+    """Frozen; an unknown key, an infinity and a NaN are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -69,10 +69,10 @@ class TrainConfig(Section):
     checkpoint_every_s: float = Field(120.0, gt=0.0)
     log_every_steps: int = Field(20, ge=1)
 
-    @field_validator("budget")
+    @field_validator("budget", mode="before")
     @classmethod
-    def _budget_is_readable(cls, value: str) -> str:
-        match = _BUDGET.match(value)
+    def _budget_is_readable(cls, value: object) -> object:
+        match = _BUDGET.match(value) if isinstance(value, str) else None
         if match is None or float(match["value"]) <= 0:
             raise ValueError("expected a number of steps or a wall time, such as '5000 steps', '90 s', '10 min', '8 h'")
         if match["unit"].startswith("step") and not float(match["value"]).is_integer():

@@ -33,20 +33,27 @@ def load_config(preset: str, overrides: Sequence[str] = ()) -> Config:
     the value read as YAML. Raises :class:`ConfigError` that names every mistake, each on a line of its own.
     """
     tree = _read_preset(preset, chain=())
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or not key.strip():
-            raise ConfigError(f"override: got {override!r}, expected key=value. Example: autoencoder.lmbda=0.002")
-        try:
-            value = yaml.safe_load(text) if text else None
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{key}: got {text!r}, expected a YAML value ({error.__class__.__name__})") from error
-        _assign(tree, key.strip().split("."), value)
+    unreadable = [line for override in overrides if (line := _override(tree, override)) is not None]
+    if unreadable:
+        raise ConfigError("\n".join(unreadable))
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         lines = [_explain(detail) for detail in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _override(tree: dict[str, Any], override: str) -> str | None:
+    """Apply one override; what is wrong with it, or None."""
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        return f"override: got {override!r}, expected key=value. Example: autoencoder.lmbda=0.002"
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError as error:
+        return f"{key}: got {text!r}, expected a YAML value ({error.__class__.__name__}). Quote it"
+    _assign(tree, key.strip().split("."), value)
+    return None
 
 
 def _read_preset(preset: str, chain: tuple[str, ...]) -> dict[str, Any]:
@@ -55,11 +62,12 @@ def _read_preset(preset: str, chain: tuple[str, ...]) -> dict[str, Any]:
         near = difflib.get_close_matches(preset, preset_names(), n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError(f"preset: got {preset!r}, expected one of {', '.join(preset_names())} or a .yaml file.{hint}")
+    path = path.resolve()  # one spelling, so that a cycle through ../ is seen
     if str(path) in chain:
         raise ConfigError(f"{path}: extends itself ({' -> '.join([*chain, str(path)])}). Remove one extends.")
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: got a {type(tree).__name__}, expected a mapping of settings")
@@ -130,6 +138,16 @@ def _nearest_key(key: str) -> str | None:
     return by_leaf[near[0]] if near else None
 
 
+_EXPECTED = {
+    "model_type": "a section of settings",
+    "tuple_type": "a list such as [1, 2]",
+    "too_short": "a list of {min_length} or more",
+    "string_type": "a text; quote it",
+    "string_pattern_mismatch": "letters, digits and . _ -, beginning with a letter or digit",
+}
+"""What pydantic's kinds of error expected, where its own words speak of Python."""
+
+
 def _explain(detail: ErrorDetails) -> str:
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
@@ -141,6 +159,8 @@ def _explain(detail: ErrorDetails) -> str:
     if detail["type"] == "value_error" and not _is_leaf(key):
         return f"{key}.{message}" if key else message
     got = detail["input"]
+    if detail["type"] in _EXPECTED:
+        return f"{key}: got {got!r}, expected {_EXPECTED[detail['type']].format(**detail.get('ctx', {}))}."
     return f"{key}: got {got!r}, expected {_lower_first(message.removeprefix('expected '))}."
 
 

@@ -139,10 +139,16 @@ class Folder:
         return sorted(entries, key=lambda entry: entry.key)
 
     def sweep_temporaries(self) -> None:
-        """Remove what killed writers left in this local folder (S3 keeps no such thing in sight)."""
+        """Remove what killed writers left in and below this local folder (S3 keeps no such thing in sight)."""
         if self.is_local and self.path.is_dir():
-            for leftover in self.path.glob(f"{_TEMPORARY}*"):
+            for leftover in self.path.rglob(f"{_TEMPORARY}*"):
                 leftover.unlink(missing_ok=True)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a local file. Raises :class:`DataError` with one line."""
+    with _one_line(str(path)):
+        return path.read_bytes()
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -175,6 +181,10 @@ def _one_line(what: str) -> Iterator[None]:
         raise DataError(f"{what}: got no such file, expected one that exists", reason="missing") from error
     except PermissionError as error:
         raise DataError(f"{what}: no permission. Check its owner and mode", reason="permission") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DataError(f"{what}: a folder of its path is a file. Give another path", reason="not-a-folder") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{what}: got a folder, expected a file", reason="not-a-file") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(

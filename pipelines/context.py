@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,6 +11,7 @@ from typing import Protocol
 from hfd.config import Config
 from hfd.storage import Folder
 from pipelines.cluster import Engine
+from pipelines.steps import Done, Outcome, Step, run_step
 from pipelines.tracking import ParentRun, StepRun
 
 Progress = Callable[[int, int | None], None]
@@ -46,11 +48,24 @@ class Context:
     display: Display = field(default_factory=Silent)
     parent: ParentRun | None = None
 
-    @contextlib.contextmanager
-    def record(self, step: str, settings: dict[str, object], inputs: dict[str, str]) -> Iterator[StepRun | None]:
-        """A child run of MLflow for a step, or None where nothing is tracked."""
-        if self.parent is None:
-            yield None
-            return
-        with self.parent.child(step, params={"settings": settings, "inputs": inputs}) as run:
-            yield run
+    def do(self, step: Step, work: Callable[[Folder, StepRun], Outcome]) -> Done:
+        """Do a step unless it is done, recorded as a child run: its settings, its inputs, and what came out.
+
+        ``work`` is given the step's folder, and the run to log to (one that does nothing where none is kept).
+        """
+        parent = self.parent or ParentRun(None, "")
+
+        def recorded(folder: Folder) -> Outcome:
+            params = {"settings": dict(step.settings), "inputs": dict(step.inputs)}
+            with parent.child(step.name, params=params, tags={"hfd.key": step.key}) as run:
+                outcome = work(folder, run)
+                numbers = {name: float(value) for name, value in outcome.facts.items() if _is_number(value)}
+                run.log_metrics(0, {f"facts/{name}": value for name, value in numbers.items()})
+                run.log_artifact(json.dumps(dict(outcome.facts), indent=2).encode(), name="facts.json")
+                return outcome
+
+        return run_step(step, recorded)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,14 +25,19 @@ from hfd.report.content import ImageRow
 from hfd.report.summarise import summarise
 from hfd.report.tables import summary_text
 from hfd.storage import Folder
+from pipelines.cluster import map_device
 from pipelines.context import Context
 from pipelines.corpus import Corpus, Photo
-from pipelines.measure import Curve, MeasureSettings, load_codec, measure
-from pipelines.parts import digest_of_parts, run_parts
-from pipelines.steps import Done, Outcome, Step, point_latest, run_step
+from pipelines.measure import Curve, MeasureSettings, load_codec, measure, setting_label
+from pipelines.parts import digest_of_parts, part_name, run_parts
+from pipelines.steps import Done, Outcome, Step, point_latest
+from pipelines.tracking import StepRun
 from pipelines.write_report import Evaluation, write_report
 
 NAME = "evaluate"
+
+SHOWN_PX = 1024
+"""The report shows this much of a side at most: the middle of a larger picture."""
 
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("image", "system", "setting")]
@@ -83,6 +90,7 @@ class PartPlan:
     model: Folder
     settings: MeasureSettings
     max_pixels: int
+    device: str
 
 
 def plan(context: Context, prepared: Done, model: Done, corpus: Corpus | None) -> Step:
@@ -94,7 +102,10 @@ def plan(context: Context, prepared: Done, model: Done, corpus: Corpus | None) -
 def run(context: Context, prepared: Done, autoencoder: Done, model: Done, corpus: Corpus | None) -> Done:
     """``corpus``: the pictures to evaluate on; None: the validation split."""
     step = plan(context, prepared, model, corpus)
-    done = run_step(step, lambda folder: _evaluate(context, step, prepared, autoencoder, model, corpus, folder))
+    images = _images(context, prepared, corpus)
+    done = context.do(
+        step, lambda folder, run: _evaluate(context, step, (prepared, autoencoder, model), images, folder, run)
+    )
     point_latest(context.workspace, report=f"{step.name}/{step.key}/report.html")
     return done
 
@@ -102,13 +113,12 @@ def run(context: Context, prepared: Done, autoencoder: Done, model: Done, corpus
 def _evaluate(
     context: Context,
     step: Step,
-    prepared: Done,
-    autoencoder: Done,
-    model: Done,
-    corpus: Corpus | None,
+    upstream: tuple[Done, Done, Done],
+    images: Sequence[HeldOut | Listed],
     folder: Folder,
+    record: StepRun,
 ) -> Outcome:
-    images = _images(context, prepared, corpus)
+    prepared, autoencoder, model = upstream
     plans = _parts(context, images, model.folder)
     with context.display.bar("evaluate", "parts") as progress:
         results = run_parts(context.engine.with_gpus(), folder, plans, evaluate_part, progress)
@@ -127,14 +137,11 @@ def _evaluate(
         "summary": [asdict(row) for row in summary],
     }
     write_report(context, Evaluation(step, prepared, autoencoder, model, rows, summary, rejects, facts), folder)
-    with context.record(NAME, dict(step.settings), dict(step.inputs)) as record:
-        if record is not None:
-            for row in summary:
-                name = f"{row.system} {row.setting}".replace("(", "").replace(")", "")
-                values = {key: value for key, value in asdict(row).items() if isinstance(value, float)}
-                record.log_metrics(0, {f"{name}/{key}": value for key, value in values.items()})
-            for name in ("report.html", "images.parquet", "summary.txt"):
-                record.log_artifact(folder.read(name), name=name)
+    for row in summary:
+        values = {key: value for key, value in asdict(row).items() if isinstance(value, float) and math.isfinite(value)}
+        record.log_metrics(0, {f"{row.system} {row.setting}/{key}": value for key, value in values.items()})
+    for name in ("report.html", "images.parquet", "summary.txt"):
+        record.log_artifact(folder.read(name), name=name)
     return Outcome(digest_of_parts(results), facts)
 
 
@@ -169,6 +176,7 @@ def _parts(context: Context, images: Sequence[HeldOut | Listed], model: Folder) 
             model,
             settings,
             context.config.prepare.max_pixels,
+            map_device(context.config.cluster),
         )
         for start in range(0, len(images), size)
     ]
@@ -176,7 +184,7 @@ def _parts(context: Context, images: Sequence[HeldOut | Listed], model: Folder) 
 
 def evaluate_part(index: int, count: int, folder: Folder, plan: PartPlan) -> dict[str, Any]:
     """Measure the images of one part; rows, features, files and shown pictures go to the step's folder."""
-    codec = load_codec(plan.model.uri)
+    codec = load_codec(plan.model.uri, plan.device)
     rows: list[ImageRow] = []
     rejects: list[dict[str, str]] = []
     features: dict[str, npt.NDArray[np.float32]] = {}
@@ -211,23 +219,25 @@ def _keep(folder: Folder, name: str, data: bytes) -> bytes:
 
 
 def _keep_pictures(folder: Folder, prefix: str, name: str, x: RgbArray, pictures: dict[Curve, RgbArray]) -> None:
-    """The versions that the report shows: original, both stages, and AVIF at most at our rate."""
+    """The versions that the report shows: original, both stages, and AVIF near our rate; large ones cut."""
     wanted: list[tuple[Curve, RgbArray]] = [(("original", ""), x)]
     wanted += [(curve, pictures[curve]) for curve in pictures if curve[0] in ("autoencoder", "sample")]
-    wanted += [(curve, pictures[curve]) for curve in pictures if curve == ("avif", "at most our rate")]
+    near = [curve for side in ("at most", "at least") if (curve := ("avif", setting_label(side, 1.0))) in pictures]
+    wanted += [(curve, pictures[curve]) for curve in near[:1]]
     names = "".join(f"{system}|{setting}\n" for (system, setting), _ in wanted)
     for number, (_, picture) in enumerate(wanted):
-        folder.write(f"{prefix}/{number}.webp", encode_webp_lossless(picture))
+        folder.write(f"{prefix}/{number}.webp", encode_webp_lossless(_middle(picture)))
     folder.write(f"{prefix}/names.txt", f"{name}\n{names}".encode())
+
+
+def _middle(x: RgbArray) -> RgbArray:
+    top, left = (max(0, (side - SHOWN_PX) // 2) for side in x.shape[:2])
+    return x[top : top + SHOWN_PX, left : left + SHOWN_PX]
 
 
 def _gather(
     folder: Folder, count: int
 ) -> tuple[list[ImageRow], dict[str, npt.NDArray[np.float32]], dict[Curve, dict[str, npt.NDArray[np.float32]]]]:
-    import json
-
-    from pipelines.parts import part_name
-
     rows: list[ImageRow] = []
     originals: dict[str, npt.NDArray[np.float32]] = {}
     decoded: dict[Curve, dict[str, npt.NDArray[np.float32]]] = {}

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from hfd.baselines.pillow_codecs import available_baselines, bracket_rate
 from hfd.codec.codec import Codec, seed_of_file
@@ -51,9 +50,9 @@ class Measured:
 
 
 @functools.lru_cache(maxsize=1)
-def load_codec(uri: str) -> Codec:
+def load_codec(uri: str, device: str) -> Codec:
     """One codec a worker process; stage 2 on the GPU where the worker was given one."""
-    return Codec.load(Folder(uri), device="cuda" if torch.cuda.is_available() else "cpu")
+    return Codec.load(Folder(uri), device=device)
 
 
 def measure(

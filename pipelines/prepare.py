@@ -20,7 +20,7 @@ from hfd.storage import Folder
 from pipelines.context import Context
 from pipelines.corpus import Corpus, Photo
 from pipelines.parts import digest_of_parts, run_parts
-from pipelines.steps import Done, Outcome, Step, run_step
+from pipelines.steps import Done, Outcome, Step
 
 NAME = "prepare"
 
@@ -42,8 +42,7 @@ def plan(context: Context, corpus: Corpus) -> Step:
 
 
 def run(context: Context, corpus: Corpus) -> Done:
-    step = plan(context, corpus)
-    return run_step(step, lambda folder: _prepare(context, corpus, folder))
+    return context.do(plan(context, corpus), lambda folder, _run: _prepare(context, corpus, folder))
 
 
 def _prepare(context: Context, corpus: Corpus, folder: Folder) -> Outcome:

@@ -19,9 +19,10 @@ from hfd.codec.codec import picture_to_tensor, tensor_to_picture
 from hfd.data.shards import SPLITS, Row, iterate_shard, open_shard, shard_names
 from hfd.images import RgbArray
 from hfd.storage import Folder
+from pipelines.cluster import map_device
 from pipelines.context import Context
 from pipelines.parts import digest_of_parts, run_parts
-from pipelines.steps import Done, Outcome, Step, run_step
+from pipelines.steps import Done, Outcome, Step
 
 NAME = "reconstruct"
 
@@ -32,12 +33,13 @@ def plan(context: Context, prepared: Done, autoencoder: Done) -> Step:
 
 def run(context: Context, prepared: Done, autoencoder: Done) -> Done:
     step = plan(context, prepared, autoencoder)
-    return run_step(step, lambda folder: _reconstruct(context, prepared, autoencoder, folder))
+    return context.do(step, lambda folder, _run: _reconstruct(context, prepared, autoencoder, folder))
 
 
 def _reconstruct(context: Context, prepared: Done, autoencoder: Done, folder: Folder) -> Outcome:
     names = [name for split in SPLITS for name in shard_names(prepared.folder, split)]
-    payloads = [(prepared.folder, name, autoencoder.folder / "autoencoder") for name in names]
+    weights, device = autoencoder.folder / "autoencoder", map_device(context.config.cluster)
+    payloads = [(prepared.folder, name, weights, device) for name in names]
     with context.display.bar("reconstruct", "shards") as progress:
         results = run_parts(context.engine.with_gpus(), folder, payloads, reconstruct_shard, progress)
     errors = [result["squared_error"] for result in results]
@@ -50,11 +52,13 @@ def _reconstruct(context: Context, prepared: Done, autoencoder: Done, folder: Fo
     return Outcome(digest_of_parts(results), facts)
 
 
-def reconstruct_shard(index: int, count: int, folder: Folder, payload: tuple[Folder, str, Folder]) -> dict[str, Any]:
+def reconstruct_shard(
+    index: int, count: int, folder: Folder, payload: tuple[Folder, str, Folder, str]
+) -> dict[str, Any]:
     """Write one shard's ``x`` and ``x_hat`` under the name of the shard that it is read from."""
     del index, count
-    crops, name, weights = payload
-    model = load_model(weights.uri)
+    crops, name, weights, device = payload
+    model = load_model(weights.uri, device)
     digest = hashlib.sha256()
     num_crops = values = squared_error = 0
     with open_shard(folder, name, ("x", "x_hat")) as writer:
@@ -76,9 +80,8 @@ def reconstruct_shard(index: int, count: int, folder: Folder, payload: tuple[Fol
 
 
 @functools.lru_cache(maxsize=1)
-def load_model(uri: str) -> Elic:
-    """One model a worker process, on its GPU where it was given one."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def load_model(uri: str, device: str) -> Elic:
+    """One model a worker process."""
     return read_autoencoder(Folder(uri)).model.to(device)
 
 

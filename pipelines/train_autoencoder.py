@@ -14,7 +14,7 @@ from hfd.storage import Folder
 from hfd.training.tasks import AutoencoderTask
 from pipelines.cluster import Worker
 from pipelines.context import Context
-from pipelines.steps import Done, Outcome, Step, run_step
+from pipelines.steps import Done, Outcome, Step
 from pipelines.tracking import StepRun
 from pipelines.training import NOT_IN_KEY, TrainJob, optimiser_settings, run_training
 
@@ -30,28 +30,26 @@ def plan(context: Context, prepared: Done) -> Step:
 
 def run(context: Context, prepared: Done) -> Done:
     step = plan(context, prepared)
-    return run_step(step, lambda folder: _train(context, step, prepared, folder))
+    return context.do(step, lambda folder, run: _train(context, step, prepared, folder, run))
 
 
-def _train(context: Context, step: Step, prepared: Done, folder: Folder) -> Outcome:
+def _train(context: Context, step: Step, prepared: Done, folder: Folder, record: StepRun) -> Outcome:
     config = context.config.autoencoder
-    with context.record(NAME, dict(step.settings), dict(step.inputs)) as record:
-        job = TrainJob(
-            crops=prepared.folder,
-            out=folder,
-            pictures=("x",),
-            seed=context.config.seed,
-            settings=config.train,
-            identity=step.identity,
-            logger=record.worker_handle() if record else None,
-            build=functools.partial(build_task, config),
-            finish=functools.partial(write_model, config),
-        )
-        facts = run_training(context, step, job)
-        autoencoder = read_autoencoder(folder / "autoencoder")
-        if record is not None:
-            _record(record, folder, prepared.folder)
-    return Outcome(autoencoder.fingerprint, facts)
+    job = TrainJob(
+        crops=prepared.folder,
+        out=folder,
+        pictures=("x",),
+        seed=context.config.seed,
+        settings=config.train,
+        identity=step.identity,
+        logger=record.worker_handle(),
+        build=functools.partial(build_task, config),
+        finish=functools.partial(write_model, config),
+    )
+    facts = run_training(context, step, job)
+    if context.parent is not None:
+        _record(record, folder, prepared.folder)
+    return Outcome(read_autoencoder(folder / "autoencoder").fingerprint, facts)
 
 
 def build_task(config: AutoencoderConfig, worker: Worker) -> AutoencoderTask:

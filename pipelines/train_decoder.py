@@ -15,7 +15,7 @@ from hfd.training.tasks import DecoderTask
 from pipelines.cluster import Worker
 from pipelines.context import Context
 from pipelines.pictures import beside
-from pipelines.steps import Done, Outcome, Step, digest_of, point_latest, run_step
+from pipelines.steps import Done, Outcome, Step, digest_of, point_latest
 from pipelines.tracking import StepRun
 from pipelines.training import NOT_IN_KEY, TrainJob, optimiser_settings, run_training
 
@@ -33,33 +33,33 @@ def plan(context: Context, reconstructed: Done, autoencoder: Done) -> Step:
 
 def run(context: Context, reconstructed: Done, autoencoder: Done) -> Done:
     step = plan(context, reconstructed, autoencoder)
-    done = run_step(step, lambda folder: _train(context, step, reconstructed, autoencoder, folder))
+    done = context.do(step, lambda folder, run: _train(context, step, reconstructed, autoencoder, folder, run))
     point_latest(context.workspace, model=f"{step.name}/{step.key}")
     return done
 
 
-def _train(context: Context, step: Step, reconstructed: Done, autoencoder: Done, folder: Folder) -> Outcome:
+def _train(
+    context: Context, step: Step, reconstructed: Done, autoencoder: Done, folder: Folder, record: StepRun
+) -> Outcome:
     config = context.config.decoder
-    with context.record(NAME, dict(step.settings), dict(step.inputs)) as record:
-        job = TrainJob(
-            crops=reconstructed.folder,
-            out=folder,
-            pictures=("x", "x_hat"),
-            seed=context.config.seed,
-            settings=config.train,
-            identity=step.identity,
-            logger=record.worker_handle() if record else None,
-            build=functools.partial(build_task, config),
-            finish=functools.partial(write_model, config, autoencoder.digest),
-        )
-        facts = run_training(context, step, job)
-        # The autoencoder's weights beside the decoder's: together they are a model folder.
-        for name in ("weights.safetensors", "config.json"):
-            folder.write(f"autoencoder/{name}", autoencoder.folder.read(f"autoencoder/{name}"))
-        decoder = read_decoder(folder / "decoder")
-        if record is not None:
-            _record(record, folder, reconstructed.folder)
-    return Outcome(digest_of([autoencoder.digest, decoder.fingerprint]), facts)
+    job = TrainJob(
+        crops=reconstructed.folder,
+        out=folder,
+        pictures=("x", "x_hat"),
+        seed=context.config.seed,
+        settings=config.train,
+        identity=step.identity,
+        logger=record.worker_handle(),
+        build=functools.partial(build_task, config),
+        finish=functools.partial(write_model, config, autoencoder.digest),
+    )
+    facts = run_training(context, step, job)
+    # The autoencoder's weights beside the decoder's: together they are a model folder.
+    for name in ("weights.safetensors", "config.json"):
+        folder.write(f"autoencoder/{name}", autoencoder.folder.read(f"autoencoder/{name}"))
+    if context.parent is not None:
+        _record(record, folder, reconstructed.folder)
+    return Outcome(digest_of([autoencoder.digest, read_decoder(folder / "decoder").fingerprint]), facts)
 
 
 def network_config(config: DecoderConfig) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class TrainJob:
     seed: int
     settings: TrainConfig
     identity: dict[str, str]
-    logger: WorkerLogger | None
+    logger: WorkerLogger
     build: Callable[[Worker], Task]
     finish: Callable[[Task, Folder], None]
 
@@ -69,10 +69,10 @@ class TrainJob:
         )
         checkpoints = Checkpoints(self.out / "checkpoints", self.identity)
         with contextlib.ExitStack() as stack:
-            logger = stack.enter_context(self.logger.open()) if self.logger and worker.rank == 0 else None
+            logger = stack.enter_context(self.logger.open()) if worker.rank == 0 else None
             listener = Listener(
                 on_metrics=logger.log_metrics if logger else lambda _step, _values: None,
-                on_step=_Heartbeat(self.out) if worker.rank == 0 else lambda _step, _planned: None,
+                on_step=Heartbeat(self.out) if worker.rank == 0 else lambda _step, _planned: None,
             )
             result = train(task, loader, self._loop(worker), checkpoints, listener, torch.device(worker.device))
         if worker.rank == 0:
@@ -96,7 +96,7 @@ class TrainJob:
         )
 
 
-class _Heartbeat:
+class Heartbeat:
     """Leaves the step count where the driver, maybe another process, can read it."""
 
     def __init__(self, out: Folder) -> None:
@@ -109,22 +109,25 @@ class _Heartbeat:
             path = self._out.path / "progress.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             # Not synced to disk: losing it costs nothing, and a step must not wait for a disk.
-            temporary = path.with_name(".progress.json")
+            temporary = path.with_name(".tmp-progress.json")
             temporary.write_text(json.dumps({"step": step, "planned": planned}))
             temporary.replace(path)
 
 
 def run_training(context: Context, step: Step, job: TrainJob) -> dict[str, Any]:
-    """Run a job on the context's engine; the facts of its result. Raises the mistake that stopped it."""
+    """Run a job on the context's engine; the facts of its result. Raises the mistake that stopped it.
+
+    ``result.json`` says that the weights are there: a run that was killed later does not train again.
+    """
     job.out.delete("error.json")
-    with context.display.bar(step.name, "steps") as progress, _following(job.out, progress):
-        context.engine.train(job, name=f"{step.name}-{step.key}")
+    if not job.out.exists("result.json"):
+        with context.display.bar(step.name, "steps") as progress, _following(job.out, progress):
+            context.engine.train(job, name=f"{step.name}-{step.key}")
     if job.out.exists("error.json"):
         error = json.loads(job.out.read("error.json"))
         job.out.delete("error.json")
         raise TrainingError(f"{step.name}: {error['message']}")
     facts: dict[str, Any] = json.loads(job.out.read("result.json"))
-    job.out.delete("result.json")
     job.out.delete("progress.json")
     (Checkpoints(job.out / "checkpoints", job.identity)).clear()
     return facts

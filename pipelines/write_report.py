@@ -91,7 +91,8 @@ def _facts(context: Context, evaluation: Evaluation) -> list[tuple[str, str]]:
 
 def _training(done: Done) -> str:
     facts = done.manifest.facts
-    return f"{facts['steps']} steps of {facts['seconds_per_step']} s on the last stretch"
+    pace = facts["seconds_per_step"]  # None: a run that was killed after the last step
+    return f"{facts['steps']} steps" + (f" of {pace} s on the last stretch" if pace is not None else "")
 
 
 def _warnings(evaluation: Evaluation) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from s3_server import S3Server, find_weed, s3_server
 
 from hfd.storage import Folder

@@ -34,7 +34,10 @@ class FrequencyTables:
     offsets: Tensor
 
     def as_lists(self) -> tuple[list[list[int]], list[int], list[int]]:
-        return self.cdf.tolist(), self.lengths.tolist(), self.offsets.tolist()
+        """For the coder, which copies them at every call: without the padding, most of y's table."""
+        lengths = self.lengths.tolist()
+        rows = [row[:length] for row, length in zip(self.cdf.tolist(), lengths, strict=True)]
+        return rows, lengths, self.offsets.tolist()
 
 
 @dataclass(frozen=True)

@@ -51,18 +51,45 @@ def read_autoencoder(folder: Folder) -> Autoencoder:
     """Load an autoencoder, frozen and in eval mode. Raises :class:`DataError` naming what does not fit."""
     tensors, config, fingerprint = read_weights(folder)
     try:
-        tables = EntropyTables(
-            z=_family(tensors, "z"), y=_family(tensors, "y"), scales=tensors.pop(f"{_TABLES}scales").float()
-        )
         model = build_autoencoder(config)
+        scales = tensors.pop(f"{_TABLES}scales").float()
+        tables = EntropyTables(
+            z=_family(tensors, "z", model.N, folder.uri),
+            y=_family(tensors, "y", len(scales), folder.uri),
+            scales=scales,
+        )
     except KeyError as error:
         raise DataError(f"{folder.uri}: weights lack {error}. Make or fetch the model again") from error
+    except (TypeError, ValueError, AssertionError) as error:
+        raise DataError(
+            f"{folder.uri}/config.json: describes no network that can be built ({error!r}). "
+            "Make or fetch the model again"
+        ) from error
     load_strictly(model, tensors, folder.uri)
     return Autoencoder(model.eval().requires_grad_(False), tables, config, fingerprint)
 
 
-def _family(tensors: dict[str, Tensor], name: str) -> FrequencyTables:
+def _family(tensors: dict[str, Tensor], name: str, rows: int, where: str) -> FrequencyTables:
     lengths = tensors.pop(f"{_TABLES}{name}.lengths")
+    offsets = tensors.pop(f"{_TABLES}{name}.offsets")
     flat = tensors.pop(f"{_TABLES}{name}.cdf")
-    cdf = torch.nn.utils.rnn.pad_sequence(list(torch.split(flat, lengths.tolist())), batch_first=True)
-    return FrequencyTables(cdf=cdf, lengths=lengths, offsets=tensors.pop(f"{_TABLES}{name}.offsets"))
+    # The coder, which is not Python, reads where these numbers point it to.
+    whole = lengths.shape == offsets.shape == (rows,) and bool((lengths >= 3).all())
+    if not whole or flat.shape != (int(lengths.sum()),) or not _all_int32(lengths, offsets, flat):
+        raise DataError(
+            f"{where}: {_TABLES}{name}: got {tuple(flat.shape)}, {tuple(lengths.shape)} and "
+            f"{tuple(offsets.shape)}, expected {rows} rows of int32. Make or fetch the model again"
+        )
+    used = torch.split(flat, lengths.tolist())
+    for row in used:
+        if int(row[0]) != 0 or int(row[-1]) != 2**16 or bool((row.diff() <= 0).any()):
+            raise DataError(
+                f"{where}: {_TABLES}{name}.cdf: got a row that does not ascend from 0 to 65536. "
+                "Make or fetch the model again"
+            )
+    cdf = torch.nn.utils.rnn.pad_sequence(list(used), batch_first=True)
+    return FrequencyTables(cdf=cdf, lengths=lengths, offsets=offsets)
+
+
+def _all_int32(*tensors: Tensor) -> bool:
+    return all(tensor.dtype == torch.int32 for tensor in tensors)

@@ -117,9 +117,12 @@ def resolve_model(folder: Folder) -> Folder:
     if folder.exists("autoencoder/config.json"):
         return folder
     if folder.exists("latest.json"):
-        model = json.loads(folder.read("latest.json")).get("model")
-        if model is not None:
-            return folder / str(model)
+        try:
+            latest = json.loads(folder.read("latest.json"))
+        except ValueError as error:
+            raise DataError(f"{folder.uri}/latest.json: not readable ({error}). Name the model's folder") from error
+        if isinstance(latest, dict) and latest.get("model") is not None:
+            return folder / str(latest["model"])
     raise DataError(f"{folder.uri}: got no model there, expected a folder with autoencoder/config.json, or a workspace")
 
 

@@ -9,13 +9,14 @@ shortest form only):
 4 bytes               model: the first 4 bytes of the autoencoder's fingerprint
 varint, varint        width and height in pixels, 1 to 2^24 - 1 each
 4 bytes               checksum: CRC32 of the decoded symbols
-sections              tag (1 byte), length (varint), bytes; each tag once, ascending
-``00``                end of sections
+varint, bytes         length of the entropy-coded latents, and they
+sections              tag (1 byte), length (varint), bytes; each tag once, ascending; mostly none
 4 bytes               CRC32 of everything before it
 ====================  ==========================================================
 
-Tags: 1 the entropy-coded latents (required). Tags below 128 that a reader does not know make the file
-unreadable for it; tags from 128 on may be skipped. Numbers are never given a second meaning.
+That is 23 bytes beside the latents of a picture of 768 x 512 up to 16 KiB, and one more beyond. A tag is 1 to
+255, and none is defined yet: one below 128 makes a file unreadable for this version, one from 128 on may be
+skipped. Numbers are never given a second meaning.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ MAGIC = b"\x89HFD"
 VERSION = 1
 MODEL_BYTES = 4
 MAX_SIDE_PX = 2**24 - 1
-LATENTS = 1
-_KNOWN = frozenset({LATENTS})
+LATENTS = 0
+"""The key of the entropy-coded latents among a container's sections; in a file they come first, without a tag."""
 _OPTIONAL_FROM = 128
 
 
 @dataclass(frozen=True)
 class Container:
-    """What a file holds. ``model``: 4 bytes; ``checksum``: CRC32 of symbols; ``sections``: tag -> bytes."""
+    """What a file holds. ``model``: 4 bytes; ``checksum``: CRC32 of symbols; ``sections``: tag -> bytes, with
+    the latents under ``LATENTS``."""
 
     width: int
     height: int
@@ -49,13 +51,13 @@ class Container:
 def pack(container: Container) -> bytes:
     """The bytes of a file."""
     assert len(container.model) == MODEL_BYTES
+    assert LATENTS in container.sections
     assert 1 <= container.width <= MAX_SIDE_PX and 1 <= container.height <= MAX_SIDE_PX
     parts = [MAGIC, bytes([VERSION]), container.model, _varint(container.width), _varint(container.height)]
     parts.append(container.checksum.to_bytes(4, "little"))
-    for tag in sorted(container.sections):
-        assert 1 <= tag <= 255
-        parts += [bytes([tag]), _varint(len(container.sections[tag])), container.sections[tag]]
-    parts.append(b"\x00")
+    for tag, section in sorted(container.sections.items()):
+        assert 0 <= tag <= 255
+        parts += [bytes([tag]) if tag != LATENTS else b"", _varint(len(section)), section]
     body = b"".join(parts)
     return body + zlib.crc32(body).to_bytes(4, "little")
 
@@ -79,25 +81,20 @@ def unpack(data: bytes) -> Container:
             raise BitstreamError(f"{name}: got {side}, expected 1 to {MAX_SIDE_PX}. The file is damaged")
     checksum = int.from_bytes(reader.take(4), "little")
     sections = _read_sections(reader)
-    if LATENTS not in sections:
-        raise BitstreamError("latents: missing. The file is damaged")
     return Container(width, height, model, checksum, sections)
 
 
 def _read_sections(reader: _Reader) -> dict[int, bytes]:
-    sections: dict[int, bytes] = {}
-    last = 0
-    while (tag := reader.take(1)[0]) != 0:
+    sections = {LATENTS: reader.take(reader.varint())}
+    last = LATENTS
+    while reader.position < reader.end:
+        tag = reader.take(1)[0]
         if tag <= last:
             raise BitstreamError(f"section: got tag {tag} after {last}, expected ascending tags. The file is damaged")
-        if tag not in _KNOWN and tag < _OPTIONAL_FROM:
-            raise BitstreamError(f"section: got tag {tag}, expected one of {sorted(_KNOWN)}. Use a newer hfd")
+        if tag < _OPTIONAL_FROM:
+            raise BitstreamError(f"section: got tag {tag}, expected {_OPTIONAL_FROM} to 255. Use a newer hfd")
         sections[tag] = reader.take(reader.varint())
         last = tag
-    if reader.position != reader.end:
-        raise BitstreamError(
-            f"end: got {reader.end - reader.position} bytes behind it, expected none. The file is damaged"
-        )
     return sections
 
 

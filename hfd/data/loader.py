@@ -41,19 +41,19 @@ class SampleOrder:
         self._rows_per_group = np.asarray(rows_per_group)
         self._seed = seed
         self._window_groups = window_groups
-        self._epoch = -1
-        self._places: npt.NDArray[np.int64] = np.empty((0, 2), dtype=np.int64)
+        self._epoch: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty((0, 2), dtype=np.int64))
 
     def place(self, sample: int) -> Place:
         epoch, position = divmod(sample, self.num_rows)
-        if epoch != self._epoch:
-            self._places = self._epoch_places(epoch)
-            self._epoch = epoch
-        group, row = self._places[position]
+        current, places = self._epoch  # read at once: two threads may ask for different epochs
+        if epoch != current:
+            places = self._epoch_places(epoch)
+            self._epoch = (epoch, places)
+        group, row = places[position]
         return Place(int(group), int(row))
 
     def _epoch_places(self, epoch: int) -> npt.NDArray[np.int64]:
-        rng = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
+        rng = _random(self._seed, epoch)
         groups = rng.permutation(len(self._rows_per_group))
         windows = []
         for start in range(0, len(groups), self._window_groups):
@@ -61,6 +61,12 @@ class SampleOrder:
             places = np.concatenate([_all_rows(int(group), int(self._rows_per_group[group])) for group in window])
             windows.append(rng.permutation(places, axis=0))
         return np.concatenate(windows)
+
+
+def _random(seed: int, stream: int) -> np.random.Generator:
+    """Philox has a 128-bit key, so that distinct pairs never share a stream. Both in [0, 2^64)."""
+    # Without a dtype numpy would meet the two integers in float64 and round neighbouring streams together.
+    return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64)))
 
 
 def _all_rows(group: int, num_rows: int) -> npt.NDArray[np.int64]:
@@ -72,8 +78,7 @@ def sub_crop(
 ) -> list[npt.NDArray[np.uint8]]:
     """The same sub-crop and flip of aligned pictures (H, W, 3), drawn from (seed, sample)."""
     height, width = pictures[0].shape[:2]
-    # Philox takes a 128-bit key and a counter: distinct samples never share a stream.
-    rng = np.random.Generator(np.random.Philox(key=[seed, 2**63 + sample]))
+    rng = _random(seed, 2**63 + sample)
     top = int(rng.integers(0, height - crop_px + 1))
     left = int(rng.integers(0, width - crop_px + 1))
     flip = bool(rng.integers(0, 2))

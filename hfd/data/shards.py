@@ -2,13 +2,13 @@
 
 A shard holds rows of one split. Columns ``id``, ``photo``, ``content`` (strings), ``height``, ``width``
 (int32) and one binary column per picture (``x``; after ``reconstruct`` also ``x_hat``), row-major HWC.
-Dictionary encoding is off: trying it on pixels costs ninefold.
+Dictionary encoding is off: trying it on pixels costs ninefold. Pages carry a CRC32, checked when read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -65,7 +65,12 @@ class ShardWriter:
         self._schema = _schema(pictures)
         self._pictures = tuple(pictures)
         self._writer = pq.ParquetWriter(
-            stream, self._schema, compression="none", use_dictionary=False, write_statistics=False
+            stream,
+            self._schema,
+            compression="none",
+            use_dictionary=False,
+            write_statistics=False,
+            write_page_checksum=True,
         )
         self._pending: list[Row] = []
 
@@ -77,6 +82,13 @@ class ShardWriter:
     def close(self) -> None:
         self._flush()
         self._writer.close()
+
+    def abandon(self) -> None:
+        """Let go of the stream, whose bytes will be thrown away."""
+        with suppress(Exception):
+            self._writer.close()
+        # Still open, it would try to close once more when it is collected, and complain on the terminal.
+        self._writer.is_open = False
 
     def _flush(self) -> None:
         rows, self._pending = self._pending, []
@@ -99,26 +111,37 @@ def open_shard(folder: Folder, name: str, pictures: Sequence[str]) -> Iterator[S
     """A writer whose rows appear as a shard when the block ends well, and nowhere otherwise."""
     with folder.writing(name) as stream:
         writer = ShardWriter(stream, pictures)
-        yield writer
-        writer.close()
+        try:
+            yield writer
+            writer.close()
+        except BaseException:
+            writer.abandon()
+            raise
 
 
 def read_row_group(folder: Folder, group: RowGroup, columns: Sequence[str] = ("x",)) -> list[Row]:
     """The rows of a group, pictures as read-only views of one Arrow buffer."""
-    with folder.open_input(group.shard) as source:
-        try:
-            table = pq.ParquetFile(source).read_row_group(
-                group.index, columns=["id", "photo", "content", "height", "width", *columns]
-            )
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{folder.uri}/{group.shard}: not a readable shard. Delete it and run again") from error
-    sizes = list(zip(table["height"].to_pylist(), table["width"].to_pylist(), strict=True))
-    pictures = {name: _views(table[name], sizes) for name in columns}
-    names = zip(table["id"].to_pylist(), table["photo"].to_pylist(), table["content"].to_pylist(), strict=True)
+    with _readable(folder, group.shard) as file:
+        table = file.read_row_group(group.index, columns=["id", "photo", "content", "height", "width", *columns])
+        sizes = list(zip(table["height"].to_pylist(), table["width"].to_pylist(), strict=True))
+        pictures = {name: _views(table[name], sizes) for name in columns}
+        names = zip(table["id"].to_pylist(), table["photo"].to_pylist(), table["content"].to_pylist(), strict=True)
     return [
         Row(id=id_, photo=photo, content=content, pictures={name: pictures[name][i] for name in columns})
         for i, (id_, photo, content) in enumerate(names)
     ]
+
+
+@contextmanager
+def _readable(folder: Folder, shard: str) -> Iterator[pq.ParquetFile]:
+    """An open shard whose pages are checked against their CRC32. Whatever damage does to reading it is one line."""
+    with folder.open_input(shard) as source:
+        try:
+            yield pq.ParquetFile(source, page_checksum_verification=True)
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            raise DataError(
+                f"{folder.uri}/{shard}: not a readable shard. Delete it and run again", reason="damaged"
+            ) from error
 
 
 def _views(column: pa.ChunkedArray, sizes: list[tuple[int, int]]) -> list[RgbArray]:
@@ -136,8 +159,8 @@ def shard_names(folder: Folder, split: Split) -> list[str]:
 
 def row_groups_of(folder: Folder, shard: str) -> list[RowGroup]:
     """The row groups of a shard, from its footer."""
-    with folder.open_input(shard) as source:
-        metadata = pq.ParquetFile(source).metadata
+    with _readable(folder, shard) as file:
+        metadata = file.metadata
         return [RowGroup(shard, i, metadata.row_group(i).num_rows) for i in range(metadata.num_row_groups)]
 
 

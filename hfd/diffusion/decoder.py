@@ -90,6 +90,11 @@ def read_decoder(folder: Folder) -> ScoreDecoder:
         net, process = build_unet(config), build_process(config)
     except KeyError as error:
         raise DataError(f"{folder.uri}/config.json: lacks {error}. Make or fetch the model again") from error
+    except (TypeError, ValueError, IndexError) as error:
+        raise DataError(
+            f"{folder.uri}/config.json: describes no network that can be built ({error!r}). "
+            "Make or fetch the model again"
+        ) from error
     load_strictly(net, tensors, folder.uri)
     net = net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     return ScoreDecoder(net, process, config, fingerprint)

@@ -23,6 +23,9 @@ class UNet(nn.Module):
     machine is fast. ``channels[i]`` and ``blocks[i]`` are the width and the number of residual blocks at
     1/(patch 2^i) of the sides, the same on the way down and up (the coarsest is visited once). H and W are
     multiples of ``patch * 2 ** (len(channels) - 1)``. The last convolution starts at zero.
+
+    An output pixel depends on no input pixel further than :attr:`receptive_field_px` from it along either
+    axis: 111 px with the defaults.
     """
 
     def __init__(self, patch: int = 4, channels: Sequence[int] = (128, 256), blocks: Sequence[int] = (2, 4)) -> None:
@@ -43,6 +46,19 @@ class UNet(nn.Module):
     @property
     def stride(self) -> int:
         return self.patch * int(2 ** (len(self.channels) - 1))
+
+    @property
+    def receptive_field_px(self) -> int:
+        """The largest distance along an axis between an output pixel and an input pixel it depends on.
+
+        A 3x3 convolution reaches one cell of its level, patch 2^i px: stem and head one each at level 0, a
+        block two, and every level but the coarsest is visited twice. Cells are a grid of up to stride px, so
+        a pixel at one's edge reaches stride - 1 px further.
+        """
+        coarsest = len(self.blocks) - 1
+        cells = [2 * count * (1 if i == coarsest else 2) for i, count in enumerate(self.blocks)]
+        reach = sum(self.patch * 2**i * count for i, count in enumerate(cells))
+        return int(reach + 2 * self.patch + self.stride - 1)
 
     def forward(self, x_t: Tensor, x_hat: Tensor, noise_level: Tensor) -> Tensor:
         embedding = self.embed(noise_level)

@@ -238,6 +238,9 @@ def _data_uri(webp: bytes) -> str:
 
 
 def _plots(rows: Sequence[SummaryRow]) -> str:
+    # A rate that some images could not reach is a mean over other images: no point of the same curve.
+    most = max((row.num_images for row in rows), default=0)
+    rows = [row for row in rows if row.num_images == most]
     figures = [(rate_plot(rows, metric), text) for metric, text in _RATE_CAPTIONS]
     figures.append((energy_chart(rows), _ENERGY_CAPTION))
     return "\n".join(f"<figure>{svg}<figcaption>{text}</figcaption></figure>" for svg, text in figures)

@@ -19,17 +19,19 @@ def summarise(
     originals: Mapping[str, npt.NDArray[np.float32]],
     decoded: Mapping[tuple[str, str], Mapping[str, npt.NDArray[np.float32]]],
 ) -> list[SummaryRow]:
-    """One row per (system, setting), in the order in which they first appear.
+    """One row per (system, setting): systems in the order in which they first appear, each by rising rate.
 
     ``originals``: image -> features (P, D) of its patches; ``decoded``: (system, setting) -> image ->
     features. Rates and distortions are means over images; the distances compare all patches of the decoded
     images with the patches of the same originals.
     """
-    curves = list(dict.fromkeys((row.system, row.setting) for row in rows))
-    return [
+    systems = list(dict.fromkeys(row.system for row in rows))
+    curves = dict.fromkeys((row.system, row.setting) for row in rows)
+    summary = [
         _summary([row for row in rows if (row.system, row.setting) == curve], originals, decoded[curve])
         for curve in curves
     ]
+    return sorted(summary, key=lambda row: (systems.index(row.system), row.bpp))
 
 
 def _summary(

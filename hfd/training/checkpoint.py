@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,13 +32,16 @@ class Checkpoints:
         """Step and state of the newest readable checkpoint. Raises :class:`TrainingError` if another
         configuration made it."""
         for name in reversed(self._names()):
+            data = self.folder.read(name)
             try:
-                saved = torch.load(io.BytesIO(self.folder.read(name)), map_location="cpu", weights_only=True)
-            except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError):
+                saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+                identity, step, state = dict(saved["identity"]), int(saved["step"]), dict(saved["state"])
+            except Exception:
+                # Damaged bytes end in a dozen kinds of exception, from struct.error to IndexError.
                 self.folder.delete(name)
                 continue
-            self._check_identity(saved["identity"], name)
-            return int(saved["step"]), saved["state"]
+            self._check_identity(identity, name)
+            return step, state
         return None
 
     def clear(self) -> None:

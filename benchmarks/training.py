@@ -1,0 +1,163 @@
+"""The training loop against a bare PyTorch loop: same network, same loss, one batch held in memory.
+
+    python benchmarks/training.py [--photos ../shared/data/photos] [--steps 30] [--rounds 5] [--threads 2]
+
+Ours reads shards from disk, cuts fresh sub-crops, seeds every step, clips, logs to MLflow (SQLite) and keeps
+a heartbeat; the bare loop does forward, backward and optimiser step (and, in stage 2, the moving average).
+Blocks of steps alternate, so that a machine that drifts drifts for both. Prints the ratio for both stages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hfd.config import Config, TrainConfig
+from hfd.data.loader import CropLoader
+from hfd.presets import load_config
+from hfd.storage import Folder
+from hfd.training.checkpoint import Checkpoints
+from hfd.training.loop import Listener, LoopSettings, seed_step, to_images, train
+from pipelines import prepare, reconstruct, train_autoencoder, train_decoder
+from pipelines.cluster import Inline, Worker
+from pipelines.context import Context
+from pipelines.corpus import list_corpus
+from pipelines.steps import Done
+from pipelines.tracking import TrackingSettings, parent_run
+from pipelines.training import Heartbeat
+
+WORKER = Worker(rank=0, world=1, device="cpu")
+
+
+def bare_steps(task: Any, batch: np.ndarray, steps: int) -> Callable[[], None]:
+    """The loop that anyone would write around the same task."""
+    images = to_images(batch, torch.device("cpu"))
+
+    def run() -> None:
+        for step in range(steps):
+            losses = task.losses(images, progress=0.5, generator=seed_step(0, step, 0))
+            task.update(losses, step=step, lr_factor=1.0)
+
+    return run
+
+
+def our_steps(task: Any, loader: CropLoader, settings: TrainConfig, steps: int, log: Any) -> Callable[[], None]:
+    """The product's loop for a fixed number of steps, its reader kept running between blocks."""
+    batches = loader.batches()
+
+    class Running:
+        def batches(self, start: int = 0) -> Iterator[np.ndarray]:
+            del start
+            yield from itertools.islice(batches, steps + 1)
+
+    loop = LoopSettings(
+        steps=steps,
+        budget_s=None,
+        batch_size=settings.batch_size,
+        lr_final=settings.lr_final,
+        lr_decay_share=settings.lr_decay_share,
+        warmup_steps=0,
+        checkpoint_every_s=1e9,
+        log_every_steps=settings.log_every_steps,
+        seed=0,
+    )
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            checkpoints = Unsaved(Folder(scratch), {})
+            listener = Listener(log, Heartbeat(Folder(scratch)))
+            train(task, Running(), loop, checkpoints, listener, torch.device("cpu"))
+
+    return run
+
+
+class Unsaved(Checkpoints):
+    """Every few minutes a checkpoint costs a fraction of a second; one a block of seconds would count too much."""
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        del step, state
+
+
+def compare(name: str, bare: Callable[[], None], ours: Callable[[], None], samples: int, rounds: int) -> None:
+    bare()
+    ours()
+    times: dict[str, list[float]] = {"bare": [], "ours": []}
+    for _ in range(rounds):
+        for label, run in (("bare", bare), ("ours", ours)):
+            started = time.perf_counter()
+            run()
+            times[label].append(time.perf_counter() - started)
+    ratios = [a / b for a, b in zip(times["bare"], times["ours"], strict=True)]
+    medians = {label: samples / statistics.median(values) for label, values in times.items()}
+    print(
+        f"{name}: bare loop {medians['bare']:.1f} samples/s, ours {medians['ours']:.1f}, "
+        f"ratio {statistics.median(ratios):.3f} (min {min(ratios):.3f}, max {max(ratios):.3f})",
+        flush=True,
+    )
+
+
+def inputs(config: Config, photos: str, scratch: str) -> tuple[Done, Done]:
+    """Shards for both stages, from an autoencoder that has seen one step."""
+    context = Context(config, Folder(scratch), Inline(config.cluster))
+    prepared = prepare.run(context, list_corpus(photos, setting="photos"))
+    autoencoder = train_autoencoder.run(context, prepared)
+    return prepared, reconstruct.run(context, prepared, autoencoder)
+
+
+def loader_of(done: Done, pictures: tuple[str, ...], settings: TrainConfig) -> CropLoader:
+    return CropLoader(
+        done.folder, "train", pictures=pictures, crop_px=settings.crop_px, batch_size=settings.batch_size, seed=0
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", default="builtin:photographs")
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    config = load_config("desk", ["autoencoder.train.budget=1 steps", "cluster.kind=inline"])
+    with tempfile.TemporaryDirectory() as scratch:
+        prepared, reconstructed = inputs(config, arguments.photos, scratch)
+        tracking = TrackingSettings(f"sqlite:///{scratch}/mlflow.db", "bench", Path(scratch, "artifacts").as_uri())
+        with parent_run(tracking, name="bench") as parent, parent.child("training") as record:
+            for name, task, done, pictures, settings in (
+                (
+                    "stage 1",
+                    train_autoencoder.build_task(config.autoencoder, WORKER),
+                    prepared,
+                    ("x",),
+                    config.autoencoder.train,
+                ),
+                (
+                    "stage 2",
+                    train_decoder.build_task(config.decoder, WORKER),
+                    reconstructed,
+                    ("x", "x_hat"),
+                    config.decoder.train,
+                ),
+            ):
+                loader = loader_of(done, pictures, settings)
+                batch = next(loader.batches())
+                compare(
+                    name,
+                    bare_steps(task, batch, arguments.steps),
+                    our_steps(task, loader, settings, arguments.steps, record.log_metrics),
+                    arguments.steps * settings.batch_size,
+                    arguments.rounds,
+                )
+
+
+if __name__ == "__main__":
+    main()
