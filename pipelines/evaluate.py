@@ -94,7 +94,10 @@ class PartPlan:
 
 
 def plan(context: Context, prepared: Done, model: Done, corpus: Corpus | None) -> Step:
-    settings = context.config.evaluate.model_dump(mode="json", exclude={"data"})
+    settings = {
+        **context.config.evaluate.model_dump(mode="json", exclude={"data"}),
+        "max_pixels": context.config.prepare.max_pixels,
+    }
     images = {"images": corpus.digest} if corpus is not None else {"prepare": prepared.digest}
     return Step(NAME, context.workspace, settings, {"model": model.digest, **images})
 

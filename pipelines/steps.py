@@ -75,7 +75,7 @@ class Step:
         try:
             found = json.loads(self.folder.read("manifest.json"))
             return Manifest(**{name: found[name] for name in Manifest.__dataclass_fields__})
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{self.folder.uri}/manifest.json: not readable. Delete the folder and run again"
             ) from error
@@ -150,6 +150,9 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def point_latest(workspace: Folder, **names: str) -> None:
     """Record what is newest in a workspace (``model``, ``report``), keeping what is not named."""
-    latest = json.loads(workspace.read("latest.json")) if workspace.exists("latest.json") else {}
+    try:
+        latest = dict(json.loads(workspace.read("latest.json"))) if workspace.exists("latest.json") else {}
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{workspace.uri}/latest.json: not readable. Delete it and run again") from error
     if latest != {**latest, **names}:
         workspace.write("latest.json", json.dumps({**latest, **names}, indent=2, sort_keys=True).encode() + b"\n")
