@@ -105,7 +105,7 @@ def plan(context: Context, prepared: Done, model: Done, corpus: Corpus | None) -
 def run(context: Context, prepared: Done, autoencoder: Done, model: Done, corpus: Corpus | None) -> Done:
     """``corpus``: the pictures to evaluate on; None: the validation split."""
     step = plan(context, prepared, model, corpus)
-    images = _images(context, prepared, corpus)
+    images = images_of(context, prepared, corpus)
     done = context.do(
         step, lambda folder, run: _evaluate(context, step, (prepared, autoencoder, model), images, folder, run)
     )
@@ -148,7 +148,8 @@ def _evaluate(
     return Outcome(digest_of_parts(results), facts)
 
 
-def _images(context: Context, prepared: Done, corpus: Corpus | None) -> list[HeldOut | Listed]:
+def images_of(context: Context, prepared: Done, corpus: Corpus | None) -> list[HeldOut | Listed]:
+    """What is evaluated on, in order. Raises :class:`DataError` where there is nothing."""
     limit = context.config.evaluate.max_images
     if corpus is not None:
         return [Listed(photo) for photo in corpus.photos[:limit]]

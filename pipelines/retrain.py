@@ -47,10 +47,20 @@ def retrain(config: Config, display: Display, *, only: str | None = None) -> lis
     """
     inputs = list_inputs(config)
     idle = _context(config, display)
-    if all(planned.done for planned in plan(config, inputs) if only in (None, planned.name)):
+    planned = plan(config, inputs)
+    if only is not None:
+        _require_before(planned, only)
+    if all(step.done for step in planned if only in (None, step.name)):
         return _walk(idle, inputs, only)
     with _tracked(config, only) as parent, engine(config.cluster) as ready:
         return _walk(Context(config, idle.workspace, ready, display, parent), inputs, only)
+
+
+def _require_before(planned: list[Planned], only: str) -> None:
+    """Say what is missing before anything is started."""
+    for before in planned[: STEPS.index(only)]:
+        assert before.step is not None  # every step before it is done
+        require(before.step, before.name)
 
 
 def plan(config: Config, inputs: Inputs) -> list[Planned]:
@@ -98,6 +108,8 @@ def _walk(context: Context, inputs: Inputs, only: str | None) -> list[Done]:
             done[name] = require(step, name)
             continue
         done[name] = _run_step(context, name, inputs, done)
+        if name == "prepare" and only is None:
+            evaluate.images_of(context, done[name], inputs.evaluation)  # better now than after hours of training
         outcome = "done before" if done[name].skipped else f"{done[name].manifest.seconds:.1f} s"
         context.display.say(f"{name:<18} {outcome:>12}   {done[name].folder.uri}")
         if only is not None:

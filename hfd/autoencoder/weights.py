@@ -60,7 +60,7 @@ def read_autoencoder(folder: Folder) -> Autoencoder:
         )
     except KeyError as error:
         raise DataError(f"{folder.uri}: weights lack {error}. Make or fetch the model again") from error
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise DataError(
             f"{folder.uri}/config.json: describes no network that can be built ({error!r}). "
             "Make or fetch the model again"

@@ -1,0 +1,71 @@
+"""The noise schedule against its formula in float64."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hfd.diffusion.schedule import LOG_SNR_BOUND, CosineSchedule, alpha_sigma, time_grid
+
+TIMES = torch.linspace(0.0, 1.0, 1001)
+
+
+@pytest.mark.parametrize("s", [0.25, 0.5, 1.0, 4.0])
+def test_log_snr_is_the_shifted_cosine(s: float) -> None:
+    t = TIMES.double().numpy()[1:-1]
+    expected = np.clip(-2 * (np.log(np.tan(np.pi * t / 2)) + np.log(s)), -15, 15)
+    got = CosineSchedule(s).log_snr(TIMES)[1:-1]
+    assert got.dtype == torch.float32
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_s_of_one_is_the_plain_cosine() -> None:
+    t = TIMES[1:-1]
+    alpha, sigma = alpha_sigma(CosineSchedule(1.0).log_snr(t))
+    inside = CosineSchedule(1.0).log_snr(t).abs() < LOG_SNR_BOUND
+    assert int(inside.sum()) > 990
+    torch.testing.assert_close(alpha[inside], torch.cos(math.pi / 2 * t)[inside], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(sigma[inside], torch.sin(math.pi / 2 * t)[inside], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("s", [0.5, 1.0, 4.0])
+def test_ends_are_clamped_and_the_middle_descends(s: float) -> None:
+    log_snr = CosineSchedule(s).log_snr(TIMES)
+    assert float(log_snr[0]) == LOG_SNR_BOUND and float(log_snr[-1]) == -LOG_SNR_BOUND
+    assert bool((log_snr.diff() <= 0).all())
+    inside = log_snr.abs() < LOG_SNR_BOUND
+    assert bool((log_snr[inside].diff() < 0).all())
+    assert bool(torch.isfinite(log_snr).all())
+
+
+def test_smaller_s_is_less_noise() -> None:
+    t = TIMES[100:900]
+    _, less = alpha_sigma(CosineSchedule(0.5).log_snr(t))
+    _, more = alpha_sigma(CosineSchedule(1.0).log_snr(t))
+    assert bool((less < more).all())
+    # By a constant: log s^2 on the log-SNR scale, whatever the time.
+    shift = CosineSchedule(0.5).log_snr(t) - CosineSchedule(1.0).log_snr(t)
+    torch.testing.assert_close(shift, torch.full_like(shift, 2 * math.log(2)), rtol=1e-5, atol=1e-5)
+
+
+def test_variance_is_preserved() -> None:
+    log_snr = torch.linspace(-LOG_SNR_BOUND, LOG_SNR_BOUND, 301)
+    alpha, sigma = alpha_sigma(log_snr)
+    torch.testing.assert_close(alpha.square() + sigma.square(), torch.ones_like(alpha), rtol=0, atol=2e-7)
+    torch.testing.assert_close((alpha / sigma).square().log(), log_snr, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 5)])
+def test_log_snr_keeps_the_shape(shape: tuple[int, ...]) -> None:
+    assert CosineSchedule(0.5).log_snr(torch.full(shape, 0.3)).shape == shape
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 100])
+def test_time_grid(steps: int) -> None:
+    times = time_grid(steps)
+    assert times.dtype == torch.float32 and len(times) == steps + 1
+    assert float(times[0]) == 1.0 and float(times[-1]) == 0.0
+    torch.testing.assert_close(times.diff(), torch.full((steps,), -1.0 / steps))

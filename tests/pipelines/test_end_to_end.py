@@ -1,0 +1,229 @@
+"""The whole job on a few made photographs, in this process: what it leaves, skips and does again."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from tiny_run import tiny_config, write_photographs
+
+from hfd.codec.container import unpack
+from hfd.commands import compress_file, decompress_file, describe
+from hfd.config import Config
+from hfd.errors import ConfigError, DataError, HfdError, TrainingError
+from hfd.images import encode_png, load_rgb
+from hfd.storage import Folder
+from pipelines.context import Progress, Silent
+from pipelines.retrain import list_inputs, plan, retrain, tracking_settings
+from pipelines.steps import STEPS, Done
+
+
+class Told(Silent):
+    """Keeps what a run says, and the last progress of each bar."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.bars: dict[str, tuple[int, int | None]] = {}
+
+    @contextmanager
+    def bar(self, label: str, unit: str) -> Iterator[Progress]:
+        del unit
+
+        def progress(done: int, total: int | None) -> None:
+            self.bars[label] = (done, total)
+
+        yield progress
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended."""
+
+    config: Config
+    done: list[Done]
+    told: Told
+
+    @property
+    def report(self) -> Folder:
+        return self.done[-1].folder
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photographs(tmp_path_factory.mktemp("end to end") / "photo graphs")
+
+
+@pytest.fixture(scope="module")
+def finished(photographs: Path) -> Run:
+    """A run, tracked in SQLite in its workspace, whose path has a space."""
+    config = tiny_config(photographs, photographs.parent / "work space", "tracking.uri=auto")
+    told = Told()
+    return Run(config, retrain(config, told), told)
+
+
+def images(run: Run) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(run.report.read("images.parquet"))).to_pylist()
+    return rows
+
+
+def mlflow_runs(config: Config) -> tuple[Any, list[Any]]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=tracking_settings(config).uri)
+    experiment = client.get_experiment_by_name(config.tracking.experiment)
+    return client, list(client.search_runs([experiment.experiment_id]))
+
+
+def test_every_step_runs_and_says_so(finished: Run) -> None:
+    assert tuple(done.step.name for done in finished.done) == STEPS
+    assert not any(done.skipped for done in finished.done)
+    assert [line.split()[0] for line in finished.told.lines] == list(STEPS)
+    bars = {name: finished.told.bars[name] for name in ("prepare", "reconstruct", "evaluate")}
+    assert bars == {"prepare": (4, 4), "reconstruct": (8, 8), "evaluate": (2, 2)}
+    assert not list(Path(finished.config.workspace_uri).rglob(".tmp-*"))
+
+
+def test_the_report_and_the_tables_hold_every_system(finished: Run) -> None:
+    systems = {"autoencoder", "sample", "jpeg", "webp", "avif"}
+    rows = images(finished)
+    assert {row["system"] for row in rows} == systems
+    assert len({row["image"] for row in rows}) == 2
+    summary = finished.report.read("summary.txt").decode()
+    assert len(summary.splitlines()) == 2 + len(finished.done[-1].manifest.facts["summary"])
+    page = finished.report.read("report.html").decode()
+    assert page.startswith("<!doctype html>") and page.rstrip().endswith("</html>")
+    for label in ("Autoencoder", "AVIF", "JPEG", "WebP"):
+        assert label.lower() in summary.lower() and label.lower() in page.lower()
+
+
+def test_what_is_measured_is_the_file_that_was_kept(finished: Run) -> None:
+    for row in images(finished):
+        if row["system"] in ("autoencoder", "sample"):
+            data = finished.report.read(f"files/{row['image']}.hfd")
+            assert row["num_bytes"] == len(data)
+            assert row["bpp"] == pytest.approx(8 * len(data) / (row["width"] * row["height"]))
+            assert (unpack(data).width, unpack(data).height) == (row["width"], row["height"])
+
+
+def test_mlflow_holds_a_finished_parent_and_a_child_for_every_step(finished: Run) -> None:
+    client, runs = mlflow_runs(finished.config)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    children = {run.data.tags["hfd.step"]: run for run in runs if run is not parent}
+    assert set(children) == set(STEPS) and len(runs) == 1 + len(STEPS)
+    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
+    assert parent.data.params["decoder.unet.channels"] == "[16, 16]"
+
+    for done in finished.done:
+        child = children[done.step.name]
+        assert child.data.tags["hfd.key"] == done.step.key
+        stored = {entry.path for entry in client.list_artifacts(child.info.run_id)}
+        assert "facts.json" in stored
+        expected = {"train-autoencoder": "autoencoder", "train-decoder": "decoder", "evaluate": "report.html"}
+        assert {expected.get(done.step.name, "facts.json")} <= stored
+    steps = [point.step for point in client.get_metric_history(children["train-decoder"].info.run_id, "loss")]
+    assert steps == [2, 4, 6]
+    assert children["train-autoencoder"].data.metrics["bpp_est"] > 0
+    assert any(name.startswith("sample 2 steps/psnr") for name in children["evaluate"].data.metrics)
+
+
+def test_a_second_run_does_nothing_and_says_so(finished: Run) -> None:
+    config, told = finished.config, Told()
+    _, runs_before = mlflow_runs(config)
+    stamps = {
+        path: path.stat().st_mtime_ns for path in Path(config.workspace_uri).rglob("*") if "mlflow" not in path.name
+    }
+    again = retrain(config, told)
+    assert all(done.skipped for done in again)
+    assert [line.split()[:3] for line in told.lines] == [[name, "done", "before"] for name in STEPS]
+    assert [done.digest for done in again] == [done.digest for done in finished.done]
+    assert len(mlflow_runs(config)[1]) == len(runs_before)
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert all(planned.done for planned in plan(config, list_inputs(config)))
+
+
+def test_settings_of_the_decoder_leave_the_steps_before_it_alone(finished: Run, photographs: Path) -> None:
+    config = tiny_config(photographs, finished.config.workspace_uri, "decoder.s=0.7", "evaluate.baselines=[jpeg]")
+    planned = plan(config, list_inputs(config))
+    assert [step.done for step in planned] == [True, True, True, False, False]
+    assert planned[3].step is not None and planned[4].step is None
+    done = retrain(config, Silent())
+    assert [one.skipped for one in done] == [True, True, True, False, False]
+    assert done[3].digest != finished.done[3].digest
+    rows = pq.read_table(io.BytesIO(done[4].folder.read("images.parquet"))).to_pylist()
+    stage1 = {row["image"]: row["psnr"] for row in images(finished) if row["system"] == "autoencoder"}
+    assert {row["image"]: row["psnr"] for row in rows if row["system"] == "autoencoder"} == stage1
+
+
+def test_the_model_compresses_and_decompresses(finished: Run, photographs: Path, tmp_path: Path) -> None:
+    model = finished.done[3].folder.path
+    picture = photographs / "photo 1.jpg"
+    x = load_rgb(picture)
+    said = compress_file(picture, tmp_path / "a.hfd", model, force=False)
+    size = (tmp_path / "a.hfd").stat().st_size
+    assert f"{x.shape[1]} x {x.shape[0]}, {size} bytes" in said
+    assert str(size) in describe(tmp_path / "a.hfd") and "autoencoder" in describe(model)
+    outputs = {}
+    for name, steps in (("reconstruction", 0), ("sample", 2), ("again", 2)):
+        decompress_file(tmp_path / "a.hfd", tmp_path / f"{name}.png", model, steps=steps, seed=None, force=False)
+        outputs[name] = load_rgb(tmp_path / f"{name}.png")
+        assert outputs[name].shape == x.shape
+    assert np.array_equal(outputs["sample"], outputs["again"])
+    assert not np.array_equal(outputs["sample"], outputs["reconstruction"])
+
+
+def test_a_step_alone_needs_those_before_it_and_starts_nothing_without(photographs: Path, tmp_path: Path) -> None:
+    config = tiny_config(photographs, tmp_path, "tracking.uri=auto", "cluster.kind=local")
+    with pytest.raises(ConfigError, match=r"^prepare: not done for these settings .* Run hfd prepare first$"):
+        retrain(config, Silent(), only="reconstruct")
+    assert not list(tmp_path.iterdir())
+    inline = config.model_copy(update={"cluster": tiny_config(photographs, tmp_path).cluster})
+    inline = inline.model_copy(update={"tracking": tiny_config(photographs, tmp_path).tracking})
+    (done,) = retrain(inline, Silent(), only="prepare")
+    assert done.step.name == "prepare" and not done.skipped
+    with pytest.raises(ConfigError, match=r"^train-autoencoder: not done .* Run hfd train-autoencoder first$"):
+        retrain(config, Silent(), only="reconstruct")
+
+
+def test_nothing_to_evaluate_on_is_said_before_any_training(photographs: Path, tmp_path: Path) -> None:
+    config = tiny_config(photographs, tmp_path, "prepare.validation_share=0")
+    with pytest.raises(DataError, match=r"^evaluate\.data: missing, and the validation split is empty"):
+        retrain(config, Silent())
+    assert [path.name for path in tmp_path.iterdir()] == ["prepare"]
+
+
+def test_a_mistake_inside_a_training_is_one_line_and_can_be_put_right(photographs: Path, tmp_path: Path) -> None:
+    """Training diverges at this rate; what is left says nothing that the next run would believe."""
+    wrong = tiny_config(photographs, tmp_path, "autoencoder.train.lr=1", "autoencoder.train.grad_clip=1e30", steps=30)
+    with pytest.raises(TrainingError) as caught:
+        retrain(wrong, Silent())
+    assert str(caught.value).startswith("train-autoencoder: loss: got a value")
+    assert "\n" not in str(caught.value)
+    (folder,) = (tmp_path / "train-autoencoder").iterdir()
+    left = {path.name for path in folder.iterdir()}
+    assert not left & {"error.json", "result.json", "manifest.json", "autoencoder"}
+
+
+def test_evaluation_on_a_folder_rejects_what_is_no_picture(finished: Run, photographs: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "a.png").write_bytes(encode_png(load_rgb(photographs / "photo 2.png")))
+    (pictures / "b.jpg").write_bytes(b"no picture")
+    overrides = [f"evaluate.data={pictures}", "evaluate.baselines=[jpeg]"]
+    workspace = finished.config.workspace_uri
+    with pytest.raises(HfdError, match=r"^evaluate\.data: 1 of 2 pictures rejected \(b\.jpg: got "):
+        retrain(tiny_config(photographs, workspace, *overrides), Silent())
+    done = retrain(tiny_config(photographs, workspace, *overrides, "prepare.max_reject_share=0.5"), Silent())
+    assert [one.skipped for one in done] == [True, True, True, True, False]
+    assert done[-1].manifest.facts["rejected"] == 1
+    assert "b.jpg" in done[-1].folder.read("report.html").decode()

@@ -1,0 +1,179 @@
+"""On Ray: the same bits as in one process, workers that die, mistakes in one line, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tiny_run import tiny_config, write_photographs
+
+from hfd.config import ClusterConfig
+from hfd.errors import ConfigError, DataError, HfdError
+from pipelines import on_ray
+from pipelines.cluster import engine
+from pipelines.context import Silent
+from pipelines.retrain import retrain
+
+TRAIN_STEPS = 40
+
+
+def refuse(item: int) -> int:
+    raise DataError(f"item {item}: got nothing, expected something", reason="io")
+
+
+def die(item: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def die_once(path: Path) -> int:
+    if not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def descendants(name: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if name in " ".join([process.name(), *process.cmdline()]):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+@contextmanager
+def killing_a_training_worker(workspace: Path, step: str) -> Iterator[list[int]]:
+    """Kill the process that trains ``step`` once it has kept its first checkpoint; the numbers of those killed."""
+    killed: list[int] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.005):
+            if any(True for _ in workspace.glob(f"{step}/*/checkpoints/*.pt")):
+                for process in descendants("RayTrainWorker"):
+                    process.kill()
+                    killed.append(process.pid)
+                return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        stop.set()
+        thread.join()
+
+
+def scratch_of_ray() -> set[Path]:
+    return {*Path("/tmp").glob("hfd-ray-*"), *(Path.home() / "ray_results").glob("*")}
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_bits_as_one_process_even_when_workers_die(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    settings = ["autoencoder.train.checkpoint_every_s=0.05", "evaluate.baselines=[jpeg]"]
+    photographs = write_photographs(tmp_path / "photographs")
+    inline = tiny_config(photographs, tmp_path / "inline", *settings, steps=TRAIN_STEPS)
+    ray = ["cluster.kind=local", "cluster.num_cpus=2"]
+    local = tiny_config(photographs, tmp_path / "ray", *settings, *ray, steps=TRAIN_STEPS)
+    expected = retrain(inline, Silent())
+    capfd.readouterr()
+
+    scratch_before = scratch_of_ray()
+    with engine(local.cluster) as ready:
+        done: list[Any] = []
+        ready.map(abs, list(range(-5, 0)), done.append)
+        assert sorted(done) == [1, 2, 3, 4, 5]
+        with pytest.raises(DataError, match=r"^item 1: got nothing, expected something$") as caught:
+            ready.map(refuse, [1], done.append)
+        assert caught.value.reason == "io"
+        assert capfd.readouterr() == ("", "")
+
+        with killing_a_training_worker(tmp_path / "ray", "train-autoencoder") as killed:
+            found = retrain(local, Silent())
+        assert len(killed) == 1
+        assert [one.digest for one in found] == [one.digest for one in expected]
+        assert [one.manifest.facts["steps"] for one in (found[1], found[3])] == [TRAIN_STEPS, TRAIN_STEPS]
+
+        ready.map(die_once, [tmp_path / "died"], done.append)
+        assert done[-1] != os.getpid() and (tmp_path / "died").exists()
+        with pytest.raises(HfdError, match=r"^cluster\.map_workers: .*\(WorkerCrashedError\)") as death:
+            ready.map(die, [1], done.append)
+        assert "\n" not in str(death.value)
+
+    assert capfd.readouterr().out == ""
+    assert not descendants("ray")
+    assert scratch_of_ray() <= scratch_before
+    names = [{str(path.relative_to(top)) for path in top.rglob("*")} for top in (tmp_path / "inline", tmp_path / "ray")]
+    assert names[0] == names[1]
+
+
+NODES = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 4.0, "memory": 1e9}]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"train_workers": 12, "train_threads": 1},
+        {"train_workers": 3, "train_threads": 4},
+        {"train_workers": 1, "train_threads": 8, "train_gpus": 1},
+        {"train_workers": 2, "train_threads": 2, "train_gpus": 0.5},
+        {"map_threads": 8, "map_gpus": 0.25},
+    ],
+)
+def test_what_fits_the_nodes_passes(settings: dict[str, Any]) -> None:
+    on_ray.check_fits(ClusterConfig(kind="local", **settings), NODES)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "fitting"),
+    [
+        ({"train_workers": 13, "train_threads": 1}, "train_workers", 12),
+        # Twelve CPUs in all, and yet no node has nine.
+        ({"train_threads": 9}, "train_workers", 0),
+        ({"train_workers": 4, "train_threads": 4}, "train_workers", 3),
+        ({"train_workers": 2, "train_threads": 1, "train_gpus": 1}, "train_workers", 1),
+        ({"map_threads": 9}, "map_threads", 0),
+        ({"map_gpus": 2}, "map_threads", 0),
+    ],
+)
+def test_what_ray_would_wait_for_for_ever_is_refused_with_the_numbers(
+    settings: dict[str, Any], name: str, fitting: int
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        on_ray.check_fits(ClusterConfig(kind="local", **settings), NODES)
+    message = str(caught.value)
+    assert message.startswith(f"cluster.{name}: got ") and "\n" not in message
+    assert f"(8 CPU and 1 GPU, 4 CPU and 0 GPU): {fitting} of these" in message
+
+
+@pytest.mark.parametrize("setting", ["train_gpus", "map_gpus"])
+def test_gpus_that_this_machine_lacks_are_refused_inline(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with (
+        pytest.raises(ConfigError, match=rf"^cluster\.{setting}: got 1, expected 0\."),
+        engine(ClusterConfig(**{setting: 1})),
+    ):
+        raise AssertionError("nothing can have started")
+
+
+@pytest.mark.slow
+def test_a_ray_that_does_not_answer_is_one_line() -> None:
+    with (
+        pytest.raises(ConfigError, match=r"^cluster: Ray does not answer at 127\.0\.0\.1:1 \(") as caught,
+        engine(ClusterConfig(kind="attach", address="127.0.0.1:1")),
+    ):
+        raise AssertionError("nothing can have started")
+    assert "\n" not in str(caught.value)

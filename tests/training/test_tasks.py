@@ -1,0 +1,195 @@
+"""The two tasks: they learn, they learn what they always did, and two workers learn what one does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import ddp_worker
+import pytest
+import torch
+from tiny_training import (
+    KINDS,
+    MemoryLoader,
+    Recording,
+    autoencoder_task,
+    decoder_task,
+    differing,
+    flat,
+    run,
+)
+
+from hfd.autoencoder.coding import build_tables
+from hfd.training.loop import seed_step, to_images
+
+GOLDEN = {
+    "autoencoder": [226.8005, 85.15605, 31.27961],
+    "decoder": [0.6611978, 0.5570887, 0.5075864],
+}
+"""Losses of steps 1, 10 and 20."""
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_golden_losses(tmp_path: Path, kind: str) -> None:
+    """Twenty steps from a fixed seed. To 0.1 %: another processor rounds otherwise, and rounding spreads."""
+    task = Recording(KINDS[kind].make())
+    run(task, KINDS[kind].loader(), tmp_path, steps=20)
+    assert [task.seen[0], task.seen[9], task.seen[19]] == pytest.approx(GOLDEN[kind], rel=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("autoencoder", 40), ("decoder", 150)])
+def test_losses_fall_on_one_batch(tmp_path: Path, kind: str, steps: int) -> None:
+    task = Recording(KINDS[kind].make(lr=5e-3))
+    run(task, KINDS[kind].loader(num_samples=4), tmp_path, steps=steps)
+    first, last = sum(task.seen[:10]), sum(task.seen[-10:])
+    assert last < 0.5 * first
+
+
+def one_step(task: Any, kind: str, *, progress: float = 0.0, step: int = 0) -> dict[str, float]:
+    batch = to_images(next(KINDS[kind].loader().batches()), torch.device("cpu"))
+    losses = task.losses(batch, progress=progress, generator=seed_step(1, step, 0))
+    norm = task.update(losses, step=step, lr_factor=1.0)
+    return {**{name: float(value.detach()) for name, value in losses.items()}, "norm": float(norm)}
+
+
+def test_autoencoder_loss_is_rate_and_distortion() -> None:
+    values = one_step(autoencoder_task(), "autoencoder")
+    assert values["loss"] == pytest.approx(0.01 * 255**2 * values["mse"] + values["bpp_est"], rel=1e-5)
+    assert values["psnr"] == pytest.approx(-10 * torch.tensor(values["mse"]).log10().item(), rel=1e-5)
+
+
+def test_relaxed_share_of_the_training_has_another_lmbda() -> None:
+    for progress, factor in ((0.0, 3.0), (0.24, 3.0), (0.25, 1.0), (0.9, 1.0)):
+        task = autoencoder_task(relaxed_share=0.25, relaxed_factor=3.0)
+        values = one_step(task, "autoencoder", progress=progress)
+        expected = factor * 0.01 * 255**2 * values["mse"] + values["bpp_est"]
+        assert values["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_auxiliary_optimiser_alone_moves_the_quantiles() -> None:
+    still, moving = autoencoder_task(aux_lr=0.0), autoencoder_task(aux_lr=0.1)
+    for task in (still, moving):
+        one_step(task, "autoencoder")
+    before, unmoved, moved = (
+        task.model.entropy_bottleneck.quantiles.detach() for task in (autoencoder_task(), still, moving)
+    )
+    assert torch.equal(unmoved, before)
+    assert float((moved - before).abs().max()) == pytest.approx(0.1, rel=0.01)
+    # And nothing else: the bottleneck's densities learn from the rate.
+    assert differing(still.state()["model"], moving.state()["model"]) == ["/entropy_bottleneck.quantiles"]
+
+
+def test_auxiliary_loss_falls(tmp_path: Path) -> None:
+    # An untrained density has tails hundreds wide, so the quantiles that enclose 1 - 1e-9 of it are far away.
+    task = autoencoder_task(aux_lr=5.0)
+    before = float(task.model.entropy_bottleneck.loss().detach())
+    run(task, MemoryLoader(64), tmp_path, steps=25)
+    assert float(task.model.entropy_bottleneck.loss().detach()) < 0.5 * before
+
+
+def test_tables_can_be_made_of_what_was_trained(tmp_path: Path) -> None:
+    task = autoencoder_task()
+    run(task, MemoryLoader(64), tmp_path, steps=2)
+    tables = build_tables(task.model)
+    assert len(tables.z.lengths) == task.model.N
+    # The quantiles have hardly moved in two steps; the tables hold nearly all of z's density all the same.
+    assert int(tables.z.lengths.min()) > 100
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_gradients_are_clipped_and_their_norm_is_told(kind: str) -> None:
+    task = KINDS[kind].make()
+    first = task.model if kind == "autoencoder" else task.net
+    norms: list[float] = []
+
+    def norm_of_gradients(*_: Any) -> None:
+        gradients = [value.grad for value in first.parameters() if value.grad is not None]
+        norms.append(float(torch.stack([gradient.norm() for gradient in gradients]).norm()))
+
+    task._optimiser.register_step_pre_hook(norm_of_gradients)
+    values = one_step(task, kind)
+    assert norms == pytest.approx([min(values["norm"], 1.0)], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_lr_factor_scales_the_step(kind: str) -> None:
+    task = KINDS[kind].make()
+    batch = to_images(next(KINDS[kind].loader().batches()), torch.device("cpu"))
+    before = {name: leaf.clone() for name, leaf in flat(task.state()).items() if isinstance(leaf, torch.Tensor)}
+    task.update(task.losses(batch, progress=0.0, generator=seed_step(1, 0, 0)), step=0, lr_factor=0.0)
+    # (The context model's masked convolutions clear weights of theirs in the forward pass.)
+    part = "/model/g_a" if kind == "autoencoder" else "/net/"
+    after = flat(task.state())
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith(part))
+
+
+def test_decoder_noise_is_a_function_of_the_step_alone() -> None:
+    first, again, other = (one_step(decoder_task(), "decoder", step=step)["loss"] for step in (0, 0, 1))
+    assert first == again != other
+
+
+def test_decoder_average_follows_the_weights(tmp_path: Path) -> None:
+    task = decoder_task()
+    run(task, MemoryLoader(32), tmp_path, steps=30)
+    averages = task.ema_tensors()
+    weights = dict(task.net.named_parameters())
+    assert averages.keys() == weights.keys()
+    fresh = dict(decoder_task().net.named_parameters())
+    for name in ("head.weight", "stem.weight"):
+        lag = float((averages[name] - weights[name]).norm())
+        way = float((weights[name] - fresh[name]).norm())
+        assert 0.0 < lag < 0.5 * way
+
+
+def test_decoder_learns_from_x_hat() -> None:
+    """Swapping the pictures of a pair changes the loss: x is the target and x_hat the condition."""
+    batch = to_images(next(MemoryLoader(32).batches()), torch.device("cpu"))
+    losses = [
+        float(decoder_task().losses(pictures, progress=0.0, generator=seed_step(1, 0, 0))["loss"])
+        for pictures in (batch, batch.flip(1))
+    ]
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Any]]]:
+    """What each of two workers ended with, by task."""
+    folder = tmp_path_factory.mktemp("ddp")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, ddp_worker.__file__, str(rank), "2", str(folder)],
+            env=environment,
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()[-3000:]
+    return [{kind: torch.load(folder / f"{kind}-{rank}.pt") for kind in KINDS} for rank in range(2)]
+
+
+def test_two_workers_train_the_decoder_as_one_does(workers: list[dict[str, dict[str, Any]]], tmp_path: Path) -> None:
+    alone = Recording(decoder_task())
+    run(alone, MemoryLoader(32), tmp_path, steps=ddp_worker.STEPS)
+    first, second = (worker["decoder"] for worker in workers)
+    together = [(a + b) / 2 for a, b in zip(first["losses"], second["losses"], strict=True)]
+    assert together == pytest.approx(alone.seen, rel=1e-4)
+    assert first["losses"] != second["losses"]
+    for name, value in alone.state()["net"].items():
+        torch.testing.assert_close(first["state"]["net"][name], value, rtol=1e-2, atol=1e-3)
+    assert differing(first["state"], second["state"]) == []
+
+
+def test_two_workers_train_the_autoencoder(workers: list[dict[str, dict[str, Any]]]) -> None:
+    first, second = (worker["autoencoder"] for worker in workers)
+    assert len(first["losses"]) == ddp_worker.STEPS and first["losses"] != second["losses"]
+    # Workers see other pictures and other noise, and hold the same weights, quantiles included.
+    assert differing(first["state"]["model"], second["state"]["model"]) == []
+    untrained = autoencoder_task().state()["model"]
+    assert "/entropy_bottleneck.quantiles" in differing(first["state"]["model"], untrained)
+    assert "/g_a.0.weight" in differing(first["state"]["model"], untrained)
