@@ -16,9 +16,7 @@ from hfd.images import load_rgb
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 # Columns are the red, green and blue primaries in XYZ, adapted to D50.
-DISPLAY_P3 = np.array(
-    [[0.51512, 0.29198, 0.15710], [0.24120, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]]
-)
+DISPLAY_P3 = np.array([[0.51512, 0.29198, 0.15710], [0.24120, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]])
 SRGB = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
 
 
@@ -188,9 +186,7 @@ def test_transparent_grey_of_each_depth(bits: int, row: bytes, key: int, expecte
 
 def test_transparent_colour_of_each_depth() -> None:
     key = (b"tRNS", struct.pack(">HHH", 10, 20, 30))
-    assert load_rgb(png(8, 2, [bytes([10, 20, 30, 10, 20, 31])], 2, key)).tolist() == [
-        [[255] * 3, [10, 20, 31]]
-    ]
+    assert load_rgb(png(8, 2, [bytes([10, 20, 30, 10, 20, 31])], 2, key)).tolist() == [[[255] * 3, [10, 20, 31]]]
     deep = struct.pack(">6H", 0x1234, 0x5678, 0x9ABC, 0x0100, 0x0200, 0x0300)
     key = (b"tRNS", deep[:6])
     assert load_rgb(png(16, 2, [deep], 2, key)).tolist() == [[[255] * 3, [1, 2, 3]]]

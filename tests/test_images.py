@@ -257,13 +257,9 @@ def test_a_file_cut_anywhere_is_refused_or_still_whole(file_format: str, options
 @settings(max_examples=300, deadline=None)
 @given(
     file_format=st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"]),
-    damage=st.lists(
-        st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8
-    ),
+    damage=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8),
 )
-def test_damage_never_escapes_as_anything_but_data_error(
-    file_format: str, damage: list[tuple[float, int]]
-) -> None:
+def test_damage_never_escapes_as_anything_but_data_error(file_format: str, damage: list[tuple[float, int]]) -> None:
     data = bytearray(encoded(picture(), file_format))
     for place, value in damage:
         data[int(place * len(data))] = value

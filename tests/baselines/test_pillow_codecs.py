@@ -199,9 +199,7 @@ def test_bracket_of_rising_sizes_is_the_nearest(num: int) -> None:
     rng = np.random.default_rng(num)
     sizes = np.cumsum(rng.integers(1, 5, num)).tolist()
     for target in range(1, sizes[-1] + 3):
-        assert _sizes(bracket_rate(_Table(sizes), _PIXEL, target)) == _by_trying_all(
-            _Table(sizes), _PIXEL, target
-        )
+        assert _sizes(bracket_rate(_Table(sizes), _PIXEL, target)) == _by_trying_all(_Table(sizes), _PIXEL, target)
 
 
 def test_bracket_repairs_small_steps_back() -> None:

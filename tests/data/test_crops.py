@@ -56,9 +56,7 @@ def encoded(x: npt.NDArray[np.uint8], file_format: str = "PNG", **options: objec
 
 
 @given(sides, sides, contents, plans)
-def test_boxes_lie_inside_apart_and_on_one_grid(
-    width: int, height: int, content: str, plan: CropSettings
-) -> None:
+def test_boxes_lie_inside_apart_and_on_one_grid(width: int, height: int, content: str, plan: CropSettings) -> None:
     boxes = crop_boxes(width, height, content=content, settings=plan)
     cell_width, cell_height = min(width, plan.source_crop_px), min(height, plan.source_crop_px)
     covered = np.zeros((height, width), np.int64)
@@ -72,9 +70,7 @@ def test_boxes_lie_inside_apart_and_on_one_grid(
 
 
 @given(sides, sides, contents, plans)
-def test_boxes_are_a_function_of_their_arguments(
-    width: int, height: int, content: str, plan: CropSettings
-) -> None:
+def test_boxes_are_a_function_of_their_arguments(width: int, height: int, content: str, plan: CropSettings) -> None:
     boxes = crop_boxes(width, height, content=content, settings=plan)
     assert boxes == crop_boxes(width, height, content=content, settings=replace(plan))
     more = replace(plan, max_crops_per_photo=plan.max_crops_per_photo + 3)
@@ -190,9 +186,7 @@ def test_a_lossy_source_shrinks_only_if_it_stays_large_enough(
 @pytest.mark.parametrize(("file_format", "size"), [("PNG", (15, 300)), ("JPEG", (300, 15))])
 def test_too_small_is_refused_by_name(file_format: str, size: tuple[int, int]) -> None:
     plan = replace(SETTINGS, downscale=0.5)
-    with pytest.raises(
-        DataError, match=rf"^a\.img: got {size[1]} x {size[0]} px, expected .* 16 px\."
-    ) as caught:
+    with pytest.raises(DataError, match=rf"^a\.img: got {size[1]} x {size[0]} px, expected .* 16 px\.") as caught:
         source_crops(encoded(noise(*size), file_format), "a.img", plan)
     assert caught.value.reason == "too-small"
 

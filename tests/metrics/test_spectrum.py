@@ -25,9 +25,7 @@ def _white(height: int, width: int, *, std: float = 20.0, seed: int = 0) -> Floa
     return np.random.default_rng(seed).normal(size=(height, width)) * std
 
 
-def _wave(
-    height: int, width: int, *, fy: float = 0.0, fx: float = 0.0, amplitude: float = 50.0
-) -> FloatArray:
+def _wave(height: int, width: int, *, fy: float = 0.0, fx: float = 0.0, amplitude: float = 50.0) -> FloatArray:
     row, column = np.mgrid[0:height, 0:width]
     return amplitude * np.sin(2 * np.pi * (fy * row + fx * column) + 0.3)
 

@@ -47,8 +47,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     versions = tuple(Version(name, f"{name}!", x) for name, x in zip(LABELS, grey, strict=True))
     rates = {"c.png": None, "b.png": 0.3, "a.png": 0.1, "d.png": 0.02}
     images = tuple(
-        ImageRow(name, "sample", "", 300, 200, 9, 0.1, rate, 30.0, None, 1.0, 0.1, 0.1)
-        for name, rate in rates.items()
+        ImageRow(name, "sample", "", 300, 200, 9, 0.1, rate, 30.0, None, 1.0, 0.1, 0.1) for name, rate in rates.items()
     )
     row = SummaryRow("sample", "", 4, 0.1, None, 30.0, None, 1.0, 9.0, None, 0.1, 0.1)
     report = Report(
@@ -207,9 +206,7 @@ def test_buttons_choose_the_versions(page: Any) -> None:
     assert _greys(page) == (0, 180)
     page.get_by_role("button", name="autoencoder (x_hat) on the left").first.click()
     assert _greys(page) == (60, 180)
-    page.get_by_role(
-        "button", name="AVIF on the left"
-    ).first.click()  # taken on the right: they change places
+    page.get_by_role("button", name="AVIF on the left").first.click()  # taken on the right: they change places
     assert _greys(page) == (180, 60)
     assert page.locator(".tags span").all_inner_texts()[:2] == ["AVIF", "autoencoder (x_hat)"]
     pressed = page.locator("[data-side][aria-pressed=true]:visible").all_inner_texts()

@@ -30,9 +30,7 @@ def summary(system: str, setting: str, bpp: float = 0.1, fd: float | None = 30.0
 
 
 def report(**changes: object) -> Report:
-    versions = tuple(
-        Version(name, f"caption of {name}", picture(i)) for i, name in enumerate(("a", "b", "c"))
-    )
+    versions = tuple(Version(name, f"caption of {name}", picture(i)) for i, name in enumerate(("a", "b", "c")))
     base = Report(
         title="An evaluation",
         summary=(

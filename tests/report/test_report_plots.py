@@ -68,9 +68,7 @@ def test_nothing_to_plot_says_so(rows: tuple[SummaryRow, ...]) -> None:
 
 
 def test_energy_of_every_row_is_written_out() -> None:
-    rows = [
-        dataclasses.replace(ROWS[0], top_octave_energy=energy) for energy in (0.41, 1.7, math.nan, math.inf)
-    ]
+    rows = [dataclasses.replace(ROWS[0], top_octave_energy=energy) for energy in (0.41, 1.7, math.nan, math.inf)]
     texts = [element.text for element in ET.fromstring(energy_chart(rows)).iter(f"{SVG}text")]
     assert {"0.41", "1.70", "–", "∞"} <= set(texts)
     assert "not measured in this run" in energy_chart([])

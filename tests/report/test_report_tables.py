@@ -10,12 +10,8 @@ import pytest
 from hfd.report.content import SummaryRow
 from hfd.report.tables import SUMMARY_COLUMNS, format_number, summary_markdown, summary_text
 
-SAMPLE = SummaryRow(
-    "sample", "50 steps", 24, 0.1214, 0.1189, 27.018, 0.91884, 0.934, 31.44, 0.01214, 0.31, 38.2
-)
-AVIF = SummaryRow(
-    "avif", "at most our rate", 24, 0.1187, None, math.inf, None, 0.35, None, math.nan, 1.2, 0.05
-)
+SAMPLE = SummaryRow("sample", "50 steps", 24, 0.1214, 0.1189, 27.018, 0.91884, 0.934, 31.44, 0.01214, 0.31, 38.2)
+AVIF = SummaryRow("avif", "at most our rate", 24, 0.1187, None, math.inf, None, 0.35, None, math.nan, 1.2, 0.05)
 
 # fmt: off
 GOLDEN = (
