@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import socket
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from pipelines.cluster import Worker, torch_threads
 
 MAX_TASK_RETRIES = 2
 MAX_TRAIN_RESTARTS = 3
+CONNECT_SECONDS = 20.0
 
 
 @contextlib.contextmanager
@@ -145,6 +147,7 @@ def _session(config: ClusterConfig) -> Iterator[None]:
             else:
                 # The first import of torch on a node with a slow disk outlasts Ray's own minute.
                 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
+                _knock(str(config.address))
                 ray.init(address=config.address, **_QUIET)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             where = (
@@ -157,6 +160,13 @@ def _session(config: ClusterConfig) -> Iterator[None]:
 
 
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+
+
+def _knock(address: str) -> None:
+    """Raise ``OSError`` where nobody listens: Ray itself would try for more than seven minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdigit():  # "auto" and the like are looked up on this machine, at once
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def _start(config: ClusterConfig, stack: contextlib.ExitStack) -> None:
