@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TEST_ENV := OMP_NUM_THREADS=1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test check format browser clean
+.PHONY: install demo test test-slow check format browser clean
 
 install: $(VENV)/.installed
 
@@ -19,7 +19,11 @@ demo: install
 	$(BIN)/hfd retrain -c demo
 
 test: install check
-	$(TEST_ENV) $(BIN)/pytest --numprocesses 2
+	$(TEST_ENV) $(BIN)/pytest --numprocesses 2 -m "not slow"
+
+# Runs killed in every step, Ray workers that die, a tracking server that goes away: minutes, on a quiet machine.
+test-slow: install
+	$(TEST_ENV) $(BIN)/pytest -m slow
 
 check: install
 	$(BIN)/ruff check .

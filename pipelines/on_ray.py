@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
 import socket
 import tempfile
 import warnings
@@ -92,7 +93,7 @@ class OnRay:
         # Checkpoints are the work's own. Ray's notes on the run, which nothing reads again, go with it.
         with tempfile.TemporaryDirectory(prefix="hfd-ray-train-", ignore_cleanup_errors=True) as notes:
             run = RunConfig(name=f"{name}-{os.getpid()}", storage_path=notes, failure_config=failures)
-            with _deaths("cluster.train_workers"):
+            with _ctrl_c(), _deaths("cluster.train_workers"):
                 TorchTrainer(loop, train_loop_config={}, scaling_config=scaling, run_config=run).fit()
 
 
@@ -127,6 +128,18 @@ def _deaths(setting: str) -> Iterator[None]:
             f"{setting}: its worker processes do not start or keep dying ({type(causes[0]).__name__}), mostly for want "
             "of memory. Ask for fewer, or give the machine more, then run the same command again"
         ) from error
+
+
+@contextlib.contextmanager
+def _ctrl_c() -> Iterator[None]:
+    """Ctrl-C as everywhere else: Ray Train takes it over, exits from deep inside, and never gives it back."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -9,9 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from s3_server import S3Server, find_weed, s3_server
 
 from hfd.storage import Folder
+
+# No test has a time limit: a busy machine is not a failure.
+settings.register_profile("hfd", deadline=None)
+settings.load_profile("hfd")
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

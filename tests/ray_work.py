@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from hfd.errors import DataError
+from pipelines.cluster import Worker
 
 
 def refuse(item: int) -> int:
@@ -24,3 +26,9 @@ def die_once(path: Path) -> int:
         path.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return os.getpid()
+
+
+def linger(worker: Worker, started: Path) -> None:
+    """Train for longer than any test waits; ``started`` tells that it has begun."""
+    started.touch()
+    time.sleep(3600.0)

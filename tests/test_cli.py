@@ -592,7 +592,7 @@ def test_ctrl_c_stops_a_training_and_leaves_its_checkpoint(tmp_path: Path) -> No
     photos.mkdir()
     for index in range(4):
         Image.fromarray(photograph(64, 64, seed=index)).save(photos / f"{index}.png")
-    where = [f"data.uri={photos}", f"workspace={tmp_path}/w"]
+    where = [f"data.uri={photos}", f"evaluate.data={photos}", f"workspace={tmp_path}/w"]
     schedule = ["autoencoder.train.budget=1000000 steps", "autoencoder.train.checkpoint_every_s=0.2"]
     command = [sys.executable, "-m", "hfd", "retrain", "-c", "desk", *where, *TINY, *schedule]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,35 +40,31 @@ def descendants(name: str) -> list[psutil.Process]:
 
 
 @contextmanager
-def killing_a_training_worker(workspace: Path, step: str) -> Iterator[list[int]]:
-    """Kill the process that trains ``step`` once it has kept its first checkpoint; the numbers of those killed."""
-    killed: list[int] = []
+def once(ready: Callable[[], bool], act: Callable[[], None]) -> Iterator[None]:
+    """Call ``act`` from another thread at the moment ``ready``, should it come inside the block."""
     stop = threading.Event()
 
     def watch() -> None:
         while not stop.wait(0.005):
-            if any(True for _ in workspace.glob(f"{step}/*/checkpoints/*.pt")):
-                for process in descendants("RayTrainWorker"):
-                    process.kill()
-                    killed.append(process.pid)
+            if ready():
+                act()
                 return
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield killed
+        yield
     finally:
         stop.set()
         thread.join()
 
 
 @pytest.fixture
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where temporary files go: a folder whose path is short enough for Ray's sockets."""
     with tempfile.TemporaryDirectory(prefix="h", dir="/tmp", ignore_cleanup_errors=True) as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         monkeypatch.setenv("RAY_TMPDIR", folder)
-        monkeypatch.setenv("HOME", str(tmp_path / "home"))
         yield Path(folder)
 
 
@@ -80,6 +78,8 @@ def test_ray_makes_the_same_bits_as_one_process_even_when_workers_die(
     inline = tiny_config(photographs, tmp_path / "inline", *settings, steps=TRAIN_STEPS)
     ray = ["cluster.kind=local", "cluster.num_cpus=2"]
     local = tiny_config(photographs, tmp_path / "ray", *settings, *ray, steps=TRAIN_STEPS)
+    local_workspace = tmp_path / "ray"
+    ctrl_c = signal.getsignal(signal.SIGINT)
     expected = retrain(inline, Silent())
     capfd.readouterr()
 
@@ -92,7 +92,14 @@ def test_ray_makes_the_same_bits_as_one_process_even_when_workers_die(
         assert caught.value.reason == "io"
         assert capfd.readouterr() == ("", "")
 
-        with killing_a_training_worker(tmp_path / "ray", "train-autoencoder") as killed:
+        killed: list[int] = []
+
+        def kill() -> None:
+            for process in descendants("RayTrainWorker"):
+                process.kill()
+                killed.append(process.pid)
+
+        with once(lambda: any(local_workspace.glob("train-autoencoder/*/checkpoints/*.pt")), kill):
             found = retrain(local, Silent())
         assert len(killed) == 1
         assert [one.digest for one in found] == [one.digest for one in expected]
@@ -104,10 +111,15 @@ def test_ray_makes_the_same_bits_as_one_process_even_when_workers_die(
             ready.map(ray_work.die, [1], done.append)
         assert "\n" not in str(death.value)
 
+        started = tmp_path / "started"
+        with pytest.raises(KeyboardInterrupt), once(started.exists, lambda: os.kill(os.getpid(), signal.SIGINT)):
+            ready.train(functools.partial(ray_work.linger, started=started), "endless")
+        assert signal.getsignal(signal.SIGINT) is ctrl_c
+
     # Ray tells of the dead, and of nothing else.
     assert all("(raylet)" in line for line in capfd.readouterr().out.splitlines() if line)
     assert not descendants("ray")
-    assert not list(scratch.iterdir()) and not (tmp_path / "home").exists()
+    assert not list(scratch.iterdir()) and not list(Path.home().glob(f"ray_results/*-{os.getpid()}"))
     names = [{str(path.relative_to(top)) for path in top.rglob("*")} for top in (tmp_path / "inline", tmp_path / "ray")]
     assert names[0] == names[1]
 

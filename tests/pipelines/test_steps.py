@@ -48,7 +48,7 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
 @pytest.mark.parametrize(
     ("override", "steps"),
     [
-        ("seed=1", {"prepare", "train-autoencoder", "train-decoder"}),
+        ("seed=2", {"prepare", "train-autoencoder", "train-decoder"}),
         ("prepare.source_crop_px=128", {"prepare"}),
         ("prepare.photos_per_shard=3", {"prepare"}),
         ("prepare.downscale=0.5", {"prepare"}),
