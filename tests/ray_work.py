@@ -28,7 +28,8 @@ def die_once(path: Path) -> int:
     return os.getpid()
 
 
-def linger(worker: Worker, started: Path) -> None:
+def linger(_worker: Worker, started: Path) -> None:
     """Train for longer than any test waits; ``started`` tells that it has begun."""
+    del worker
     started.touch()
     time.sleep(3600.0)
