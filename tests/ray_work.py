@@ -30,6 +30,5 @@ def die_once(path: Path) -> int:
 
 def linger(_worker: Worker, started: Path) -> None:
     """Train for longer than any test waits; ``started`` tells that it has begun."""
-    del worker
     started.touch()
     time.sleep(3600.0)
