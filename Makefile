@@ -19,7 +19,7 @@ demo: install
 	$(BIN)/hfd retrain -c demo
 
 test: install check
-	$(TEST_ENV) $(BIN)/pytest --numprocesses 2 -m "not slow"
+	$(TEST_ENV) $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow"
 
 # Runs killed in every step, Ray workers that die, a tracking server that goes away: minutes, on a quiet machine.
 test-slow: install
