@@ -182,7 +182,11 @@ class EvaluateConfig(Section):
 
 
 class ClusterConfig(Section):
-    """Where the steps run. Changes how fast, never what comes out."""
+    """Where the steps run: how fast, not what comes out.
+
+    One exception: stage 1 draws its rounding noise per training worker, so that the weights it learns depend on
+    ``train_workers``.
+    """
 
     kind: Literal["inline", "local", "attach"] = Field(
         "inline",

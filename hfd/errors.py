@@ -24,6 +24,11 @@ class DataError(HfdError):
         super().__init__(message)
         self.reason = reason
 
+    @property
+    def is_outage(self) -> bool:
+        """A server that fails or a full disk: it says nothing about the picture at hand, and stops the work."""
+        return self.reason in ("connection", "io", "disk-full")
+
 
 class BitstreamError(HfdError):
     """A ``.hfd`` file that is foreign, truncated, damaged or made by another model."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -41,4 +40,3 @@ class Terminal:
 
     def say(self, line: str) -> None:
         print(line, flush=True)
-        sys.stdout.flush()

@@ -198,7 +198,7 @@ def evaluate_part(index: int, count: int, folder: Folder, plan: PartPlan) -> dic
             name, x = image.load(plan.max_pixels)
             measured = measure(codec, name, x, plan.settings, functools.partial(_keep, folder, f"files/{name}.hfd"))
         except DataError as error:
-            if error.reason in ("io", "disk-full"):
+            if error.is_outage:
                 raise
             rejects.append({"photo": image.key, "reason": error.reason, "message": str(error)})
             continue

@@ -93,14 +93,9 @@ def _crops(plan: ShardPlan, rejects: list[dict[str, str]]) -> Iterator[SourceCro
         try:
             yield from source_crops(photo.read(), photo.key, plan.settings)
         except DataError as error:
-            if error.reason not in _NOT_THE_PHOTOGRAPH:
-                rejects.append({"photo": photo.key, "reason": error.reason, "message": str(error)})
-            else:
+            if error.is_outage:
                 raise
-
-
-_NOT_THE_PHOTOGRAPH = frozenset({"io", "disk-full"})
-"""A server that fails or a full disk says nothing about a photograph: these stop the step."""
+            rejects.append({"photo": photo.key, "reason": error.reason, "message": str(error)})
 
 
 def _write_rejects(folder: Folder, rejects: list[dict[str, str]]) -> None:

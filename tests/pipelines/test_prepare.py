@@ -207,3 +207,18 @@ def test_from_s3_and_to_s3_the_bits_are_the_same(messy: Path, tmp_path: Path, s3
     assert run(f"{s3.uri}/photographs", f"{s3.uri}/workspace").skipped
     x = next(iterate_rows(remote.folder, "train")).pictures["x"]
     assert x.dtype == np.uint8 and x.shape[2] == 3
+
+
+@pytest.mark.parametrize("reason", ["connection", "io", "disk-full"])
+def test_an_outage_stops_the_step_and_blames_no_photograph(
+    messy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    def fail(_folder: Folder, _name: str) -> bytes:
+        raise DataError("the world is away", reason=reason)
+
+    with monkeypatch.context() as away:
+        away.setattr(Folder, "read", fail)
+        with pytest.raises(DataError, match="the world is away"):
+            run(messy, tmp_path / "w")
+    assert list((tmp_path / "w").rglob("*.parquet")) == []
+    assert run(messy, tmp_path / "w").manifest.facts["rejected"] == len(BAD)
