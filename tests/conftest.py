@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from hfd.storage import Folder
 # No test has a time limit: a busy machine is not a failure.
 settings.register_profile("hfd", deadline=None)
 settings.load_profile("hfd")
+
+# A shell ignores Ctrl-C for what it starts in the background, and children inherit that: tests that interrupt
+# a child would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
