@@ -57,26 +57,19 @@ def plain(paths: list[str], factor: float, processes: int) -> float:
         return time.perf_counter() - started
 
 
-def ours(corpus: Corpus, kind: str, warm: list[int]) -> float:
+def ours(corpus: Corpus, kind: str) -> float:
     config = load_config("desk", [f"cluster.kind={kind}", "data.uri=unused"])
     scratch = tempfile.mkdtemp(prefix="hfd-bench-")
     try:
         with engine(config.cluster) as ready:
-            if kind == "local":  # the workers' imports belong to starting up
-                ready.map(_import_everything, list(range(8)), warm.append)
-            context = Context(config, Folder(scratch), ready)
+            # Imports belong to starting up, here and in the workers.
+            prepare.run(Context(config, Folder(f"{scratch}/warm"), ready), Corpus(corpus.uri, corpus.photos[:64], 0))
+            context = Context(config, Folder(f"{scratch}/timed"), ready)
             started = time.perf_counter()
             prepare.run(context, corpus)
             return time.perf_counter() - started
     finally:
         shutil.rmtree(scratch)
-
-
-def _import_everything(index: int) -> int:
-    import pipelines.prepare  # noqa: F401
-
-    time.sleep(0.3)
-    return index
 
 
 @contextmanager
@@ -122,7 +115,7 @@ def main() -> None:
     if arguments.memory_of:
         part = Corpus(corpus.uri, corpus.photos[: arguments.memory_of], 0)
         with largest_process() as peak:
-            ours(part, arguments.kind, [])
+            ours(part, arguments.kind)
         print(json.dumps(peak[0]))
         return
     count, processes = len(corpus.photos), os.cpu_count() or 1
@@ -131,8 +124,8 @@ def main() -> None:
     rates: dict[str, list[float]] = {"plain multiprocessing": [], "ours, Ray": [], "ours, inline (one process)": []}
     for _ in range(arguments.rounds):
         rates["plain multiprocessing"].append(count / plain(paths, factor, processes))
-        rates["ours, Ray"].append(count / ours(corpus, "local", []))
-        rates["ours, inline (one process)"].append(count / ours(corpus, "inline", []))
+        rates["ours, Ray"].append(count / ours(corpus, "local"))
+        rates["ours, inline (one process)"].append(count / ours(corpus, "inline"))
     medians = {name: statistics.median(values) for name, values in rates.items()}
     for name, median in medians.items():
         print(f"{name:<28} {median:7.1f} images/s, ratio {median / medians['plain multiprocessing']:.2f}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -92,16 +93,26 @@ def _eight_bit_float(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
 def _manage(colour: Image.Image, profile: bytes) -> Image.Image | None:
     """Mode RGB by way of the embedded ICC profile, or None where the profile is broken or does not fit."""
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space != _PROFILE_SPACE.get(colour.mode):
+        transform = _transform(profile, colour.mode)
+        if transform is None:
             return None
-        target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
         if colour.mode != "L":
-            return ImageCms.profileToProfile(colour, source, target, outputMode="RGB")
-        # LittleCMS shortens a grey transform to a coarse table, up to 10 levels off near black. All 256 greys
-        # cost nothing to convert without the short cut.
+            return ImageCms.applyTransform(colour, transform)
         ramp = Image.frombytes("L", (256, 1), bytes(range(256)))
-        exact = ImageCms.profileToProfile(ramp, source, target, outputMode="RGB", flags=ImageCms.Flags.NOOPTIMIZE)
-        return Image.fromarray(np.asarray(exact)[0][np.asarray(colour)])
+        exact = ImageCms.applyTransform(ramp, transform)
+        return exact and Image.fromarray(np.asarray(exact)[0][np.asarray(colour)])
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         return None
+
+
+@lru_cache(maxsize=32)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From a profile to sRGB, or None where it is of another colour space. Photographs of one camera share it."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if source.profile.xcolor_space != _PROFILE_SPACE.get(mode):
+        return None
+    target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    # LittleCMS shortens a grey transform to a coarse table, up to 10 levels off near black. All 256 greys
+    # cost nothing to convert without the short cut.
+    flags = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
+    return ImageCms.buildTransform(source, target, mode, "RGB", flags=flags)

@@ -7,6 +7,7 @@ out does not depend on which was used.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -77,7 +78,11 @@ def map_device(config: ClusterConfig) -> str:
 
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Torch limited to ``count`` threads inside the block."""
+    """Torch limited to ``count`` threads inside the block, where this process uses torch at all."""
+    if "torch" not in sys.modules:
+        # Importing it would cost work that has no use for it, such as cutting photographs, seconds and memory.
+        yield
+        return
     import torch
 
     before = torch.get_num_threads()
