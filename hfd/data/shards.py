@@ -102,8 +102,15 @@ class ShardWriter:
             "width": [row.pictures["x"].shape[1] for row in rows],
         }
         for name in self._pictures:
-            columns[name] = [np.ascontiguousarray(row.pictures[name]).data.cast("B") for row in rows]
+            columns[name] = _binary([row.pictures[name] for row in rows])
         self._writer.write_table(pa.table(columns, schema=self._schema), row_group_size=ROWS_PER_GROUP)
+
+
+def _binary(pictures: Sequence[RgbArray]) -> pa.Array:
+    """Pixels as one binary column. Built from its buffers: Arrow's own conversion of views never lets go of them."""
+    offsets = np.concatenate([[0], np.cumsum([picture.size for picture in pictures])]).astype(np.int32)
+    data = b"".join(np.ascontiguousarray(picture).data for picture in pictures)
+    return pa.Array.from_buffers(pa.binary(), len(pictures), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
 @contextmanager
