@@ -107,7 +107,7 @@ def _manage(colour: Image.Image, profile: bytes) -> Image.Image | None:
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a profile to sRGB, or None where it is of another colour space. Photographs of one camera share it."""
+    """From a profile to sRGB. None where it is of another colour space, or sRGB already. Many photographs share one."""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     if source.profile.xcolor_space != _PROFILE_SPACE.get(mode):
         return None
@@ -115,4 +115,13 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     # LittleCMS shortens a grey transform to a coarse table, up to 10 levels off near black. All 256 greys
     # cost nothing to convert without the short cut.
     flags = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
-    return ImageCms.buildTransform(source, target, mode, "RGB", flags=flags)
+    transform = ImageCms.buildTransform(source, target, mode, "RGB", flags=flags)
+    return None if mode == "RGB" and _changes_nothing(transform) else transform
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Whether a transform moves no colour of a 17 x 17 x 17 grid by more than a level: the profile is sRGB."""
+    levels = np.linspace(0, 255, 17).round().astype(np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(17, -1, 3)
+    moved = ImageCms.applyTransform(Image.fromarray(grid), transform)
+    return moved is not None and bool((np.abs(np.asarray(moved, dtype=np.int16) - grid) <= 1).all())

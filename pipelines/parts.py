@@ -33,8 +33,12 @@ class PartTask:
     payload: Any
 
     def __call__(self) -> dict[str, Any]:
+        name = part_name(self.index, self.count)
+        if self.folder.exists(name):  # a worker that died after this part has its other parts tried again
+            done: dict[str, Any] = json.loads(self.folder.read(name))
+            return done
         result = self.do(self.index, self.count, self.folder, self.payload)
-        self.folder.write(part_name(self.index, self.count), json.dumps(result).encode() + b"\n")
+        self.folder.write(name, json.dumps(result).encode() + b"\n")
         return result
 
 
