@@ -63,7 +63,7 @@ def ours(corpus: Corpus, kind: str) -> float:
     try:
         with engine(config.cluster) as ready:
             # Imports belong to starting up, here and in the workers.
-            prepare.run(Context(config, Folder(f"{scratch}/warm"), ready), Corpus(corpus.uri, corpus.photos[:64], 0))
+            prepare.run(Context(config, Folder(f"{scratch}/warm"), ready), Corpus(corpus.uri, corpus.photos[:512], 0))
             context = Context(config, Folder(f"{scratch}/timed"), ready)
             started = time.perf_counter()
             prepare.run(context, corpus)

@@ -55,7 +55,7 @@ _TRANSPOSE = {
 }
 
 
-def load_rgb(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbArray:
+def load_picture(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     """Decode a picture to sRGB, upright, over white.
 
     EXIF (or XMP) orientation is applied. An embedded ICC profile is converted to sRGB with perceptual intent;
@@ -71,7 +71,7 @@ def load_rgb(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT_M
             guard, twice ``PIL.Image.MAX_IMAGE_PIXELS``, stays in force above it.
 
     Returns:
-        uint8 (H, W, 3), C-contiguous, writable, owning its memory.
+        Mode RGB, loaded, of no file.
 
     Raises:
         DataError: one line; ``reason`` is ``"not-an-image"``, ``"truncated"``, ``"too-large"``, ``"broken"``
@@ -88,7 +88,12 @@ def load_rgb(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT_M
         _check_size(image.size, label, max_pixels)
         method = _TRANSPOSE.get(_orientation(image.getexif))
         rgb = to_srgb(image, raw_mode)
-        return np.array(rgb if method is None else rgb.transpose(method), dtype=np.uint8, order="C")
+        return rgb if method is None else rgb.transpose(method)
+
+
+def load_rgb(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbArray:
+    """`load_picture` as uint8 (H, W, 3), C-contiguous, writable, owning its memory. Raises the same."""
+    return np.array(load_picture(source, name=name, max_pixels=max_pixels), dtype=np.uint8, order="C")
 
 
 def image_size(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:

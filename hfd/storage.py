@@ -77,9 +77,12 @@ class Folder:
             return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
 
     def read(self, name: str) -> bytes:
-        filesystem, path = self._at(name)
-        with _one_line(f"{self.uri}/{name}"), filesystem.open_input_stream(path) as stream:
-            return cast(bytes, stream.read())
+        with _one_line(f"{self.uri}/{name}"):
+            if self.is_local:  # ten times faster than through Arrow, which counts for small files
+                return (self.path / name).read_bytes()
+            filesystem, path = self._at(name)
+            with filesystem.open_input_stream(path) as stream:
+                return cast(bytes, stream.read())
 
     def open_input(self, name: str) -> Any:
         """A seekable Arrow file; memory-mapped where it is local."""

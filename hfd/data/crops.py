@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from hfd.errors import ConfigError, DataError
-from hfd.images import RgbArray, load_rgb
+from hfd.images import RgbArray, load_picture
 
 Split: TypeAlias = Literal["train", "validation"]
 Box: TypeAlias = tuple[int, int, int, int]
@@ -124,12 +124,12 @@ def source_crops(data: bytes, photo: str, settings: CropSettings) -> list[Source
         At least one crop, in the order of `crop_boxes`.
 
     Raises:
-        DataError: ``reason`` is ``"too-small"`` or one of `hfd.images.load_rgb`.
+        DataError: ``reason`` is ``"too-small"`` or one of `hfd.images.load_picture`.
     """
-    x = load_rgb(data, name=photo, max_pixels=settings.max_pixels)
+    picture = load_picture(data, name=photo, max_pixels=settings.max_pixels)
     if settings.downscale is not None and is_lossy_source(data):
-        x = _reduced(x, settings.downscale, settings.min_side_px)
-    height, width = x.shape[:2]
+        picture = _reduced(picture, settings.downscale, settings.min_side_px)
+    width, height = picture.size
     if min(width, height) < settings.min_side_px:
         raise DataError(
             f"{photo}: got {width} x {height} px, expected a shorter side of at least "
@@ -140,9 +140,8 @@ def source_crops(data: bytes, photo: str, settings: CropSettings) -> list[Source
     split = split_of(content, seed=settings.seed, validation_share=settings.validation_share)
     boxes = crop_boxes(width, height, content=content, settings=settings)
     return [
-        # A copy, since a view would keep the whole decoded photograph alive.
-        SourceCrop(f"{content[:16]}-{index:03d}", photo, content, split, x[top : top + h, left : left + w].copy())
-        for index, (left, top, w, h) in enumerate(boxes)
+        SourceCrop(f"{content[:16]}-{index:03d}", photo, content, split, np.array(picture.crop((x, y, x + w, y + h))))
+        for index, (x, y, w, h) in enumerate(boxes)
     ]
 
 
@@ -181,11 +180,11 @@ def _axis(side: int, purpose: str, content: str, settings: CropSettings) -> tupl
     return cell, count, _draw(settings.seed, content, purpose) % (side - count * cell + 1)
 
 
-def _reduced(x: RgbArray, factor: float, min_side_px: int) -> RgbArray:
-    width, height = (round(side * factor) for side in (x.shape[1], x.shape[0]))
+def _reduced(picture: Image.Image, factor: float, min_side_px: int) -> Image.Image:
+    width, height = (round(side * factor) for side in picture.size)
     if min(width, height) < min_side_px or factor == 1.0:
-        return x
-    return np.asarray(Image.fromarray(x).resize((width, height), Image.Resampling.LANCZOS))
+        return picture
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _first_webp_frame(data: bytes, offset: int) -> bytes:

@@ -182,7 +182,7 @@ def test_a_photograph_that_cannot_be_fetched_stops_the_step(messy: Path, tmp_pat
     """A failing server says nothing about a photograph: no rejects table is written."""
     config = tiny_config(messy, tmp_path)
     corpus = list_corpus(str(messy), setting="data.uri")
-    unreadable = replace(corpus.photos[0], name="early")  # a folder: opening it fails in the file system
+    unreadable = replace(corpus.photos[0], name="x" * 300)  # opening it fails in the file system
     broken = replace(corpus, photos=(unreadable, *corpus.photos[1:]))
     with pytest.raises(DataError) as caught:
         prepare.run(context_of(config), broken)
