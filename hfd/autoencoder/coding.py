@@ -93,6 +93,8 @@ class LatentCoder:
     def __init__(self, model: Elic, tables: EntropyTables) -> None:
         self._model = model.eval()
         self._tables = tables
+        # Geometric means of neighbours. Product and square root are rounded correctly, hence the same everywhere.
+        self._thresholds = (tables.scales[1:] * tables.scales[:-1]).sqrt()
         self._lists_y = tables.y.as_lists()
         self._lists_z = tables.z.as_lists()
 
@@ -170,9 +172,8 @@ class LatentCoder:
         return list(np.repeat(np.arange(channels), height * width).tolist())
 
     def _indexes_y(self, scales_hat: Tensor) -> list[int]:
-        # Index of the smallest table scale that is not below scales_hat; the last for all beyond.
-        thresholds = self._tables.scales[:-1].to(scales_hat.device)
-        return list(torch.bucketize(scales_hat.contiguous(), thresholds).flatten().tolist())
+        # Index of the nearest table scale, by ratio. Rounding up, as is usual, costs three times the excess rate.
+        return list(torch.bucketize(scales_hat.contiguous(), self._thresholds.to(scales_hat.device)).flatten().tolist())
 
 
 def _longest_bytes(num_symbols: int) -> int:

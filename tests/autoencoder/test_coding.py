@@ -222,9 +222,11 @@ def test_tables_come_from_the_model_and_leave_it_alone(model: Elic) -> None:
     assert not torch.equal(build_tables(other).z.cdf, tables.z.cdf)
 
 
-def test_table_of_a_scale_is_the_narrowest_that_is_not_narrower(model: Elic) -> None:
+def test_table_of_a_scale_is_the_nearest_by_ratio(model: Elic) -> None:
     tables = build_tables(model)
     coder = LatentCoder(model, tables)
     scales = tables.scales
-    asked = torch.tensor([-1.0, 0.0, 0.11, float(scales[5]), float(scales[5]) * 1.001, 255.0, 1e6])
-    assert coder._indexes_y(asked.reshape(1, 1, -1)) == [0, 0, 0, 5, 6, len(scales) - 1, len(scales) - 1]
+    half = float((scales[6] / scales[5]).sqrt())
+    between = [float(scales[5]) * half * 0.999, float(scales[5]) * half * 1.001]
+    asked = torch.tensor([-1.0, 0.0, 0.11, float(scales[5]), *between, 255.0, 1e6])
+    assert coder._indexes_y(asked.reshape(1, 1, -1)) == [0, 0, 0, 5, 5, 6, len(scales) - 1, len(scales) - 1]
