@@ -100,7 +100,7 @@ def _manage(colour: Image.Image, profile: bytes) -> Image.Image | None:
             return ImageCms.applyTransform(colour, transform)
         ramp = Image.frombytes("L", (256, 1), bytes(range(256)))
         exact = ImageCms.applyTransform(ramp, transform)
-        return exact and Image.fromarray(np.asarray(exact)[0][np.asarray(colour)])
+        return None if exact is None else Image.fromarray(np.asarray(exact)[0][np.asarray(colour)])
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         return None
 

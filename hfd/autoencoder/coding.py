@@ -172,7 +172,7 @@ class LatentCoder:
         return list(np.repeat(np.arange(channels), height * width).tolist())
 
     def _indexes_y(self, scales_hat: Tensor) -> list[int]:
-        # Index of the nearest table scale, by ratio. Rounding up, as is usual, costs three times the excess rate.
+        # Index of the nearest table scale, by ratio. Rounding up, as is usual, costs 2.5 times the excess rate.
         return list(torch.bucketize(scales_hat.contiguous(), self._thresholds.to(scales_hat.device)).flatten().tolist())
 
 
