@@ -4,7 +4,8 @@
 
 Ours reads shards from disk, cuts fresh sub-crops, seeds every step, clips, logs to MLflow (SQLite) and keeps
 a heartbeat; the bare loop does forward, backward and optimiser step (and, in stage 2, the moving average).
-Blocks of steps alternate, so that a machine that drifts drifts for both. Prints the ratio for both stages.
+Blocks of steps alternate, so that a machine that drifts drifts for both. Prints the ratio for
+both stages and for the adversarial fine-tuning.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from hfd.presets import load_config
 from hfd.storage import Folder
 from hfd.training.checkpoint import Checkpoints
 from hfd.training.loop import Listener, LoopSettings, seed_step, to_images, train
-from pipelines import prepare, reconstruct, train_autoencoder, train_decoder
+from pipelines import finetune_decoder, prepare, reconstruct, train_autoencoder, train_decoder
 from pipelines.cluster import Inline, Worker
 from pipelines.context import Context
 from pipelines.corpus import list_corpus
 from pipelines.steps import Done
 from pipelines.tracking import TrackingSettings, parent_run
 from pipelines.training import Heartbeat
+from pipelines.warm_start import WarmStart
 
 WORKER = Worker(rank=0, world=1, device="cpu")
 
@@ -128,6 +130,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     config = load_config("desk", ["autoencoder.train.budget=1 steps", "cluster.kind=inline"])
+    finetuning = config.decoder.adversarial
+    assert finetuning is not None
     with tempfile.TemporaryDirectory() as scratch:
         prepared, reconstructed = inputs(config, arguments.photos, scratch)
         tracking = TrackingSettings(f"sqlite:///{scratch}/mlflow.db", "bench", Path(scratch, "artifacts").as_uri())
@@ -135,17 +139,24 @@ def main() -> None:
             for name, task, done, pictures, settings in (
                 (
                     "stage 1",
-                    train_autoencoder.build_task(config.autoencoder, WORKER),
+                    train_autoencoder.build_task(config.autoencoder, WarmStart(None), WORKER),
                     prepared,
                     ("x",),
                     config.autoencoder.train,
                 ),
                 (
                     "stage 2",
-                    train_decoder.build_task(config.decoder, WORKER),
+                    train_decoder.build_task(config.decoder, WarmStart(None), WORKER),
                     reconstructed,
                     ("x", "x_hat"),
                     config.decoder.train,
+                ),
+                (
+                    "fine-tuning",
+                    finetune_decoder.build_task(config.decoder, WarmStart(None), WORKER),
+                    reconstructed,
+                    ("x", "x_hat"),
+                    finetuning.train,
                 ),
             ):
                 loader = loader_of(done, pictures, settings)

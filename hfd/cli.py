@@ -27,7 +27,8 @@ Preset = Annotated[str, typer.Option("--config", "-c", help="A preset (demo, des
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as data.uri=photos.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the settings and what would run; start nothing.")]
 Model = Annotated[
-    Path, typer.Option("--model", "-m", help="A model folder, or a workspace, whose newest model counts.")
+    str | None,
+    typer.Option("--model", "-m", help="A shipped model's name, a model folder, or a workspace's newest model."),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output.")]
 
@@ -96,6 +97,12 @@ def train_decoder(config: Preset, overrides: Overrides = None, dry_run: DryRun =
     _run_pipeline(config, overrides, dry_run, only="train-decoder")
 
 
+@app.command("finetune-decoder")
+def finetune_decoder(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Fine-tune a few-step sampler of stage 2 with an adversarial loss (settings in decoder.adversarial)."""
+    _run_pipeline(config, overrides, dry_run, only="finetune-decoder")
+
+
 @app.command()
 def evaluate(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
     """Measure real files beside JPEG, WebP and AVIF, and write the report."""
@@ -105,7 +112,7 @@ def evaluate(config: Preset, overrides: Overrides = None, dry_run: DryRun = Fals
 @app.command()
 def compress(
     picture: Annotated[Path, typer.Argument(help="A picture in any format that Pillow opens.")],
-    model: Model,
+    model: Model = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Default: the picture's name with .hfd.")
     ] = None,
@@ -120,22 +127,46 @@ def compress(
 @app.command()
 def decompress(
     file: Annotated[Path, typer.Argument(help="An .hfd file.")],
-    model: Model,
+    model: Model = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: the file's name with .png.")] = None,
     steps: Annotated[
-        int, typer.Option(min=0, max=10_000, help="Sampling steps of stage 2; 0 gives the reconstruction.")
-    ] = 50,
+        int | None, typer.Option(min=1, max=10_000, help="Sampling steps of stage 2. Default: the model's own.")
+    ] = None,
+    sampler: Annotated[
+        str,
+        typer.Option(help="ancestral, ddim or dpmpp-2m for a diffusion; euler, heun or midpoint for a flow."),
+    ] = "auto",
+    gamma: Annotated[float, typer.Option(min=0.0, max=1.0, help="Noise of the ancestral sampler.")] = 0.0,
+    realism: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="From 0, the reconstruction, to 1, the sample.")
+    ] = 1.0,
+    grain: Annotated[bool, typer.Option("--grain", help="Add the fine noise that samples lack.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Default: drawn from the file's bytes.")] = None,
     force: Force = False,
 ) -> None:
     """Decode an .hfd file into a picture."""
-    from hfd.commands import decompress_file
+    from hfd.commands import SamplingOptions, decompress_file
 
-    print(decompress_file(file, output, model, steps=steps, seed=seed, force=force))
+    options = SamplingOptions(steps, sampler, gamma, realism, grain)
+    print(decompress_file(file, output, model, options, seed=seed, force=force))
 
 
 @app.command()
-def info(file: Annotated[Path, typer.Argument(help="An .hfd file, a model folder or a workspace.")]) -> None:
+def export(
+    model: Annotated[str, typer.Argument(help="A model folder, a workspace, or a shipped model's name.")],
+    output: Annotated[Path, typer.Argument(help="The folder to write.")],
+    half: Annotated[bool, typer.Option("--half", help="Store the networks in half precision.")] = False,
+) -> None:
+    """Copy a trained model to a folder of its own, to hand on."""
+    from hfd.commands import export_folder
+
+    print(export_folder(model, output, half=half))
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(help="An .hfd file, a model folder or name, or a workspace.")],
+) -> None:
     """Say what an .hfd file, a model folder or a workspace holds."""
     from hfd.commands import describe
 

@@ -4,49 +4,91 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from hfd.codec.codec import Codec, resolve_model, seed_of_file
+from hfd.codec.codec import Codec, find_model, model_of_file, resolve_model, seed_of_file, shipped_models
 from hfd.codec.container import LATENTS, unpack
+from hfd.codec.export import export_model
+from hfd.diffusion.sampling import SamplerKind, Sampling
 from hfd.errors import BitstreamError, DataError
 from hfd.images import encode_png, load_rgb
 from hfd.storage import Folder, read_file, write_file
 from hfd.terminal import Terminal
 
+DEFAULT_MODEL = "desk-025"
+"""The shipped model that compresses where none is named."""
 
-def compress_file(picture: Path, output: Path | None, model: Path, *, force: bool) -> str:
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """What the command line says of sampling; None: the model's own."""
+
+    steps: int | None
+    sampler: str
+    gamma: float
+    realism: float
+    grain: bool
+
+    def resolve(self, codec: Codec) -> Sampling:
+        """Raises :class:`hfd.errors.ConfigError` on a value out of range, or a sampler that does not fit."""
+        steps = codec.default_sampling.steps if self.steps is None else self.steps
+        kind = cast(SamplerKind, self.sampler)  # checked by Sampling itself
+        settings = Sampling(steps, kind, self.gamma, self.realism, self.grain)
+        if codec.decoder is not None:
+            settings.kind_for(codec.decoder.process)
+        return settings
+
+
+def compress_file(picture: Path, output: Path | None, model: str | None, *, force: bool) -> str:
     """Compress a picture; a line that says what came out. Raises :class:`hfd.errors.HfdError`."""
     output = _output(picture, output, ".hfd", force)
     x = load_rgb(_existing(picture), name=str(picture))
-    compressed = Codec.load(Folder(str(model))).compress(x)
+    compressed = Codec.load(find_model(model or DEFAULT_MODEL)).compress(x)
     write_file(output, compressed.data)
     return f"{output}: {x.shape[1]} x {x.shape[0]}, {len(compressed.data)} bytes, {compressed.bpp:.3f} bpp"
 
 
-def decompress_file(file: Path, output: Path | None, model: Path, *, steps: int, seed: int | None, force: bool) -> str:
-    """Decode a file into a PNG; a line that says what came out. Raises :class:`hfd.errors.HfdError`."""
+def decompress_file(
+    file: Path, output: Path | None, model: str | None, options: SamplingOptions, *, seed: int | None, force: bool
+) -> str:
+    """Decode a file into a PNG; a line that says what came out. Raises :class:`hfd.errors.HfdError`.
+
+    ``model`` None: the shipped model that made the file.
+    """
     output = _output(file, output, ".png", force)
     if output.suffix.lower() != ".png":
         raise DataError(f"{output}: got {output.suffix or 'no suffix'}, expected .png")
     data = read_file(_existing(file))
     with _naming(file):
         unpack(data)  # a damaged file is told before the model is loaded
-        codec = Codec.load(Folder(str(model)))
+        codec = Codec.load(model_of_file(data) if model is None else find_model(model))
+        settings = options.resolve(codec)
         picture = codec.reconstruct(data)
     what = "reconstruction"
-    if steps and codec.decoder is not None:
+    if settings.realism > 0.0 and codec.decoder is not None:
         with Terminal().bar("decompress", "steps") as progress:
             seed = seed_of_file(data) if seed is None else seed
-            picture = codec.sample(picture, seed=seed, steps=steps, on_step=lambda step: progress(step + 1, steps))
-        what = f"sample of {steps} steps, seed {seed}"
+            steps = settings.steps
+            picture = codec.sample(picture, settings, seed=seed, on_step=lambda step: progress(step + 1, steps))
+        what = f"sample of {settings.label}, seed {seed}"
     write_file(output, encode_png(picture))
     return f"{output}: {picture.shape[1]} x {picture.shape[0]}, {what}"
 
 
+def export_folder(model: str, output: Path, *, half: bool) -> str:
+    """Copy a model to a folder of its own; a line that says what it holds. Raises :class:`hfd.errors.HfdError`."""
+    parts = export_model(find_model(model), Folder(str(output)), half=half)
+    size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    return f"{output}: {' and '.join(parts)}, {size / 1e6:.1f} MB"
+
+
 def describe(path: Path) -> str:
     """What a file or model folder holds, in lines. Raises :class:`hfd.errors.HfdError`."""
-    if path.is_dir():
-        folder = resolve_model(Folder(str(path)))
+    shipped = shipped_models().get(str(path))
+    if shipped is not None or path.is_dir():
+        folder = shipped or resolve_model(Folder(str(path)))
         codec = Codec.load(folder)
         stage2 = "none" if codec.decoder is None else codec.decoder.fingerprint[:8]
         settings = {key: value for key, value in codec.autoencoder.config.items() if key != "format"}

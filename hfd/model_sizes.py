@@ -6,16 +6,16 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hfd.config import Config
+from hfd.config import Config, DecoderConfig
 
 
 def describe_models(config: Config) -> str:
     """One line per network: millions of parameters, and GFLOPs per megapixel of the forward pass."""
-    from hfd.autoencoder.model import Elic
+    from hfd.autoencoder.weights import build_autoencoder
     from hfd.diffusion.decoder import build_unet
 
     # CompressAI computes channel widths with tensors, so ELIC is built for real and then emptied.
-    stage1 = Elic(N=config.autoencoder.N, M=config.autoencoder.M, groups=config.autoencoder.groups).to("meta")
+    stage1 = build_autoencoder(config.autoencoder.model_dump(mode="json")).to("meta")
     with torch.device("meta"):
         stage2 = build_unet(config.decoder.model_dump(mode="json"))
         side = 512
@@ -23,12 +23,20 @@ def describe_models(config: Config) -> str:
         analysis = _gflops(stage1.g_a, x, side)
         synthesis = _gflops(stage1.g_s, torch.empty(1, stage1.M, side // 16, side // 16), side)
         step = _gflops(stage2, (x, x, torch.empty(1)), side)
+    steps = config.evaluate.samplers[0].steps or default_steps(config.decoder)
     return (
         f"stage 1 (ELIC)   {_millions(stage1):7.2f} M parameters, "
         f"g_a {analysis:.0f} and g_s {synthesis:.0f} GFLOPs/megapixel\n"
         f"stage 2 (U-Net)  {_millions(stage2):7.2f} M parameters, {step:.0f} GFLOPs/megapixel and step, "
-        f"{step * config.evaluate.sampler.steps:.0f} at {config.evaluate.sampler.steps} steps"
+        f"{step * steps:.0f} at {steps} steps"
     )
+
+
+def default_steps(config: DecoderConfig) -> int:
+    """The decoder's own number of sampling steps."""
+    from hfd.diffusion.decoder import DEFAULT_STEPS
+
+    return DEFAULT_STEPS if config.adversarial is None else config.adversarial.steps
 
 
 def _millions(module: nn.Module) -> float:

@@ -98,33 +98,48 @@ def _assign(tree: dict[str, Any], path: list[str], value: Any) -> None:
     tree[path[-1]] = value
 
 
-def _section_of(annotation: Any) -> type[BaseModel] | None:
+def _sections_of(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a field may hold: none for a plain value, several for a tagged union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) is not None:
-        for argument in get_args(annotation):
-            section = _section_of(argument)
-            if section is not None:
-                return section
-    return None
+        return [annotation]
+    if get_origin(annotation) is tuple:
+        return []  # a list of sections has no dotted keys
+    return [section for argument in get_args(annotation) for section in _sections_of(argument)]
 
 
 def all_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
-    """Every dotted key that a preset may hold."""
+    """Every dotted key that a preset may hold; those of a tagged union's kinds together."""
     for name, field in model.model_fields.items():
-        section = _section_of(field.annotation)
-        if section is None:
+        sections = _sections_of(field.annotation)
+        if not sections:
             yield prefix + name
         else:
-            yield from all_keys(section, f"{prefix}{name}.")
+            keys = (key for section in sections for key in all_keys(section, f"{prefix}{name}."))
+            yield from dict.fromkeys(keys)
 
 
 def _section_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
-        section = _section_of(field.annotation)
-        if section is not None:
+        sections = _sections_of(field.annotation)
+        if sections:
             yield prefix + name
+        for section in sections:
             yield from _section_keys(section, f"{prefix}{name}.")
+
+
+def _without_tags(loc: Sequence[int | str]) -> list[str]:
+    """The key of an error: pydantic puts the kind between a tagged union and its keys."""
+    key: list[str] = []
+    models: list[type[BaseModel]] = [Config]
+    for part in loc:
+        kinds = {model.model_fields["kind"].default: model for model in models if "kind" in model.model_fields}
+        if len(models) > 1 and part in kinds:
+            models = [kinds[part]]
+            continue
+        key.append(str(part))
+        fields = [model.model_fields[str(part)] for model in models if str(part) in model.model_fields]
+        models = [section for field in fields for section in _sections_of(field.annotation)]
+    return key
 
 
 def _nearest_key(key: str) -> str | None:
@@ -149,7 +164,12 @@ _EXPECTED = {
 
 
 def _explain(detail: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in detail["loc"])
+    key = ".".join(_without_tags(detail["loc"]))
+    if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        context = detail.get("ctx", {})
+        got = f"got {context['tag']!r}" if "tag" in context else "missing"
+        known = context.get("expected_tags") or ", ".join(f"'{kind}'" for kind in _kinds_at(key))
+        return f"{key}.kind: {got}, expected one of {known}."
     if detail["type"] == "extra_forbidden":
         near = _nearest_key(key)
         return f"{key}: unknown key." + (f" Did you mean {near}?" if near else "")
@@ -162,6 +182,14 @@ def _explain(detail: ErrorDetails) -> str:
     if detail["type"] in _EXPECTED:
         return f"{key}: got {got!r}, expected {_EXPECTED[detail['type']].format(**detail.get('ctx', {}))}."
     return f"{key}: got {got!r}, expected {_lower_first(message.removeprefix('expected '))}."
+
+
+def _kinds_at(key: str) -> list[str]:
+    models: list[type[BaseModel]] = [Config]
+    for part in key.split("."):
+        fields = [model.model_fields[part] for model in models if part in model.model_fields]
+        models = [section for field in fields for section in _sections_of(field.annotation)]
+    return [model.model_fields["kind"].default for model in models]
 
 
 def _is_leaf(key: str) -> bool:

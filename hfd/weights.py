@@ -39,8 +39,16 @@ def read_weights(folder: Folder) -> tuple[dict[str, Tensor], dict[str, Any], str
         raise DataError(
             f"{folder.uri}/config.json: got format {got!r}, expected {FORMAT}. It was made by another version"
         )
-    fingerprint = hashlib.sha256(config_bytes + weights_bytes).hexdigest()
-    return tensors, config, fingerprint
+    return tensors, config, _fingerprint(config_bytes, weights_bytes)
+
+
+def fingerprint_of(folder: Folder) -> str:
+    """SHA-256 hex over both files of a weights folder."""
+    return _fingerprint(folder.read("config.json"), folder.read("weights.safetensors"))
+
+
+def _fingerprint(config_bytes: bytes, weights_bytes: bytes) -> str:
+    return hashlib.sha256(config_bytes + weights_bytes).hexdigest()
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:

@@ -22,8 +22,8 @@ from hfd.data.shards import RowGroup, list_row_groups, read_row_group
 from hfd.errors import DataError
 from hfd.images import RgbArray, encode_webp_lossless, load_rgb
 from hfd.report.content import ImageRow
-from hfd.report.summarise import summarise
-from hfd.report.tables import summary_text
+from hfd.report.summarise import gains_over_x_hat, summarise
+from hfd.report.tables import gain_text, summary_text
 from hfd.storage import Folder
 from pipelines.cluster import map_device
 from pipelines.context import Context
@@ -130,7 +130,8 @@ def _evaluate(
     rows, originals, decoded = _gather(folder, len(plans))
     summary = summarise(rows, originals, decoded)
     _write_table(folder, "images.parquet", rows)
-    folder.write("summary.txt", (summary_text(summary) + "\n").encode())
+    gains = gains_over_x_hat(originals, decoded, context.config.evaluate.bootstrap_draws)
+    folder.write("summary.txt", "\n".join([summary_text(summary), *map(gain_text, gains), ""]).encode())
     missing = [name for name in available_baselines()[1] if name in context.config.evaluate.baselines]
     facts: dict[str, Any] = {
         "images": len(images),
@@ -138,6 +139,7 @@ def _evaluate(
         "reasons": dict(sorted(Counter(reject["reason"] for reject in rejects).items())),
         "missing_baselines": missing,
         "summary": [asdict(row) for row in summary],
+        "gains": [asdict(gain) for gain in gains],
     }
     write_report(context, Evaluation(step, prepared, autoencoder, model, rows, summary, rejects, facts), folder)
     for row in summary:
@@ -168,7 +170,7 @@ def images_of(context: Context, prepared: Done, corpus: Corpus | None) -> list[H
 
 def _parts(context: Context, images: Sequence[HeldOut | Listed], model: Folder) -> list[PartPlan]:
     config = context.config.evaluate
-    settings = MeasureSettings(config.sampler, config.patch_px, config.baselines, config.baseline_rates)
+    settings = MeasureSettings(config.samplers, config.patch_px, config.baselines, config.baseline_rates)
     # A function of the number of images alone, so that a part means the same on every cluster.
     size = max(1, min(64, len(images) // 128))
     stride = max(1, len(images) // max(1, config.num_examples))

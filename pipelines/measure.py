@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hfd.baselines.pillow_codecs import available_baselines, bracket_rate
 from hfd.codec.codec import Codec, seed_of_file
 from hfd.config import SamplerConfig
+from hfd.diffusion.sampling import Sampling
 from hfd.images import RgbArray
 from hfd.metrics.distortion import bpp, ms_ssim, psnr
 from hfd.metrics.features import effnet_features
@@ -32,7 +33,7 @@ Curve = tuple[str, str]
 class MeasureSettings:
     """What is measured on each image; fields as in the ``evaluate`` section of the configuration."""
 
-    sampler: SamplerConfig
+    samplers: tuple[SamplerConfig, ...]
     patch_px: int
     baselines: tuple[str, ...]
     baseline_rates: tuple[float, ...]
@@ -68,11 +69,11 @@ def measure(
     ruler = _Ruler(name, x, settings.patch_px, measured)
     x_hat, stage1_s = _timed(lambda: codec.reconstruct(data))
     ruler.add(("autoencoder", "x_hat"), x_hat, len(data), encode_s, stage1_s, bpp_est=compressed.bpp_est)
-    if codec.decoder is not None:
-        steps, gamma = settings.sampler.steps, settings.sampler.gamma
-        sample, stage2_s = _timed(lambda: codec.sample(x_hat, seed=seed_of_file(data), steps=steps, gamma=gamma))
+    for sampler in settings.samplers if codec.decoder is not None else ():
+        sampling = sampling_of(sampler, codec)
+        sample, stage2_s = _timed(lambda s=sampling: codec.sample(x_hat, s, seed=seed_of_file(data)))  # type: ignore[misc]
         ruler.add(
-            ("sample", f"{steps} steps"),
+            ("sample", sampling.label),
             sample,
             len(data),
             encode_s,
@@ -82,6 +83,12 @@ def measure(
     for curve, encoded, picture, times in _baselines(x, len(data), settings):
         ruler.add(curve, picture, encoded, *times)
     return measured
+
+
+def sampling_of(sampler: SamplerConfig, codec: Codec) -> Sampling:
+    """The sampling that a section of the configuration asks of a model."""
+    steps = sampler.steps or codec.default_sampling.steps
+    return Sampling(steps, sampler.kind, sampler.gamma, sampler.realism, sampler.grain)
 
 
 def _baselines(

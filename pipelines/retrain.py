@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hfd.config import Config
 from hfd.errors import ConfigError
 from hfd.storage import Folder
-from pipelines import evaluate, prepare, reconstruct, train_autoencoder, train_decoder
+from pipelines import evaluate, finetune_decoder, prepare, reconstruct, train_autoencoder, train_decoder
 from pipelines.cluster import Inline, engine
 from pipelines.context import Context, Display, Silent
 from pipelines.corpus import Corpus, list_corpus
@@ -45,6 +46,8 @@ def retrain(config: Config, display: Display, *, only: str | None = None) -> lis
 
     Raises :class:`hfd.errors.HfdError` with one line for whatever is the user's or the world's mistake.
     """
+    if only is not None and only not in steps_of(config):
+        raise ConfigError("decoder.adversarial: missing, expected its settings for hfd finetune-decoder")
     inputs = list_inputs(config)
     idle = _context(config, display)
     planned = plan(config, inputs)
@@ -56,9 +59,14 @@ def retrain(config: Config, display: Display, *, only: str | None = None) -> lis
         return _walk(Context(config, idle.workspace, ready, display, parent), inputs, only)
 
 
+def steps_of(config: Config) -> list[str]:
+    """The steps of a configuration, in order."""
+    return [name for name in STEPS if name != finetune_decoder.NAME or config.decoder.adversarial is not None]
+
+
 def _require_before(planned: list[Planned], only: str) -> None:
     """Say what is missing before anything is started."""
-    for before in planned[: STEPS.index(only)]:
+    for before in itertools.takewhile(lambda step: step.name != only, planned):
         assert before.step is not None  # every step before it is done
         require(before.step, before.name)
 
@@ -68,7 +76,7 @@ def plan(config: Config, inputs: Inputs) -> list[Planned]:
     context = _context(config, Silent())
     planned: list[Planned] = []
     done: dict[str, Done] = {}
-    for name in STEPS:
+    for name in steps_of(config):
         step = _plan_step(context, name, inputs, done)
         manifest = step.manifest() if step is not None else None
         if step is not None and manifest is not None:
@@ -83,7 +91,8 @@ def _plan_step(context: Context, name: str, inputs: Inputs, done: dict[str, Done
         "train-autoencoder": ("prepare",),
         "reconstruct": ("prepare", "train-autoencoder"),
         "train-decoder": ("reconstruct", "train-autoencoder"),
-        "evaluate": ("prepare", "train-decoder"),
+        "finetune-decoder": ("reconstruct", "train-autoencoder", "train-decoder"),
+        "evaluate": ("prepare", _last_training(context)),
     }[name]
     if not all(other in done for other in needed):
         return None
@@ -95,13 +104,20 @@ def _plan_step(context: Context, name: str, inputs: Inputs, done: dict[str, Done
         return reconstruct.plan(context, done["prepare"], done["train-autoencoder"])
     if name == "train-decoder":
         return train_decoder.plan(context, done["reconstruct"], done["train-autoencoder"])
-    return evaluate.plan(context, done["prepare"], done["train-decoder"], inputs.evaluation)
+    if name == "finetune-decoder":
+        return finetune_decoder.plan(context, done["reconstruct"], done["train-autoencoder"], done["train-decoder"])
+    return evaluate.plan(context, done["prepare"], done[_last_training(context)], inputs.evaluation)
+
+
+def _last_training(context: Context) -> str:
+    """The step whose folder is the model."""
+    return steps_of(context.config)[-2]
 
 
 def _walk(context: Context, inputs: Inputs, only: str | None) -> list[Done]:
     """Each step in turn; with ``only``, the steps before it are required and not run."""
     done: dict[str, Done] = {}
-    for name in STEPS:
+    for name in steps_of(context.config):
         if only is not None and name != only:
             step = _plan_step(context, name, inputs, done)
             assert step is not None  # every step before it was required
@@ -126,7 +142,10 @@ def _run_step(context: Context, name: str, inputs: Inputs, done: dict[str, Done]
         return reconstruct.run(context, done["prepare"], done["train-autoencoder"])
     if name == "train-decoder":
         return train_decoder.run(context, done["reconstruct"], done["train-autoencoder"])
-    return evaluate.run(context, done["prepare"], done["train-autoencoder"], done["train-decoder"], inputs.evaluation)
+    if name == "finetune-decoder":
+        return finetune_decoder.run(context, done["reconstruct"], done["train-autoencoder"], done["train-decoder"])
+    model = done[_last_training(context)]
+    return evaluate.run(context, done["prepare"], done["train-autoencoder"], model, inputs.evaluation)
 
 
 def _context(config: Config, display: Display) -> Context:

@@ -22,7 +22,8 @@ from hfd.storage import Folder
 FORMAT = 1
 """Raised when a step's output would change for the same settings: earlier outputs are then made again."""
 
-STEPS = ("prepare", "train-autoencoder", "reconstruct", "train-decoder", "evaluate")
+STEPS = ("prepare", "train-autoencoder", "reconstruct", "train-decoder", "finetune-decoder", "evaluate")
+"""In order; finetune-decoder only where the configuration asks for it."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ import functools
 from typing import Any
 
 from hfd.autoencoder.coding import build_tables
-from hfd.autoencoder.model import Elic
-from hfd.autoencoder.weights import read_autoencoder, write_autoencoder
+from hfd.autoencoder.weights import build_autoencoder, read_autoencoder, write_autoencoder
 from hfd.config import AutoencoderConfig
 from hfd.data.shards import iterate_rows
 from hfd.storage import Folder
@@ -17,6 +16,7 @@ from pipelines.context import Context
 from pipelines.steps import Done, Outcome, Step
 from pipelines.tracking import StepRun
 from pipelines.training import NOT_IN_KEY, TrainJob, optimiser_settings, run_training
+from pipelines.warm_start import WarmStart, warm_start
 
 NAME = "train-autoencoder"
 SAMPLES = 4
@@ -24,8 +24,12 @@ SAMPLES = 4
 
 def plan(context: Context, prepared: Done) -> Step:
     config = context.config.autoencoder
-    settings = {"seed": context.config.seed, **config.model_dump(mode="json", exclude={"train": NOT_IN_KEY})}
-    return Step(NAME, context.workspace, settings, {"prepare": prepared.digest})
+    if config.frozen:
+        return Step(NAME, context.workspace, {"frozen": True}, warm_start(config.warm_start, "autoencoder").inputs)
+    exclude: dict[str, Any] = {"train": NOT_IN_KEY, "warm_start": True}
+    settings = {"seed": context.config.seed, **config.model_dump(mode="json", exclude=exclude)}
+    inputs = {"prepare": prepared.digest, **warm_start(config.warm_start, "autoencoder").inputs}
+    return Step(NAME, context.workspace, settings, inputs)
 
 
 def run(context: Context, prepared: Done) -> Done:
@@ -35,6 +39,12 @@ def run(context: Context, prepared: Done) -> Done:
 
 def _train(context: Context, step: Step, prepared: Done, folder: Folder, record: StepRun) -> Outcome:
     config = context.config.autoencoder
+    start = warm_start(config.warm_start, "autoencoder")
+    if config.frozen:
+        assert start.folder is not None  # checked by the configuration
+        for name in ("weights.safetensors", "config.json"):
+            folder.write(f"autoencoder/{name}", start.folder.read(name))
+        return Outcome(start.fingerprint, {"frozen": config.warm_start})
     job = TrainJob(
         crops=prepared.folder,
         out=folder,
@@ -43,7 +53,7 @@ def _train(context: Context, step: Step, prepared: Done, folder: Folder, record:
         settings=config.train,
         identity=step.identity,
         logger=record.worker_handle(),
-        build=functools.partial(build_task, config),
+        build=functools.partial(build_task, config, start),
         finish=functools.partial(write_model, config),
     )
     facts = run_training(context, step, job)
@@ -52,10 +62,11 @@ def _train(context: Context, step: Step, prepared: Done, folder: Folder, record:
     return Outcome(read_autoencoder(folder / "autoencoder").fingerprint, facts)
 
 
-def build_task(config: AutoencoderConfig, worker: Worker) -> AutoencoderTask:
-    model = Elic(N=config.N, M=config.M, groups=config.groups).to(worker.device)
+def build_task(config: AutoencoderConfig, start: WarmStart, worker: Worker) -> AutoencoderTask:
+    model = build_autoencoder(config.model_dump(mode="json"))
+    start.into(model)
     return AutoencoderTask(
-        model,
+        model.to(worker.device),
         optimiser_settings(config.train),
         lmbda=config.lmbda,
         aux_lr=config.aux_lr,
@@ -65,8 +76,11 @@ def build_task(config: AutoencoderConfig, worker: Worker) -> AutoencoderTask:
     )
 
 
-def write_model(config: AutoencoderConfig, task: AutoencoderTask, out: Folder) -> None:
-    settings: dict[str, Any] = config.model_dump(mode="json", include={"arch", "N", "M", "groups", "lmbda"})
+def write_model(config: AutoencoderConfig, task: AutoencoderTask, out: Folder, steps: int) -> None:
+    del steps
+    settings: dict[str, Any] = config.model_dump(
+        mode="json", include={"arch", "N", "M", "groups", "gdn_channels", "lmbda"}
+    )
     write_autoencoder(out / "autoencoder", task.model, build_tables(task.model), settings)
 
 

@@ -6,35 +6,43 @@ import functools
 from itertools import islice
 from typing import Any
 
-from hfd.codec.codec import Codec
+from hfd.codec.codec import Codec, seed_of_file
 from hfd.config import DecoderConfig
-from hfd.data.shards import iterate_rows
+from hfd.data.shards import iterate_rows, list_row_groups
 from hfd.diffusion.decoder import build_process, build_unet, read_decoder, write_decoder
+from hfd.errors import DataError
 from hfd.storage import Folder
 from hfd.training.tasks import DecoderTask
+from pipelines.averaging import Snapshots, choose_average
 from pipelines.cluster import Worker
 from pipelines.context import Context
 from pipelines.pictures import beside
 from pipelines.steps import Done, Outcome, Step, digest_of, point_latest
 from pipelines.tracking import StepRun
 from pipelines.training import NOT_IN_KEY, TrainJob, optimiser_settings, run_training
+from pipelines.validation import grain_amount, validation_loss
+from pipelines.warm_start import WarmStart, warm_start
 
 NAME = "train-decoder"
 SAMPLES = 2
-SAMPLE_STEPS = 20
 
 
 def plan(context: Context, reconstructed: Done, autoencoder: Done) -> Step:
     config = context.config.decoder
-    settings = {"seed": context.config.seed, **config.model_dump(mode="json", exclude={"train": NOT_IN_KEY})}
+    start = warm_start(config.warm_start, "decoder")
+    if config.frozen:
+        return Step(NAME, context.workspace, {"frozen": True}, {"train-autoencoder": autoencoder.digest} | start.inputs)
+    exclude: dict[str, Any] = {"train": NOT_IN_KEY, "adversarial": True, "warm_start": True}
+    settings = {"seed": context.config.seed, **config.model_dump(mode="json", exclude=exclude)}
     inputs = {"reconstruct": reconstructed.digest, "train-autoencoder": autoencoder.digest}
-    return Step(NAME, context.workspace, settings, inputs)
+    return Step(NAME, context.workspace, settings, inputs | start.inputs)
 
 
 def run(context: Context, reconstructed: Done, autoencoder: Done) -> Done:
     step = plan(context, reconstructed, autoencoder)
     done = context.do(step, lambda folder, run: _train(context, step, reconstructed, autoencoder, folder, run))
-    point_latest(context.workspace, model=f"{step.name}/{step.key}")
+    if context.config.decoder.adversarial is None or not done.skipped:  # else the fine-tuned model is the newest
+        point_latest(context.workspace, model=f"{step.name}/{step.key}")
     return done
 
 
@@ -42,6 +50,11 @@ def _train(
     context: Context, step: Step, reconstructed: Done, autoencoder: Done, folder: Folder, record: StepRun
 ) -> Outcome:
     config = context.config.decoder
+    start = warm_start(config.warm_start, "decoder")
+    if config.frozen:
+        _take(start, autoencoder, folder)
+        return finish_model(context, autoencoder, reconstructed.folder, folder, record, {"frozen": config.warm_start})
+    snapshots = Snapshots(folder, config.ema.num_snapshots)
     job = TrainJob(
         crops=reconstructed.folder,
         out=folder,
@@ -50,36 +63,76 @@ def _train(
         settings=config.train,
         identity=step.identity,
         logger=record.worker_handle(),
-        build=functools.partial(build_task, config),
-        finish=functools.partial(write_model, config, autoencoder.digest),
+        build=functools.partial(build_task, config, start),
+        finish=functools.partial(write_model, config, reconstructed.folder, snapshots, autoencoder.digest),
+        on_step=snapshots.on_step,
     )
     facts = run_training(context, step, job)
-    # The autoencoder's weights beside the decoder's: together they are a model folder.
+    return finish_model(context, autoencoder, reconstructed.folder, folder, record, facts)
+
+
+def _take(start: WarmStart, autoencoder: Done, folder: Folder) -> None:
+    """A finished decoder as it is. Raises :class:`DataError` where it belongs to another autoencoder."""
+    assert start.folder is not None  # checked by the configuration
+    found = read_decoder(start.folder).config["autoencoder"]
+    if found != autoencoder.digest:
+        raise DataError(
+            f"decoder.warm_start: got a decoder for autoencoder {found[:8]}, expected one for "
+            f"{autoencoder.digest[:8]}. Set autoencoder.warm_start to the same model and autoencoder.frozen=true"
+        )
+    for name in ("weights.safetensors", "config.json"):
+        folder.write(f"decoder/{name}", start.folder.read(name))
+
+
+def finish_model(
+    context: Context, autoencoder: Done, pairs: Folder, folder: Folder, record: StepRun, facts: dict[str, Any]
+) -> Outcome:
+    """The autoencoder's weights beside the decoder's: together they are a model folder."""
     for name in ("weights.safetensors", "config.json"):
         folder.write(f"autoencoder/{name}", autoencoder.folder.read(f"autoencoder/{name}"))
     if context.parent is not None:
-        _record(record, folder, reconstructed.folder)
+        _record(record, folder, pairs)
     return Outcome(digest_of([autoencoder.digest, read_decoder(folder / "decoder").fingerprint]), facts)
 
 
 def network_config(config: DecoderConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json", include={"kind", "s", "unet"})
+    return config.model_dump(mode="json", include={"process", "unet"})
 
 
-def build_task(config: DecoderConfig, worker: Worker) -> DecoderTask:
+def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> DecoderTask:
     network = network_config(config)
+    net = build_unet(network)
+    start.into(net)
     return DecoderTask(
-        build_unet(network).to(worker.device),
-        build_process(network),
+        net.to(worker.device),
+        build_process(network["process"]),
         optimiser_settings(config.train),
-        ema_decay=config.ema_decay,
+        sigma_rels=config.ema.sigma_rels,
+        neighbours_share=config.neighbours_share,
         rank=worker.rank,
         world=worker.world,
     )
 
 
-def write_model(config: DecoderConfig, autoencoder: str, task: DecoderTask, out: Folder) -> None:
-    write_decoder(out / "decoder", task.ema_tensors(), {**network_config(config), "autoencoder": autoencoder})
+def write_model(
+    config: DecoderConfig,
+    pairs: Folder,
+    snapshots: Snapshots,
+    autoencoder: str,
+    task: DecoderTask,
+    out: Folder,
+    steps: int,
+) -> None:
+    """Choose the average on the validation split, measure what grain it lacks, and write the decoder."""
+    if list_row_groups(pairs, "validation"):
+        loss = functools.partial(validation_loss, task, pairs)
+        tensors, losses = choose_average(snapshots, config.ema, steps, loss)
+    else:  # nothing to choose by
+        tensors, losses = dict(task.averages()[config.ema.sigma_rels[0]]), {}
+    settings = {**network_config(config), "autoencoder": autoencoder, "ema_losses": losses}
+    write_decoder(out / "decoder", tensors, {**settings, "grain": 0.0})
+    grain = grain_amount(out / "decoder", pairs, next(task.net.parameters()).device)
+    write_decoder(out / "decoder", tensors, {**settings, "grain": grain})
 
 
 def _record(record: StepRun, folder: Folder, pairs: Folder) -> None:
@@ -89,5 +142,5 @@ def _record(record: StepRun, folder: Folder, pairs: Folder) -> None:
     codec = Codec.load(folder)
     for index, row in enumerate(islice(iterate_rows(pairs, "validation", ("x", "x_hat")), SAMPLES)):
         x, x_hat = row.pictures["x"], row.pictures["x_hat"]
-        sample = codec.sample(x_hat, seed=index, steps=SAMPLE_STEPS)
+        sample = codec.sample(x_hat, codec.default_sampling, seed=seed_of_file(row.id.encode()))
         record.log_image(f"x x_hat sample {index}", beside(x, x_hat, sample), step=0)

@@ -31,7 +31,10 @@ NOT_IN_KEY = {"checkpoint_every_s", "log_every_steps", "compile"}
 
 @dataclass(frozen=True)
 class TrainJob:
-    """A training, picklable: ``build`` makes the task on a device, ``finish`` writes the weights it ends with."""
+    """A training, picklable: ``build`` makes the task on a device, ``finish`` writes the weights after so many steps.
+
+    ``on_step(task, step, planned)`` is called after every step, on the first worker.
+    """
 
     crops: Folder
     out: Folder
@@ -40,8 +43,9 @@ class TrainJob:
     settings: TrainConfig
     identity: dict[str, str]
     logger: WorkerLogger
-    build: Callable[[Worker], Task]
-    finish: Callable[[Task, Folder], None]
+    build: Callable[[Worker], Any]
+    finish: Callable[[Any, Folder, int], None]
+    on_step: Callable[[Any, int, int | None], None] = lambda _task, _step, _planned: None
 
     def __call__(self, worker: Worker) -> None:
         if self.out.exists("error.json"):
@@ -56,7 +60,7 @@ class TrainJob:
     def _run(self, worker: Worker) -> None:
         # The same seed on every worker and every restart: networks start from the same weights.
         torch.manual_seed(self.seed)
-        task = self.build(worker)
+        task: Task = self.build(worker)
         loader = CropLoader(
             self.crops,
             "train",
@@ -70,13 +74,18 @@ class TrainJob:
         checkpoints = Checkpoints(self.out / "checkpoints", self.identity)
         with contextlib.ExitStack() as stack:
             logger = stack.enter_context(self.logger.open()) if worker.rank == 0 else None
-            listener = Listener(
-                on_metrics=logger.log_metrics if logger else lambda _step, _values: None,
-                on_step=Heartbeat(self.out) if worker.rank == 0 else lambda _step, _planned: None,
-            )
+            listener = Listener()
+            if logger is not None:
+                heartbeat = Heartbeat(self.out)
+
+                def on_step(step: int, planned: int | None) -> None:
+                    heartbeat(step, planned)
+                    self.on_step(task, step, planned)
+
+                listener = Listener(on_metrics=logger.log_metrics, on_step=on_step)
             result = train(task, loader, self._loop(worker), checkpoints, listener, torch.device(worker.device))
         if worker.rank == 0:
-            self.finish(task, self.out)
+            self.finish(task, self.out, result.steps)
             self.out.write("result.json", json.dumps(_result(result)).encode())
 
     def _loop(self, worker: Worker) -> LoopSettings:

@@ -11,8 +11,9 @@ from typing import Any
 
 import hfd
 from hfd.images import load_rgb
-from hfd.report.content import Example, ImageRow, Report, SummaryRow, Version, system_label
+from hfd.report.content import Example, Gain, ImageRow, Report, SummaryRow, Version, system_label
 from hfd.report.page import render
+from hfd.report.tables import gain_text
 from hfd.storage import Folder
 from pipelines.context import Context
 from pipelines.steps import Done, Step
@@ -80,6 +81,7 @@ def _facts(context: Context, evaluation: Evaluation) -> list[tuple[str, str]]:
             "Distances",
             f"EfficientNet-Lite0 features of {config.evaluate.patch_px} px patches; not comparable with FID",
         ),
+        ("Realism against x_hat", "; ".join(gain_text(Gain(**gain)) for gain in facts["gains"]) or "not measured"),
         ("Model", f"{model.step.name}/{model.step.key}, autoencoder {evaluation.autoencoder.digest[:8]}"),
         ("Corpus digest", evaluation.prepared.step.inputs["corpus"][:16]),
         ("Evaluation key", evaluation.step.key),
@@ -91,6 +93,8 @@ def _facts(context: Context, evaluation: Evaluation) -> list[tuple[str, str]]:
 
 def _training(done: Done) -> str:
     facts = done.manifest.facts
+    if "frozen" in facts:
+        return f"none: the autoencoder of {facts['frozen']}"
     pace = facts["seconds_per_step"]  # None: a run that was killed after the last step
     return f"{facts['steps']} steps" + (f" of {pace} s on the last stretch" if pace is not None else "")
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command_line import Ended, Hfd
 from hypothesis import settings
+from PIL import Image
 from s3_server import S3Server, find_weed, s3_server
 
 from hfd.storage import Folder
@@ -69,7 +72,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
     folder = Folder(str(tmp_path_factory.mktemp("model")))
     stage1 = {"arch": "elic", "N": 16, "M": 16, "groups": [8, 8], "lmbda": 0.004}
-    stage2 = {"kind": "diffusion", "s": 0.5, "unet": {"patch": 4, "channels": [16, 16], "blocks": [1, 1]}}
+    process = {"kind": "diffusion", "s": 0.5, "predict": "v", "loss": "v", "min_snr": 5.0}
+    stage2 = {"process": process, "unet": {"patch": 4, "channels": [16, 16], "blocks": [1, 1]}}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Elic(N=16, M=16, groups=(8, 8)).eval()
@@ -97,3 +101,42 @@ def s3(s3_service: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest.Fi
         monkeypatch.setenv(name, value)
     digest = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:8]
     return Folder(f"s3://{s3_service.bucket}/{digest}")
+
+
+@pytest.fixture
+def hfd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Hfd:
+    """Runs a command line in this process."""
+
+    from hfd.cli import main
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["hfd", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return Ended(stop.value.code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo ü.png"
+    Image.fromarray(photograph(70, 90)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def compressed(model_folder: Folder) -> bytes:
+    from hfd.codec.codec import Codec
+
+    return Codec.load(model_folder).compress(photograph(70, 90)).data
+
+
+@pytest.fixture
+def file(tmp_path: Path, compressed: bytes) -> Path:
+    path = tmp_path / "photo.hfd"
+    path.write_bytes(compressed)
+    return path

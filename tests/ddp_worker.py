@@ -11,10 +11,14 @@ import torch.distributed
 from tiny_training import KINDS, Recording, run
 
 STEPS = 5
+CROP = torch.linspace(-1.0, 1.0, 3 * 32 * 32).reshape(1, 3, 32, 32)
 
 
 def work(rank: int, world: int, folder: Path) -> None:
-    """Train both tasks as one of ``world`` workers and leave losses and final state in the folder."""
+    """Train every task as one of ``world`` workers and leave losses and final state in the folder.
+
+    Of the decoder, the first worker alone also takes the held-out loss of ``CROP``, while the other waits elsewhere.
+    """
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo",
@@ -28,7 +32,10 @@ def work(rank: int, world: int, folder: Path) -> None:
             task = Recording(kind.make(rank=rank, world=world))
             loader = kind.loader(rank=rank, world=world)
             run(task, loader, folder / name, steps=STEPS, rank=rank, world=world)
-            torch.save({"losses": task.seen, "state": task.state()}, folder / f"{name}-{rank}.pt")
+            left = {"losses": task.seen, "state": task.state()}
+            if name == "decoder" and rank == 0:
+                left["held_out"] = float(task.task.held_out_loss(CROP, -CROP, 3))
+            torch.save(left, folder / f"{name}-{rank}.pt")
             torch.distributed.barrier()
     finally:
         torch.distributed.destroy_process_group()

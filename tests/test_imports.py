@@ -23,7 +23,7 @@ DOORS = {
     "training": {"data", "autoencoder", "diffusion"},
     "presets": set(),
     "model_sizes": {"autoencoder", "diffusion"},
-    "commands": {"images", "codec"},
+    "commands": {"images", "codec", "diffusion"},
     "cli": {"presets", "model_sizes", "commands"},
     "__main__": {"cli"},
 }

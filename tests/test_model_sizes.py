@@ -19,7 +19,7 @@ SMALL = [
     "autoencoder.M=32",
     "autoencoder.groups=[16, 16]",
     "decoder.unet={patch: 4, channels: [32, 64], blocks: [1, 2]}",
-    "evaluate.sampler.steps=7",
+    "evaluate.samplers=[{steps: 7}]",
 ]
 
 

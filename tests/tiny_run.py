@@ -11,7 +11,7 @@ from PIL import Image
 from hfd.config import Config
 from hfd.presets import load_config
 
-STAGES = ("autoencoder", "decoder")
+STAGES = ("autoencoder", "decoder", "decoder.adversarial")
 
 
 def write_photographs(folder: Path, count: int = 8) -> Path:
@@ -34,9 +34,11 @@ def tiny_overrides(photographs: Path | str, workspace: Path | str, *more: str, s
     shared = [
         f"data.uri={photographs}", f"workspace={workspace}", "tracking.uri=null", "tracking.system_metrics=false",
         "seed=1", "prepare.photos_per_shard=2", "prepare.validation_share=0.3", "prepare.source_crop_px=160",
+        "autoencoder.warm_start=null", "decoder.warm_start=null", "decoder.adversarial.warm_start=null",
+        "autoencoder.gdn_channels=null", "decoder.process={kind: diffusion}", "evaluate.bootstrap_draws=5",
         "autoencoder.N=16", "autoencoder.M=16", "autoencoder.groups=[8, 8]",
-        "decoder.unet.channels=[16, 16]", "decoder.unet.blocks=[1, 1]",
-        "evaluate.sampler.steps=2", "evaluate.patch_px=64", "evaluate.num_examples=1", "evaluate.max_images=2",
+        "decoder.unet.channels=[16, 16]", "decoder.unet.blocks=[1, 1]", "decoder.adversarial.discriminator=[8, 8, 8]",
+        "evaluate.samplers=[{steps: 2}]", "evaluate.patch_px=64", "evaluate.num_examples=1", "evaluate.max_images=2",
         "cluster.train_threads=1", "cluster.map_threads=1",
     ]  # fmt: skip
     for stage in STAGES:

@@ -1,4 +1,4 @@
-"""Both trainings at the smallest size at which they are still themselves, and what drives them in memory."""
+"""The trainings at the smallest size at which they are still themselves, and what drives them in memory."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import torch
 from torch import Tensor
 
 from hfd.autoencoder.model import Elic
-from hfd.diffusion.process import Diffusion
+from hfd.diffusion.discriminator import Discriminator
+from hfd.diffusion.flow import PosteriorMeanFlow
+from hfd.diffusion.process import Process
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.unet import UNet
+from hfd.diffusion.vp import Diffusion
 from hfd.storage import Folder
+from hfd.training.adversarial import AdversarialSettings, AdversarialTask
 from hfd.training.checkpoint import Checkpoints
 from hfd.training.loop import Listener, LoopSettings, Task, TrainResult, train
 from hfd.training.tasks import AutoencoderTask, DecoderTask, OptimiserSettings
@@ -65,12 +69,33 @@ def decoder_task(*, world: int = 1, rank: int = 0, lr: float = 2e-3) -> DecoderT
     torch.manual_seed(0)
     net = UNet(2, (24, 24), (1, 1))
     process = Diffusion(CosineSchedule(0.5))
-    return DecoderTask(net, process, optimiser(lr), ema_decay=0.9, rank=rank, world=world)
+    return DecoderTask(
+        net, process, optimiser(lr), sigma_rels=(0.05, 0.1), neighbours_share=0.5, rank=rank, world=world
+    )
+
+
+def adversarial_task(
+    *,
+    world: int = 1,
+    rank: int = 0,
+    lr: float = 2e-3,
+    steps: int = 1,
+    weight: float = 0.1,
+    process: Process = PosteriorMeanFlow(sigma_s=0.2),
+    neighbours_share: float = 0.5,
+) -> AdversarialTask:
+    torch.manual_seed(0)
+    net, discriminator = UNet(2, (24, 24), (1, 1)), Discriminator((8, 8, 8))
+    settings = AdversarialSettings(steps, weight, discriminator_lr=4e-3)
+    return AdversarialTask(
+        net, discriminator, process, optimiser(lr), settings,
+        sigma_rels=(0.05, 0.1), neighbours_share=neighbours_share, rank=rank, world=world,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the two trainings."""
+    """One of the trainings."""
 
     make: Callable[..., Any]
     crop_px: int
@@ -79,7 +104,11 @@ class Kind:
         return MemoryLoader(self.crop_px, **settings)
 
 
-KINDS = {"autoencoder": Kind(autoencoder_task, 64), "decoder": Kind(decoder_task, 32)}
+KINDS = {
+    "autoencoder": Kind(autoencoder_task, 64),
+    "decoder": Kind(decoder_task, 32),
+    "adversarial": Kind(adversarial_task, 32),
+}
 
 
 def loop_settings(**changes: Any) -> LoopSettings:

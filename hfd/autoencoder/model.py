@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from compressai.models.google import MeanScaleHyperprior
 from compressai.models.sensetime import Elic2022Official
 from compressai.ops import quantize_ste
 from torch import Tensor, nn
@@ -42,16 +43,25 @@ class Elic(nn.Module):
     """The stage-1 autoencoder.
 
     ``N``: channels of the transforms; ``M``: channels of the latent y; ``groups``: channel groups of the
-    space-channel context model, summing to ``M``. Module names follow the paper: g_a, g_s, h_a, h_s, and
+    space-channel context model, summing to ``M``; ``gdn_channels``: None for ELIC's own g_a and g_s, else the
+    width of four strided 5x5 convolutions with generalised divisive normalisation (Balle et al., arXiv
+    1802.01436): less capable in the end, and much sooner good. Module names follow the paper: g_a, g_s, h_a, h_s, and
     g_ch, g_sp, param_aggregation for the context model.
     """
 
-    def __init__(self, N: int = 192, M: int = 320, groups: Sequence[int] = (16, 16, 32, 64, 192)) -> None:
+    def __init__(
+        self,
+        N: int = 192,
+        M: int = 320,
+        groups: Sequence[int] = (16, 16, 32, 64, 192),
+        gdn_channels: int | None = None,
+    ) -> None:
         super().__init__()
         parts = Elic2022Official(N=N, M=M, groups=list(groups))
         hyper, latent = parts.latent_codec["hyper"], parts.latent_codec["y"]
         self.N, self.M, self.groups = N, M, tuple(groups)
-        self.g_a, self.g_s = parts.g_a, parts.g_s
+        transforms = parts if gdn_channels is None else MeanScaleHyperprior(gdn_channels, M)
+        self.g_a, self.g_s = transforms.g_a, transforms.g_s
         self.h_a, self.h_s, self.entropy_bottleneck = hyper.h_a, hyper.h_s, hyper.entropy_bottleneck
         codecs = [latent.latent_codec[f"y{k}"] for k in range(len(self.groups))]
         self.g_ch = nn.ModuleList(latent.channel_context[f"y{k}"] for k in range(1, len(self.groups)))

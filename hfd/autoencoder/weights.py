@@ -29,10 +29,16 @@ class Autoencoder:
 
 
 def build_autoencoder(config: Mapping[str, Any]) -> Elic:
-    """An untrained network from ``arch``, ``N``, ``M``, ``groups``."""
+    """An untrained network from ``arch``, ``N``, ``M``, ``groups`` and ``gdn_channels`` (None: ELIC's own)."""
     if config.get("arch") != "elic":
         raise DataError(f"arch: got {config.get('arch')!r}, expected 'elic'")
-    return Elic(N=int(config["N"]), M=int(config["M"]), groups=tuple(config["groups"]))
+    width = config.get("gdn_channels")
+    return Elic(
+        N=int(config["N"]),
+        M=int(config["M"]),
+        groups=tuple(config["groups"]),
+        gdn_channels=None if width is None else int(width),
+    )
 
 
 def write_autoencoder(folder: Folder, model: Elic, tables: EntropyTables, config: Mapping[str, Any]) -> None:

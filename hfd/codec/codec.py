@@ -10,6 +10,7 @@ import json
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,13 +20,20 @@ from hfd.autoencoder.coding import LatentCoder
 from hfd.autoencoder.model import STRIDE, pad_to_stride
 from hfd.autoencoder.weights import Autoencoder, read_autoencoder
 from hfd.codec.container import LATENTS, MODEL_BYTES, Container, pack, unpack
-from hfd.diffusion.decoder import ScoreDecoder, read_decoder
+from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, read_decoder
+from hfd.diffusion.sampling import Sampling
 from hfd.errors import BitstreamError, DataError
 from hfd.images import RgbArray
 from hfd.storage import Folder
+from hfd.weights import fingerprint_of
 
 DEFAULT_MAX_PIXELS = 64_000_000
 """Pictures above this are refused before any memory is taken; decoding works on whole images."""
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+"""The models in the package, each in a folder of its name."""
+
+_NO_MODEL = "got no model there, expected a folder with autoencoder/config.json, or a workspace"
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,11 @@ class Codec:
         """What a file names its autoencoder by."""
         return bytes.fromhex(self.autoencoder.fingerprint)[:MODEL_BYTES]
 
+    @property
+    def default_sampling(self) -> Sampling:
+        """The decoder's own setting: as many steps as it was fine-tuned for."""
+        return Sampling(steps=DEFAULT_STEPS if self.decoder is None else self.decoder.default_steps)
+
     @torch.no_grad()
     def compress(self, x: RgbArray, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Compressed:
         """Compress a picture, uint8 (H, W, 3) sRGB."""
@@ -97,10 +110,9 @@ class Codec:
     def sample(
         self,
         x_hat: RgbArray,
+        settings: Sampling,
         *,
         seed: int,
-        steps: int,
-        gamma: float = 0.0,
         precision: str = "auto",
         on_step: Callable[[int], None] | None = None,
     ) -> RgbArray:
@@ -108,7 +120,7 @@ class Codec:
         if self.decoder is None:
             raise DataError("model: has no decoder, expected one. Train stage 2, or ask for the reconstruction")
         cond = picture_to_tensor(x_hat).to(next(self.decoder.net.parameters()).device)
-        sample = self.decoder.sample(cond, seeds=[seed], steps=steps, gamma=gamma, precision=precision, on_step=on_step)
+        sample = self.decoder.sample(cond, settings, seeds=[seed], precision=precision, on_step=on_step)
         return tensor_to_picture(sample)
 
 
@@ -123,7 +135,35 @@ def resolve_model(folder: Folder) -> Folder:
             raise DataError(f"{folder.uri}/latest.json: not readable ({error}). Name the model's folder") from error
         if isinstance(latest, dict) and latest.get("model") is not None:
             return folder / str(latest["model"])
-    raise DataError(f"{folder.uri}: got no model there, expected a folder with autoencoder/config.json, or a workspace")
+    raise DataError(f"{folder.uri}: {_NO_MODEL}")
+
+
+def shipped_models() -> dict[str, Folder]:
+    """The models in the package, by name."""
+    found = sorted(path.parent.parent for path in MODELS.glob("*/autoencoder/config.json"))
+    return {path.name: Folder(str(path)) for path in found}
+
+
+def find_model(model: str) -> Folder:
+    """The model folder of a shipped name, a folder, a workspace or an s3:// prefix. Raises :class:`DataError`."""
+    shipped, folder = shipped_models(), Folder(model)
+    if model in shipped:
+        return shipped[model]
+    if shipped and folder.is_local and not folder.exists():
+        raise DataError(f"{model}: {_NO_MODEL}, or a shipped model ({', '.join(shipped)})")
+    return resolve_model(folder)
+
+
+def model_of_file(data: bytes) -> Folder:
+    """The shipped model that made a file. Raises :class:`BitstreamError` where none did."""
+    wanted, shipped = unpack(data).model, shipped_models()
+    for folder in shipped.values():
+        if bytes.fromhex(fingerprint_of(folder / "autoencoder"))[:MODEL_BYTES] == wanted:
+            return folder
+    raise BitstreamError(
+        f"model: got a file made by {wanted.hex()}, expected one of the shipped models "
+        f"({', '.join(shipped) or 'none'}). Give the model that made it with --model"
+    )
 
 
 def seed_of_file(data: bytes) -> int:

@@ -1,7 +1,8 @@
 """The process that stage 2 learns: what a training target is, and what a network's answer means.
 
-A :class:`Process` turns (x0, eps, t) into a training pair and a network's raw output into x0_pred. The
-training loop and the samplers know only this interface, so other processes (rectified flow) share both.
+Every process joins a clean image x0 (t = 0) to a start x1 (t = 1) by x_t = a_t x0 + b_t x1. It makes training
+pairs, and turns a network's raw output into x0_pred. Training and samplers know only this interface; the
+kinds are :class:`hfd.diffusion.vp.Diffusion` and the two flows of :mod:`hfd.diffusion.flow`.
 """
 
 from __future__ import annotations
@@ -12,22 +13,34 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hfd.diffusion.schedule import CosineSchedule, alpha_sigma
+EARLIEST, LATEST = 1e-5, 1.0 - 1e-5
+"""Training times stay between these: the target of a diffusion is not defined at the very ends."""
 
 
 @dataclass(frozen=True)
 class TrainingPair:
-    """``x_t`` and ``target`` (B, 3, H, W): noisy input and answer; ``noise_level`` (B,): told to the network."""
+    """``x_t`` and ``target`` (B, 3, H, W): noisy input and answer; ``noise_level`` (B,): told to the network;
+    ``weight`` (B,): of each sample's mean squared error on the target."""
 
     x_t: Tensor
     target: Tensor
     noise_level: Tensor
+    weight: Tensor
 
 
 class Process(Protocol):
-    """Times are (B,) in [0, 1]; images (B, 3, H, W) in [-1, 1]."""
+    """Times are (B,) in [0, 1]; images (B, 3, H, W), x0 and x_hat in [-1, 1]; eps is standard normal."""
 
-    def training_pair(self, x0: Tensor, eps: Tensor, t: Tensor) -> TrainingPair: ...
+    def times(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Training times, float32 (B,), spread evenly over their distribution."""
+
+    def training_pair(self, x0: Tensor, x_hat: Tensor, eps: Tensor, t: Tensor) -> TrainingPair: ...
+
+    def start(self, x_hat: Tensor, eps: Tensor) -> Tensor:
+        """x1, from which sampling starts."""
+
+    def path(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """a_t and b_t, the shape of ``t``."""
 
     def noise_level(self, t: Tensor) -> Tensor:
         """What the network is told about t, (B,), of the order of one."""
@@ -36,38 +49,15 @@ class Process(Protocol):
         """The clean image that a network's output at x_t stands for."""
 
 
-@dataclass(frozen=True)
-class Diffusion:
-    """Variance-preserving diffusion with v-prediction (Salimans and Ho, arXiv 2202.00512).
-
-    x_t = alpha_t x0 + sigma_t eps;  v = alpha_t eps - sigma_t x0;  x0 = alpha_t x_t - sigma_t v.
-    """
-
-    schedule: CosineSchedule
-
-    def training_pair(self, x0: Tensor, eps: Tensor, t: Tensor) -> TrainingPair:
-        alpha_t, sigma_t = _as_images(*alpha_sigma(self.schedule.log_snr(t)))
-        x_t = alpha_t * x0 + sigma_t * eps
-        v = alpha_t * eps - sigma_t * x0
-        return TrainingPair(x_t=x_t, target=v, noise_level=self.noise_level(t))
-
-    def noise_level(self, t: Tensor) -> Tensor:
-        return self.schedule.log_snr(t) / 4.0
-
-    def x0_pred(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
-        alpha_t, sigma_t = _as_images(*alpha_sigma(self.schedule.log_snr(t)))
-        return alpha_t * x_t - sigma_t * output
-
-
-def stratified_times(batch: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """One t per sample, uniform on (0, 1), spread evenly over the batch: t_i = (i + u) / B with one u for all.
+def stratified_uniform(batch: int, generator: torch.Generator) -> Tensor:
+    """float64 (B,), uniform on (0, 1), spread evenly over the batch: u_i = (i + u) / B with one u for all.
 
     Low-discrepancy sampling (variational diffusion models, arXiv 2107.00630, appendix I.1).
     """
     u = torch.rand((), generator=generator, dtype=torch.float64)
-    t = (torch.arange(batch, dtype=torch.float64) + u) / batch
-    return t.clamp(1e-5, 1.0 - 1e-5).to(device=device, dtype=torch.float32)
+    return ((torch.arange(batch, dtype=torch.float64) + u) / batch).clamp(EARLIEST, LATEST)
 
 
-def _as_images(*values: Tensor) -> tuple[Tensor, ...]:
+def as_images(*values: Tensor) -> tuple[Tensor, ...]:
+    """(B,) to (B, 1, 1, 1) each."""
     return tuple(value.reshape(-1, 1, 1, 1) for value in values)

@@ -1,4 +1,9 @@
-"""Samplers: pure functions of a denoiser, a condition, noise and a time grid."""
+"""Samplers: pure functions of a denoiser, a start, noise and a time grid.
+
+All take ``denoise``, which answers x0_pred, whatever process it stands for. ``ancestral``, ``ddim`` and
+``dpmpp_2m`` walk a variance-preserving diffusion, ``euler``, ``heun`` and ``midpoint`` a rectified flow. ``times``:
+(S + 1,) decreasing in [0, 1]; the result is x at times[-1], where t = 0 means x0_pred itself.
+"""
 
 from __future__ import annotations
 
@@ -15,39 +20,135 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 NoiseSource = Callable[[int], Tensor]
 """step index -> standard normal noise (B, 3, H, W); index 0 is the start."""
 
+OnStep = Callable[[int], None]
+
 
 def ancestral(
     denoise: Denoise,
+    x1: Tensor,
     noise: NoiseSource,
     schedule: CosineSchedule,
     times: Tensor,
     *,
     gamma: float = 0.0,
-    on_step: Callable[[int], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Tensor:
-    """Ancestral (DDPM) sampling from t = times[0] to times[-1]; returns x0_pred of the last step, (B, 3, H, W).
+    """Ancestral (DDPM) sampling.
 
     A step t -> r, with c = -expm1(log_snr(t) - log_snr(r)):
     mean = alpha_r ((1 - c) x_t / alpha_t + c x0_pred), and the variance log-interpolated,
     log var = gamma log(c sigma_t^2) + (1 - gamma) log(c sigma_r^2); ``gamma = 0`` is the least noise
-    (Hoogeboom et al., arXiv 2301.11093 and 2305.18231). ``times``: (S + 1,) decreasing in [0, 1].
+    (Hoogeboom et al., arXiv 2301.11093 and 2305.18231). Step k adds ``noise(k + 1)``.
     """
-    x_t = noise(0)
     log_snrs = schedule.log_snr(times)
     alphas, sigmas = alpha_sigma(log_snrs)
-    steps = len(times) - 1
-    for step in range(steps):
-        t = times[step].expand(x_t.shape[0]).to(x_t.device)
-        x0_pred = denoise(x_t, t)
+
+    def step(k: int, x_t: Tensor, x0_pred: Tensor) -> Tensor:
+        c = -torch.expm1(log_snrs[k] - log_snrs[k + 1])
+        mean = alphas[k + 1] * ((1.0 - c) * x_t / alphas[k] + c * x0_pred)
+        std = c.sqrt() * sigmas[k] ** gamma * sigmas[k + 1] ** (1.0 - gamma)
+        return mean + std * noise(k + 1)
+
+    return _walk(denoise, x1, times, step, on_step)
+
+
+def ddim(
+    denoise: Denoise, x1: Tensor, schedule: CosineSchedule, times: Tensor, *, on_step: OnStep | None = None
+) -> Tensor:
+    """Deterministic, order 1 (Song et al., arXiv 2010.02502): x_r = alpha_r x0_pred + sigma_r eps_pred."""
+    alphas, sigmas = alpha_sigma(schedule.log_snr(times))
+
+    def step(k: int, x_t: Tensor, x0_pred: Tensor) -> Tensor:
+        eps_pred = (x_t - alphas[k] * x0_pred) / sigmas[k]
+        return alphas[k + 1] * x0_pred + sigmas[k + 1] * eps_pred
+
+    return _walk(denoise, x1, times, step, on_step)
+
+
+def dpmpp_2m(
+    denoise: Denoise, x1: Tensor, schedule: CosineSchedule, times: Tensor, *, on_step: OnStep | None = None
+) -> Tensor:
+    """DPM-Solver++(2M), order 2 with one evaluation a step (Lu et al., arXiv 2211.01095, algorithm 2).
+
+    With lambda = log_snr / 2 and h = lambda_r - lambda_t: x_r = sigma_r / sigma_t x_t - alpha_r expm1(-h) D, where D
+    extrapolates x0_pred from this step and the one before. The first step is of order 1, and so is the last one
+    where it ends at t = 0.
+    """
+    log_snrs = schedule.log_snr(times)
+    alphas, sigmas = alpha_sigma(log_snrs)
+    widths = (log_snrs[1:] - log_snrs[:-1]) / 2.0
+    before: list[Tensor] = []
+
+    def step(k: int, x_t: Tensor, x0_pred: Tensor) -> Tensor:
+        estimate = x0_pred
+        if before:
+            estimate = x0_pred + widths[k] / (2.0 * widths[k - 1]) * (x0_pred - before.pop())
+        before.append(x0_pred)
+        return sigmas[k + 1] / sigmas[k] * x_t - alphas[k + 1] * torch.expm1(-widths[k]) * estimate
+
+    return _walk(denoise, x1, times, step, on_step)
+
+
+def euler(denoise: Denoise, x1: Tensor, times: Tensor, *, on_step: OnStep | None = None) -> Tensor:
+    """Order 1 for flows: x_r = x_t + (r - t) u, with u = (x_t - x0_pred) / t."""
+
+    def step(k: int, x_t: Tensor, x0_pred: Tensor) -> Tensor:
+        return x_t + (times[k + 1] - times[k]) / times[k] * (x_t - x0_pred)
+
+    return _walk(denoise, x1, times, step, on_step)
+
+
+def heun(denoise: Denoise, x1: Tensor, times: Tensor, *, on_step: OnStep | None = None) -> Tensor:
+    """Order 2 for flows, two evaluations a step: the mean of the velocities at both ends of an Euler step.
+
+    A step to t = 0 is Euler's, as in Karras et al. (arXiv 2206.00364): x0_pred holds no velocity there.
+    """
+
+    def step(k: int, x_t: Tensor, x0_pred: Tensor) -> Tensor:
+        t, r = times[k], times[k + 1]
+        u_t = (x_t - x0_pred) / t
+        x_r = x_t + (r - t) * u_t
+        u_r = (x_r - denoise(x_r, _batch(r, x_r))) / r
+        return x_t + (r - t) * (u_t + u_r) / 2.0
+
+    return _walk(denoise, x1, times, step, on_step)
+
+
+def midpoint(denoise: Denoise, x1: Tensor, times: Tensor, *, on_step: OnStep | None = None) -> Tensor:
+    """Order 2 for flows, two evaluations a step: the velocity half-way along an Euler step carries the whole step."""
+
+    def step(k: int, x_t: Tensor, x0_pred: Tensor) -> Tensor:
+        t, r = times[k], times[k + 1]
+        m = (t + r) / 2.0
+        x_m = x_t + (m - t) / t * (x_t - x0_pred)
+        u_m = (x_m - denoise(x_m, _batch(m, x_m))) / m
+        return x_t + (r - t) * u_m
+
+    return _walk(denoise, x1, times, step, on_step, shortcut=False)
+
+
+def _walk(
+    denoise: Denoise,
+    x1: Tensor,
+    times: Tensor,
+    step: Callable[[int, Tensor, Tensor], Tensor],
+    on_step: OnStep | None,
+    *,
+    shortcut: bool = True,
+) -> Tensor:
+    """Apply ``step(k, x_t, x0_pred)`` along the grid. With ``shortcut``, a step to t = 0 returns x0_pred."""
+    x_t = x1
+    for k in range(len(times) - 1):
+        x0_pred = denoise(x_t, _batch(times[k], x_t))
+        at_data = shortcut and float(times[k + 1]) == 0.0
+        x_t = x0_pred if at_data else step(k, x_t, x0_pred)
         if on_step is not None:
-            on_step(step)
-        if step == steps - 1:
-            break
-        c = -torch.expm1(log_snrs[step] - log_snrs[step + 1])
-        mean = alphas[step + 1] * ((1.0 - c) * x_t / alphas[step] + c * x0_pred)
-        std = c.sqrt() * sigmas[step] ** gamma * sigmas[step + 1] ** (1.0 - gamma)
-        x_t = mean + std * noise(step + 1)
-    return x0_pred
+            on_step(k)
+    return x_t
+
+
+def _batch(t: Tensor, like: Tensor) -> Tensor:
+    return t.expand(like.shape[0]).to(like.device)
 
 
 def seeded_noise(seeds: Sequence[int], shape: tuple[int, int, int], device: torch.device) -> NoiseSource:

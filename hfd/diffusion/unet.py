@@ -12,12 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hfd.diffusion.neighbours import CHANNELS
+
 EMBEDDING = 128
 """Width of the noise-level embedding."""
 
 
 class UNet(nn.Module):
     """Maps x_t and x_hat, (B, 3, H, W) in about [-1, 1] each, and a noise level (B,) to (B, 3, H, W).
+
+    ``known`` (B, 4, H, W), optional: pixels that are finished already and their mask, zero where unknown
+    (:mod:`hfd.diffusion.neighbours`).
 
     The input is brought to 1/patch of its sides by space-to-depth, where convolutions are wide and the
     machine is fast. ``channels[i]`` and ``blocks[i]`` are the width and the number of residual blocks at
@@ -33,7 +38,7 @@ class UNet(nn.Module):
         self.patch, self.channels, self.blocks = patch, tuple(channels), tuple(blocks)
         levels = len(self.channels)
         self.embed = NoiseEmbedding()
-        self.stem = nn.Conv2d(6 * patch**2, channels[0], 3, padding=1)
+        self.stem = nn.Conv2d((6 + CHANNELS) * patch**2, channels[0], 3, padding=1)
         self.down = nn.ModuleList(_stack(channels[i], blocks[i]) for i in range(levels))
         self.shrink = nn.ModuleList(nn.Conv2d(channels[i], channels[i + 1], 2, stride=2) for i in range(levels - 1))
         self.grow = nn.ModuleList(nn.Conv2d(channels[i + 1], 4 * channels[i], 1) for i in range(levels - 1))
@@ -60,9 +65,11 @@ class UNet(nn.Module):
         reach = sum(self.patch * 2**i * count for i, count in enumerate(cells))
         return int(reach + 2 * self.patch + self.stride - 1)
 
-    def forward(self, x_t: Tensor, x_hat: Tensor, noise_level: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, x_hat: Tensor, noise_level: Tensor, known: Tensor | None = None) -> Tensor:
         embedding = self.embed(noise_level)
-        h = self.stem(F.pixel_unshuffle(torch.cat([x_t, x_hat], dim=1), self.patch))
+        if known is None:
+            known = x_t.new_zeros((x_t.shape[0], CHANNELS, *x_t.shape[2:]))
+        h = self.stem(F.pixel_unshuffle(torch.cat([x_t, x_hat, known], dim=1), self.patch))
         skips = []
         for level, stack in enumerate(self.down):
             for block in stack:  # type: ignore[attr-defined]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +98,26 @@ def frechet_distance(a: GaussianStats, b: GaussianStats) -> float:
     return max(0.0, float(np.sum((a.mean - b.mean) ** 2) + spread))
 
 
+def frechet_distance_of(a_features: Features, b_features: Features) -> float:
+    """:func:`frechet_distance` from the features themselves, float (P, D) and (Q, D): fast where P, Q < D.
+
+    With centred rows X and Y scaled to covariances X'X and Y'Y, the eigenvalues of ``sqrt(A) B sqrt(A)`` are the
+    squared singular values of X Y', a (P, Q) matrix.
+    """
+    (mean_a, a), (mean_b, b) = (_centred(rows) for rows in (a_features, b_features))
+    cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    spread = np.sum(a**2) + np.sum(b**2) - 2.0 * cross
+    return max(0.0, float(np.sum((mean_a - mean_b) ** 2) + spread))
+
+
+def _centred(features: Features) -> tuple[FloatArray, FloatArray]:
+    rows = _as_rows("features", features)
+    if len(rows) < 2:
+        raise DataError(f"features: got {len(rows)} vectors, expected at least 2. Use more pictures.", reason="too-few")
+    mean: FloatArray = rows.mean(axis=0)
+    return mean, (rows - mean) / np.sqrt(len(rows) - 1)
+
+
 def kernel_distance(a_features: Features, b_features: Features) -> float:
     """Unbiased squared maximum mean discrepancy with the kernel of KID, ``(x.y / D + 1)^3``.
 
@@ -128,79 +147,6 @@ def kernel_distance(a_features: Features, b_features: Features) -> float:
         )
     within = sum((_kernel_sum(x, x) - _kernel_diagonal(x)) / (len(x) * (len(x) - 1)) for x in (a, b))
     return float(within - 2.0 * _kernel_sum(a, b) / (len(a) * len(b)))
-
-
-def bootstrap_interval(
-    reference_features: Sequence[Features],
-    decoded_features: Sequence[Features],
-    *,
-    num_resamples: int = 200,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile interval of the Frechet distance over resampled pictures.
-
-    Patches of one picture are not independent, so whole pictures are drawn, with replacement; a picture and
-    its decoded version stay together. The statistics of a resample are the sum of the pictures' statistics,
-    taken as one weighted product, so nothing of size D x D is kept per picture.
-
-    A resample holds only some 63 % of the distinct pictures, and a Frechet distance depends on how many there
-    are: with few pictures the interval lies off the distance itself, and may not even contain it. Read its
-    width as the spread between samples, not its ends as bounds.
-
-    Args:
-        reference_features: one float (P_i, D) per picture; P_i may be 0.
-        decoded_features: the same pictures in the same order, with the same P_i.
-        num_resamples: at least 1. Each costs a decomposition or two of a matrix with min(P, D) rows.
-        level: share of the resampled distances inside, in (0, 1).
-        seed: of numpy's PCG64; the result depends on nothing else.
-
-    Returns:
-        (low, high). A resample that draws fewer than two vectors is drawn again.
-
-    Raises:
-        DataError: fewer than two pictures with patches (``reason="too-few"``), or values not finite.
-        ValueError: the two sequences do not belong together, or an argument is out of range.
-    """
-    counts = [len(features) for features in reference_features]
-    if counts != [len(features) for features in decoded_features]:
-        raise ValueError("decoded_features: got other numbers of patches, expected the reference's")
-    if num_resamples < 1 or not 0.0 < level < 1.0:
-        raise ValueError(f"bootstrap: got {num_resamples} resamples at level {level}, expected >= 1, in (0, 1)")
-    if np.count_nonzero(counts) < 2:
-        raise DataError(
-            f"features: got {np.count_nonzero(counts)} pictures with patches, expected at least 2. "
-            "Use more pictures or a smaller patch_px.",
-            reason="too-few",
-        )
-    reference = _as_rows("reference_features", np.concatenate(list(reference_features)))
-    decoded = _as_rows("decoded_features", np.concatenate(list(decoded_features)))
-    rng = np.random.default_rng(seed)
-    distances: list[float] = []
-    while len(distances) < num_resamples:
-        drawn = np.bincount(rng.integers(len(counts), size=len(counts)), minlength=len(counts))
-        repeats = np.repeat(drawn, counts)
-        if repeats.sum() >= 2:
-            distances.append(_resampled_distance(reference, decoded, repeats))
-    tail = 50.0 * (1.0 - level)
-    low, high = np.percentile(distances, [tail, 100.0 - tail])
-    return float(low), float(high)
-
-
-def _resampled_distance(a: FloatArray, b: FloatArray, repeats: npt.NDArray[np.intp]) -> float:
-    """`frechet_distance` of (P, D) rows with row i of both counted ``repeats[i]`` times."""
-    used = repeats > 0
-    a, b, weights = a[used], b[used], repeats[used, None]
-    num = int(weights.sum())
-    if len(a) > a.shape[1]:
-        stats = [GaussianStats(num, (weights * x).sum(axis=0), x.T @ (weights * x)) for x in (a, b)]
-        return frechet_distance(stats[0], stats[1])
-    # With A = X'X and B = Y'Y the cross term is the sum of the singular values of XY': P x P, not D x D.
-    means = [(weights * x).sum(axis=0) / num for x in (a, b)]
-    x, y = (np.sqrt(weights / (num - 1)) * (rows - mean) for rows, mean in zip((a, b), means, strict=True))
-    cross = float(np.linalg.svd(x @ y.T, compute_uv=False).sum())
-    shift = float(np.sum((means[0] - means[1]) ** 2))
-    return max(0.0, shift + float(np.sum(x**2)) + float(np.sum(y**2)) - 2.0 * cross)
 
 
 def _without_noise(eigenvalues: FloatArray) -> FloatArray:

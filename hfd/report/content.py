@@ -51,6 +51,17 @@ class SummaryRow:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """What a sample's distance ``metric`` is below (negative) that of x_hat, with its 95 % bootstrap interval."""
+
+    setting: str
+    metric: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class ImageRow:
     """One system at one setting on one image. Units as in `SummaryRow`; times in seconds for this image."""
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from hfd.metrics.frechet import GaussianStats, frechet_distance, kernel_distance
-from hfd.report.content import ImageRow, SummaryRow
+from hfd.metrics.bootstrap import MIN_IMAGES, paired_difference
+from hfd.metrics.frechet import GaussianStats, frechet_distance, frechet_distance_of, kernel_distance
+from hfd.report.content import Gain, ImageRow, SummaryRow
 
 MIN_PATCHES = 2
 """Fewer patches than this have no covariance: the distances are then None."""
@@ -32,6 +33,25 @@ def summarise(
         for curve in curves
     ]
     return sorted(summary, key=lambda row: (systems.index(row.system), row.bpp))
+
+
+def gains_over_x_hat(
+    originals: Mapping[str, npt.NDArray[np.float32]],
+    decoded: Mapping[tuple[str, str], Mapping[str, npt.NDArray[np.float32]]],
+    draws: int,
+) -> list[Gain]:
+    """The distances of every sample less those of x_hat on the same files. None at 0 draws, or with one image."""
+    x_hat = decoded.get(("autoencoder", "x_hat"))
+    if draws == 0 or x_hat is None or sum(len(features) > 0 for features in originals.values()) < MIN_IMAGES:
+        return []
+    shared = {image: originals[image] for image in x_hat}
+    gains = []
+    for (system, setting), features in decoded.items():
+        for metric, distance in (("FD-EffNet", frechet_distance_of), ("KD-EffNet", kernel_distance)):
+            if system == "sample":
+                found = paired_difference(distance, shared, features, x_hat, draws=draws)
+                gains.append(Gain(setting, metric, found.value, found.low, found.high))
+    return gains
 
 
 def _summary(

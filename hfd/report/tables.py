@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hfd.report.content import ImageRow, SummaryRow, system_label
+from hfd.report.content import Gain, ImageRow, SummaryRow, system_label
 
 MISSING = "–"
 
@@ -64,6 +64,13 @@ def format_number(value: float | None, digits: int) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return f"{value:z.{digits}f}"
+
+
+def gain_text(gain: Gain) -> str:
+    """One line: ``sample, 1 step: FD-EffNet -93.1 against x_hat, 95 % between -110.2 and -80.0``."""
+    digits = 4 if gain.metric.startswith("KD") else 1
+    value, low, high = (f"{number:+.{digits}f}" for number in (gain.value, gain.low, gain.high))
+    return f"sample, {gain.setting}: {gain.metric} {value} against x_hat, 95 % between {low} and {high}"
 
 
 def cell_value(row: SummaryRow | ImageRow, column: Column) -> str | float | None:

@@ -60,7 +60,10 @@ class LoopSettings:
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks, all on rank 0: ``on_metrics(step, values)`` every so many steps, ``on_step(step, planned)``."""
+    """Callbacks, all on rank 0: ``on_metrics(step, values)`` every so many steps, ``on_step(step, planned)``.
+
+    ``planned`` is None until a wall-time budget has become a number of steps; at the last step it is known.
+    """
 
     on_metrics: Callable[[int, dict[str, float]], None] = lambda _step, _values: None
     on_step: Callable[[int, int | None], None] = lambda _step, _planned: None
@@ -107,7 +110,6 @@ def train(
         norm = task.update(losses, step=step, lr_factor=lr_factor(settings, step, planned))
         step += 1
         window.add(losses, norm)
-        listener.on_step(step, planned)
         if planned is None:
             durations.append(time.monotonic() - last_step)
             last_step = time.monotonic()
@@ -115,6 +117,7 @@ def train(
         plan_now = planned is None and step - start >= CALIBRATION_STEPS
         if plan_now:
             planned = start + plan_steps(settings, durations)
+        listener.on_step(step, planned)
         log_now = step % settings.log_every_steps == 0 or step == planned
         save_now = plan_now or time.monotonic() - last_save >= settings.checkpoint_every_s
         if log_now or save_now:

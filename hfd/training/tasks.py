@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hfd.autoencoder.loss import rate_distortion
 from hfd.autoencoder.model import Elic
-from hfd.diffusion.ema import Ema
-from hfd.diffusion.process import Process, stratified_times
+from hfd.diffusion.ema import PowerEma
+from hfd.diffusion.neighbours import known_pixels, random_masks
+from hfd.diffusion.process import Process
 from hfd.diffusion.unet import UNet
 from hfd.precision import autocast
 
@@ -51,7 +52,7 @@ class AutoencoderTask:
         self._lmbda, self._relaxed = lmbda, (relaxed_share, relaxed_factor)
         quantiles = model.entropy_bottleneck.quantiles
         self._main = [parameter for parameter in model.parameters() if parameter is not quantiles]
-        self._optimiser = _adam(self._main, settings)
+        self._optimiser = adam(self._main, settings)
         self._aux_optimiser = torch.optim.Adam([quantiles], lr=aux_lr)
         self._module = parallel(model, settings.compile, world, ignore=("entropy_bottleneck.quantiles",))
 
@@ -70,7 +71,7 @@ class AutoencoderTask:
         del step
         losses["loss"].backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self._main, self._settings.grad_clip)
-        _set_lr(self._optimiser, self._settings.lr * lr_factor)
+        set_lr(self._optimiser, self._settings.lr * lr_factor)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         aux_loss = self.model.entropy_bottleneck.loss()
@@ -93,7 +94,10 @@ class AutoencoderTask:
 
 
 class DecoderTask:
-    """Stage 2: mean squared error on the process's target, and the moving average of the weights."""
+    """Stage 2: weighted squared error on the process's target, and power-function averages of the weights.
+
+    ``neighbours_share``: share of the samples that are told some pixels of the true picture.
+    """
 
     def __init__(
         self,
@@ -101,16 +105,18 @@ class DecoderTask:
         process: Process,
         settings: OptimiserSettings,
         *,
-        ema_decay: float,
+        sigma_rels: Sequence[float],
+        neighbours_share: float = 0.0,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.net = net.train().to(memory_format=torch.channels_last)
         self._process, self._settings = process, settings
+        self._neighbours_share = neighbours_share
         self._rank, self._world = rank, world
         self._parameters = list(net.parameters())
-        self._optimiser = _adam(self._parameters, settings)
-        self.ema = Ema(self._parameters, ema_decay)
+        self._optimiser = adam(self._parameters, settings)
+        self.ema = PowerEma(self._parameters, sigma_rels)
         self._module = parallel(net, settings.compile, world)
 
     def losses(self, batch: Tensor, *, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
@@ -119,39 +125,67 @@ class DecoderTask:
         # Drawn for the global batch and then shared out: the number of workers changes no sample's noise.
         size = batch.shape[0] * self._world
         mine = slice(self._rank, None, self._world)
-        t = stratified_times(size, generator, batch.device)[mine]
+        t = self._process.times(size, generator)[mine].to(batch.device)
         eps = torch.randn((size, *x0.shape[1:]), generator=generator)[mine].to(batch.device)
-        pair = self._process.training_pair(x0, eps, t)
-        x_t = pair.x_t.contiguous(memory_format=torch.channels_last)
-        with autocast(batch.device, self._settings.precision):
-            output = self._module(x_t, x_hat.contiguous(memory_format=torch.channels_last), pair.noise_level)
-        return {"loss": (output.float() - pair.target).square().mean()}
+        masks = random_masks(size, x0.shape[-1], self._neighbours_share, generator)[mine].to(batch.device)
+        loss = self.errors(x0, x_hat, eps, t, masks).mean()
+        return {"loss": loss}
+
+    def errors(
+        self, x0: Tensor, x_hat: Tensor, eps: Tensor, t: Tensor, masks: Tensor | None = None, *, alone: bool = False
+    ) -> Tensor:
+        """The weighted squared error of each sample (B,), as it enters the loss; ``alone``: on this worker only."""
+        pair = self._process.training_pair(x0, x_hat, eps, t)
+        inputs = [pair.x_t, x_hat] if masks is None else [pair.x_t, x_hat, known_pixels(x0, masks)]
+        x_t, cond, *known = (picture.contiguous(memory_format=torch.channels_last) for picture in inputs)
+        with autocast(x0.device, self._settings.precision):
+            # A data-parallel module waits for the other workers even without gradients: they share its buffers.
+            output = (self.net if alone else self._module)(x_t, cond, pair.noise_level, *known)
+        errors: Tensor = pair.weight * (output.float() - pair.target).square().mean(dim=(1, 2, 3))
+        return errors
+
+    @torch.no_grad()
+    def held_out_loss(self, x0: Tensor, x_hat: Tensor, times: int) -> Tensor:
+        """The loss of one crop (1, 3, h, w) in [-1, 1] at ``times`` times, with noise that never changes; a scalar.
+
+        For one worker: the others need not take part.
+        """
+        generator = torch.Generator().manual_seed(0)
+        t = self._process.times(times, generator).to(x0.device)
+        eps = torch.randn((times, *x0.shape[1:]), generator=generator).to(x0.device)
+        loss: Tensor = self.errors(x0.expand_as(eps), x_hat.expand_as(eps), eps, t, alone=True).mean()
+        return loss
 
     def update(self, losses: Mapping[str, Tensor], *, step: int, lr_factor: float) -> Tensor:
         losses["loss"].backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self._parameters, self._settings.grad_clip)
-        _set_lr(self._optimiser, self._settings.lr * lr_factor)
+        set_lr(self._optimiser, self._settings.lr * lr_factor)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self.ema.update(step)
         return norm
 
-    def ema_tensors(self) -> dict[str, Tensor]:
-        """The averaged weights by parameter name."""
-        names = [name for name, _ in self.net.named_parameters()]
-        return dict(zip(names, self.ema.averages, strict=True))
+    def averages(self) -> dict[float, dict[str, Tensor]]:
+        """The averaged weights by relative width and parameter name."""
+        return named_averages(self.net, self.ema)
 
     def state(self) -> dict[str, Any]:
         return {
             "net": self.net.state_dict(),
             "optimiser": self._optimiser.state_dict(),
-            "ema": [average.clone() for average in self.ema.averages],
+            "ema": self.ema.state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.net.load_state_dict(state["net"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.ema.load(state["ema"])
+
+
+def named_averages(net: nn.Module, ema: PowerEma) -> dict[float, dict[str, Tensor]]:
+    """The averages of a network's parameters by relative width and parameter name."""
+    names = [name for name, _ in net.named_parameters()]
+    return {width: dict(zip(names, values, strict=True)) for width, values in ema.averages.items()}
 
 
 def parallel(module: nn.Module, compiled: bool, world: int, ignore: Iterable[str] = ()) -> nn.Module:
@@ -164,10 +198,12 @@ def parallel(module: nn.Module, compiled: bool, world: int, ignore: Iterable[str
     return DistributedDataParallel(module)
 
 
-def _adam(parameters: list[nn.Parameter], settings: OptimiserSettings) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+def adam(
+    parameters: list[nn.Parameter], settings: OptimiserSettings, betas: tuple[float, float] = (0.9, 0.999)
+) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=settings.lr, betas=betas, weight_decay=settings.weight_decay, fused=True)
 
 
-def _set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
+def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
     for group in optimiser.param_groups:
         group["lr"] = lr

@@ -41,14 +41,25 @@ def test_ends_are_clamped_and_the_middle_descends(s: float) -> None:
     assert bool(torch.isfinite(log_snr).all())
 
 
-def test_smaller_s_is_less_noise() -> None:
+@pytest.mark.parametrize("s", [0.25, 0.5, 1.0, 4.0])
+def test_s_shifts_log_snr(s: float) -> None:
+    """By -2 log s against the plain cosine, whatever the time; so that s < 1 is less noise."""
     t = TIMES[100:900]
-    _, less = alpha_sigma(CosineSchedule(0.5).log_snr(t))
-    _, more = alpha_sigma(CosineSchedule(1.0).log_snr(t))
-    assert bool((less < more).all())
-    # By a constant: log s^2 on the log-SNR scale, whatever the time.
-    shift = CosineSchedule(0.5).log_snr(t) - CosineSchedule(1.0).log_snr(t)
-    torch.testing.assert_close(shift, torch.full_like(shift, 2 * math.log(2)), rtol=1e-5, atol=1e-5)
+    shift = CosineSchedule(s).log_snr(t) - CosineSchedule(1.0).log_snr(t)
+    torch.testing.assert_close(shift, torch.full_like(shift, -2 * math.log(s)), rtol=1e-5, atol=2e-6)
+    _, sigma = alpha_sigma(CosineSchedule(s).log_snr(t))
+    _, plain = alpha_sigma(CosineSchedule(1.0).log_snr(t))
+    assert bool((torch.sign(sigma - plain) == (s > 1) - (s < 1)).all())
+
+
+def test_noise_is_half_where_tan_is_one_over_s() -> None:
+    """log_snr = 0, alpha^2 = sigma^2 = 1/2, at t = 2/pi atan(1/s): 0.5 for the cosine, later with less noise."""
+    for s, expected in ((1.0, 0.5), (0.5, 0.70483276), (4.0, 0.15595826)):
+        t = torch.tensor([2 / math.pi * math.atan(1 / s)])
+        assert float(t) == pytest.approx(expected, rel=1e-6)
+        assert float(CosineSchedule(s).log_snr(t)) == pytest.approx(0.0, abs=2e-6)
+        alpha, sigma = alpha_sigma(CosineSchedule(s).log_snr(t))
+        assert (float(alpha) ** 2, float(sigma) ** 2) == pytest.approx((0.5, 0.5), rel=1e-5)
 
 
 def test_variance_is_preserved() -> None:

@@ -7,6 +7,7 @@ import torch
 from networks import lively_unet
 from torch import Tensor
 
+from hfd.diffusion.neighbours import CHANNELS, known_pixels
 from hfd.diffusion.unet import NoiseEmbedding, ResidualBlock, UNet, channel_norm
 
 
@@ -39,15 +40,45 @@ def test_shapes(patch: int, channels: tuple[int, ...], blocks: tuple[int, ...], 
         assert float(output.std()) > 0.01
 
 
+def known_bands(height: int, width: int, batch: int = 1, seed: int = 1) -> Tensor:
+    """``known`` (B, 4, H, W) with the left third and the top third finished."""
+    mask = torch.zeros(batch, 1, height, width)
+    mask[..., : height // 3, :], mask[..., : width // 3] = 1.0, 1.0
+    x0 = torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    return known_pixels(x0.clamp(-1, 1), mask)
+
+
 @torch.no_grad()
-def test_output_depends_on_all_three_inputs_and_on_no_other_image() -> None:
+def test_output_depends_on_all_inputs() -> None:
     net = lively_unet()
-    x_t, x_hat, level = pictures(32, 32, batch=2)
-    whole = net(x_t, x_hat, level)
-    for changed in ((x_t + 1, x_hat, level), (x_t, x_hat + 1, level), (x_t, x_hat, level + 1)):
+    inputs = (*pictures(32, 32, batch=2), known_bands(32, 32, batch=2))
+    whole = net(*inputs)
+    for i in range(4):
+        changed = [value + (i == k) for k, value in enumerate(inputs)]
         assert float((net(*changed) - whole).abs().max()) > 1e-3
-    for i in range(2):
-        alone = net(x_t[i : i + 1], x_hat[i : i + 1], level[i : i + 1])
+    # The mask says something of its own: a grey known pixel is not an unknown one.
+    grey = torch.zeros_like(inputs[3])
+    grey[:, 3] = inputs[3][:, 3]
+    assert float((net(*inputs[:3], grey) - net(*inputs[:3])).abs().max()) > 1e-3
+
+
+@torch.no_grad()
+def test_nothing_known_is_all_zeros() -> None:
+    net = lively_unet()
+    inputs = pictures(32, 40, batch=2)
+    assert torch.equal(net(*inputs), net(*inputs, torch.zeros(2, CHANNELS, 32, 40)))
+
+
+@pytest.mark.parametrize("with_known", [False, True])
+@torch.no_grad()
+def test_batch_of_one_is_batch_of_eight(with_known: bool) -> None:
+    """To 1e-5 of a spread of about 1: convolutions may sum in another order for another batch size."""
+    net = lively_unet()
+    inputs = [*pictures(32, 48, batch=8), *([known_bands(32, 48, batch=8)] if with_known else [])]
+    whole = net(*inputs)
+    assert float(whole.std()) > 0.1
+    for i in range(8):
+        alone = net(*(value[i : i + 1] for value in inputs))
         torch.testing.assert_close(alone[0], whole[i], rtol=1e-4, atol=1e-5)
 
 
@@ -60,19 +91,21 @@ def test_sides_off_the_stride_are_refused(height: int, width: int) -> None:
 
 @torch.no_grad()
 def test_pictures_of_different_sizes_are_refused() -> None:
+    picture, wide, level = torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 40), torch.zeros(1)
     with pytest.raises(RuntimeError):
-        lively_unet()(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 40), torch.zeros(1))
+        lively_unet()(picture, wide, level)
+    with pytest.raises(RuntimeError):
+        lively_unet()(picture, picture, level, torch.zeros(1, CHANNELS, 32, 40))
+    with pytest.raises(RuntimeError):
+        lively_unet()(picture, picture, level, torch.zeros(1, 3, 32, 32))
 
 
-def influence(net: UNet, height: int, width: int, row: int, column: int) -> Tensor:
-    """Where (H, W, bool) the input, either picture, moves the output pixel at (row, column) at all."""
+def influence(net: UNet, height: int, width: int, row: int, column: int) -> list[Tensor]:
+    """Where (H, W, bool) x_t, x_hat and the known pixels, each, move the output pixel at (row, column) at all."""
     x_t, x_hat, level = (value.double() for value in pictures(height, width))
-    x_t.requires_grad_()
-    x_hat.requires_grad_()
-    output = net(x_t, x_hat, level)
-    output[0, :, row, column].sum().backward()
-    assert x_t.grad is not None and x_hat.grad is not None
-    return ((x_t.grad != 0) | (x_hat.grad != 0)).any(dim=1)[0]
+    inputs = [value.requires_grad_() for value in (x_t, x_hat, known_bands(height, width).double())]
+    net(x_t, x_hat, level, inputs[2])[0, :, row, column].sum().backward()
+    return [(value.grad != 0).any(dim=1)[0] for value in inputs]
 
 
 @pytest.mark.parametrize(
@@ -80,24 +113,28 @@ def influence(net: UNet, height: int, width: int, row: int, column: int) -> Tens
     [(4, (8, 8), (2, 4), 111), (2, (8, 8, 8), (1, 1, 2), 67), (1, (8,), (2,), 6), (4, (8, 8), (1, 1), 47)],
 )
 def test_locality(patch: int, channels: tuple[int, ...], blocks: tuple[int, ...], radius: int) -> None:
-    """A pixel further away than the receptive field has exactly no influence, and one just inside has some."""
+    """A pixel further away than the receptive field has exactly no influence, and one just inside has some.
+
+    Of either picture and of what is known, mask included: known pixels reach as far where they are unknown.
+    """
     net = lively_unet(patch, channels, blocks).double()
     assert net.receptive_field_px == radius
     stride = net.stride
     side = -(-(2 * radius + 2 * stride + 2) // stride) * stride
     centre = side // 2 // stride * stride
-    reached = 0
+    reached = [0, 0, 0]
     # The reach depends on where a pixel lies in the cells of every level.
     for at in range(centre, centre + stride):
-        moved = influence(net, side, 32, at, 16).any(dim=1)
-        rows = torch.nonzero(moved).flatten()
-        distances = (rows - at).abs()
-        assert int(rows.min()) > 0 and int(rows.max()) < side - 1  # the field ends inside the picture
-        assert int(distances.max()) <= radius
-        reached = max(reached, int(distances.max()))
-    assert reached == radius
-    columns = influence(net, 32, side, 16, centre).any(dim=0)
-    assert int((torch.nonzero(columns).flatten() - centre).abs().max()) <= radius
+        for i, moved in enumerate(influence(net, side, 32, at, 16)):
+            rows = torch.nonzero(moved.any(dim=1)).flatten()
+            distances = (rows - at).abs()
+            assert int(rows.min()) > 0 and int(rows.max()) < side - 1  # the field ends inside the picture
+            assert int(distances.max()) <= radius
+            reached[i] = max(reached[i], int(distances.max()))
+    assert reached == [radius] * 3
+    for moved in influence(net, 32, side, 16, centre):
+        columns = torch.nonzero(moved.any(dim=0)).flatten()
+        assert radius - stride < int((columns - centre).abs().max()) <= radius
 
 
 def test_the_default_network_is_the_documented_one() -> None:
@@ -112,16 +149,33 @@ def test_a_patch_with_context_gives_what_the_picture_gives() -> None:
     net = lively_unet()
     margin = -(-net.receptive_field_px // net.stride) * net.stride
     x_t, x_hat, level = pictures(32, 2 * margin + 48)
-    whole = net(x_t, x_hat, level)
+    known = known_bands(32, 2 * margin + 48)
+    whole = net(x_t, x_hat, level, known)
     # Cut off everything further than the margin from 16 columns in the middle.
     left, right = 16, 16 + 2 * margin + 16
-    part = net(x_t[..., left:right], x_hat[..., left:right], level)
+    part = net(x_t[..., left:right], x_hat[..., left:right], level, known[..., left:right])
     middle = slice(left + margin, left + margin + 16)
     assert float((whole[..., middle] - part[..., margin : margin + 16]).abs().max()) < 1e-4
     # Less context than that is not enough.
     left += margin - 8
-    part = net(x_t[..., left:right], x_hat[..., left:right], level)
+    part = net(x_t[..., left:right], x_hat[..., left:right], level, known[..., left:right])
     assert float((whole[..., middle] - part[..., 8:24]).abs().max()) > 1e-3
+
+
+@torch.no_grad()
+def test_a_block_is_its_formula() -> None:
+    """h + conv(silu(norm(conv(silu(norm(h)))) (1 + scale) + shift)), scale and shift of each image's own level."""
+    torch.manual_seed(0)
+    block = ResidualBlock(6)
+    torch.nn.init.normal_(block.conv2.weight, std=0.2)
+    h, embedding = torch.randn(2, 6, 5, 4), torch.randn(2, 128)
+    scale, shift = (embedding @ block.modulate.weight.T + block.modulate.bias).reshape(2, 2, 6, 1, 1).transpose(0, 1)
+
+    def active(x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x)
+
+    inner = channel_norm(block.conv1(active(channel_norm(h)))) * (1 + scale) + shift
+    torch.testing.assert_close(block(h, embedding), h + block.conv2(active(inner)), rtol=1e-5, atol=1e-5)
 
 
 def test_channel_norm_is_a_root_mean_square() -> None:
@@ -142,5 +196,5 @@ def test_noise_levels_are_told_apart() -> None:
 
 def test_every_parameter_is_trained() -> None:
     net = lively_unet()
-    net(*pictures(32, 32)).square().mean().backward()
+    net(*pictures(32, 32), known_bands(32, 32)).square().mean().backward()
     assert [name for name, value in net.named_parameters() if not bool(value.grad.any())] == []

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -14,7 +11,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from hfd.errors import DataError
 from hfd.metrics import frechet
-from hfd.metrics.frechet import GaussianStats, bootstrap_interval, frechet_distance, kernel_distance
+from hfd.metrics.frechet import GaussianStats, frechet_distance, frechet_distance_of, kernel_distance
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -186,63 +183,14 @@ def test_kernel_distance_needs_two_vectors_each() -> None:
     assert caught.value.reason == "too-few"
 
 
-def _pictures(
-    counts: list[int], dim: int, *, damage: float, seed: int = 20
-) -> tuple[list[FloatArray], list[FloatArray]]:
-    rng = np.random.default_rng(seed)
-    reference = [rng.normal(size=dim) + 0.5 * rng.normal(size=(count, dim)) for count in counts]
-    return reference, [x * (1 - damage) + 0.1 * damage * rng.normal(size=x.shape) for x in reference]
+@pytest.mark.parametrize(("num_a", "num_b", "dim"), [(40, 30, 8), (6, 9, 30), (30, 7, 12)])
+def test_distance_from_features_is_that_of_their_statistics(num_a: int, num_b: int, dim: int) -> None:
+    a, b = _features(num_a, dim, 1), _features(num_b, dim, 2, shift=0.3)
+    expected = frechet_distance(GaussianStats.of(a), GaussianStats.of(b))
+    assert frechet_distance_of(a, b) == pytest.approx(expected, rel=1e-6)
 
 
-def _bootstrap_by_loops(
-    reference: list[FloatArray], decoded: list[FloatArray], num_resamples: int, seed: int
-) -> list[float]:
-    stats = [(GaussianStats.of(x), GaussianStats.of(y)) for x, y in zip(reference, decoded, strict=True)]
-    rng = np.random.default_rng(seed)
-    distances = []
-    for _ in range(num_resamples):
-        drawn = [stats[i] for i in rng.integers(len(stats), size=len(stats))]
-        a, b = (functools.reduce(operator.add, side) for side in zip(*drawn, strict=True))
-        distances.append(frechet_distance(a, b))
-    return distances
-
-
-@pytest.mark.parametrize("dim", [4, 200], ids=["more vectors than dimensions", "fewer"])
-def test_bootstrap_sums_the_statistics_of_the_drawn_pictures(dim: int) -> None:
-    reference, decoded = _pictures([5, 8, 0, 6, 9, 7], dim, damage=0.3)
-    expected = np.percentile(_bootstrap_by_loops(reference, decoded, 40, seed=3), [5, 95])
-    got = bootstrap_interval(reference, decoded, num_resamples=40, level=0.9, seed=3)
-    np.testing.assert_allclose(got, expected, rtol=1e-6)
-
-
-def test_bootstrap_is_repeatable_and_widens_with_the_level() -> None:
-    reference, decoded = _pictures([6] * 10, 5, damage=0.3)
-    wide = bootstrap_interval(reference, decoded, num_resamples=60, level=0.95)
-    narrow = bootstrap_interval(reference, decoded, num_resamples=60, level=0.5)
-    assert wide == bootstrap_interval(reference, decoded, num_resamples=60, level=0.95)
-    assert wide != bootstrap_interval(reference, decoded, num_resamples=60, level=0.95, seed=1)
-    assert wide[0] < narrow[0] < narrow[1] < wide[1]
-
-
-def test_bootstrap_tells_mild_from_strong_damage() -> None:
-    mild = bootstrap_interval(*_pictures([6] * 30, 5, damage=0.05), num_resamples=50)
-    strong = bootstrap_interval(*_pictures([6] * 30, 5, damage=0.6), num_resamples=50)
-    assert mild[1] < strong[0]
-
-
-def test_bootstrap_survives_resamples_without_patches() -> None:
-    reference, decoded = _pictures([3, 0, 0, 0, 0, 3], 2, damage=0.2)
-    low, high = bootstrap_interval(reference, decoded, num_resamples=50)
-    assert 0.0 <= low <= high < np.inf
-
-
-def test_bootstrap_refuses_what_does_not_belong_together() -> None:
-    reference, decoded = _pictures([4, 4, 4], 3, damage=0.2)
-    with pytest.raises(ValueError, match="other numbers of patches"):
-        bootstrap_interval(reference, decoded[:-1])
-    with pytest.raises(ValueError, match="got 0 resamples"):
-        bootstrap_interval(reference, decoded, num_resamples=0)
-    with pytest.raises(ValueError, match="at level 1"):
-        bootstrap_interval(reference, decoded, level=1.0)
-    with pytest.raises(DataError, match="got 1 pictures with patches"):
-        bootstrap_interval(*_pictures([4, 0, 0], 3, damage=0.2))
+def test_distance_from_features_needs_two_vectors_each() -> None:
+    with pytest.raises(DataError, match="got 1 vectors") as caught:
+        frechet_distance_of(_features(5, 3, 0), _features(1, 3, 0))
+    assert caught.value.reason == "too-few"

@@ -15,7 +15,7 @@ import pytest
 from tiny_run import tiny_config, write_photographs
 
 from hfd.codec.container import unpack
-from hfd.commands import compress_file, decompress_file, describe
+from hfd.commands import SamplingOptions, compress_file, decompress_file, describe
 from hfd.config import Config
 from hfd.errors import ConfigError, DataError, HfdError, TrainingError
 from hfd.images import encode_png, load_rgb
@@ -99,7 +99,10 @@ def test_the_report_and_the_tables_hold_every_system(finished: Run) -> None:
     assert {row["system"] for row in rows} == systems
     assert len({row["image"] for row in rows}) == 2
     summary = finished.report.read("summary.txt").decode()
-    assert len(summary.splitlines()) == 2 + len(finished.done[-1].manifest.facts["summary"])
+    facts = finished.done[-1].manifest.facts
+    assert len(summary.splitlines()) == 2 + len(facts["summary"]) + len(facts["gains"])
+    assert [gain["metric"] for gain in facts["gains"]] == ["FD-EffNet", "KD-EffNet"]
+    assert all(gain["low"] <= gain["high"] for gain in facts["gains"])
     page = finished.report.read("report.html").decode()
     assert page.startswith("<!doctype html>") and page.rstrip().endswith("</html>")
     for label in ("Autoencoder", "AVIF", "JPEG", "WebP"):
@@ -130,6 +133,7 @@ def test_mlflow_holds_a_finished_parent_and_a_child_for_every_step(finished: Run
         stored = {entry.path for entry in client.list_artifacts(child.info.run_id)}
         assert "facts.json" in stored
         expected = {"train-autoencoder": "autoencoder", "train-decoder": "decoder", "evaluate": "report.html"}
+        expected["finetune-decoder"] = "decoder"
         assert {expected.get(done.step.name, "facts.json")} <= stored
     steps = [point.step for point in client.get_metric_history(children["train-decoder"].info.run_id, "loss")]
     assert steps == [2, 4, 6]
@@ -153,33 +157,56 @@ def test_a_second_run_does_nothing_and_says_so(finished: Run) -> None:
 
 
 def test_settings_of_the_decoder_leave_the_steps_before_it_alone(finished: Run, photographs: Path) -> None:
-    config = tiny_config(photographs, finished.config.workspace_uri, "decoder.s=0.7", "evaluate.baselines=[jpeg]")
+    config = tiny_config(
+        photographs, finished.config.workspace_uri, "decoder.process.s=0.7", "evaluate.baselines=[jpeg]"
+    )
     planned = plan(config, list_inputs(config))
-    assert [step.done for step in planned] == [True, True, True, False, False]
+    assert [step.done for step in planned] == [True, True, True, False, False, False]
     assert planned[3].step is not None and planned[4].step is None
     done = retrain(config, Silent())
-    assert [one.skipped for one in done] == [True, True, True, False, False]
+    assert [one.skipped for one in done] == [True, True, True, False, False, False]
     assert done[3].digest != finished.done[3].digest
-    rows = pq.read_table(io.BytesIO(done[4].folder.read("images.parquet"))).to_pylist()
+    rows = pq.read_table(io.BytesIO(done[5].folder.read("images.parquet"))).to_pylist()
     stage1 = {row["image"]: row["psnr"] for row in images(finished) if row["system"] == "autoencoder"}
     assert {row["image"]: row["psnr"] for row in rows if row["system"] == "autoencoder"} == stage1
 
 
 def test_the_model_compresses_and_decompresses(finished: Run, photographs: Path, tmp_path: Path) -> None:
-    model = finished.done[3].folder.path
+    model = str(finished.done[4].folder.path)
     picture = photographs / "photo 1.jpg"
     x = load_rgb(picture)
     said = compress_file(picture, tmp_path / "a.hfd", model, force=False)
     size = (tmp_path / "a.hfd").stat().st_size
     assert f"{x.shape[1]} x {x.shape[0]}, {size} bytes" in said
-    assert str(size) in describe(tmp_path / "a.hfd") and "autoencoder" in describe(model)
+    assert str(size) in describe(tmp_path / "a.hfd") and "autoencoder" in describe(Path(model))
     outputs = {}
-    for name, steps in (("reconstruction", 0), ("sample", 2), ("again", 2)):
-        decompress_file(tmp_path / "a.hfd", tmp_path / f"{name}.png", model, steps=steps, seed=None, force=False)
+    for name, realism in (("reconstruction", 0.0), ("sample", 1.0), ("again", 1.0)):
+        options = SamplingOptions(2, "auto", 0.0, realism, grain=False)
+        decompress_file(tmp_path / "a.hfd", tmp_path / f"{name}.png", model, options, seed=None, force=False)
         outputs[name] = load_rgb(tmp_path / f"{name}.png")
         assert outputs[name].shape == x.shape
     assert np.array_equal(outputs["sample"], outputs["again"])
     assert not np.array_equal(outputs["sample"], outputs["reconstruction"])
+
+
+def test_a_finished_model_is_taken_as_it_is(finished: Run, photographs: Path, tmp_path: Path) -> None:
+    model = finished.done[4].folder.uri
+    taken = [
+        f"{stage}.{setting}"
+        for stage in ("autoencoder", "decoder")
+        for setting in (f"warm_start={model}", "frozen=true")
+    ]
+    run = retrain(tiny_config(photographs, tmp_path, *taken, "decoder.adversarial=null"), Silent())
+    assert [done.step.name for done in run] == [name for name in STEPS if name != "finetune-decoder"]
+    assert run[-2].digest == finished.done[4].digest
+    rows = pq.read_table(io.BytesIO(run[-1].folder.read("images.parquet"))).to_pylist()
+    quality = [(row["image"], row["setting"], row["psnr"]) for row in rows]
+    assert quality == [(row["image"], row["setting"], row["psnr"]) for row in images(finished)]
+    with pytest.raises(HfdError, match=r"decoder.warm_start: got a decoder for autoencoder \w{8}, expected one for"):
+        retrain(
+            tiny_config(photographs, tmp_path, *taken[2:], "autoencoder.lmbda=0.02", "decoder.adversarial=null"),
+            Silent(),
+        )
 
 
 def test_a_step_alone_needs_those_before_it_and_starts_nothing_without(photographs: Path, tmp_path: Path) -> None:
@@ -224,6 +251,6 @@ def test_evaluation_on_a_folder_rejects_what_is_no_picture(finished: Run, photog
     with pytest.raises(HfdError, match=r"^evaluate\.data: 1 of 2 pictures rejected \(b\.jpg: got "):
         retrain(tiny_config(photographs, workspace, *overrides), Silent())
     done = retrain(tiny_config(photographs, workspace, *overrides, "prepare.max_reject_share=0.5"), Silent())
-    assert [one.skipped for one in done] == [True, True, True, True, False]
+    assert [one.skipped for one in done] == [True, True, True, True, True, False]
     assert done[-1].manifest.facts["rejected"] == 1
     assert "b.jpg" in done[-1].folder.read("report.html").decode()

@@ -10,7 +10,7 @@ from tiny_run import tiny_config
 
 from hfd.errors import ConfigError, DataError
 from hfd.storage import Folder
-from pipelines import evaluate, prepare, reconstruct, train_autoencoder, train_decoder
+from pipelines import evaluate, finetune_decoder, prepare, reconstruct, train_autoencoder, train_decoder
 from pipelines.cluster import Inline
 from pipelines.context import Context
 from pipelines.corpus import Corpus
@@ -29,13 +29,14 @@ def keys(workspace: Path, *overrides: str, digests: dict[str, str] | None = None
     config = tiny_config("photos", workspace, *overrides)
     context = Context(config, Folder(str(workspace)), Inline(config.cluster))
     inputs = {name: done(name, (digests or {}).get(name, name)) for name in STEPS}
-    prepared, autoencoder, model = inputs["prepare"], inputs["train-autoencoder"], inputs["train-decoder"]
+    prepared, autoencoder, decoder = inputs["prepare"], inputs["train-autoencoder"], inputs["train-decoder"]
     planned = [
         prepare.plan(context, PHOTOGRAPHS),
         train_autoencoder.plan(context, prepared),
         reconstruct.plan(context, prepared, autoencoder),
         train_decoder.plan(context, inputs["reconstruct"], autoencoder),
-        evaluate.plan(context, prepared, model, None),
+        finetune_decoder.plan(context, inputs["reconstruct"], autoencoder, decoder),
+        evaluate.plan(context, prepared, inputs["finetune-decoder"], None),
     ]
     assert tuple(step.name for step in planned) == STEPS
     return {step.name: step.key for step in planned}
@@ -48,7 +49,7 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
 @pytest.mark.parametrize(
     ("override", "steps"),
     [
-        ("seed=2", {"prepare", "train-autoencoder", "train-decoder"}),
+        ("seed=2", {"prepare", "train-autoencoder", "train-decoder", "finetune-decoder"}),
         ("prepare.source_crop_px=128", {"prepare"}),
         ("prepare.photos_per_shard=3", {"prepare"}),
         ("prepare.downscale=0.5", {"prepare"}),
@@ -57,7 +58,11 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
         ("autoencoder.train.budget=7 steps", {"train-autoencoder"}),
         ("decoder.unet.channels=[16, 24]", {"train-decoder"}),
         ("decoder.train.lr=0.01", {"train-decoder"}),
-        ("evaluate.sampler.steps=3", {"evaluate"}),
+        ("decoder.ema.choices=[0.07]", {"train-decoder"}),
+        ("decoder.neighbours_share=0.1", {"train-decoder", "finetune-decoder"}),
+        ("decoder.adversarial.weight=0.1", {"finetune-decoder"}),
+        ("decoder.adversarial.train.lr=0.01", {"finetune-decoder"}),
+        ("evaluate.samplers=[{steps: 3}]", {"evaluate"}),
         ("evaluate.baselines=[jpeg]", {"evaluate"}),
     ],
 )
@@ -73,6 +78,7 @@ def test_a_setting_changes_the_keys_of_the_steps_it_matters_to(tmp_path: Path, o
         "autoencoder.train.log_every_steps=9",
         "decoder.train.log_every_steps=9",
         "decoder.train.compile=true",
+        "decoder.adversarial.train.log_every_steps=9",
         "prepare.max_reject_share=0.9",
         "cluster.kind=local",
         "cluster.num_cpus=7",
@@ -93,9 +99,10 @@ def test_where_and_how_a_run_works_changes_no_key(tmp_path: Path, override: str)
     ("step", "readers"),
     [
         ("prepare", {"train-autoencoder", "reconstruct", "evaluate"}),
-        ("train-autoencoder", {"reconstruct", "train-decoder"}),
-        ("reconstruct", {"train-decoder"}),
-        ("train-decoder", {"evaluate"}),
+        ("train-autoencoder", {"reconstruct", "train-decoder", "finetune-decoder"}),
+        ("reconstruct", {"train-decoder", "finetune-decoder"}),
+        ("train-decoder", {"finetune-decoder"}),
+        ("finetune-decoder", {"evaluate"}),
         ("evaluate", set()),
     ],
 )

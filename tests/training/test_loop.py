@@ -128,7 +128,7 @@ def test_budget_becomes_steps_once(tmp_path: Path, clock: Clock) -> None:
     assert CALIBRATION_STEPS == 20
     # 20 steps take 10 s, which leaves 20 s for 40 more.
     assert result.steps == task.count == 60
-    assert seen.planned == [None] * 20 + [60] * 40
+    assert seen.planned == [None] * 19 + [60] * 41
     assert task.progress[:20] == [0.0] * 20 and task.progress[20:] == [step / 60 for step in range(20, 60)]
     assert checkpoints_in(tmp_path).latest() == (60, {"task": {"count": 60}, "planned": 60})
 
@@ -153,8 +153,10 @@ def test_kill_before_the_plan_starts_the_budget_anew(tmp_path: Path, clock: Cloc
 
 
 def test_budget_smaller_than_the_calibration(tmp_path: Path, clock: Clock) -> None:
-    task = Counting(clock, 10.0)
-    assert run(task, SMALL, tmp_path, **BUDGET).steps == task.count == 20
+    task, seen = Counting(clock, 10.0), KillAt(-1)
+    assert run(task, SMALL, tmp_path, Listener(on_step=seen), **BUDGET).steps == task.count == 20
+    # Whoever listens is told of the plan by the last step.
+    assert seen.planned == [None] * 19 + [20]
 
 
 def test_plan_steps_by_hand() -> None:

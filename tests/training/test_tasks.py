@@ -1,4 +1,4 @@
-"""The two tasks: they learn, they learn what they always did, and two workers learn what one does."""
+"""The tasks: they learn, they learn what they always did, and two workers learn what one does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from hfd.training.loop import seed_step, to_images
 
 GOLDEN = {
     "autoencoder": [226.8005, 85.15605, 31.27961],
-    "decoder": [0.6611978, 0.5570887, 0.5075864],
+    "decoder": [0.6611979, 0.5764739, 0.5349793],
+    "adversarial": [0.1963845, 0.1275136, 0.1184178],
 }
 """Losses of steps 1, 10 and 20."""
 
@@ -134,7 +135,7 @@ def test_decoder_noise_is_a_function_of_the_step_alone() -> None:
 def test_decoder_average_follows_the_weights(tmp_path: Path) -> None:
     task = decoder_task()
     run(task, MemoryLoader(32), tmp_path, steps=30)
-    averages = task.ema_tensors()
+    averages = task.averages()[0.05]
     weights = dict(task.net.named_parameters())
     assert averages.keys() == weights.keys()
     fresh = dict(decoder_task().net.named_parameters())
@@ -173,16 +174,37 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str
     return [{kind: torch.load(folder / f"{kind}-{rank}.pt") for kind in KINDS} for rank in range(2)]
 
 
-def test_two_workers_train_the_decoder_as_one_does(workers: list[dict[str, dict[str, Any]]], tmp_path: Path) -> None:
-    alone = Recording(decoder_task())
+@pytest.mark.parametrize("kind", ["decoder", "adversarial"])
+def test_two_workers_train_as_one_does(workers: list[dict[str, dict[str, Any]]], tmp_path: Path, kind: str) -> None:
+    alone = Recording(KINDS[kind].make())
     run(alone, MemoryLoader(32), tmp_path, steps=ddp_worker.STEPS)
-    first, second = (worker["decoder"] for worker in workers)
+    first, second = (worker[kind] for worker in workers)
     together = [(a + b) / 2 for a, b in zip(first["losses"], second["losses"], strict=True)]
     assert together == pytest.approx(alone.seen, rel=1e-4)
     assert first["losses"] != second["losses"]
     for name, value in alone.state()["net"].items():
         torch.testing.assert_close(first["state"]["net"][name], value, rtol=1e-2, atol=1e-3)
     assert differing(first["state"], second["state"]) == []
+
+
+def test_one_worker_takes_the_held_out_loss_alone(workers: list[dict[str, dict[str, Any]]]) -> None:
+    task, crop = decoder_task(), ddp_worker.CROP
+    untrained = float(task.held_out_loss(crop, -crop, 3))
+    task.load_state(workers[0]["decoder"]["state"])
+    assert workers[0]["decoder"]["held_out"] == pytest.approx(float(task.held_out_loss(crop, -crop, 3)), rel=1e-5)
+    assert workers[0]["decoder"]["held_out"] != pytest.approx(untrained, rel=1e-3)
+
+
+def test_the_held_out_loss_is_the_mean_over_the_same_times_and_noise() -> None:
+    task, crop = decoder_task(), ddp_worker.CROP
+    losses = [float(task.held_out_loss(crop, -crop, 3)) for _ in range(2)]
+    assert losses[0] == losses[1]
+    generator = torch.Generator().manual_seed(0)
+    t = task._process.times(3, generator)
+    eps = torch.randn(3, 3, 32, 32, generator=generator)
+    one_by_one = [task.errors(crop, -crop, eps[i : i + 1], t[i : i + 1]).item() for i in range(3)]
+    assert losses[0] == pytest.approx(sum(one_by_one) / 3, rel=1e-5)
+    assert not any(parameter.grad is not None for parameter in task.net.parameters())
 
 
 def test_two_workers_train_the_autoencoder(workers: list[dict[str, dict[str, Any]]]) -> None:

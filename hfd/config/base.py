@@ -1,0 +1,64 @@
+"""What the settings of every step are made of: a strict section, and a training."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+_BUDGET = re.compile(r"^\s*(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>steps?|s|sec|min|h)\s*$")
+_UNIT_S = {"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
+
+
+class Section(BaseModel):
+    """Frozen; an unknown key, an infinity and a NaN are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TrainConfig(Section):
+    """One training: budget, batches, optimiser, checkpoints. Shared by both stages."""
+
+    budget: str = Field(description="'5000 steps', or wall time: '90 s', '10 min', '8 h'.")
+    batch_size: int = Field(8, ge=1, description="Global batch, over all workers.")
+    crop_px: int = Field(256, ge=32, description="Side of a training sub-crop.")
+    lr: float = Field(1e-4, gt=0.0, le=1.0)
+    lr_final: float = Field(0.1, gt=0.0, le=1.0, description="Learning rate at the end, as a factor of lr.")
+    lr_decay_share: Share = Field(0.15, description="The last share of the steps, over which lr decays (cosine).")
+    warmup_steps: int = Field(100, ge=0, description="Linear warm-up from 0, at most a tenth of the steps.")
+    weight_decay: float = Field(0.0, ge=0.0)
+    grad_clip: float = Field(1.0, gt=0.0, description="Largest global gradient norm.")
+    precision: Precision = Field(
+        "auto", description="auto: bfloat16 autocast where the processor computes it natively."
+    )
+    compile: bool = Field(False, description="torch.compile of the network.")
+    checkpoint_every_s: float = Field(120.0, gt=0.0)
+    log_every_steps: int = Field(20, ge=1)
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _budget_is_readable(cls, value: object) -> object:
+        match = _BUDGET.match(value) if isinstance(value, str) else None
+        if match is None or float(match["value"]) <= 0:
+            raise ValueError("expected a number of steps or a wall time, such as '5000 steps', '90 s', '10 min', '8 h'")
+        if match["unit"].startswith("step") and not float(match["value"]).is_integer():
+            raise ValueError("expected a whole number of steps")
+        return value
+
+    @property
+    def budget_steps(self) -> int | None:
+        """Number of optimiser steps, or None where the budget is a wall time."""
+        match = _BUDGET.match(self.budget)
+        assert match is not None
+        return int(float(match["value"])) if match["unit"].startswith("step") else None
+
+    @property
+    def budget_s(self) -> float | None:
+        """Wall time in seconds, or None where the budget is a number of steps."""
+        match = _BUDGET.match(self.budget)
+        assert match is not None
+        return float(match["value"]) * _UNIT_S[match["unit"]] if match["unit"] in _UNIT_S else None

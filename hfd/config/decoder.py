@@ -1,0 +1,147 @@
+"""Settings of stage 2: process, network, averaging, sampler."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hfd.config.base import Section, Share, TrainConfig
+
+
+class DiffusionConfig(Section):
+    """Variance-preserving diffusion with a shifted cosine schedule."""
+
+    kind: Literal["diffusion"] = "diffusion"
+    s: float = Field(0.5, gt=0.0, description="Shift of the cosine schedule; below 1 is less noise.")
+    predict: Literal["v", "eps", "x0"] = Field("v", description="What the network answers.")
+    loss: Literal["v", "eps", "x0", "min-snr"] = Field("v", description="On what the squared error is taken.")
+    min_snr: float = Field(5.0, gt=0.0, description="Largest weight of min-snr.")
+
+
+class RectifiedFlowConfig(Section):
+    """Rectified flow from noise to the picture."""
+
+    kind: Literal["rectified-flow"] = "rectified-flow"
+    times: Literal["uniform", "logit-normal"] = Field("uniform", description="Distribution of training times.")
+    times_mean: float = Field(0.0, description="Location of logit(t) with logit-normal times.")
+    times_std: float = Field(1.0, gt=0.0, description="Scale of logit(t) with logit-normal times.")
+
+
+class PosteriorMeanFlowConfig(Section):
+    """Rectified flow from x_hat + sigma_s eps to the picture (beyond the paper)."""
+
+    kind: Literal["posterior-mean-flow"] = "posterior-mean-flow"
+    sigma_s: float = Field(0.1, ge=0.0, le=1.0, description="Noise on the start, for pictures in [-1, 1].")
+    times: Literal["uniform", "logit-normal"] = Field("uniform", description="Distribution of training times.")
+    times_mean: float = Field(0.0, description="Location of logit(t) with logit-normal times.")
+    times_std: float = Field(1.0, gt=0.0, description="Scale of logit(t) with logit-normal times.")
+
+
+ProcessConfig = Annotated[DiffusionConfig | RectifiedFlowConfig | PosteriorMeanFlowConfig, Field(discriminator="kind")]
+
+
+class UNetConfig(Section):
+    """The convolutional U-Net of stage 2."""
+
+    patch: Literal[1, 2, 4, 8] = Field(4, description="Space-to-depth factor at the input.")
+    channels: tuple[Annotated[int, Field(ge=8)], ...] = Field((128, 256), min_length=1, description="Per resolution.")
+    blocks: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (2, 4), min_length=1, description="Residual blocks per resolution."
+    )
+
+    @model_validator(mode="after")
+    def _one_entry_per_resolution(self) -> Self:
+        if len(self.channels) != len(self.blocks):
+            raise ValueError(
+                f"blocks: got {len(self.blocks)} entries, expected as many as channels ({len(self.channels)})"
+            )
+        return self
+
+    @property
+    def stride(self) -> int:
+        """Sides of what the network is given must be multiples of this."""
+        return int(self.patch * 2 ** (len(self.channels) - 1))
+
+
+class EmaConfig(Section):
+    """Power-function averages of the weights (EDM2, arXiv 2312.02696), which can be remade at any length afterwards."""
+
+    sigma_rels: tuple[Annotated[float, Field(gt=0.0, lt=0.28)], ...] = Field(
+        (0.05, 0.10), min_length=1, max_length=4, description="Relative widths that are tracked."
+    )
+    num_snapshots: int = Field(8, ge=1, le=64, description="Snapshots of each, evenly over the training.")
+    choices: tuple[Annotated[float, Field(gt=0.0, lt=0.28)], ...] = Field(
+        (0.02, 0.05, 0.10, 0.15), min_length=1, description="Widths to choose from, by loss on the validation split."
+    )
+
+
+class AdversarialConfig(Section):
+    """Fine-tuning of a few-step sampler against a discriminator (beyond the paper)."""
+
+    steps: int = Field(1, ge=1, le=8, description="Steps of the sampler that is fine-tuned.")
+    weight: float = Field(0.01, gt=0.0, description="Of the adversarial loss, beside the MSE of pictures in [-1, 1].")
+    discriminator: tuple[Annotated[int, Field(ge=8)], ...] = Field(
+        (64, 128, 256, 256), min_length=2, max_length=6, description="Channels per level, from half the sides on."
+    )
+    discriminator_lr: float = Field(4e-4, gt=0.0, le=1.0)
+    warm_start: str | None = Field(None, description="A model whose decoder to start from; None: stage 2 as trained.")
+    train: TrainConfig
+
+    @model_validator(mode="after")
+    def _crop_fits_discriminator(self) -> Self:
+        stride = 2 ** len(self.discriminator)
+        if self.train.crop_px % stride:
+            raise ValueError(
+                f"train.crop_px: got {self.train.crop_px}, expected a multiple of {stride} (2 per discriminator level)"
+            )
+        return self
+
+
+class DecoderConfig(Section):
+    """Stage 2: the score-based decoder."""
+
+    process: ProcessConfig = DiffusionConfig()
+    unet: UNetConfig = UNetConfig()
+    ema: EmaConfig = EmaConfig()
+    neighbours_share: Share = Field(0.5, description="Share of samples trained with parts of the picture known.")
+    warm_start: str | None = Field(None, description="A model whose decoder to start from: a folder or shipped name.")
+    frozen: bool = Field(False, description="Take the decoder of warm_start as it is; nothing is trained.")
+    train: TrainConfig
+    adversarial: AdversarialConfig | None = Field(None, description="Fine-tuning after it; None: none.")
+
+    @model_validator(mode="after")
+    def _frozen_is_something(self) -> Self:
+        if self.frozen and self.warm_start is None:
+            raise ValueError("warm_start: missing, expected the model whose decoder is taken with frozen=true")
+        if self.frozen and self.adversarial is not None:
+            raise ValueError("adversarial: got settings, expected null with frozen=true")
+        return self
+
+    @model_validator(mode="after")
+    def _crop_fits_network(self) -> Self:
+        if self.train.crop_px % self.unet.stride:
+            raise ValueError(
+                f"train.crop_px: got {self.train.crop_px}, expected a multiple of "
+                f"{self.unet.stride} (unet.patch x 2 per level)"
+            )
+        if self.adversarial is not None and self.adversarial.train.crop_px % self.unet.stride:
+            raise ValueError(
+                f"adversarial.train.crop_px: got {self.adversarial.train.crop_px}, expected a multiple of "
+                f"{self.unet.stride} (unet.patch x 2 per level)"
+            )
+        return self
+
+
+class SamplerConfig(Section):
+    """How stage 2 samples."""
+
+    kind: Literal["auto", "ancestral", "ddim", "dpmpp-2m", "euler", "heun", "midpoint"] = Field(
+        "auto", description="auto: ancestral for a diffusion, euler for a flow."
+    )
+    steps: int | None = Field(
+        None, ge=1, le=10_000, description="None: the decoder's own, what it was fine-tuned for, or 50."
+    )
+    gamma: Share = Field(0.0, description="Log-interpolation of the ancestral variance; 0 is the least noise.")
+    realism: Share = Field(1.0, description="0: the reconstruction x_hat; 1: the sample.")
+    grain: bool = Field(False, description="Add the fine noise that the sample lacks, as measured after training.")

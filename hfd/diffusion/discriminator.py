@@ -1,0 +1,67 @@
+"""The discriminator of the adversarial fine-tuning: local, conditional on the reconstruction, trained from scratch.
+
+Beyond the paper of HFD. Nothing that was trained on other data, and no network that a metric uses, has a part in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+SLOPE = 0.2
+"""Of the leaky rectifiers."""
+
+
+class Discriminator(nn.Module):
+    """Maps a picture and x_hat, (B, 3, H, W) in [-1, 1] each, to one map of logits per level, high where it looks real.
+
+    After 2x2 space-to-depth and a convolution, each level halves the sides and ends in logits (B, 1, H/2^i, W/2^i),
+    i = 2, 3, ..., so that texture is judged where its neighbourhood is small and shape where it is large. Every
+    layer is spectrally normalised (Miyato et al., arXiv 1802.05957), which bounds its slope. H and W are
+    multiples of ``stride``.
+    """
+
+    def __init__(self, channels: Sequence[int] = (64, 128, 256, 256)) -> None:
+        super().__init__()
+        self.channels = tuple(channels)
+        self.stem = _conv(24, channels[0], 3)
+        self.shrink = nn.ModuleList(
+            spectral_norm(nn.Conv2d(channels[i], channels[i + 1], 2, stride=2)) for i in range(len(channels) - 1)
+        )
+        self.body = nn.ModuleList(_conv(width, width, 3) for width in channels[1:])
+        self.heads = nn.ModuleList(_conv(width, 1, 1) for width in channels[1:])
+
+    @property
+    def stride(self) -> int:
+        return int(2 ** len(self.channels))
+
+    def forward(self, picture: Tensor, x_hat: Tensor) -> list[Tensor]:
+        h = F.leaky_relu(self.stem(F.pixel_unshuffle(torch.cat([picture, x_hat], dim=1), 2)), SLOPE)
+        logits = []
+        for shrink, body, head in zip(self.shrink, self.body, self.heads, strict=True):
+            h = F.leaky_relu(shrink(h), SLOPE)
+            h = F.leaky_relu(body(h), SLOPE)
+            logits.append(head(h))
+        return logits
+
+
+def _conv(inputs: int, outputs: int, size: int) -> nn.Module:
+    return spectral_norm(nn.Conv2d(inputs, outputs, size, padding=size // 2))
+
+
+def discriminator_loss(real: Sequence[Tensor], sampled: Sequence[Tensor]) -> Tensor:
+    """Mean over the levels of softplus(sampled - real): a picture has to look more real than the sample beside it.
+
+    The relativistic pairing of Jolicoeur-Martineau (arXiv 1807.00734): both share their x_hat, so that the
+    difference tells more than either. Smooth, and never satisfied by all logits drifting together.
+    """
+    return torch.stack([F.softplus(s.float() - r.float()).mean() for r, s in zip(real, sampled, strict=True)]).mean()
+
+
+def generator_loss(real: Sequence[Tensor], sampled: Sequence[Tensor]) -> Tensor:
+    """The same with the roles exchanged; ``real`` holds no gradient."""
+    return discriminator_loss(sampled, [logits.detach() for logits in real])

@@ -1,0 +1,65 @@
+"""Rectified flow, from noise or from a noisy reconstruction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from hfd.diffusion.process import EARLIEST, LATEST, TrainingPair, as_images, stratified_uniform
+
+FlowTimes: TypeAlias = Literal["uniform", "logit-normal"]
+
+
+@dataclass(frozen=True)
+class RectifiedFlow:
+    """x_t = (1 - t) x0 + t x1 with velocity u = x1 - x0 (Liu et al., arXiv 2209.03003); the network answers u.
+
+    x1 = eps. ``draw``: the distribution of training times, uniform, or logit-normal with location ``mean`` and
+    scale ``std`` of logit(t) (Esser et al., arXiv 2403.03206).
+    """
+
+    draw: FlowTimes = "uniform"
+    mean: float = 0.0
+    std: float = 1.0
+
+    def times(self, batch: int, generator: torch.Generator) -> Tensor:
+        t = stratified_uniform(batch, generator)
+        if self.draw == "logit-normal":
+            t = torch.sigmoid(self.mean + self.std * torch.special.ndtri(t)).clamp(EARLIEST, LATEST)
+        return t.to(torch.float32)
+
+    def start(self, x_hat: Tensor, eps: Tensor) -> Tensor:
+        del x_hat
+        return eps
+
+    def training_pair(self, x0: Tensor, x_hat: Tensor, eps: Tensor, t: Tensor) -> TrainingPair:
+        x1 = self.start(x_hat, eps)
+        (at,) = as_images(t)
+        return TrainingPair(
+            x_t=torch.lerp(x0, x1, at), target=x1 - x0, noise_level=self.noise_level(t), weight=torch.ones_like(t)
+        )
+
+    def path(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return 1.0 - t, t
+
+    def noise_level(self, t: Tensor) -> Tensor:
+        return 4.0 * t - 2.0
+
+    def x0_pred(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
+        (at,) = as_images(t)
+        return x_t - at * output
+
+
+@dataclass(frozen=True)
+class PosteriorMeanFlow(RectifiedFlow):
+    """A rectified flow that starts at the reconstruction: x1 = x_hat + sigma_s eps (PMRF, Ohayon et al.,
+    arXiv 2410.00418), and so has only detail to add. Beyond the paper of HFD. ``sigma_s`` for images in [-1, 1].
+    """
+
+    sigma_s: float = 0.1
+
+    def start(self, x_hat: Tensor, eps: Tensor) -> Tensor:
+        return x_hat + self.sigma_s * eps

@@ -1,0 +1,37 @@
+"""Pixels that are known already: the context that patch-parallel decoding gives a patch from its neighbours.
+
+A decoder that has seen some pixels of the finished picture continues them (outpainting, arXiv 2305.18231). Training
+imitates that with bands of the true picture along random sides of a crop.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+CHANNELS = 4
+"""Three colours, zero where unknown, and the mask."""
+
+
+def known_pixels(x0: Tensor, mask: Tensor) -> Tensor:
+    """(B, 4, H, W) of pictures (B, 3, H, W) in [-1, 1] and masks (B, 1, H, W), 1 where known."""
+    return torch.cat([x0 * mask, mask], dim=1)
+
+
+def random_masks(batch: int, side_px: int, share: float, generator: torch.Generator) -> Tensor:
+    """Masks (B, 1, side, side), 1 where known. Draws the same numbers whatever comes out.
+
+    A sample draws bands with probability ``share``; then each of its sides has a known one with probability 1/2 (one
+    sample in 16 still has none), of a width uniform up to half the crop.
+    """
+    draws = torch.rand((batch, 9), generator=generator)
+    masks = torch.zeros(batch, 1, side_px, side_px)
+    for mask, row in zip(masks, draws.tolist(), strict=True):
+        if row[0] >= share:
+            continue
+        for side in range(4):
+            if row[1 + side] < 0.5:
+                width = 1 + int(row[5 + side] * (side_px // 2))
+                band = (slice(None), slice(0, width)) if side < 2 else (slice(None), slice(side_px - width, None))
+                mask[0][band if side % 2 else band[::-1]] = 1.0
+    return masks

@@ -1,0 +1,99 @@
+"""Which sampler walks which process, and with what settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from torch import Tensor
+
+from hfd.diffusion.flow import RectifiedFlow
+from hfd.diffusion.process import Process
+from hfd.diffusion.samplers import Denoise, NoiseSource, OnStep, ancestral, ddim, dpmpp_2m, euler, heun, midpoint
+from hfd.diffusion.schedule import time_grid
+from hfd.diffusion.vp import Diffusion
+from hfd.errors import ConfigError
+
+SamplerKind: TypeAlias = Literal["auto", "ancestral", "ddim", "dpmpp-2m", "euler", "heun", "midpoint"]
+
+_FOR_DIFFUSION: tuple[SamplerKind, ...] = ("ancestral", "ddim", "dpmpp-2m")
+_FOR_FLOW: tuple[SamplerKind, ...] = ("euler", "heun", "midpoint")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How stage 2 samples. ``kind``: "auto" is ancestral for a diffusion and euler for a flow.
+
+    ``gamma`` in [0, 1]: variance of the ancestral sampler. ``realism`` in [0, 1]: 0 gives x_hat, 1 the sample, and
+    between them their mixture, the optimal path from least error to the posterior's realism where x_hat is the
+    posterior mean (Freirich et al., arXiv 2107.02555). ``grain``: add what the decoder was measured to lack.
+    Raises :class:`ConfigError` on values out of range.
+    """
+
+    steps: int
+    kind: SamplerKind = "auto"
+    gamma: float = 0.0
+    realism: float = 1.0
+    grain: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(SamplerKind):
+            raise ConfigError(f"sampler: got {self.kind!r}, expected one of {', '.join(get_args(SamplerKind))}")
+        if self.steps < 1:
+            raise ConfigError(f"steps: got {self.steps}, expected at least 1")
+        for name in ("gamma", "realism"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 to 1")
+
+    @property
+    def label(self) -> str:
+        """Short and unique, for tables: what differs from the defaults."""
+        parts = [f"{self.steps} step{'s' * (self.steps != 1)}"]
+        parts += [self.kind] * (self.kind != "auto")
+        parts += [f"gamma {self.gamma:g}"] * (self.gamma != 0.0)
+        parts += [f"realism {self.realism:g}"] * (self.realism != 1.0)
+        return ", ".join(parts + ["grain"] * self.grain)
+
+    def kind_for(self, process: Process) -> SamplerKind:
+        """The sampler itself. Raises :class:`ConfigError` where it cannot walk the process."""
+        fitting = _FOR_FLOW if isinstance(process, RectifiedFlow) else _FOR_DIFFUSION
+        kind = fitting[0] if self.kind == "auto" else self.kind
+        if kind not in fitting:
+            raise ConfigError(
+                f"sampler: got {self.kind}, expected one of {', '.join(fitting)}, since this model's decoder is a "
+                f"{'flow' if fitting is _FOR_FLOW else 'diffusion'}"
+            )
+        if self.gamma != 0.0 and kind != "ancestral":
+            raise ConfigError(f"gamma: got {self.gamma:g}, expected 0 with {kind}: only the ancestral sampler has one")
+        return kind
+
+    def evaluations(self, process: Process) -> int:
+        """How many times the network runs."""
+        match self.kind_for(process):
+            case "heun":
+                return 2 * self.steps - 1
+            case "midpoint":
+                return 2 * self.steps
+            case _:
+                return self.steps
+
+
+def walk(
+    settings: Sampling,
+    process: Process,
+    denoise: Denoise,
+    x_hat: Tensor,
+    noise: NoiseSource,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """x0 (B, 3, H, W) at the end of the walk. ``x_hat`` in [-1, 1]; ``noise(0)`` makes the start."""
+    kind, times = settings.kind_for(process), time_grid(settings.steps)
+    x1 = process.start(x_hat, noise(0))
+    if isinstance(process, Diffusion):
+        schedule = process.schedule
+        if kind == "ancestral":
+            return ancestral(denoise, x1, noise, schedule, times, gamma=settings.gamma, on_step=on_step)
+        deterministic = ddim if kind == "ddim" else dpmpp_2m
+        return deterministic(denoise, x1, schedule, times, on_step=on_step)
+    solver = {"euler": euler, "heun": heun, "midpoint": midpoint}[kind]
+    return solver(denoise, x1, times, on_step=on_step)

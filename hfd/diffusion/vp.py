@@ -1,0 +1,71 @@
+"""Variance-preserving diffusion: v, eps or x0 prediction, and the weightings of its loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from hfd.diffusion.process import TrainingPair, as_images, stratified_uniform
+from hfd.diffusion.schedule import CosineSchedule, alpha_sigma
+
+Prediction: TypeAlias = Literal["v", "eps", "x0"]
+Weighting: TypeAlias = Literal["v", "eps", "x0", "min-snr"]
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """x_t = alpha_t x0 + sigma_t eps;  v = alpha_t eps - sigma_t x0 (Salimans and Ho, arXiv 2202.00512).
+
+    ``predict``: what the network answers. ``loss``: on what the mean squared error is taken, whatever the network
+    answers; ``min-snr``: on x0, times min(SNR, ``min_snr``) (Hang et al., arXiv 2303.09556).
+    """
+
+    schedule: CosineSchedule
+    predict: Prediction = "v"
+    loss: Weighting = "v"
+    min_snr: float = 5.0
+
+    def times(self, batch: int, generator: torch.Generator) -> Tensor:
+        return stratified_uniform(batch, generator).to(torch.float32)
+
+    def training_pair(self, x0: Tensor, x_hat: Tensor, eps: Tensor, t: Tensor) -> TrainingPair:
+        del x_hat
+        log_snr = self.schedule.log_snr(t)
+        alpha_t, sigma_t = as_images(*alpha_sigma(log_snr))
+        x_t = alpha_t * x0 + sigma_t * eps
+        target = {"v": alpha_t * eps - sigma_t * x0, "eps": eps, "x0": x0}[self.predict]
+        weight = _on_x0(self.loss, log_snr, self.min_snr) / _on_x0(self.predict, log_snr, self.min_snr)
+        return TrainingPair(x_t=x_t, target=target, noise_level=self.noise_level(t), weight=weight)
+
+    def start(self, x_hat: Tensor, eps: Tensor) -> Tensor:
+        del x_hat
+        return eps
+
+    def path(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return alpha_sigma(self.schedule.log_snr(t))
+
+    def noise_level(self, t: Tensor) -> Tensor:
+        return self.schedule.log_snr(t) / 4.0
+
+    def x0_pred(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
+        alpha_t, sigma_t = as_images(*alpha_sigma(self.schedule.log_snr(t)))
+        if self.predict == "v":
+            return alpha_t * x_t - sigma_t * output
+        return (x_t - sigma_t * output) / alpha_t if self.predict == "eps" else output
+
+
+def _on_x0(loss: Weighting, log_snr: Tensor, min_snr: float) -> Tensor:
+    """The factor that makes a squared error of x0 one of ``loss``: eps errs by alpha/sigma, v by 1/sigma as much."""
+    snr = log_snr.exp()
+    match loss:
+        case "x0":
+            return torch.ones_like(snr)
+        case "eps":
+            return snr
+        case "v":
+            return 1.0 + snr
+        case "min-snr":
+            return snr.clamp(max=min_snr)

@@ -1,0 +1,138 @@
+"""Fine-tuning of a few-step sampler with an adversarial loss beside the squared error. Beyond the paper of HFD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hfd.diffusion.discriminator import Discriminator, discriminator_loss, generator_loss
+from hfd.diffusion.ema import PowerEma
+from hfd.diffusion.neighbours import known_pixels, random_masks
+from hfd.diffusion.process import Process
+from hfd.diffusion.sampling import Sampling, walk
+from hfd.diffusion.unet import UNet
+from hfd.precision import autocast
+from hfd.training.tasks import OptimiserSettings, adam, named_averages, parallel, set_lr
+
+BETAS = (0.5, 0.95)
+"""Of both Adams: short memories, since each network's loss moves with the other's."""
+
+
+@dataclass(frozen=True)
+class AdversarialSettings:
+    """``steps`` of the sampler; ``weight`` of the adversarial loss beside the MSE of pictures in [-1, 1];
+    ``discriminator_lr`` at factor 1."""
+
+    steps: int
+    weight: float
+    discriminator_lr: float
+
+
+class AdversarialTask:
+    """Sampler against discriminator, one update each a step.
+
+    The whole walk of ``steps`` steps is differentiated. Both see the same samples; ``neighbours_share`` as in
+    :class:`hfd.training.tasks.DecoderTask`.
+    """
+
+    def __init__(
+        self,
+        net: UNet,
+        discriminator: Discriminator,
+        process: Process,
+        settings: OptimiserSettings,
+        adversarial: AdversarialSettings,
+        *,
+        sigma_rels: Sequence[float],
+        neighbours_share: float = 0.0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.net = net.train().to(memory_format=torch.channels_last)
+        self.discriminator = discriminator.train().to(memory_format=torch.channels_last)
+        self._process, self._settings, self._adversarial = process, settings, adversarial
+        self._neighbours_share = neighbours_share
+        self._rank, self._world = rank, world
+        self._parameters = list(net.parameters())
+        self._optimiser = adam(self._parameters, settings, betas=BETAS)
+        self._critic_parameters = list(discriminator.parameters())
+        self._critic_optimiser = adam(self._critic_parameters, settings, betas=BETAS)
+        self.ema = PowerEma(self._parameters, sigma_rels)
+        self._module = parallel(net, settings.compile, world)
+        self._critic = parallel(discriminator, settings.compile, world)
+
+    def losses(self, batch: Tensor, *, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
+        del progress
+        x0, x_hat = (
+            picture.contiguous(memory_format=torch.channels_last)
+            for picture in (batch[:, :2] * 2.0 - 1.0).unbind(dim=1)
+        )
+        sample = self.sample(x0, x_hat, generator)
+        with autocast(x0.device, self._settings.precision):
+            sampled, real = self._critic(sample, x_hat), self._critic(x0, x_hat)
+        mse = (sample - x0).square().mean()
+        adversarial = generator_loss(real, sampled)
+        return {
+            "loss": mse + self._adversarial.weight * adversarial,
+            "mse": mse,
+            "adversarial": adversarial,
+            "discriminator": discriminator_loss(real, sampled),
+        }
+
+    def sample(self, x0: Tensor, x_hat: Tensor, generator: torch.Generator) -> Tensor:
+        """Samples (B, 3, h, w), with gradients, about [-1, 1]. Noise and masks are drawn for the global batch."""
+        size = x0.shape[0] * self._world
+        mine = slice(self._rank, None, self._world)
+        masks = random_masks(size, x0.shape[-1], self._neighbours_share, generator)[mine].to(x0.device)
+        known = known_pixels(x0, masks).contiguous(memory_format=torch.channels_last)
+
+        def noise(step: int) -> Tensor:
+            del step
+            eps = torch.randn((size, *x0.shape[1:]), generator=generator)[mine].to(x0.device)
+            return eps.contiguous(memory_format=torch.channels_last)
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            with autocast(x0.device, self._settings.precision):
+                output = self._module(x_t, x_hat, self._process.noise_level(t), known)
+            return self._process.x0_pred(x_t, output.float(), t)
+
+        return walk(Sampling(steps=self._adversarial.steps), self._process, denoise, x_hat, noise)
+
+    def update(self, losses: Mapping[str, Tensor], *, step: int, lr_factor: float) -> Tensor:
+        # Both losses come from the same passes; each backward pass stops at the parameters that it is for.
+        losses["loss"].backward(inputs=self._parameters, retain_graph=True)  # type: ignore[no-untyped-call]
+        losses["discriminator"].backward(inputs=self._critic_parameters)  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._settings.grad_clip)
+        set_lr(self._optimiser, self._settings.lr * lr_factor)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        nn.utils.clip_grad_norm_(self._critic_parameters, self._settings.grad_clip)
+        set_lr(self._critic_optimiser, self._adversarial.discriminator_lr * lr_factor)
+        self._critic_optimiser.step()
+        self._critic_optimiser.zero_grad(set_to_none=True)
+        self.ema.update(step)
+        return norm
+
+    def averages(self) -> dict[float, dict[str, Tensor]]:
+        """The averaged weights of the sampler by relative width and parameter name."""
+        return named_averages(self.net, self.ema)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "net": self.net.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "discriminator_optimiser": self._critic_optimiser.state_dict(),
+            "ema": self.ema.state(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.net.load_state_dict(state["net"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._critic_optimiser.load_state_dict(state["discriminator_optimiser"])
+        self.ema.load(state["ema"])

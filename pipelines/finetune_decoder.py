@@ -1,0 +1,120 @@
+"""Step 5, where it is asked for: a few-step sampler fine-tuned against a discriminator. Beyond the paper of HFD."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+
+from hfd.config import AdversarialConfig, DecoderConfig
+from hfd.diffusion.decoder import build_process, build_unet, write_decoder
+from hfd.diffusion.discriminator import Discriminator
+from hfd.storage import Folder
+from hfd.training.adversarial import AdversarialSettings, AdversarialTask
+from pipelines.averaging import Snapshots
+from pipelines.cluster import Worker
+from pipelines.context import Context
+from pipelines.steps import Done, Outcome, Step, point_latest
+from pipelines.tracking import StepRun
+from pipelines.train_decoder import finish_model, network_config
+from pipelines.training import NOT_IN_KEY, TrainJob, optimiser_settings, run_training
+from pipelines.validation import grain_amount
+from pipelines.warm_start import WarmStart, warm_start
+
+NAME = "finetune-decoder"
+
+
+def plan(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done) -> Step:
+    """``decoder``: stage 2 as trained; its process and network are those of the configuration."""
+    adversarial = _adversarial(context.config.decoder)
+    exclude: dict[str, Any] = {"train": NOT_IN_KEY, "warm_start": True}
+    settings = {
+        "seed": context.config.seed,
+        "neighbours_share": context.config.decoder.neighbours_share,
+        "ema": context.config.decoder.ema.model_dump(mode="json", exclude={"choices"}),
+        **adversarial.model_dump(mode="json", exclude=exclude),
+    }
+    inputs = {
+        "reconstruct": reconstructed.digest,
+        "train-autoencoder": autoencoder.digest,
+        "train-decoder": decoder.digest,
+        **warm_start(adversarial.warm_start, "decoder").inputs,
+    }
+    return Step(NAME, context.workspace, settings, inputs)
+
+
+def run(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done) -> Done:
+    step = plan(context, reconstructed, autoencoder, decoder)
+    done = context.do(step, lambda folder, run: _train(context, step, reconstructed, autoencoder, decoder, folder, run))
+    point_latest(context.workspace, model=f"{step.name}/{step.key}")
+    return done
+
+
+def _train(
+    context: Context,
+    step: Step,
+    reconstructed: Done,
+    autoencoder: Done,
+    decoder: Done,
+    folder: Folder,
+    record: StepRun,
+) -> Outcome:
+    config = context.config.decoder
+    adversarial = _adversarial(config)
+    start = warm_start(adversarial.warm_start or decoder.folder.uri, "decoder")
+    snapshots = Snapshots(folder, config.ema.num_snapshots)
+    job = TrainJob(
+        crops=reconstructed.folder,
+        out=folder,
+        pictures=("x", "x_hat"),
+        seed=context.config.seed,
+        settings=adversarial.train,
+        identity=step.identity,
+        logger=record.worker_handle(),
+        build=functools.partial(build_task, config, start),
+        finish=functools.partial(write_model, config, reconstructed.folder, autoencoder.digest),
+        on_step=snapshots.on_step,
+    )
+    facts = run_training(context, step, job)
+    return finish_model(context, autoencoder, reconstructed.folder, folder, record, facts)
+
+
+def _adversarial(config: DecoderConfig) -> AdversarialConfig:
+    assert config.adversarial is not None  # the step is not planned without it
+    return config.adversarial
+
+
+def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> AdversarialTask:
+    adversarial, network = _adversarial(config), network_config(config)
+    net = build_unet(network)
+    start.into(net)
+    return AdversarialTask(
+        net.to(worker.device),
+        Discriminator(adversarial.discriminator).to(worker.device),
+        build_process(network["process"]),
+        optimiser_settings(adversarial.train),
+        AdversarialSettings(adversarial.steps, adversarial.weight, adversarial.discriminator_lr),
+        sigma_rels=config.ema.sigma_rels,
+        neighbours_share=config.neighbours_share,
+        rank=worker.rank,
+        world=worker.world,
+    )
+
+
+def write_model(
+    config: DecoderConfig, pairs: Folder, autoencoder: str, task: AdversarialTask, out: Folder, steps: int
+) -> None:
+    """The first tracked average: no loss says which width looks best."""
+    del steps
+    tensors = task.averages()[config.ema.sigma_rels[0]]
+    settings = {
+        **network_config(config),
+        "autoencoder": autoencoder,
+        "steps": _adversarial(config).steps,
+        "adversarial": True,
+    }
+    device: torch.device = next(task.net.parameters()).device
+    write_decoder(out / "decoder", tensors, {**settings, "grain": 0.0})
+    grain = grain_amount(out / "decoder", pairs, device)
+    write_decoder(out / "decoder", tensors, {**settings, "grain": grain})

@@ -1,0 +1,46 @@
+"""Models to hand on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import photograph
+
+from hfd.codec.codec import Codec
+from hfd.codec.export import export_model
+from hfd.diffusion.sampling import Sampling
+from hfd.errors import DataError
+from hfd.storage import Folder
+
+
+def size(folder: Folder) -> int:
+    return sum(path.stat().st_size for path in folder.path.rglob("*.safetensors"))
+
+
+def test_a_copy_is_the_same_model(model_folder: Folder, tmp_path: Path) -> None:
+    copy = Folder(str(tmp_path / "copy"))
+    assert export_model(model_folder, copy, half=False) == ["autoencoder", "decoder"]
+    x = photograph(64, 80)
+    data = Codec.load(model_folder).compress(x).data
+    assert Codec.load(copy).compress(x).data == data
+    np.testing.assert_array_equal(Codec.load(copy).reconstruct(data), Codec.load(model_folder).reconstruct(data))
+
+
+def test_half_precision_is_half_the_bytes_and_all_but_the_same_picture(model_folder: Folder, tmp_path: Path) -> None:
+    copy = Folder(str(tmp_path / "half"))
+    export_model(model_folder, copy, half=True)
+    # Entropy tables stay whole, and are most of a tiny model.
+    assert size(copy / "decoder") < 0.52 * size(model_folder / "decoder")
+    assert size(copy / "autoencoder") < size(model_folder / "autoencoder")
+    x = photograph(64, 80)
+    original, half = Codec.load(model_folder), Codec.load(copy)
+    x_hat = half.reconstruct(half.compress(x).data)
+    one, other = (codec.sample(x_hat, Sampling(steps=2), seed=1) for codec in (original, half))
+    assert np.abs(one.astype(int) - other.astype(int)).mean() < 1.0
+
+
+def test_a_model_there_already_is_kept(model_folder: Folder) -> None:
+    with pytest.raises(DataError, match="holds a model already"):
+        export_model(model_folder, model_folder, half=True)

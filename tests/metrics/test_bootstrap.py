@@ -1,0 +1,59 @@
+"""Differences between decoders, and how sure they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hfd.errors import DataError
+from hfd.metrics.bootstrap import paired_difference
+from hfd.metrics.frechet import frechet_distance_of, kernel_distance
+
+
+def of_means(a: np.ndarray, b: np.ndarray) -> float:
+    return float(abs(a.mean() - b.mean()))
+
+
+def pictures(num: int, patches: int, dim: int, damage: float, seed: int = 0) -> dict[str, np.ndarray]:
+    """Features of pictures that differ among themselves; ``damage`` shrinks them towards nothing."""
+    rng = np.random.default_rng(seed)
+    return {str(i): (1 - damage) * (rng.normal(size=dim) + 0.5 * rng.normal(size=(patches, dim))) for i in range(num)}
+
+
+def test_interval_is_that_of_a_plain_loop() -> None:
+    originals, ours, theirs = (pictures(7, 3, 2, damage) for damage in (0.0, 0.2, 0.5))
+    found = paired_difference(of_means, originals, ours, theirs, draws=50, seed=3)
+    rng = np.random.default_rng(3)
+    values = []
+    for _ in range(50):
+        names = [str(i) for i in rng.integers(0, 7, 7)]
+        reference, one, other = (np.concatenate([side[n] for n in names]) for side in (originals, ours, theirs))
+        values.append(of_means(reference, one) - of_means(reference, other))
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
+    whole = [np.concatenate(list(side.values())) for side in (originals, ours, theirs)]
+    assert found.value == pytest.approx(of_means(whole[0], whole[1]) - of_means(whole[0], whole[2]))
+
+
+@pytest.mark.parametrize("distance", [frechet_distance_of, kernel_distance])
+def test_less_damage_is_surely_lower_and_the_same_is_not(distance) -> None:
+    originals, mild, strong = (pictures(20, 6, 5, damage) for damage in (0.0, 0.1, 0.6))
+    better = paired_difference(distance, originals, mild, strong, draws=60)
+    assert better.is_lower and better.low < better.value < 0
+    assert not paired_difference(distance, originals, strong, mild, draws=60).is_lower
+    same = paired_difference(distance, originals, mild, mild, draws=20)
+    assert (same.low, same.value, same.high) == (0.0, 0.0, 0.0) and not same.is_lower
+
+
+def test_pictures_without_patches_are_drawn_and_count_nothing() -> None:
+    sides = [pictures(3, 4, 3, damage) for damage in (0.0, 0.1, 0.5)]
+    for side in sides:
+        side["small"] = np.empty((0, 3))
+    found = paired_difference(of_means, sides[0], sides[1], sides[2], draws=200)
+    assert np.isfinite([found.low, found.high]).all()
+
+
+def test_one_picture_has_no_interval() -> None:
+    one = pictures(1, 4, 3, 0.0)
+    with pytest.raises(DataError, match="fewer than 2 pictures with patches") as caught:
+        paired_difference(of_means, one, one, one, draws=5)
+    assert caught.value.reason == "too-few"

@@ -1,0 +1,353 @@
+"""The commands of the codec: compress, decompress, export, info, and what bad input is told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import Hfd
+
+from hfd.autoencoder.coding import build_tables
+from hfd.autoencoder.model import Elic
+from hfd.autoencoder.weights import write_autoencoder
+from hfd.codec.codec import Codec
+from hfd.codec.container import unpack
+from hfd.images import load_rgb
+from hfd.storage import Folder
+
+# --- compress, decompress, info ------------------------------------------------------------------
+
+
+def test_there_and_back_again(hfd: Hfd, photo: Path, model_folder: Folder, compressed: bytes) -> None:
+    ended = hfd("compress", photo, "-m", model_folder.path)
+    assert (ended.code, ended.err) == (0, "")
+    file = photo.with_suffix(".hfd")
+    assert file.read_bytes() == compressed
+    bpp = 8 * len(compressed) / (70 * 90)
+    assert ended.out == f"{file}: 90 x 70, {len(compressed)} bytes, {bpp:.3f} bpp\n"
+
+    decoded = photo.with_name("decoded.png")
+    ended = hfd("decompress", file, "-m", model_folder.path, "-o", decoded, "--steps", 2)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith(f"{decoded}: 90 x 70, sample of 2 steps, seed ")
+    assert load_rgb(decoded).shape == (70, 90, 3)
+
+
+def test_a_file_decodes_to_the_same_picture_again_and_to_another_by_seed(
+    hfd: Hfd, file: Path, model_folder: Folder, tmp_path: Path
+) -> None:
+    def decode(name: str, *options: object) -> np.ndarray:
+        ended = hfd("decompress", file, "-m", model_folder.path, "-o", tmp_path / name, *options)
+        assert ended.code == 0
+        return load_rgb(tmp_path / name)
+
+    first = decode("1.png", "--steps", 2)
+    np.testing.assert_array_equal(decode("2.png", "--steps", 2), first)
+    assert (decode("3.png", "--steps", 2, "--seed", 5) != first).any()
+    plain = decode("4.png", "--realism", 0)
+    np.testing.assert_array_equal(plain, Codec.load(model_folder).reconstruct(file.read_bytes()))
+    assert (plain != first).any()
+
+
+def test_a_model_without_a_decoder_gives_the_reconstruction_and_says_so(
+    hfd: Hfd, file: Path, model_folder: Folder, tmp_path: Path
+) -> None:
+    shutil.copytree(model_folder.path / "autoencoder", tmp_path / "stage1/autoencoder")
+    ended = hfd("decompress", file, "-m", tmp_path / "stage1", "-o", tmp_path / "x.png")
+    assert ended.out == f"{tmp_path}/x.png: 90 x 70, reconstruction\n"
+    assert "decoder      none" in hfd("info", tmp_path / "stage1").out
+
+
+def test_a_workspace_stands_for_its_newest_model(
+    hfd: Hfd, photo: Path, model_folder: Folder, tmp_path: Path, compressed: bytes
+) -> None:
+    shutil.copytree(model_folder.path, tmp_path / "w/train-decoder/abc")
+    (tmp_path / "w/latest.json").write_text('{"model": "train-decoder/abc", "report": "evaluate/x"}')
+    assert hfd("compress", photo, "-m", tmp_path / "w").code == 0
+    assert photo.with_suffix(".hfd").read_bytes() == compressed
+    assert f"{tmp_path}/w/train-decoder/abc" in hfd("info", tmp_path / "w").out
+
+
+def test_info_says_what_a_file_holds(hfd: Hfd, file: Path, compressed: bytes) -> None:
+    ended = hfd("info", file)
+    assert (ended.code, ended.err) == (0, "")
+    container = unpack(compressed)
+    assert ended.out == (
+        "size         90 x 70\n"
+        f"bytes        {len(compressed)} ({8 * len(compressed) / 6300:.3f} bpp)\n"
+        f"model        {container.model.hex()}\n"
+        f"holds        latents {len(container.sections[0])} bytes\n"
+    )
+
+
+def test_info_says_what_a_model_is(hfd: Hfd, model_folder: Folder, compressed: bytes) -> None:
+    ended = hfd("info", model_folder.path)
+    assert (ended.code, ended.err) == (0, "")
+    assert f"autoencoder  {unpack(compressed).model.hex()}" in ended.out
+    assert "'N': 16" in ended.out
+
+
+# --- bad input -----------------------------------------------------------------------------------
+
+
+def _untouched(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress", "info"])
+def test_a_missing_file_is_named(hfd: Hfd, command: str, model_folder: Folder, tmp_path: Path) -> None:
+    model = [] if command == "info" else ["-m", model_folder.path]
+    complaint = hfd(command, tmp_path / "none.xyz", *model).complaint
+    assert complaint == f"{tmp_path}/none.xyz: got no such file, expected a file"
+    assert _untouched(tmp_path) == {}
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress"])
+def test_a_folder_is_no_file(hfd: Hfd, command: str, model_folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    complaint = hfd(command, tmp_path / "folder", "-m", model_folder.path).complaint
+    assert complaint == f"{tmp_path}/folder: got a folder, expected a file"
+
+
+def test_info_of_a_folder_that_is_no_model(hfd: Hfd, tmp_path: Path) -> None:
+    assert hfd("info", tmp_path).complaint.startswith(f"{tmp_path}: got no model there, expected a folder with")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "an empty file"),
+        (b"not a picture at all", "begins with b'not a pi'"),
+        (b"\x89HFD\x01" + bytes(40), "begins with b'\\x89HFD"),
+    ],
+)
+def test_compressing_what_is_no_picture(
+    hfd: Hfd, model_folder: Folder, tmp_path: Path, content: bytes, words: str
+) -> None:
+    (tmp_path / "bad.png").write_bytes(content)
+    complaint = hfd("compress", tmp_path / "bad.png", "-m", model_folder.path).complaint
+    assert complaint.startswith(f"{tmp_path}/bad.png: got ")
+    assert words in complaint
+    assert list(tmp_path.glob("*.hfd")) == []
+
+
+@pytest.mark.parametrize("kept", [8, 50, 500, 0.5, -200])
+def test_compressing_a_truncated_picture(hfd: Hfd, model_folder: Folder, photo: Path, kept: float) -> None:
+    data = photo.read_bytes()
+    photo.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
+    assert hfd("compress", photo, "-m", model_folder.path).complaint.startswith(f"{photo}: got ")
+    assert not photo.with_suffix(".hfd").exists()
+
+
+@pytest.mark.parametrize("command", ["decompress", "info"])
+@pytest.mark.parametrize("kept", [0, 1, 3, 4, 5, 9, 17, 23, 24, 0.5, -4, -1])
+def test_a_truncated_file(hfd: Hfd, command: str, kept: float, file: Path, model_folder: Folder) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
+    complaint = hfd(command, file, *([] if command == "info" else ["-m", model_folder.path])).complaint
+    assert complaint.startswith(f"{file}: ")
+    assert "truncated or damaged" in complaint or "no .hfd file" in complaint
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_damaged_file(hfd: Hfd, file: Path, model_folder: Folder) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 16
+    file.write_bytes(data)
+    assert "truncated or damaged" in hfd("decompress", file, "-m", model_folder.path).complaint
+
+
+@pytest.mark.parametrize("command", ["decompress", "info"])
+def test_a_foreign_file(hfd: Hfd, command: str, photo: Path, model_folder: Folder) -> None:
+    model = [] if command == "info" else ["-m", model_folder.path, "-o", photo.with_name("x.png")]
+    assert hfd(command, photo, *model).complaint == (
+        f"{photo}: magic: got 89 50 4e 47, expected 89 48 46 44. This is no .hfd file"
+    )
+
+
+def test_a_file_of_another_model(hfd: Hfd, file: Path, tmp_path: Path, compressed: bytes) -> None:
+    other = Elic(N=16, M=16, groups=(8, 8)).eval()
+    settings = {"arch": "elic", "N": 16, "M": 16, "groups": [8, 8], "lmbda": 0.004}
+    write_autoencoder(Folder(str(tmp_path / "other/autoencoder")), other, build_tables(other), settings)
+    complaint = hfd("decompress", file, "-m", tmp_path / "other").complaint
+    assert complaint.startswith(f"{file}: model: got a file made by {unpack(compressed).model.hex()}, expected ")
+    assert complaint.endswith("Give the model that made it with --model")
+    assert not file.with_suffix(".png").exists()
+
+
+@pytest.mark.parametrize("model", ["nowhere", "photo.hfd", "."])
+def test_a_model_that_is_none(
+    hfd: Hfd, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    complaint = hfd("decompress", file, "-m", model, "-o", tmp_path / "x.png").complaint
+    assert "got no model there, expected a folder with autoencoder/config.json, or a workspace" in complaint
+
+
+@pytest.mark.parametrize(
+    ("damaged", "content"),
+    [
+        ("autoencoder/weights.safetensors", b""),
+        ("autoencoder/weights.safetensors", b"\x10" + bytes(7) + b"not json at all!"),
+        ("autoencoder/config.json", b"{"),
+        ("autoencoder/config.json", b"[]"),
+        ("autoencoder/config.json", b"\xff\xfe"),
+        ("autoencoder/config.json", b'{"format": 99}'),
+        ("autoencoder/config.json", b'{"format": 1, "arch": "elic"}'),
+        ("decoder/weights.safetensors", b"short"),
+        ("decoder/config.json", b'{"format": 1}'),
+    ],
+)
+def test_a_damaged_model(
+    hfd: Hfd, photo: Path, model_folder: Folder, tmp_path: Path, damaged: str, content: bytes
+) -> None:
+    shutil.copytree(model_folder.path, tmp_path / "m")
+    (tmp_path / "m" / damaged).write_bytes(content)
+    complaint = hfd("compress", photo, "-m", tmp_path / "m").complaint
+    assert complaint.startswith(f"{tmp_path}/m/{damaged.split('/')[0]}")
+    assert not photo.with_suffix(".hfd").exists()
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"model": "gone"}', b'{"report": "x"}'])
+def test_a_workspace_whose_record_is_damaged_or_void(hfd: Hfd, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "latest.json").write_bytes(content)
+    assert str(tmp_path) in hfd("info", tmp_path).complaint
+
+
+# --- outputs -------------------------------------------------------------------------------------
+
+
+def test_an_existing_output_is_kept_unless_forced(
+    hfd: Hfd, photo: Path, file: Path, model_folder: Folder, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.hfd"
+    out.write_bytes(b"precious")
+    complaint = hfd("compress", photo, "-m", model_folder.path, "-o", out).complaint
+    assert complaint == f"{out}: exists already. Give another --output, or --force to replace it"
+    assert out.read_bytes() == b"precious"
+    assert hfd("compress", photo, "-m", model_folder.path, "-o", out, "--force").code == 0
+    assert out.read_bytes() == file.read_bytes()
+
+    picture = tmp_path / "out.png"
+    picture.write_bytes(b"precious")
+    decompress = ["decompress", file, "-m", model_folder.path, "-o", picture, "--realism", 0]
+    assert "exists already" in hfd(*decompress).complaint
+    assert picture.read_bytes() == b"precious"
+    assert hfd(*decompress, "-f").code == 0
+    assert load_rgb(picture).shape == (70, 90, 3)
+
+
+def test_the_input_is_never_overwritten(hfd: Hfd, photo: Path, model_folder: Folder) -> None:
+    before = photo.read_bytes()
+    alias = photo.parent / "." / ".." / photo.parent.name / photo.name
+    for output in (photo, alias):
+        complaint = hfd("compress", photo, "-m", model_folder.path, "-o", output, "--force").complaint
+        assert "is the input itself. Give another --output" in complaint
+    assert photo.read_bytes() == before
+
+
+def test_an_output_that_is_a_folder(hfd: Hfd, photo: Path, model_folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "folder.hfd").mkdir()
+    complaint = hfd("compress", photo, "-m", model_folder.path, "-o", tmp_path / "folder.hfd", "-f").complaint
+    assert complaint == f"{tmp_path}/folder.hfd: got a folder, expected the name of a file for --output"
+
+
+def test_an_output_below_a_file(hfd: Hfd, photo: Path, file: Path, model_folder: Folder) -> None:
+    complaint = hfd("compress", photo, "-m", model_folder.path, "-o", file / "x.hfd").complaint
+    assert complaint == f"{file}/x.hfd: a folder of its path is a file. Give another path"
+    decompress = ["decompress", file, "-m", model_folder.path, "--realism", 0]
+    assert "is a file" in hfd(*decompress, "-o", photo / "x.png").complaint
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_output_folder_without_permission(hfd: Hfd, photo: Path, model_folder: Folder, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    complaint = hfd("compress", photo, "-m", model_folder.path, "-o", locked / "x.hfd").complaint
+    assert complaint == f"{locked}/x.hfd: no permission. Check its owner and mode"
+
+
+def test_a_new_output_folder_is_made(hfd: Hfd, photo: Path, model_folder: Folder, tmp_path: Path) -> None:
+    assert hfd("compress", photo, "-m", model_folder.path, "-o", tmp_path / "a/b/x.hfd").code == 0
+    assert (tmp_path / "a/b/x.hfd").is_file()
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x", "x.webp", "x.png.bak"])
+def test_an_output_that_is_no_png(hfd: Hfd, file: Path, model_folder: Folder, tmp_path: Path, name: str) -> None:
+    complaint = hfd("decompress", file, "-m", model_folder.path, "-o", tmp_path / name).complaint
+    assert complaint.startswith(f"{tmp_path}/{name}: got ")
+    assert complaint.endswith("expected .png")
+    assert not (tmp_path / name).exists()
+
+
+def test_a_full_disk_is_one_line(hfd: Hfd, photo: Path, model_folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hfd.storage.os.fsync", full)
+    assert "the disk is full" in hfd("compress", photo, "-m", model_folder.path).complaint
+    assert [path.name for path in photo.parent.iterdir()] == [photo.name]
+
+
+# --- sampling ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ["--sampler", "dpm"],
+            "sampler: got 'dpm', expected one of auto, ancestral, ddim, dpmpp-2m, euler, heun, midpoint",
+        ),
+        (["--sampler", "euler"], "sampler: got euler, expected one of ancestral, ddim, dpmpp-2m, since this model's"),
+        (["--steps", "0"], "Invalid value for '--steps'"),
+        (["--realism", "1.5"], "Invalid value for '--realism'"),
+    ],
+)
+def test_a_sampling_that_cannot_be_is_one_line(
+    hfd: Hfd, file: Path, model_folder: Folder, options: list[str], words: str
+) -> None:
+    output = file.with_suffix(".png")
+    assert words in hfd("decompress", file, "-m", model_folder.path, "-o", output, *options).complaint
+    assert not output.exists()
+
+
+def test_realism_lies_between_the_reconstruction_and_the_sample(
+    hfd: Hfd, file: Path, model_folder: Folder, tmp_path: Path
+) -> None:
+    pictures = {}
+    for realism in (0, 0.5, 1):
+        output = tmp_path / f"{realism}.png"
+        said = hfd("decompress", file, "-m", model_folder.path, "-o", output, "--steps", 2, "--realism", realism).out
+        assert ("reconstruction" in said) == (realism == 0) and ("realism 0.5" in said) == (realism == 0.5)
+        pictures[realism] = load_rgb(output).astype(float)
+    np.testing.assert_allclose(pictures[0.5], (pictures[0] + pictures[1]) / 2, atol=1.0)
+    assert np.abs(pictures[1] - pictures[0]).max() > 5
+
+
+def test_every_sampler_of_a_diffusion_decodes(hfd: Hfd, file: Path, model_folder: Folder, tmp_path: Path) -> None:
+    for sampler in ("ancestral", "ddim", "dpmpp-2m"):
+        output = tmp_path / f"{sampler}.png"
+        ended = hfd("decompress", file, "-m", model_folder.path, "-o", output, "--steps", 2, "--sampler", sampler)
+        assert ended.code == 0 and f"sample of 2 steps, {sampler}, seed" in ended.out
+
+
+# --- models --------------------------------------------------------------------------------------
+
+
+def test_an_exported_model_decodes_what_it_compresses(
+    hfd: Hfd, photo: Path, model_folder: Folder, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    assert hfd("export", model_folder.path, copy, "--half").out.startswith(f"{copy}: autoencoder and decoder, ")
+    assert hfd("compress", photo, "-m", copy, "-o", tmp_path / "a.hfd").code == 0
+    assert hfd("decompress", tmp_path / "a.hfd", "-m", copy, "--steps", 1, "-o", tmp_path / "a.png").code == 0
+    assert "holds a model already" in hfd("export", model_folder.path, copy).complaint
+
+
+def test_a_file_of_no_shipped_model_asks_for_its_model(hfd: Hfd, file: Path) -> None:
+    complaint = hfd("decompress", file).complaint
+    assert "model: got a file made by" in complaint and "Give the model that made it with --model" in complaint
