@@ -45,14 +45,14 @@ class Part:
 
 
 def diffusion(s: float) -> tuple[str, ...]:
-    return (f"decoder.process={{kind: diffusion, s: {s}}}", "decoder.adversarial=null")
+    return (f"decoder.process={{kind: diffusion, s: {s}, residual_std: 0.1}}", "decoder.adversarial=null")
 
 
 def parts(shipped: str) -> list[Part]:
     by_steps = tuple(f"{{steps: {steps}}}" for steps in STEPS)
     gammas = tuple(f"{{steps: 50, gamma: {gamma}}}" for gamma in GAMMAS if gamma)
-    flow = ("decoder.process={kind: rectified-flow}", "decoder.adversarial=null")
-    start = ("decoder.process={kind: posterior-mean-flow, sigma_s: 0.1}", "decoder.adversarial=null")
+    flow = ("decoder.process={kind: rectified-flow, residual_std: 0.1}", "decoder.adversarial=null")
+    start = ("decoder.process={kind: posterior-mean-flow, sigma_s: 0.1, residual_std: 0.1}", "decoder.adversarial=null")
     frozen = (f"decoder.warm_start={shipped}", "decoder.frozen=true", "decoder.adversarial=null")
     own = (*(f"{{realism: {realism}}}" for realism in REALISM if realism < 1), "{}", "{grain: true}")
     return [

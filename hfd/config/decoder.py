@@ -8,6 +8,11 @@ from pydantic import Field, model_validator
 
 from hfd.config.base import Section, Share, TrainConfig
 
+ResidualStd = Annotated[
+    float | None,
+    Field(gt=0.0, le=2.0, description="Of x0 - x_hat in [-1, 1], for preconditioning; None: the plain network."),
+]
+
 
 class DiffusionConfig(Section):
     """Variance-preserving diffusion with a shifted cosine schedule."""
@@ -17,6 +22,7 @@ class DiffusionConfig(Section):
     predict: Literal["v", "eps", "x0"] = Field("v", description="What the network answers.")
     loss: Literal["v", "eps", "x0", "min-snr"] = Field("v", description="On what the squared error is taken.")
     min_snr: float = Field(5.0, gt=0.0, description="Largest weight of min-snr.")
+    residual_std: ResidualStd = None
 
 
 class RectifiedFlowConfig(Section):
@@ -26,6 +32,7 @@ class RectifiedFlowConfig(Section):
     times: Literal["uniform", "logit-normal"] = Field("uniform", description="Distribution of training times.")
     times_mean: float = Field(0.0, description="Location of logit(t) with logit-normal times.")
     times_std: float = Field(1.0, gt=0.0, description="Scale of logit(t) with logit-normal times.")
+    residual_std: ResidualStd = None
 
 
 class PosteriorMeanFlowConfig(Section):
@@ -36,6 +43,13 @@ class PosteriorMeanFlowConfig(Section):
     times: Literal["uniform", "logit-normal"] = Field("uniform", description="Distribution of training times.")
     times_mean: float = Field(0.0, description="Location of logit(t) with logit-normal times.")
     times_std: float = Field(1.0, gt=0.0, description="Scale of logit(t) with logit-normal times.")
+    residual_std: ResidualStd = None
+
+    @model_validator(mode="after")
+    def _preconditioning_needs_noise(self) -> Self:
+        if self.residual_std is not None and self.sigma_s == 0.0:
+            raise ValueError("sigma_s: got 0, expected above 0 with residual_std")
+        return self
 
 
 ProcessConfig = Annotated[DiffusionConfig | RectifiedFlowConfig | PosteriorMeanFlowConfig, Field(discriminator="kind")]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hfd.diffusion.flow import FlowTimes, PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.grain import add_grain
-from hfd.diffusion.process import Process
+from hfd.diffusion.process import Process, answer
 from hfd.diffusion.samplers import seeded_noise
 from hfd.diffusion.sampling import Sampling, walk
 from hfd.diffusion.schedule import CosineSchedule
@@ -53,8 +53,8 @@ class ScoreDecoder:
         ``known`` (B, 4, H, W): pixels of the finished picture, as :func:`hfd.diffusion.neighbours.known_pixels`.
         """
         with autocast(x_t.device, precision):
-            output = self.net(x_t, x_hat, self.process.noise_level(t), known)
-        return self.process.x0_pred(x_t, output.float(), t).clamp(-1.0, 1.0)
+            found = answer(self.process, self.net, x_t, x_hat, t, known)
+        return self.process.x0_pred(x_t, found, t).clamp(-1.0, 1.0)
 
     @torch.no_grad()
     def sample(
@@ -93,14 +93,15 @@ class ScoreDecoder:
 
 def build_process(config: Mapping[str, Any]) -> Process:
     """The process of a section ``{kind: ..., ...}``. Raises :class:`DataError` for what this version does not know."""
+    residual = None if config.get("residual_std") is None else float(config["residual_std"])
     match config["kind"]:
         case "diffusion":
             schedule, predict = CosineSchedule(s=float(config["s"])), _one_of(Prediction, "predict", config)
-            return Diffusion(schedule, predict, _one_of(Weighting, "loss", config), float(config["min_snr"]))
+            return Diffusion(schedule, predict, _one_of(Weighting, "loss", config), float(config["min_snr"]), residual)
         case "rectified-flow":
-            return RectifiedFlow(*_flow_times(config))
+            return RectifiedFlow(*_flow_times(config), residual)
         case "posterior-mean-flow":
-            return PosteriorMeanFlow(*_flow_times(config), sigma_s=float(config["sigma_s"]))
+            return PosteriorMeanFlow(*_flow_times(config), residual, sigma_s=float(config["sigma_s"]))
         case kind:
             raise DataError(
                 f"kind: got {kind!r}, expected 'diffusion', 'rectified-flow' or 'posterior-mean-flow'. Use a newer hfd"
@@ -138,7 +139,7 @@ def read_decoder(folder: Folder) -> ScoreDecoder:
         net, process = build_unet(config), build_process(config["process"])
     except KeyError as error:
         raise DataError(f"{folder.uri}/config.json: lacks {error}. Make or fetch the model again") from error
-    except (TypeError, ValueError, IndexError) as error:
+    except (AttributeError, TypeError, ValueError, IndexError) as error:
         raise DataError(
             f"{folder.uri}/config.json: describes no network that can be built ({error!r}). "
             "Make or fetch the model again"

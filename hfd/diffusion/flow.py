@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from hfd.diffusion.process import EARLIEST, LATEST, TrainingPair, as_images, stratified_uniform
+from hfd.diffusion.process import EARLIEST, LATEST, Preconditioning, TrainingPair, as_images, stratified_uniform
 
 FlowTimes: TypeAlias = Literal["uniform", "logit-normal"]
 
@@ -18,12 +18,13 @@ class RectifiedFlow:
     """x_t = (1 - t) x0 + t x1 with velocity u = x1 - x0 (Liu et al., arXiv 2209.03003); the network answers u.
 
     x1 = eps. ``draw``: the distribution of training times, uniform, or logit-normal with location ``mean`` and
-    scale ``std`` of logit(t) (Esser et al., arXiv 2403.03206).
+    scale ``std`` of logit(t) (Esser et al., arXiv 2403.03206). ``residual_std``: of x0 - x_hat, for preconditioning.
     """
 
     draw: FlowTimes = "uniform"
     mean: float = 0.0
     std: float = 1.0
+    residual_std: float | None = None
 
     def times(self, batch: int, generator: torch.Generator) -> Tensor:
         t = stratified_uniform(batch, generator)
@@ -48,9 +49,24 @@ class RectifiedFlow:
     def noise_level(self, t: Tensor) -> Tensor:
         return 4.0 * t - 2.0
 
-    def x0_pred(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
+    def precondition(self, x_t: Tensor, x_hat: Tensor, t: Tensor) -> Preconditioning:
+        if self.residual_std is None:
+            return Preconditioning(x_t, 0.0, 1.0)
         (at,) = as_images(t)
-        return x_t - at * output
+        share, noise = self._start_mix  # x1 = share x_hat + noise eps
+        rho2, noise2 = self.residual_std**2, noise**2
+        y = x_t - torch.lerp(torch.ones_like(at), torch.full_like(at, share), at) * x_hat
+        variance = (1.0 - at).square() * rho2 + at.square() * noise2
+        skip = (share - 1.0) * x_hat + (at * noise2 - (1.0 - at) * rho2) / variance * y
+        return Preconditioning(y * variance.rsqrt(), skip, -self.residual_std * noise * variance.rsqrt())
+
+    @property
+    def _start_mix(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+    def x0_pred(self, x_t: Tensor, answer: Tensor, t: Tensor) -> Tensor:
+        (at,) = as_images(t)
+        return x_t - at * answer
 
 
 @dataclass(frozen=True)
@@ -63,3 +79,7 @@ class PosteriorMeanFlow(RectifiedFlow):
 
     def start(self, x_hat: Tensor, eps: Tensor) -> Tensor:
         return x_hat + self.sigma_s * eps
+
+    @property
+    def _start_mix(self) -> tuple[float, float]:
+        return 1.0, self.sigma_s

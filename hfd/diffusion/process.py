@@ -7,6 +7,7 @@ kinds are :class:`hfd.diffusion.vp.Diffusion` and the two flows of :mod:`hfd.dif
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +29,22 @@ class TrainingPair:
     weight: Tensor
 
 
+@dataclass(frozen=True)
+class Preconditioning:
+    """Around the network: it is given ``x_in`` (B, 3, H, W), and the answer is ``skip + scale * network``.
+
+    What a linear estimate makes of x_t and x_hat is known in closed form and need not be learned. With r = x0 - x_hat
+    of variance ``residual_std``^2 and x_t - k x_hat = a r + n eps, ``x_in`` is that difference over its standard
+    deviation, ``skip`` the answer at the best linear estimate of r, and ``scale`` the standard deviation of what is
+    left, so that the network has unit input and unit target at every time (as in EDM, Karras et al., arXiv
+    2206.00364, whose data has mean 0 where ours has x_hat).
+    """
+
+    x_in: Tensor
+    skip: Tensor | float
+    scale: Tensor | float
+
+
 class Process(Protocol):
     """Times are (B,) in [0, 1]; images (B, 3, H, W), x0 and x_hat in [-1, 1]; eps is standard normal."""
 
@@ -45,8 +62,23 @@ class Process(Protocol):
     def noise_level(self, t: Tensor) -> Tensor:
         """What the network is told about t, (B,), of the order of one."""
 
-    def x0_pred(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
-        """The clean image that a network's output at x_t stands for."""
+    def precondition(self, x_t: Tensor, x_hat: Tensor, t: Tensor) -> Preconditioning:
+        """What stands around the network: nothing, unless ``residual_std`` is given."""
+
+    def x0_pred(self, x_t: Tensor, answer: Tensor, t: Tensor) -> Tensor:
+        """The clean image that an answer at x_t stands for."""
+
+
+Network = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""(x_in, x_hat, noise_level, known) -> (B, 3, H, W)."""
+
+
+def answer(
+    process: Process, network: Network, x_t: Tensor, x_hat: Tensor, t: Tensor, known: Tensor | None = None
+) -> Tensor:
+    """What the process asks for at x_t (v, eps, x0 or u), float32 (B, 3, H, W), from a preconditioned network."""
+    around = process.precondition(x_t, x_hat, t)
+    return around.skip + around.scale * network(around.x_in, x_hat, process.noise_level(t), known).float()
 
 
 def stratified_uniform(batch: int, generator: torch.Generator) -> Tensor:

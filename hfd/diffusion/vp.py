@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from hfd.diffusion.process import TrainingPair, as_images, stratified_uniform
+from hfd.diffusion.process import Preconditioning, TrainingPair, as_images, stratified_uniform
 from hfd.diffusion.schedule import CosineSchedule, alpha_sigma
 
 Prediction: TypeAlias = Literal["v", "eps", "x0"]
@@ -20,13 +20,15 @@ class Diffusion:
     """x_t = alpha_t x0 + sigma_t eps;  v = alpha_t eps - sigma_t x0 (Salimans and Ho, arXiv 2202.00512).
 
     ``predict``: what the network answers. ``loss``: on what the mean squared error is taken, whatever the network
-    answers; ``min-snr``: on x0, times min(SNR, ``min_snr``) (Hang et al., arXiv 2303.09556).
+    answers; ``min-snr``: on x0, times min(SNR, ``min_snr``) (Hang et al., arXiv 2303.09556). ``residual_std``: of
+    x0 - x_hat, for preconditioning.
     """
 
     schedule: CosineSchedule
     predict: Prediction = "v"
     loss: Weighting = "v"
     min_snr: float = 5.0
+    residual_std: float | None = None
 
     def times(self, batch: int, generator: torch.Generator) -> Tensor:
         return stratified_uniform(batch, generator).to(torch.float32)
@@ -50,11 +52,28 @@ class Diffusion:
     def noise_level(self, t: Tensor) -> Tensor:
         return self.schedule.log_snr(t) / 4.0
 
-    def x0_pred(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
+    def precondition(self, x_t: Tensor, x_hat: Tensor, t: Tensor) -> Preconditioning:
+        if self.residual_std is None:
+            return Preconditioning(x_t, 0.0, 1.0)
+        alpha_t, sigma_t = as_images(*alpha_sigma(self.schedule.log_snr(t)))
+        rho, rho2 = self.residual_std, self.residual_std**2
+        y = x_t - alpha_t * x_hat
+        variance = alpha_t.square() * rho2 + sigma_t.square()
+        match self.predict:
+            case "v":
+                skip = alpha_t * sigma_t * (1.0 - rho2) / variance * y - sigma_t * x_hat
+                scale = -rho * variance.rsqrt()
+            case "eps":
+                skip, scale = sigma_t / variance * y, -rho * alpha_t * variance.rsqrt()
+            case "x0":
+                skip, scale = x_hat + alpha_t * rho2 / variance * y, rho * sigma_t * variance.rsqrt()
+        return Preconditioning(y * variance.rsqrt(), skip, scale)
+
+    def x0_pred(self, x_t: Tensor, answer: Tensor, t: Tensor) -> Tensor:
         alpha_t, sigma_t = as_images(*alpha_sigma(self.schedule.log_snr(t)))
         if self.predict == "v":
-            return alpha_t * x_t - sigma_t * output
-        return (x_t - sigma_t * output) / alpha_t if self.predict == "eps" else output
+            return alpha_t * x_t - sigma_t * answer
+        return (x_t - sigma_t * answer) / alpha_t if self.predict == "eps" else answer
 
 
 def _on_x0(loss: Weighting, log_snr: Tensor, min_snr: float) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hfd.diffusion.discriminator import Discriminator, discriminator_loss, generator_loss
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.neighbours import known_pixels, random_masks
-from hfd.diffusion.process import Process
+from hfd.diffusion.process import Process, answer
 from hfd.diffusion.sampling import Sampling, walk
 from hfd.diffusion.unet import UNet
 from hfd.precision import autocast
@@ -97,8 +97,8 @@ class AdversarialTask:
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             with autocast(x0.device, self._settings.precision):
-                output = self._module(x_t, x_hat, self._process.noise_level(t), known)
-            return self._process.x0_pred(x_t, output.float(), t)
+                found = answer(self._process, self._module, x_t, x_hat, t, known)
+            return self._process.x0_pred(x_t, found, t)
 
         return walk(Sampling(steps=self._adversarial.steps), self._process, denoise, x_hat, noise)
 

@@ -14,7 +14,7 @@ from hfd.autoencoder.loss import rate_distortion
 from hfd.autoencoder.model import Elic
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.neighbours import known_pixels, random_masks
-from hfd.diffusion.process import Process
+from hfd.diffusion.process import Process, answer
 from hfd.diffusion.unet import UNet
 from hfd.precision import autocast
 
@@ -140,8 +140,8 @@ class DecoderTask:
         x_t, cond, *known = (picture.contiguous(memory_format=torch.channels_last) for picture in inputs)
         with autocast(x0.device, self._settings.precision):
             # A data-parallel module waits for the other workers even without gradients: they share its buffers.
-            output = (self.net if alone else self._module)(x_t, cond, pair.noise_level, *known)
-        errors: Tensor = pair.weight * (output.float() - pair.target).square().mean(dim=(1, 2, 3))
+            found = answer(self._process, self.net if alone else self._module, x_t, cond, t, *known)
+        errors: Tensor = pair.weight * (found - pair.target).square().mean(dim=(1, 2, 3))
         return errors
 
     @torch.no_grad()
