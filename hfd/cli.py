@@ -28,7 +28,7 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=val
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the settings and what would run; start nothing.")]
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="A shipped model's name, a model folder, or a workspace's newest model."),
+    typer.Option("--model", "-m", help="A model folder, or a workspace, whose newest model counts."),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output.")]
 

@@ -12,7 +12,7 @@ from hfd.codec.codec import Codec, find_model, model_of_file, resolve_model, see
 from hfd.codec.container import LATENTS, unpack
 from hfd.codec.export import export_model
 from hfd.diffusion.sampling import SamplerKind, Sampling
-from hfd.errors import BitstreamError, DataError
+from hfd.errors import BitstreamError, ConfigError, DataError
 from hfd.images import encode_png, load_rgb
 from hfd.storage import Folder, read_file, write_file
 from hfd.terminal import Terminal
@@ -45,9 +45,15 @@ def compress_file(picture: Path, output: Path | None, model: str | None, *, forc
     """Compress a picture; a line that says what came out. Raises :class:`hfd.errors.HfdError`."""
     output = _output(picture, output, ".hfd", force)
     x = load_rgb(_existing(picture), name=str(picture))
-    compressed = Codec.load(find_model(model or DEFAULT_MODEL)).compress(x)
+    compressed = Codec.load(_model(model)).compress(x)
     write_file(output, compressed.data)
     return f"{output}: {x.shape[1]} x {x.shape[0]}, {len(compressed.data)} bytes, {compressed.bpp:.3f} bpp"
+
+
+def _model(model: str | None) -> Folder:
+    if model is None and DEFAULT_MODEL not in shipped_models():
+        raise ConfigError("model: missing, expected --model FOLDER: no model ships with this version")
+    return find_model(model or DEFAULT_MODEL)
 
 
 def decompress_file(

@@ -348,6 +348,11 @@ def test_an_exported_model_decodes_what_it_compresses(
     assert "holds a model already" in hfd("export", model_folder.path, copy).complaint
 
 
+def test_compressing_without_a_model(hfd: Hfd, photo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("hfd.codec.codec.MODELS", tmp_path / "none")
+    assert hfd("compress", photo).complaint.startswith("model: missing, expected --model FOLDER")
+
+
 def test_a_file_of_no_shipped_model_asks_for_its_model(hfd: Hfd, file: Path) -> None:
     complaint = hfd("decompress", file).complaint
     assert "model: got a file made by" in complaint and "Give the model that made it with --model" in complaint

@@ -15,6 +15,7 @@ from hfd.presets import load_config
 
 SIDE = 64
 SMALL = [
+    "autoencoder.gdn_channels=null",
     "autoencoder.N=24",
     "autoencoder.M=32",
     "autoencoder.groups=[16, 16]",
