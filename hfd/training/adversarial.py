@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hfd.diffusion.discriminator import Discriminator, discriminator_loss, generator_loss
 from hfd.diffusion.ema import PowerEma
@@ -16,7 +16,7 @@ from hfd.diffusion.process import Process, answer
 from hfd.diffusion.sampling import Sampling, walk
 from hfd.diffusion.unet import UNet
 from hfd.precision import autocast
-from hfd.training.tasks import OptimiserSettings, adam, named_averages, parallel, set_lr
+from hfd.training.tasks import OptimiserSettings, adam, clipped_step, named_averages, parallel
 
 BETAS = (0.5, 0.95)
 """Of both Adams: short memories, since each network's loss moves with the other's."""
@@ -106,14 +106,9 @@ class AdversarialTask:
         # Both losses come from the same passes; each backward pass stops at the parameters that it is for.
         losses["loss"].backward(inputs=self._parameters, retain_graph=True)  # type: ignore[no-untyped-call]
         losses["discriminator"].backward(inputs=self._critic_parameters)  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._settings.grad_clip)
-        set_lr(self._optimiser, self._settings.lr * lr_factor)
-        self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
-        nn.utils.clip_grad_norm_(self._critic_parameters, self._settings.grad_clip)
-        set_lr(self._critic_optimiser, self._adversarial.discriminator_lr * lr_factor)
-        self._critic_optimiser.step()
-        self._critic_optimiser.zero_grad(set_to_none=True)
+        norm = clipped_step(self._optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
+        critic_lr = self._adversarial.discriminator_lr * lr_factor
+        clipped_step(self._critic_optimiser, critic_lr, self._settings.grad_clip)
         self.ema.update(step)
         return norm
 

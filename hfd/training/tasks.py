@@ -70,10 +70,7 @@ class AutoencoderTask:
     def update(self, losses: Mapping[str, Tensor], *, step: int, lr_factor: float) -> Tensor:
         del step
         losses["loss"].backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self._main, self._settings.grad_clip)
-        set_lr(self._optimiser, self._settings.lr * lr_factor)
-        self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
+        norm = clipped_step(self._optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
         aux_loss = self.model.entropy_bottleneck.loss()
         aux_loss.backward()
         self._aux_optimiser.step()
@@ -158,10 +155,7 @@ class DecoderTask:
 
     def update(self, losses: Mapping[str, Tensor], *, step: int, lr_factor: float) -> Tensor:
         losses["loss"].backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._settings.grad_clip)
-        set_lr(self._optimiser, self._settings.lr * lr_factor)
-        self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
+        norm = clipped_step(self._optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
         self.ema.update(step)
         return norm
 
@@ -204,6 +198,11 @@ def adam(
     return torch.optim.AdamW(parameters, lr=settings.lr, betas=betas, weight_decay=settings.weight_decay, fused=True)
 
 
-def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
+def clipped_step(optimiser: torch.optim.Optimizer, lr: float, grad_clip: float) -> Tensor:
+    """One step of an optimiser with its gradients clipped, which it then forgets; their global norm before that."""
+    norm = nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], grad_clip)
     for group in optimiser.param_groups:
         group["lr"] = lr
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return norm
