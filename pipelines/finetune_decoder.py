@@ -17,8 +17,8 @@ from pipelines.cluster import Worker
 from pipelines.context import Context
 from pipelines.steps import Done, Outcome, Step, point_latest
 from pipelines.tracking import StepRun
-from pipelines.train_decoder import finish_model, network_config
-from pipelines.training import NOT_IN_KEY, TrainJob, optimiser_settings, run_training
+from pipelines.train_decoder import finish_model, network_config, train_on_pairs
+from pipelines.training import NOT_IN_KEY, optimiser_settings
 from pipelines.validation import grain_amount
 from pipelines.warm_start import WarmStart, warm_start
 
@@ -64,19 +64,9 @@ def _train(
     adversarial = _adversarial(config)
     start = warm_start(adversarial.warm_start or decoder.folder.uri, "decoder")
     snapshots = Snapshots(folder, config.ema.num_snapshots)
-    job = TrainJob(
-        crops=reconstructed.folder,
-        out=folder,
-        pictures=("x", "x_hat"),
-        seed=context.config.seed,
-        settings=adversarial.train,
-        identity=step.identity,
-        logger=record.worker_handle(),
-        build=functools.partial(build_task, config, start),
-        finish=functools.partial(write_model, config, reconstructed.folder, autoencoder.digest),
-        on_step=snapshots.on_step,
-    )
-    facts = run_training(context, step, job)
+    build = functools.partial(build_task, config, start)
+    finish = functools.partial(write_model, config, reconstructed.folder, autoencoder.digest)
+    facts = train_on_pairs(context, step, reconstructed.folder, adversarial.train, record, snapshots, build, finish)
     return finish_model(context, autoencoder, reconstructed.folder, folder, record, facts)
 
 

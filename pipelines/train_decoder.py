@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 from hfd.codec.codec import Codec, seed_of_file
-from hfd.config import DecoderConfig
+from hfd.config import DecoderConfig, TrainConfig
 from hfd.data.shards import iterate_rows, list_row_groups
 from hfd.diffusion.decoder import build_process, build_unet, read_decoder, write_decoder
 from hfd.errors import DataError
@@ -55,20 +56,36 @@ def _train(
         _take(start, autoencoder, folder)
         return finish_model(context, autoencoder, reconstructed.folder, folder, record, {"frozen": config.warm_start})
     snapshots = Snapshots(folder, config.ema.num_snapshots)
+    build = functools.partial(build_task, config, start)
+    finish = functools.partial(write_model, config, reconstructed.folder, snapshots, autoencoder.digest)
+    facts = train_on_pairs(context, step, reconstructed.folder, config.train, record, snapshots, build, finish)
+    return finish_model(context, autoencoder, reconstructed.folder, folder, record, facts)
+
+
+def train_on_pairs(
+    context: Context,
+    step: Step,
+    pairs: Folder,
+    settings: TrainConfig,
+    record: StepRun,
+    snapshots: Snapshots,
+    build: Callable[[Worker], Any],
+    finish: Callable[[Any, Folder, int], None],
+) -> dict[str, Any]:
+    """Train a task on pairs (x, x_hat), with snapshots of its averages; the facts of the training."""
     job = TrainJob(
-        crops=reconstructed.folder,
-        out=folder,
+        crops=pairs,
+        out=step.folder,
         pictures=("x", "x_hat"),
         seed=context.config.seed,
-        settings=config.train,
+        settings=settings,
         identity=step.identity,
         logger=record.worker_handle(),
-        build=functools.partial(build_task, config, start),
-        finish=functools.partial(write_model, config, reconstructed.folder, snapshots, autoencoder.digest),
+        build=build,
+        finish=finish,
         on_step=snapshots.on_step,
     )
-    facts = run_training(context, step, job)
-    return finish_model(context, autoencoder, reconstructed.folder, folder, record, facts)
+    return run_training(context, step, job)
 
 
 def _take(start: WarmStart, autoencoder: Done, folder: Folder) -> None:
