@@ -28,6 +28,7 @@ SETTINGS = (
     "prepare.photos_per_shard=1",
     "autoencoder.train.checkpoint_every_s=0.2",
     "decoder.train.checkpoint_every_s=0.05",
+    "decoder.adversarial.train.checkpoint_every_s=0.05",
     "evaluate.baselines=[jpeg]",
     "evaluate.max_images=3",
 )
@@ -60,7 +61,7 @@ class Launched:
 
 def moment(workspace: Path, step: str) -> Callable[[], bool]:
     """Whether a step is in the middle of its work: it has kept more than there was before."""
-    pattern = f"{step}/*/" + ("checkpoints/checkpoint-*.pt" if step.startswith("train") else "parts/*.json")
+    pattern = f"{step}/*/" + ("checkpoints/checkpoint-*.pt" if step.endswith(("autoencoder", "decoder")) else "parts/*.json")
 
     def kept() -> set[Path]:
         return set(workspace.glob(pattern))
