@@ -81,7 +81,7 @@ def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> Adver
     start.into(net)
     return AdversarialTask(
         net.to(worker.device),
-        Discriminator(adversarial.discriminator).to(worker.device),
+        Discriminator(adversarial.discriminator, adversarial.residual_std).to(worker.device),
         build_process(network["process"]),
         optimiser_settings(adversarial.train),
         AdversarialSettings(adversarial.steps, adversarial.weight, adversarial.discriminator_lr),

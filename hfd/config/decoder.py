@@ -98,6 +98,9 @@ class AdversarialConfig(Section):
     discriminator: tuple[Annotated[int, Field(ge=8)], ...] = Field(
         (64, 128, 256, 256), min_length=2, max_length=6, description="Channels per level, from half the sides on."
     )
+    residual_std: float = Field(
+        0.1, gt=0.0, le=2.0, description="Of x0 - x_hat in [-1, 1]: the scale at which the discriminator sees it."
+    )
     discriminator_lr: float = Field(4e-4, gt=0.0, le=1.0)
     warm_start: str | None = Field(None, description="A model whose decoder to start from; None: stage 2 as trained.")
     train: TrainConfig

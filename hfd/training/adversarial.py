@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch._functorch.config as functorch
 from torch import Tensor
 
 from hfd.diffusion.discriminator import Discriminator, discriminator_loss, generator_loss
@@ -62,8 +63,12 @@ class AdversarialTask:
         self._critic_parameters = list(discriminator.parameters())
         self._critic_optimiser = adam(self._critic_parameters, settings, betas=BETAS)
         self.ema = PowerEma(self._parameters, sigma_rels)
+        if settings.compile:
+            # Two backward passes go through one graph: the first may not give its buffers away.
+            functorch.donated_buffer = False
         self._module = parallel(net, settings.compile, world)
-        self._critic = parallel(discriminator, settings.compile, world)
+        # As written: compiled, each of the two passes back would make the gradients of both.
+        self._critic = parallel(discriminator, False, world)
 
     def losses(self, batch: Tensor, *, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
         del progress

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from hfd.diffusion.discriminator import Discriminator, discriminator_loss, generator_loss
 
+RESIDUAL_STD = 0.25
+
 
 def made(*channels: int, seed: int = 0) -> Discriminator:
     torch.manual_seed(seed)
-    return Discriminator(channels or (8, 8, 8))
+    return Discriminator(channels or (8, 8, 8), residual_std=RESIDUAL_STD)
 
 
 def pictures(batch: int, height: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -79,15 +81,25 @@ def test_an_evaluation_leaves_the_power_iteration_where_it_was() -> None:
     assert not torch.equal(discriminator.stem.parametrizations.weight[0]._u, before)
 
 
+def test_it_looks_at_what_a_picture_adds_in_units_of_its_deviation() -> None:
+    """Half of the residual, at half of its deviation, beside the same x_hat: the same opinion."""
+    whole, half = made(), made()
+    half.residual_std = RESIDUAL_STD / 2
+    picture, x_hat = pictures(2, 16, 16)
+    for one, other in zip(whole(picture, x_hat), half((picture + x_hat) / 2, x_hat), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("level", [0, 1])
 @torch.no_grad()
 def test_logits_move_no_faster_than_their_bound(level: int) -> None:
-    """A 3x3 convolution sees each value 9 times, so its slope is at most 3 norms; the others see it once."""
+    """A 3x3 convolution sees each value 9 times, so its slope is at most 3 norms; the others see it once. What the
+    picture adds to x_hat goes in scaled."""
     discriminator = made().eval()
     for layer in discriminator.modules():
         if isinstance(layer, nn.Conv2d):
             layer.parametrizations.weight.original.mul_(50.0)
-    bound = 3.0 * 3.0 ** (level + 1) * 1.05
+    bound = 3.0 * 3.0 ** (level + 1) * 1.05 / RESIDUAL_STD
     for scale in (1e-3, 1e-1, 1.0):
         (picture, x_hat), (other, _) = pictures(1, 32, 32), pictures(1, 32, 32, seed=1)
         moved = picture + scale * other
