@@ -20,6 +20,9 @@ from hfd.training.checkpoint import Checkpoints
 
 CALIBRATION_STEPS = 20
 
+EXPLODED = 100.0
+"""A mean loss this many times the least one before has left what it had learned."""
+
 
 class Task(Protocol):
     """What is trained: networks, optimisers and a loss. State lives here, the loop only drives it."""
@@ -91,7 +94,8 @@ def train(
 
     A wall-time budget becomes a number of steps once, from the speed of the first ``CALIBRATION_STEPS``,
     and is written down in a checkpoint at that moment: from then on a run that is killed and resumed ends
-    with the same weights as one that was not. Raises :class:`TrainingError` on a loss that is not finite.
+    with the same weights as one that was not. Raises :class:`TrainingError` on a loss that is not finite or that
+    has exploded.
     """
     step, planned = 0, settings.steps
     found = checkpoints.latest()
@@ -121,7 +125,7 @@ def train(
         log_now = step % settings.log_every_steps == 0 or step == planned
         save_now = plan_now or time.monotonic() - last_save >= settings.checkpoint_every_s
         if log_now or save_now:
-            window.check_finite(step, checkpoints)
+            window.check(step, checkpoints)
         if log_now:
             values = window.close(settings, step, planned)
             if settings.rank == 0:
@@ -188,20 +192,30 @@ class _Window:
     def __init__(self, now: float, step: int) -> None:
         self._since, self._step = now, step
         self._rows: list[dict[str, Tensor]] = []
+        self._least = math.inf
         self.last: dict[str, float] = {}
 
     def add(self, losses: Mapping[str, Tensor], norm: Tensor) -> None:
         self._rows.append({**{name: value.detach() for name, value in losses.items()}, "grad_norm": norm.detach()})
 
-    def check_finite(self, step: int, checkpoints: Checkpoints) -> None:
+    def check(self, step: int, checkpoints: Checkpoints) -> None:
+        """Before a step is logged or saved: nothing that follows from a broken loss may be kept."""
+        if not self._rows:
+            return
         # A finite loss with a gradient that is not has spoilt the weights too, though no loss shows it yet.
-        values = [row[name].float() for row in self._rows for name in ("loss", "grad_norm")]
-        if not values or bool(torch.isfinite(torch.stack(values)).all()):
+        losses, norms = (torch.stack([row[name].float() for row in self._rows]) for name in ("loss", "grad_norm"))
+        if not bool(torch.isfinite(torch.cat([losses, norms])).all()):
+            problem = "a value or gradient that is not finite"
+        elif float(losses.mean()) > EXPLODED * self._least:
+            problem = (
+                f"a mean of {float(losses.mean()):.3g}, over {EXPLODED:g} times the least before ({self._least:.3g}),"
+            )
+        else:
             return
         saved = checkpoints.latest()
         good = f"the checkpoint at step {saved[0]}" if saved else "no checkpoint yet"
         raise TrainingError(
-            f"loss: got a value or gradient that is not finite in the {len(self._rows)} steps up to step {step} "
+            f"loss: got {problem} in the {len(self._rows)} steps up to step {step} "
             f"(last good: {good}). Try a smaller train.lr, a smaller train.grad_clip or train.precision=float32"
         )
 
@@ -212,4 +226,5 @@ class _Window:
         values["samples_per_s"] = (step - self._step) * settings.batch_size / max(now - self._since, 1e-9)
         values["lr_factor"] = lr_factor(settings, step - 1, planned)
         self._rows, self._since, self._step, self.last = [], now, step, values
+        self._least = min(self._least, values["loss"])
         return values

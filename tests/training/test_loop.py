@@ -215,7 +215,7 @@ def test_lr_factor_by_hand() -> None:
 
 
 class Failing(Recording):
-    """A decoder training whose loss, or whose gradient alone, is NaN in one step."""
+    """A decoder training whose loss, or whose gradient alone, is NaN in one step, or whose loss explodes there."""
 
     def __init__(self, at: int, what: str) -> None:
         super().__init__(decoder_task())
@@ -226,6 +226,8 @@ class Failing(Recording):
         if len(self.seen) == self.at:
             weight = self.task.net.stem.weight
             # The root of zero is zero; its slope is not finite.
+            if self.what == "explosion":
+                return {"loss": 1e4 * losses["loss"]}
             poison = torch.nan * losses["loss"] if self.what == "loss" else (0.0 * weight).square().sum().sqrt()
             losses = {"loss": losses["loss"] + poison}
             assert bool(torch.isfinite(losses["loss"])) is (self.what == "gradient")
@@ -254,6 +256,16 @@ def test_nan_in_the_very_last_step_is_found(tmp_path: Path) -> None:
         with pytest.raises(TrainingError):
             run(Failing(12, what), MemoryLoader(32), tmp_path / what)
         assert checkpoints_in(tmp_path / what).latest() is None
+
+
+def test_an_exploding_loss_stops_the_training(tmp_path: Path) -> None:
+    """10,000 times the loss in step 8 is over 100 times the mean of the steps up to 5; no checkpoint holds it."""
+    expected = (
+        r"loss: got a mean of \S+, over 100 times the least before \(\S+\), .* \(last good: the checkpoint at step 7\)"
+    )
+    with pytest.raises(TrainingError, match=expected):
+        run(Failing(8, "explosion"), MemoryLoader(32), tmp_path, checkpoint_every_s=0.0)
+    assert checkpoints_in(tmp_path).latest()[0] == 7
 
 
 def test_step_seeds_are_a_function_of_seed_step_and_rank() -> None:
