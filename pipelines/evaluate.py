@@ -22,8 +22,8 @@ from hfd.data.shards import RowGroup, list_row_groups, read_row_group
 from hfd.errors import DataError
 from hfd.images import RgbArray, encode_webp_lossless, load_rgb
 from hfd.report.content import ImageRow
-from hfd.report.summarise import gains_over_x_hat, summarise
-from hfd.report.tables import gain_text, summary_text
+from hfd.report.summarise import baselines_at_our_rate, gains_over_x_hat, summarise
+from hfd.report.tables import gain_text, rate_text, summary_text
 from hfd.storage import Folder
 from pipelines.cluster import map_device
 from pipelines.context import Context
@@ -131,7 +131,9 @@ def _evaluate(
     summary = summarise(rows, originals, decoded)
     _write_table(folder, "images.parquet", rows)
     gains = gains_over_x_hat(originals, decoded, context.config.evaluate.bootstrap_draws)
-    folder.write("summary.txt", "\n".join([summary_text(summary), *map(gain_text, gains), ""]).encode())
+    points = baselines_at_our_rate(summary)
+    lines = [summary_text(summary), *map(gain_text, gains), *map(rate_text, points), ""]
+    folder.write("summary.txt", "\n".join(lines).encode())
     missing = [name for name in available_baselines()[1] if name in context.config.evaluate.baselines]
     facts: dict[str, Any] = {
         "images": len(images),
@@ -140,6 +142,7 @@ def _evaluate(
         "missing_baselines": missing,
         "summary": [asdict(row) for row in summary],
         "gains": [asdict(gain) for gain in gains],
+        "at_our_rate": [asdict(point) for point in points],
     }
     write_report(context, Evaluation(step, prepared, autoencoder, model, rows, summary, rejects, facts), folder)
     for row in summary:

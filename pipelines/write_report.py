@@ -11,9 +11,9 @@ from typing import Any
 
 import hfd
 from hfd.images import load_rgb
-from hfd.report.content import Example, Gain, ImageRow, Report, SummaryRow, Version, system_label
+from hfd.report.content import Example, Gain, ImageRow, RatePoint, Report, SummaryRow, Version, system_label
 from hfd.report.page import render
-from hfd.report.tables import gain_text
+from hfd.report.tables import gain_text, rate_text
 from hfd.storage import Folder
 from pipelines.context import Context
 from pipelines.steps import Done, Step
@@ -82,6 +82,7 @@ def _facts(context: Context, evaluation: Evaluation) -> list[tuple[str, str]]:
             f"EfficientNet-Lite0 features of {config.evaluate.patch_px} px patches; not comparable with FID",
         ),
         ("Realism against x_hat", "; ".join(gain_text(Gain(**gain)) for gain in facts["gains"]) or "not measured"),
+        ("Baselines at our rate", "; ".join(rate_text(RatePoint(**point)) for point in facts["at_our_rate"]) or "none"),
         ("Model", f"{model.step.name}/{model.step.key}, autoencoder {evaluation.autoencoder.digest[:8]}"),
         ("Corpus digest", evaluation.prepared.step.inputs["corpus"][:16]),
         ("Evaluation key", evaluation.step.key),

@@ -62,6 +62,17 @@ class Gain:
 
 
 @dataclass(frozen=True)
+class RatePoint:
+    """A baseline at our rate, interpolated between its settings: ``bpp``, ``psnr`` in dB, both distances."""
+
+    system: str
+    bpp: float
+    psnr: float
+    fd_effnet: float
+    kd_effnet: float
+
+
+@dataclass(frozen=True)
 class ImageRow:
     """One system at one setting on one image. Units as in `SummaryRow`; times in seconds for this image."""
 

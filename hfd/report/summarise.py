@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from hfd.metrics.bootstrap import MIN_IMAGES, paired_difference
 from hfd.metrics.frechet import GaussianStats, frechet_distance, frechet_distance_of, kernel_distance
-from hfd.report.content import Gain, ImageRow, SummaryRow
+from hfd.report.content import OUR_SYSTEMS, Gain, ImageRow, RatePoint, SummaryRow
 
 MIN_PATCHES = 2
 """Fewer patches than this have no covariance: the distances are then None."""
@@ -52,6 +53,31 @@ def gains_over_x_hat(
                 found = paired_difference(distance, shared, features, x_hat, draws=draws)
                 gains.append(Gain(setting, metric, found.value, found.low, found.high))
     return gains
+
+
+def baselines_at_our_rate(summary: Sequence[SummaryRow]) -> list[RatePoint]:
+    """Every baseline with settings on both sides of our rate, linearly interpolated in log(bpp) between the nearest.
+
+    Our rate is that of the rows "autoencoder". A baseline that lacks a side, or the distances, is left out.
+    """
+    rates = [row.bpp for row in summary if row.system == "autoencoder"]
+    points = []
+    for system in dict.fromkeys(row.system for row in summary if row.system not in OUR_SYSTEMS):
+        rows = sorted((row for row in summary if row.system == system), key=lambda row: row.bpp)
+        below = [row for row in rows if rates and row.bpp <= rates[0]]
+        above = [row for row in rows if rates and row.bpp > rates[0]]
+        if below and above and (point := _between(below[-1], above[0], rates[0])) is not None:
+            points.append(point)
+    return points
+
+
+def _between(low: SummaryRow, high: SummaryRow, bpp: float) -> RatePoint | None:
+    share = math.log(bpp / low.bpp) / math.log(high.bpp / low.bpp)
+    pairs = [(getattr(low, name), getattr(high, name)) for name in ("psnr", "fd_effnet", "kd_effnet")]
+    if any(value is None for pair in pairs for value in pair):
+        return None
+    psnr, fd, kd = (first + share * (second - first) for first, second in pairs)
+    return RatePoint(low.system, bpp, psnr, fd, kd)
 
 
 def _summary(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hfd.report.content import Gain, ImageRow, SummaryRow, system_label
+from hfd.report.content import Gain, ImageRow, RatePoint, SummaryRow, system_label
 
 MISSING = "–"
 
@@ -71,6 +71,14 @@ def gain_text(gain: Gain) -> str:
     digits = 4 if gain.metric.startswith("KD") else 1
     value, low, high = (f"{number:+.{digits}f}" for number in (gain.value, gain.low, gain.high))
     return f"sample, {gain.setting}: {gain.metric} {value} against x_hat, 95 % between {low} and {high}"
+
+
+def rate_text(point: RatePoint) -> str:
+    """One line: ``AVIF at 0.251 bpp, interpolated: 29.60 dB, FD-EffNet 251.3, KD-EffNet 0.1402``."""
+    return (
+        f"{system_label(point.system)} at {point.bpp:.3f} bpp, interpolated: {point.psnr:.2f} dB, "
+        f"FD-EffNet {point.fd_effnet:.1f}, KD-EffNet {point.kd_effnet:.4f}"
+    )
 
 
 def cell_value(row: SummaryRow | ImageRow, column: Column) -> str | float | None:
