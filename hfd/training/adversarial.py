@@ -77,8 +77,12 @@ class AdversarialTask:
             for picture in (batch[:, :2] * 2.0 - 1.0).unbind(dim=1)
         )
         sample = self.sample(x0, x_hat, generator)
+        # Rolled by a random distance: a critic that halves the sides four times pushes each pixel of its cells its
+        # own way, and a sampler that always stands in the same place under it answers with a grid.
+        down, right = torch.randint(self.discriminator.stride, (2,), generator=generator).tolist()
+        seen_sample, seen_x0, seen_x_hat = (picture.roll((down, right), (2, 3)) for picture in (sample, x0, x_hat))
         with autocast(x0.device, self._settings.precision):
-            sampled, real = self._critic(sample, x_hat), self._critic(x0, x_hat)
+            sampled, real = self._critic(seen_sample, seen_x_hat), self._critic(seen_x0, seen_x_hat)
         mse = (sample - x0).square().mean()
         adversarial = generator_loss(real, sampled)
         return {
