@@ -8,7 +8,7 @@ from networks import lively_unet
 from torch import Tensor
 
 from hfd.diffusion.neighbours import CHANNELS, known_pixels
-from hfd.diffusion.unet import NoiseEmbedding, ResidualBlock, UNet, channel_norm
+from hfd.diffusion.unet import NoiseEmbedding, ResidualBlock, UNet, channel_norm, without_grid
 
 
 def pictures(height: int, width: int, batch: int = 1, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,7 +110,13 @@ def influence(net: UNet, height: int, width: int, row: int, column: int) -> list
 
 @pytest.mark.parametrize(
     ("patch", "channels", "blocks", "radius"),
-    [(4, (8, 8), (2, 4), 111), (2, (8, 8, 8), (1, 1, 2), 67), (1, (8,), (2,), 6), (4, (8, 8), (1, 1), 47)],
+    [
+        (4, (8, 8), (2, 4), 139),
+        (2, (8, 8, 8), (1, 1, 2), 93),
+        (4, (8,), (1,), 31),
+        (1, (8,), (2,), 6),
+        (4, (8, 8), (1, 1), 75),
+    ],
 )
 def test_locality(patch: int, channels: tuple[int, ...], blocks: tuple[int, ...], radius: int) -> None:
     """A pixel further away than the receptive field has exactly no influence, and one just inside has some.
@@ -140,8 +146,8 @@ def test_locality(patch: int, channels: tuple[int, ...], blocks: tuple[int, ...]
 def test_the_default_network_is_the_documented_one() -> None:
     net = UNet()
     assert (net.patch, net.channels, net.blocks, net.stride) == (4, (128, 256), (2, 4), 8)
-    assert net.receptive_field_px == 111
-    assert "111 px with the defaults" in str(UNet.__doc__)
+    assert net.receptive_field_px == 139
+    assert "139 px with the defaults" in str(UNet.__doc__)
 
 
 @torch.no_grad()
@@ -176,6 +182,20 @@ def test_a_block_is_its_formula() -> None:
 
     inner = channel_norm(block.conv1(active(channel_norm(h)))) * (1 + scale) + shift
     torch.testing.assert_close(block(h, embedding), h + block.conv2(active(inner)), rtol=1e-5, atol=1e-5)
+
+
+def test_a_grid_is_taken_out_and_a_ramp_is_left() -> None:
+    """Any pattern that repeats with the cells, and none of a plane; of noise about 1/25, what 25 cells share."""
+    generator = torch.Generator().manual_seed(0)
+    pattern = torch.randn(1, 3, 8, 8, generator=generator)
+    plane = torch.linspace(-1, 1, 64).reshape(1, 1, 1, 64) + torch.linspace(-3, 2, 72).reshape(1, 1, 72, 1)
+    middle = (..., slice(24, 48), slice(24, 40))  # interpolation ends half a cell before the border
+    flat = pattern - pattern.mean(dim=(2, 3), keepdim=True)
+    torch.testing.assert_close(without_grid(plane + flat.tile(9, 8), 8)[middle], plane.expand(1, 3, 72, 64)[middle])
+    noise = torch.randn(1, 3, 160, 160, generator=generator)
+    removed = (noise - without_grid(noise, 8))[..., 32:-32, 32:-32]
+    assert float(removed.var()) == pytest.approx(1 / 25, rel=0.15)
+    assert without_grid(noise, 1) is noise
 
 
 def test_channel_norm_is_a_root_mean_square() -> None:
