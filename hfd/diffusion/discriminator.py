@@ -19,8 +19,10 @@ SLOPE = 0.2
 class Discriminator(nn.Module):
     """Maps a picture and x_hat, (B, 3, H, W) in [-1, 1] each, to one map of logits per level, high where it looks real.
 
-    It looks at what the picture adds to x_hat, brought to unit variance by ``residual_std``, and at x_hat: texture is
-    a hundredth of a picture's variance, and a network of bounded slope would first have to learn to subtract.
+    It looks at what the picture adds to the luma of x_hat, brought to unit variance by ``residual_std``, and at x_hat:
+    texture is a hundredth of a picture's variance, and a network of bounded slope would first have to learn to
+    subtract. Of colours it sees nothing: the detail of photographs is in their luma, and noise in colours is what a
+    sampler would add first.
 
     After 2x2 space-to-depth and a convolution, each level halves the sides and ends in logits (B, 1, H/2^i, W/2^i),
     i = 2, 3, ..., so that texture is judged where its neighbourhood is small and shape where it is large. Every
@@ -31,7 +33,7 @@ class Discriminator(nn.Module):
     def __init__(self, channels: Sequence[int] = (64, 128, 256, 256), residual_std: float = 0.1) -> None:
         super().__init__()
         self.channels, self.residual_std = tuple(channels), residual_std
-        self.stem = _conv(24, channels[0], 3)
+        self.stem = _conv(16, channels[0], 3)
         self.shrink = nn.ModuleList(
             spectral_norm(nn.Conv2d(channels[i], channels[i + 1], 2, stride=2)) for i in range(len(channels) - 1)
         )
@@ -43,7 +45,7 @@ class Discriminator(nn.Module):
         return int(2 ** len(self.channels))
 
     def forward(self, picture: Tensor, x_hat: Tensor) -> list[Tensor]:
-        added = (picture - x_hat) / self.residual_std
+        added = luma(picture - x_hat) / self.residual_std
         h = F.leaky_relu(self.stem(F.pixel_unshuffle(torch.cat([added, x_hat], dim=1), 2)), SLOPE)
         logits = []
         for shrink, body, head in zip(self.shrink, self.body, self.heads, strict=True):
@@ -51,6 +53,12 @@ class Discriminator(nn.Module):
             h = F.leaky_relu(body(h), SLOPE)
             logits.append(head(h))
         return logits
+
+
+def luma(x: Tensor) -> Tensor:
+    """BT.601 luma (B, 1, H, W) of RGB pictures (B, 3, H, W)."""
+    weights = x.new_tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)
+    return (weights * x).sum(dim=1, keepdim=True)
 
 
 def _conv(inputs: int, outputs: int, size: int) -> nn.Module:

@@ -73,7 +73,7 @@ def test_the_spectral_norm_of_every_layer_is_one() -> None:
 def test_an_evaluation_leaves_the_power_iteration_where_it_was() -> None:
     discriminator = made()
     with torch.no_grad():
-        discriminator.stem.parametrizations.weight.original.add_(torch.randn(8, 24, 3, 3))
+        discriminator.stem.parametrizations.weight.original.add_(torch.randn(8, 16, 3, 3))
     before = discriminator.stem.parametrizations.weight[0]._u.clone()
     discriminator.eval()(*pictures(1, 16, 16))
     assert torch.equal(discriminator.stem.parametrizations.weight[0]._u, before)
@@ -87,6 +87,13 @@ def test_it_looks_at_what_a_picture_adds_in_units_of_its_deviation() -> None:
     half.residual_std = RESIDUAL_STD / 2
     picture, x_hat = pictures(2, 16, 16)
     for one, other in zip(whole(picture, x_hat), half((picture + x_hat) / 2, x_hat), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_it_sees_no_colours_in_what_is_added() -> None:
+    picture, x_hat = pictures(2, 16, 16)
+    tint = torch.tensor([1.0, -0.299 / 0.587, 0.0]).reshape(1, 3, 1, 1) * torch.randn(2, 1, 16, 16)
+    for one, other in zip(made()(picture, x_hat), made()(picture + tint, x_hat), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
