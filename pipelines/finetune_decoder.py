@@ -84,7 +84,7 @@ def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> Adver
         Discriminator(adversarial.discriminator, adversarial.residual_std).to(worker.device),
         build_process(network["process"]),
         optimiser_settings(adversarial.train),
-        AdversarialSettings(adversarial.steps, adversarial.weight, adversarial.discriminator_lr),
+        AdversarialSettings(adversarial.steps, adversarial.weight, adversarial.discriminator_lr, adversarial.penalty),
         sigma_rels=config.ema.sigma_rels,
         neighbours_share=config.neighbours_share,
         rank=worker.rank,

@@ -83,10 +83,11 @@ def adversarial_task(
     weight: float = 0.1,
     process: Process = PosteriorMeanFlow(sigma_s=0.2),
     neighbours_share: float = 0.5,
+    penalty: float = 1.0,
 ) -> AdversarialTask:
     torch.manual_seed(0)
     net, discriminator = UNet(2, (24, 24), (1, 1)), Discriminator((8, 8, 8))
-    settings = AdversarialSettings(steps, weight, discriminator_lr=4e-3)
+    settings = AdversarialSettings(steps, weight, discriminator_lr=4e-3, penalty=penalty)
     return AdversarialTask(
         net, discriminator, process, optimiser(lr), settings,
         sigma_rels=(0.05, 0.1), neighbours_share=neighbours_share, rank=rank, world=world,

@@ -102,6 +102,9 @@ class AdversarialConfig(Section):
         0.1, gt=0.0, le=2.0, description="Of x0 - x_hat in [-1, 1]: the scale at which the discriminator sees it."
     )
     discriminator_lr: float = Field(4e-4, gt=0.0, le=1.0)
+    penalty: float = Field(
+        1.0, ge=0.0, description="Of what a little noise on a picture changes in the discriminator's opinion."
+    )
     warm_start: str | None = Field(None, description="A model whose decoder to start from; None: stage 2 as trained.")
     train: TrainConfig
 

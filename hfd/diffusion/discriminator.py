@@ -77,3 +77,12 @@ def discriminator_loss(real: Sequence[Tensor], sampled: Sequence[Tensor]) -> Ten
 def generator_loss(real: Sequence[Tensor], sampled: Sequence[Tensor]) -> Tensor:
     """The same with the roles exchanged; ``real`` holds no gradient."""
     return discriminator_loss(sampled, [logits.detach() for logits in real])
+
+
+def change(logits: Sequence[Tensor], moved: Sequence[Tensor]) -> Tensor:
+    """Mean over the levels of the mean squared difference: how far a little noise on a picture moves the opinion.
+
+    Over the noise's variance, in expectation, the squared norm of the slope: the gradient penalty of Mescheder et al.
+    (arXiv 1801.04406) without second derivatives (Lin et al., arXiv 2501.08316).
+    """
+    return torch.stack([(m.float() - one.float()).square().mean() for one, m in zip(logits, moved, strict=True)]).mean()

@@ -10,7 +10,7 @@ import torch
 import torch._functorch.config as functorch
 from torch import Tensor
 
-from hfd.diffusion.discriminator import Discriminator, discriminator_loss, generator_loss
+from hfd.diffusion.discriminator import Discriminator, change, discriminator_loss, generator_loss
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.neighbours import known_pixels, random_masks
 from hfd.diffusion.process import Process, answer
@@ -22,15 +22,19 @@ from hfd.training.tasks import OptimiserSettings, adam, clipped_step, named_aver
 BETAS = (0.5, 0.95)
 """Of both Adams: short memories, since each network's loss moves with the other's."""
 
+PENALTY_NOISE = 0.2
+"""Standard deviation of the noise under which the discriminator may not change, over ``residual_std``."""
+
 
 @dataclass(frozen=True)
 class AdversarialSettings:
     """``steps`` of the sampler; ``weight`` of the adversarial loss beside the MSE of pictures in [-1, 1];
-    ``discriminator_lr`` at factor 1."""
+    ``discriminator_lr`` at factor 1; ``penalty``: weight of the discriminator's change under ``PENALTY_NOISE``."""
 
     steps: int
     weight: float
     discriminator_lr: float
+    penalty: float
 
 
 class AdversarialTask:
@@ -83,13 +87,19 @@ class AdversarialTask:
         seen_sample, seen_x0, seen_x_hat = (picture.roll((down, right), (2, 3)) for picture in (sample, x0, x_hat))
         with autocast(x0.device, self._settings.precision):
             sampled, real = self._critic(seen_sample, seen_x_hat), self._critic(seen_x0, seen_x_hat)
+            noise = self._noise(x0, generator) * (PENALTY_NOISE * self.discriminator.residual_std)
+            moved = [self._critic(picture.detach() + noise, seen_x_hat) for picture in (seen_sample, seen_x0)]
         mse = (sample - x0).square().mean()
         adversarial = generator_loss(real, sampled)
+        # On both sides: relativistic pairs need it for the game to settle (Huang et al., arXiv 2501.05441). Without it
+        # the critic takes noise for detail, and the sampler gives it noise.
+        penalty = change(sampled, moved[0]) + change(real, moved[1])
         return {
             "loss": mse + self._adversarial.weight * adversarial,
             "mse": mse,
             "adversarial": adversarial,
-            "discriminator": discriminator_loss(real, sampled),
+            "discriminator": discriminator_loss(real, sampled) + self._adversarial.penalty * penalty,
+            "penalty": penalty,
         }
 
     def sample(self, x0: Tensor, x_hat: Tensor, generator: torch.Generator) -> Tensor:
@@ -99,17 +109,23 @@ class AdversarialTask:
         masks = random_masks(size, x0.shape[-1], self._neighbours_share, generator)[mine].to(x0.device)
         known = known_pixels(x0, masks).contiguous(memory_format=torch.channels_last)
 
-        def noise(step: int) -> Tensor:
-            del step
-            eps = torch.randn((size, *x0.shape[1:]), generator=generator)[mine].to(x0.device)
-            return eps.contiguous(memory_format=torch.channels_last)
-
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             with autocast(x0.device, self._settings.precision):
                 found = answer(self._process, self._module, x_t, x_hat, t, known)
             return self._process.x0_pred(x_t, found, t)
 
-        return walk(Sampling(steps=self._adversarial.steps), self._process, denoise, x_hat, noise)
+        return walk(
+            Sampling(steps=self._adversarial.steps),
+            self._process,
+            denoise,
+            x_hat,
+            lambda _step: self._noise(x0, generator),
+        )
+
+    def _noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """This worker's part of standard normal noise that is drawn for the global batch."""
+        eps = torch.randn((like.shape[0] * self._world, *like.shape[1:]), generator=generator)
+        return eps[self._rank :: self._world].to(like.device).contiguous(memory_format=torch.channels_last)
 
     def update(self, losses: Mapping[str, Tensor], *, step: int, lr_factor: float) -> Tensor:
         # Both losses come from the same passes; each backward pass stops at the parameters that it is for.

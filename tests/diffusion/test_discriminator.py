@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hfd.diffusion.discriminator import Discriminator, discriminator_loss, generator_loss
+from hfd.diffusion.discriminator import Discriminator, change, discriminator_loss, generator_loss
 
 RESIDUAL_STD = 0.25
 
@@ -172,3 +172,13 @@ def test_losses_are_float32_and_want_as_many_levels() -> None:
     assert torch.equal(loss, expected)
     with pytest.raises(ValueError, match="shorter"):
         discriminator_loss(real, sampled[:1])
+
+
+def test_the_change_under_noise_is_the_squared_slope() -> None:
+    """Of a linear opinion w . x, moved by noise of deviation s: s^2 |w|^2 in expectation, on every level alike."""
+    generator = torch.Generator().manual_seed(0)
+    x, noise = torch.randn(2, 4000, 5, generator=generator)
+    w = [torch.tensor([1.0, -2.0, 0.5, 0.0, 3.0]), torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0])]
+    found = change([x @ one for one in w], [(x + 0.1 * noise) @ one for one in w])
+    assert float(found) == pytest.approx(0.01 * (14.25 + 1.0) / 2, rel=0.05)
+    assert float(change([x], [x])) == 0.0

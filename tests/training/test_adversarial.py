@@ -108,6 +108,18 @@ def test_the_loss_is_squared_error_and_weighted_opinion() -> None:
     assert losses["loss"] == pytest.approx(losses["mse"] + 0.25 * losses["adversarial"], rel=1e-6)
 
 
+def test_the_discriminator_pays_for_what_noise_changes() -> None:
+    """The penalty enters its loss with its weight, and the sampler's not at all."""
+    losses = {
+        weight: {name: float(value.detach()) for name, value in losses_of(lively(task)).items()}
+        for weight, task in ((weight, adversarial_task(penalty=weight)) for weight in (0.0, 3.0))
+    }
+    free, paid = losses[0.0], losses[3.0]
+    assert paid["penalty"] == free["penalty"] > 0.0
+    assert paid["discriminator"] == pytest.approx(free["discriminator"] + 3.0 * free["penalty"], rel=1e-6)
+    assert paid["loss"] == free["loss"]
+
+
 @pytest.mark.parametrize("kind", list(PROCESSES))
 @pytest.mark.parametrize("steps", [1, 3])
 def test_what_is_trained_is_what_the_decoder_samples(kind: str, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +172,7 @@ def test_gradients_are_derivatives_of_the_whole_walk(kind: str) -> None:
     gradients = torch.autograd.grad(energy(0.0), weights)
     slope = sum(float((gradient * way).sum()) for gradient, way in zip(gradients, direction, strict=True))
     above, below = float(energy(1e-3).detach()), float(energy(-2e-3).detach())
-    assert abs(slope) > 0.05
+    assert abs(slope) > 0.01
     assert (above - below) / 2e-3 == pytest.approx(slope, rel=0.02)
 
 
@@ -194,7 +206,7 @@ class Texture:
         return np.stack([x, means]).clip(0, 255).astype(np.uint8)
 
 
-def trained_on_texture(weight: float, steps: int = 80) -> tuple[float, float]:
+def trained_on_texture(weight: float, steps: int = 160) -> tuple[float, float]:
     """Top-octave energy of held-out samples over the originals', and their squared error in [-1, 1]."""
     task = adversarial_task(weight=weight, neighbours_share=0.0)
     for step, batch in zip(range(steps), Texture().batches(), strict=False):
@@ -214,5 +226,5 @@ def grey_levels(x: Tensor) -> np.ndarray:
 def test_it_brings_back_the_texture_that_the_squared_error_blurs() -> None:
     (blurred, least), (sharp, error) = trained_on_texture(0.0), trained_on_texture(0.05)
     assert blurred < 0.25
-    assert abs(1 - sharp) < 0.6 * abs(1 - blurred)
+    assert abs(1 - sharp) < 0.7 * abs(1 - blurred)
     assert least < error
