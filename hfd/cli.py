@@ -23,7 +23,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Preset = Annotated[str, typer.Option("--config", "-c", help="A preset (demo, desk, coco256, clic) or a .yaml file.")]
+Preset = Annotated[
+    str, typer.Option("--config", "-c", help="A preset (demo, desk, desk-012, score, coco256, clic) or a .yaml file.")
+]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as data.uri=photos.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the settings and what would run; start nothing.")]
 Model = Annotated[
@@ -156,11 +158,14 @@ def export(
     model: Annotated[str, typer.Argument(help="A model folder, a workspace, or a shipped model's name.")],
     output: Annotated[Path, typer.Argument(help="The folder to write.")],
     half: Annotated[bool, typer.Option("--half", help="Store the networks in half precision.")] = False,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Sampling steps of the copy by default. Default: the model's.")
+    ] = None,
 ) -> None:
     """Copy a trained model to a folder of its own, to hand on."""
     from hfd.commands import export_folder
 
-    print(export_folder(model, output, half=half))
+    print(export_folder(model, output, half=half, steps=steps))
 
 
 @app.command()

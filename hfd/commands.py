@@ -83,9 +83,9 @@ def decompress_file(
     return f"{output}: {picture.shape[1]} x {picture.shape[0]}, {what}"
 
 
-def export_folder(model: str, output: Path, *, half: bool) -> str:
+def export_folder(model: str, output: Path, *, half: bool, steps: int | None) -> str:
     """Copy a model to a folder of its own; a line that says what it holds. Raises :class:`hfd.errors.HfdError`."""
-    parts = export_model(find_model(model), Folder(str(output)), half=half)
+    parts = export_model(find_model(model), Folder(str(output)), half=half, steps=steps)
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     return f"{output}: {' and '.join(parts)}, {size / 1e6:.1f} MB"
 

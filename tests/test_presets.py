@@ -43,7 +43,7 @@ def minimal(tmp_path: Path) -> str:
 
 
 def test_the_presets_are_these() -> None:
-    assert preset_names() == ["clic", "coco256", "demo", "desk"]
+    assert preset_names() == ["clic", "coco256", "demo", "desk", "desk-012", "score"]
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -97,7 +97,7 @@ def test_a_preset_that_extends_an_unknown_one(tmp_path: Path) -> None:
 
 def test_an_unknown_preset_names_what_there_is_and_the_nearest() -> None:
     assert _mistake(preset="dmeo").endswith(
-        "expected one of clic, coco256, demo, desk or a .yaml file. Did you mean demo?"
+        "expected one of clic, coco256, demo, desk, desk-012, score or a .yaml file. Did you mean demo?"
     )
     assert "Did you mean" not in _mistake(preset="/nowhere/x.yaml")
 

@@ -14,10 +14,11 @@ _KEPT = ("tables.", "entropy_bottleneck.")
 """What entropy coding reads stays as it is."""
 
 
-def export_model(source: Folder, target: Folder, *, half: bool) -> list[str]:
+def export_model(source: Folder, target: Folder, *, half: bool, steps: int | None = None) -> list[str]:
     """Write the model of a folder or workspace to ``target``; the names of the parts written.
 
-    ``half``: networks in float16, half the bytes. The files that the copy makes are its own, not the original's,
+    ``steps``: sampling steps of the copy where none are asked for; None: as the model has them. ``half``: networks in
+    float16, half the bytes. The files that the copy makes are its own, not the original's,
     since its stage 1 rounds otherwise. Raises :class:`DataError` where something is there already.
     """
     source = resolve_model(source)
@@ -29,7 +30,7 @@ def export_model(source: Folder, target: Folder, *, half: bool) -> list[str]:
         tensors, config, _ = read_weights(source / name)
         settings = {key: value for key, value in config.items() if key != "format"}
         if name == "decoder":
-            settings["autoencoder"] = autoencoder
+            settings |= {"autoencoder": autoencoder} | ({} if steps is None else {"steps": steps})
         write_weights(target / name, {key: _stored(key, value, half) for key, value in tensors.items()}, settings)
         if name == "autoencoder":
             autoencoder = fingerprint_of(target / name)

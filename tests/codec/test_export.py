@@ -44,3 +44,11 @@ def test_half_precision_is_half_the_bytes_and_all_but_the_same_picture(model_fol
 def test_a_model_there_already_is_kept(model_folder: Folder) -> None:
     with pytest.raises(DataError, match="holds a model already"):
         export_model(model_folder, model_folder, half=True)
+
+
+def test_the_copy_may_take_other_steps_by_default(model_folder: Folder, tmp_path: Path) -> None:
+    export_model(model_folder, Folder(str(tmp_path / "copy")), half=False, steps=3)
+    export_model(Folder(str(tmp_path / "copy")), Folder(str(tmp_path / "again")), half=False)
+    steps = [Codec.load(Folder(str(tmp_path / name))).default_sampling.steps for name in ("copy", "again")]
+    assert steps == [3, 3]
+    assert Codec.load(model_folder).default_sampling.steps == 50

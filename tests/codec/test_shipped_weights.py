@@ -1,0 +1,71 @@
+"""The weights in the package do what their card says, on a photograph that neither training nor choice has seen."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+from command_line import Hfd
+from PIL import Image
+
+from hfd.codec.codec import MODELS, Codec, find_model, shipped_models
+from hfd.codec.container import unpack
+from hfd.commands import DEFAULT_MODEL
+from hfd.images import RgbArray, load_rgb
+from hfd.metrics.distortion import psnr
+from pipelines.corpus import BUILTIN, list_corpus
+
+NAMES = ["desk-025"]
+MOST_BYTES = 60_000_000
+
+
+@cache
+def photographs() -> dict[str, RgbArray]:
+    """Parts of photographs that a dependency ships, 256 x 256."""
+    corpus = list_corpus(BUILTIN, setting="data.uri")
+    wanted = {"skimage/astronaut.png": (0, 128), "skimage/chelsea.png": (20, 100), "sklearn/china.jpg": (100, 200)}
+    read = {photo.key: load_rgb(photo.read(), name=photo.key) for photo in corpus.photos if photo.key in wanted}
+    return {key: read[key][top : top + 256, left : left + 256] for key, (top, left) in wanted.items()}
+
+
+@cache
+def codec(name: str) -> Codec:
+    return Codec.load(find_model(name))
+
+
+@cache
+def decoded(name: str, key: str) -> tuple[float, RgbArray, RgbArray]:
+    """bpp, x_hat and the sample at the model's own setting."""
+    compressed = codec(name).compress(photographs()[key])
+    x_hat = codec(name).reconstruct(compressed.data)
+    return compressed.bpp, x_hat, codec(name).sample(x_hat, codec(name).default_sampling, seed=0)
+
+
+def test_the_package_ships_these_and_they_are_not_too_large() -> None:
+    assert list(shipped_models()) == NAMES
+    assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) <= MOST_BYTES
+    card = (MODELS / "README.md").read_text()
+    for name in NAMES:
+        assert codec(name).model.hex() in card, "the card is of these weights"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_hold_up_on_photographs(name: str) -> None:
+    """Loose bounds around the card's figures: weights that were mixed up or cut short miss them by far."""
+    for key, x in photographs().items():
+        bpp, x_hat, sample = decoded(name, key)
+        assert bpp < 0.55, key
+        assert psnr(x, x_hat) > 24.0, key
+        assert psnr(x, sample) > psnr(x, x_hat) - 3.01, key
+
+
+def test_compress_and_decompress_need_no_model(hfd: Hfd, tmp_path: Path) -> None:
+    x = photographs()["skimage/astronaut.png"]
+    photo, file, picture = (tmp_path / name for name in ("photo.png", "photo.hfd", "decoded.png"))
+    Image.fromarray(x).save(photo)
+    assert hfd("compress", str(photo)).code == 0
+    assert unpack(file.read_bytes()).model == codec(DEFAULT_MODEL).model
+    assert hfd("decompress", str(file), "--output", str(picture)).code == 0
+    shown = load_rgb(picture, name=str(picture))
+    assert shown.shape == x.shape and psnr(x, shown) > 22.0
