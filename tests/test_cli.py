@@ -160,7 +160,7 @@ def test_an_empty_folder_of_photographs(hfd: Hfd, tmp_path: Path) -> None:
 
 def test_a_step_whose_inputs_are_missing_names_the_command_to_run(hfd: Hfd, tmp_path: Path, photo: Path) -> None:
     where = [f"data.uri={photo.parent}", f"workspace={tmp_path}/w"]
-    assert "Run hfd prepare first" in hfd("train-decoder", "-c", "desk", *where, *TINY).complaint
+    assert "Run hfd prepare first" in hfd("train-decoder", "-c", "demo", *where, *TINY).complaint
 
 
 def test_a_bug_is_not_dressed_up_as_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,10 +196,10 @@ def test_a_dry_run_prints_settings_sizes_and_steps_and_creates_nothing(
     monkeypatch.chdir(elsewhere)
     overrides = [f"data.uri={photos}", f"workspace={tmp_path}/w", "seed=9"]
     before = sorted(tmp_path.rglob("*"))
-    ended = hfd("retrain", "-c", "desk", "--dry-run", *overrides)
+    ended = hfd("retrain", "-c", "demo", "--dry-run", *overrides)
     assert (ended.code, ended.err) == (0, "")
     settings, sizes, steps = ended.out.rstrip("\n").split("\n\n")
-    assert yaml.safe_load(settings) == load_config("desk", overrides).model_dump(mode="json")
+    assert yaml.safe_load(settings) == load_config("demo", overrides).model_dump(mode="json")
     assert sizes.count("M parameters") == 2
     assert sizes.count("GFLOPs/megapixel") == 2
     names = ["prepare", "train-autoencoder", "reconstruct", "train-decoder", "finetune-decoder", "evaluate"]
@@ -263,7 +263,7 @@ def test_ctrl_c_stops_a_training_and_leaves_its_checkpoint(tmp_path: Path) -> No
         Image.fromarray(photograph(64, 64, seed=index)).save(photos / f"{index}.png")
     where = [f"data.uri={photos}", f"evaluate.data={photos}", f"workspace={tmp_path}/w"]
     schedule = ["autoencoder.train.budget=1000000 steps", "autoencoder.train.checkpoint_every_s=0.2"]
-    command = [sys.executable, "-m", "hfd", "retrain", "-c", "desk", *where, *TINY, *schedule]
+    command = [sys.executable, "-m", "hfd", "retrain", "-c", "demo", *where, *TINY, *schedule]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:

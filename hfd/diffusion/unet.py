@@ -141,8 +141,9 @@ def without_grid(x: Tensor, cell: int) -> Tensor:
         return x
     smooth = F.interpolate(F.avg_pool2d(x, cell), scale_factor=cell, mode="bilinear")
     places = F.pixel_unshuffle(x - smooth, cell)
-    repeated = F.avg_pool2d(places, 5, stride=1, padding=2, count_include_pad=False).unflatten(1, (x.shape[1], -1))
-    grid = (repeated - repeated.mean(dim=2, keepdim=True)).flatten(1, 2)
+    repeated = F.avg_pool2d(places, 5, stride=1, padding=2, count_include_pad=False)
+    by_colour = repeated.reshape(x.shape[0], x.shape[1], cell**2, *repeated.shape[2:])
+    grid = (by_colour - by_colour.mean(dim=2, keepdim=True)).reshape(repeated.shape)
     return x - F.pixel_shuffle(grid, cell)
 
 

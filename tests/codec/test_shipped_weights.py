@@ -56,7 +56,7 @@ def test_they_hold_up_on_photographs(name: str) -> None:
     for key, x in photographs().items():
         bpp, x_hat, sample = decoded(name, key)
         assert bpp < 0.55, key
-        assert psnr(x, x_hat) > 24.0, key
+        assert psnr(x, x_hat) > 21.0, key
         assert psnr(x, sample) > psnr(x, x_hat) - 3.01, key
 
 
@@ -68,4 +68,4 @@ def test_compress_and_decompress_need_no_model(hfd: Hfd, tmp_path: Path) -> None
     assert unpack(file.read_bytes()).model == codec(DEFAULT_MODEL).model
     assert hfd("decompress", str(file), "--output", str(picture)).code == 0
     shown = load_rgb(picture, name=str(picture))
-    assert shown.shape == x.shape and psnr(x, shown) > 22.0
+    assert shown.shape == x.shape and psnr(x, shown) > 21.0
