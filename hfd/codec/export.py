@@ -18,8 +18,8 @@ def export_model(source: Folder, target: Folder, *, half: bool, steps: int | Non
     """Write the model of a folder or workspace to ``target``; the names of the parts written.
 
     ``steps``: sampling steps of the copy where none are asked for; None: as the model has them. ``half``: networks in
-    float16, half the bytes. The files that the copy makes are its own, not the original's,
-    since its stage 1 rounds otherwise. Raises :class:`DataError` where something is there already.
+    float16, half the bytes. The files that the copy makes are its own, not the original's, since its stage 1 rounds
+    otherwise. Raises :class:`DataError` where something is there already.
     """
     source = resolve_model(source)
     if target.exists("autoencoder/config.json"):

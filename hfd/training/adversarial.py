@@ -91,8 +91,8 @@ class AdversarialTask:
             moved = [self._critic(picture.detach() + noise, seen_x_hat) for picture in (seen_sample, seen_x0)]
         mse = (sample - x0).square().mean()
         adversarial = generator_loss(real, sampled)
-        # On both sides: relativistic pairs need it for the game to settle (Huang et al., arXiv 2501.05441). Without it
-        # the critic takes noise for detail, and the sampler gives it noise.
+        # On both sides: relativistic pairs need it for the game to settle (Huang et al., arXiv 2501.05441), and
+        # a critic that noise can sway is given noise.
         penalty = change(sampled, moved[0]) + change(real, moved[1])
         return {
             "loss": mse + self._adversarial.weight * adversarial,
