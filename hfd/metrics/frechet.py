@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ from hfd.errors import DataError
 
 FloatArray = npt.NDArray[np.float64]
 Features = npt.NDArray[np.floating[Any]]
+Counts = npt.NDArray[np.float64]
+OfCounts = Callable[[Counts], float]
+"""A distance between two sets of paired rows, by how often each pair counts, float64 (P,): whole, at least 2 in all."""
 
 _KERNEL_CHUNK = 1024
 
@@ -98,24 +102,25 @@ def frechet_distance(a: GaussianStats, b: GaussianStats) -> float:
     return max(0.0, float(np.sum((a.mean - b.mean) ** 2) + spread))
 
 
-def frechet_distance_of(a_features: Features, b_features: Features) -> float:
-    """:func:`frechet_distance` from the features themselves, float (P, D) and (Q, D): fast where P, Q < D.
+def frechet_of_counts(a_features: Features, b_features: Features) -> OfCounts:
+    """:func:`frechet_distance` of paired rows, float (P, D) each, as a function of how often each pair counts.
 
     With centred rows X and Y scaled to covariances X'X and Y'Y, the eigenvalues of ``sqrt(A) B sqrt(A)`` are the
-    squared singular values of X Y', a (P, Q) matrix.
+    squared singular values of X Y', a (P, P) matrix: fast where P < D. Row i counted c times is row i once, times
+    sqrt(c): a drawing with replacement, which leaves a third of the rows out, costs the others alone.
     """
-    (mean_a, a), (mean_b, b) = (_centred(rows) for rows in (a_features, b_features))
-    cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
-    spread = np.sum(a**2) + np.sum(b**2) - 2.0 * cross
-    return max(0.0, float(np.sum((mean_a - mean_b) ** 2) + spread))
+    a, b = _pairs(a_features, b_features)
+    a, b = a - a.mean(axis=0), b - a.mean(axis=0)  # the same shift: for rounding only
 
+    def distance(counts: Counts) -> float:
+        drawn = np.flatnonzero(counts)
+        root = np.sqrt(counts[drawn] / (counts.sum() - 1.0))[:, None]
+        mean_a, mean_b = (counts @ rows / counts.sum() for rows in (a, b))
+        x, y = root * (a[drawn] - mean_a), root * (b[drawn] - mean_b)
+        cross = np.linalg.svd(x @ y.T, compute_uv=False).sum()
+        return max(0.0, float(np.sum((mean_a - mean_b) ** 2) + np.sum(x**2) + np.sum(y**2) - 2.0 * cross))
 
-def _centred(features: Features) -> tuple[FloatArray, FloatArray]:
-    rows = _as_rows("features", features)
-    if len(rows) < 2:
-        raise DataError(f"features: got {len(rows)} vectors, expected at least 2. Use more pictures.", reason="too-few")
-    mean: FloatArray = rows.mean(axis=0)
-    return mean, (rows - mean) / np.sqrt(len(rows) - 1)
+    return distance
 
 
 def kernel_distance(a_features: Features, b_features: Features) -> float:
@@ -145,8 +150,26 @@ def kernel_distance(a_features: Features, b_features: Features) -> float:
             f"features: got {len(a)} and {len(b)} vectors, expected at least 2 of each. Use more pictures.",
             reason="too-few",
         )
-    within = sum((_kernel_sum(x, x) - _kernel_diagonal(x)) / (len(x) * (len(x) - 1)) for x in (a, b))
+    within = sum((_kernel_sum(x, x) - float(_kernel_diagonals(x).sum())) / (len(x) * (len(x) - 1)) for x in (a, b))
     return float(within - 2.0 * _kernel_sum(a, b) / (len(a) * len(b)))
+
+
+def kernel_of_counts(a_features: Features, b_features: Features) -> OfCounts:
+    """:func:`kernel_distance` of paired rows, float (P, D) each, as a function of how often each pair counts.
+
+    Holds P x P kernel values, after which each call is a few products with a vector.
+    """
+    a, b = _pairs(a_features, b_features)
+    within, diagonal = _kernel(a, a) + _kernel(b, b), _kernel_diagonals(a) + _kernel_diagonals(b)
+    across = _kernel(a, b)
+
+    def distance(counts: Counts) -> float:
+        num = counts.sum()
+        # Copies of a row pair with each other, but none with itself.
+        pairs = counts @ within @ counts - counts @ diagonal
+        return float(pairs / (num * (num - 1)) - 2.0 * (counts @ across @ counts) / num**2)
+
+    return distance
 
 
 def _without_noise(eigenvalues: FloatArray) -> FloatArray:
@@ -162,13 +185,25 @@ def _kernel_sum(a: FloatArray, b: FloatArray) -> float:
     total = 0.0
     for i in range(0, len(a), _KERNEL_CHUNK):
         for j in range(0, len(b), _KERNEL_CHUNK):
-            block = a[i : i + _KERNEL_CHUNK] @ b[j : j + _KERNEL_CHUNK].T
-            total += float(np.sum((block / a.shape[1] + 1.0) ** 3))
+            total += float(_kernel(a[i : i + _KERNEL_CHUNK], b[j : j + _KERNEL_CHUNK]).sum())
     return total
 
 
-def _kernel_diagonal(x: FloatArray) -> float:
-    return float(np.sum((np.einsum("pd,pd->p", x, x) / x.shape[1] + 1.0) ** 3))
+def _kernel(a: FloatArray, b: FloatArray) -> FloatArray:
+    values: FloatArray = (a @ b.T / a.shape[1] + 1.0) ** 3
+    return values
+
+
+def _kernel_diagonals(x: FloatArray) -> FloatArray:
+    values: FloatArray = (np.einsum("pd,pd->p", x, x) / x.shape[1] + 1.0) ** 3
+    return values
+
+
+def _pairs(a_features: Features, b_features: Features) -> tuple[FloatArray, FloatArray]:
+    a, b = _as_rows("a_features", a_features), _as_rows("b_features", b_features)
+    if a.shape != b.shape:
+        raise ValueError(f"features: got {a.shape} and {b.shape}, expected pairs of rows")
+    return a, b
 
 
 def _as_rows(name: str, features: Features) -> FloatArray:

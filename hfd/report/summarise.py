@@ -8,8 +8,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from hfd.metrics.bootstrap import MIN_IMAGES, paired_difference
-from hfd.metrics.frechet import GaussianStats, frechet_distance, frechet_distance_of, kernel_distance
+from hfd.metrics.bootstrap import MIN_IMAGES, paired_differences
+from hfd.metrics.frechet import (
+    GaussianStats,
+    frechet_distance,
+    frechet_of_counts,
+    kernel_distance,
+    kernel_of_counts,
+)
 from hfd.report.content import OUR_SYSTEMS, Gain, ImageRow, RatePoint, SummaryRow
 
 MIN_PATCHES = 2
@@ -46,13 +52,16 @@ def gains_over_x_hat(
     if draws == 0 or x_hat is None or sum(len(features) > 0 for features in originals.values()) < MIN_IMAGES:
         return []
     shared = {image: originals[image] for image in x_hat}
-    gains = []
-    for (system, setting), features in decoded.items():
-        for metric, distance in (("FD-EffNet", frechet_distance_of), ("KD-EffNet", kernel_distance)):
-            if system == "sample":
-                found = paired_difference(distance, shared, features, x_hat, draws=draws)
-                gains.append(Gain(setting, metric, found.value, found.low, found.high))
-    return gains
+    samples = {setting: features for (system, setting), features in decoded.items() if system == "sample"}
+    found = {
+        metric: paired_differences(distance, shared, samples, x_hat, draws=draws)
+        for metric, distance in (("FD-EffNet", frechet_of_counts), ("KD-EffNet", kernel_of_counts))
+    }
+    return [
+        Gain(setting, metric, of[setting].value, of[setting].low, of[setting].high)
+        for setting in samples
+        for metric, of in found.items()
+    ]
 
 
 def baselines_at_our_rate(summary: Sequence[SummaryRow]) -> list[RatePoint]:

@@ -6,12 +6,20 @@ import numpy as np
 import pytest
 
 from hfd.errors import DataError
-from hfd.metrics.bootstrap import paired_difference
-from hfd.metrics.frechet import frechet_distance_of, kernel_distance
+from hfd.metrics.bootstrap import Difference, paired_differences
+from hfd.metrics.frechet import GaussianStats, frechet_distance, frechet_of_counts, kernel_distance, kernel_of_counts
 
 
-def of_means(a: np.ndarray, b: np.ndarray) -> float:
-    return float(abs(a.mean() - b.mean()))
+def of_means(a: np.ndarray, b: np.ndarray):
+    return lambda counts: float(abs(counts @ (a - b).mean(axis=1)) / counts.sum())
+
+
+def frechet_of_rows(a: np.ndarray, b: np.ndarray) -> float:
+    return frechet_distance(GaussianStats.of(a), GaussianStats.of(b))
+
+
+def difference(distance, originals, ours, theirs, **options) -> Difference:
+    return paired_differences(distance, originals, {"ours": ours}, theirs, **options)["ours"]
 
 
 def pictures(num: int, patches: int, dim: int, damage: float, seed: int = 0) -> dict[str, np.ndarray]:
@@ -20,40 +28,50 @@ def pictures(num: int, patches: int, dim: int, damage: float, seed: int = 0) -> 
     return {str(i): (1 - damage) * (rng.normal(size=dim) + 0.5 * rng.normal(size=(patches, dim))) for i in range(num)}
 
 
-def test_interval_is_that_of_a_plain_loop() -> None:
+@pytest.mark.parametrize(
+    ("distance", "plainly"), [(frechet_of_counts, frechet_of_rows), (kernel_of_counts, kernel_distance)]
+)
+def test_interval_is_that_of_a_plain_loop(distance, plainly) -> None:
     originals, ours, theirs = (pictures(7, 3, 2, damage) for damage in (0.0, 0.2, 0.5))
-    found = paired_difference(of_means, originals, ours, theirs, draws=50, seed=3)
+    found = difference(distance, originals, ours, theirs, draws=50, seed=3)
     rng = np.random.default_rng(3)
     values = []
     for _ in range(50):
         names = [str(i) for i in rng.integers(0, 7, 7)]
         reference, one, other = (np.concatenate([side[n] for n in names]) for side in (originals, ours, theirs))
-        values.append(of_means(reference, one) - of_means(reference, other))
+        values.append(plainly(reference, one) - plainly(reference, other))
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
     whole = [np.concatenate(list(side.values())) for side in (originals, ours, theirs)]
-    assert found.value == pytest.approx(of_means(whole[0], whole[1]) - of_means(whole[0], whole[2]))
+    assert found.value == pytest.approx(plainly(whole[0], whole[1]) - plainly(whole[0], whole[2]))
 
 
-@pytest.mark.parametrize("distance", [frechet_distance_of, kernel_distance])
+@pytest.mark.parametrize("distance", [frechet_of_counts, kernel_of_counts])
 def test_less_damage_is_surely_lower_and_the_same_is_not(distance) -> None:
     originals, mild, strong = (pictures(20, 6, 5, damage) for damage in (0.0, 0.1, 0.6))
-    better = paired_difference(distance, originals, mild, strong, draws=60)
-    assert better.is_lower and better.low < better.value < 0
-    assert not paired_difference(distance, originals, strong, mild, draws=60).is_lower
-    same = paired_difference(distance, originals, mild, mild, draws=20)
-    assert (same.low, same.value, same.high) == (0.0, 0.0, 0.0) and not same.is_lower
+    decoders = {"mild": mild, "strong": strong, "again": strong}
+    found = paired_differences(distance, originals, decoders, strong, draws=60)
+    assert list(found) == list(decoders)
+    assert found["mild"].is_lower and found["mild"].low < found["mild"].value < 0
+    assert found["again"] == Difference(0.0, 0.0, 0.0) and not found["again"].is_lower
+    assert not difference(distance, originals, strong, mild, draws=60).is_lower
+
+
+def test_other_pictures_are_refused() -> None:
+    originals = pictures(3, 2, 3, 0.0)
+    with pytest.raises(ValueError, match="other images"):
+        difference(of_means, originals, {"0": originals["0"]}, originals, draws=5)
 
 
 def test_pictures_without_patches_are_drawn_and_count_nothing() -> None:
     sides = [pictures(3, 4, 3, damage) for damage in (0.0, 0.1, 0.5)]
     for side in sides:
         side["small"] = np.empty((0, 3))
-    found = paired_difference(of_means, sides[0], sides[1], sides[2], draws=200)
+    found = difference(of_means, sides[0], sides[1], sides[2], draws=200)
     assert np.isfinite([found.low, found.high]).all()
 
 
 def test_one_picture_has_no_interval() -> None:
     one = pictures(1, 4, 3, 0.0)
     with pytest.raises(DataError, match="fewer than 2 pictures with patches") as caught:
-        paired_difference(of_means, one, one, one, draws=5)
+        difference(of_means, one, one, one, draws=5)
     assert caught.value.reason == "too-few"

@@ -11,7 +11,13 @@ from torchmetrics.image.kid import poly_mmd
 
 from hfd.errors import DataError
 from hfd.metrics import frechet
-from hfd.metrics.frechet import GaussianStats, frechet_distance, frechet_distance_of, kernel_distance
+from hfd.metrics.frechet import (
+    GaussianStats,
+    frechet_distance,
+    frechet_of_counts,
+    kernel_distance,
+    kernel_of_counts,
+)
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -183,14 +189,17 @@ def test_kernel_distance_needs_two_vectors_each() -> None:
     assert caught.value.reason == "too-few"
 
 
-@pytest.mark.parametrize(("num_a", "num_b", "dim"), [(40, 30, 8), (6, 9, 30), (30, 7, 12)])
-def test_distance_from_features_is_that_of_their_statistics(num_a: int, num_b: int, dim: int) -> None:
-    a, b = _features(num_a, dim, 1), _features(num_b, dim, 2, shift=0.3)
-    expected = frechet_distance(GaussianStats.of(a), GaussianStats.of(b))
-    assert frechet_distance_of(a, b) == pytest.approx(expected, rel=1e-6)
+@pytest.mark.parametrize(("num", "dim"), [(40, 8), (9, 30)])
+def test_distances_of_counts_are_those_of_repeated_rows(num: int, dim: int) -> None:
+    a, b = _features(num, dim, 1), _features(num, dim, 2, shift=0.3)
+    counts = np.random.default_rng(3).integers(0, 4, num)
+    rows = np.repeat(np.arange(num), counts)
+    expected = frechet_distance(GaussianStats.of(a[rows]), GaussianStats.of(b[rows]))
+    assert frechet_of_counts(a, b)(counts.astype(float)) == pytest.approx(expected, rel=1e-6)
+    assert kernel_of_counts(a, b)(counts.astype(float)) == pytest.approx(kernel_distance(a[rows], b[rows]), rel=1e-9)
 
 
-def test_distance_from_features_needs_two_vectors_each() -> None:
-    with pytest.raises(DataError, match="got 1 vectors") as caught:
-        frechet_distance_of(_features(5, 3, 0), _features(1, 3, 0))
-    assert caught.value.reason == "too-few"
+@pytest.mark.parametrize("distance", [frechet_of_counts, kernel_of_counts])
+def test_distances_of_counts_take_pairs_only(distance) -> None:
+    with pytest.raises(ValueError, match="expected pairs of rows"):
+        distance(_features(5, 3, 0), _features(4, 3, 0))
