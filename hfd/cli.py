@@ -143,13 +143,16 @@ def decompress(
         float, typer.Option(min=0.0, max=1.0, help="From 0, the reconstruction, to 1, the sample.")
     ] = 1.0,
     grain: Annotated[bool, typer.Option("--grain", help="Add the fine noise that samples lack.")] = False,
+    finish: Annotated[
+        bool, typer.Option(" /--no-finish", help="Leave the sample as the network gave it: no detail amplified.")
+    ] = True,
     seed: Annotated[int | None, typer.Option(min=0, help="Default: drawn from the file's bytes.")] = None,
     force: Force = False,
 ) -> None:
     """Decode an .hfd file into a picture."""
     from hfd.commands import SamplingOptions, decompress_file
 
-    options = SamplingOptions(steps, sampler, gamma, realism, grain)
+    options = SamplingOptions(steps, sampler, gamma, realism, grain, finish)
     print(decompress_file(file, output, model, options, seed=seed, force=force))
 
 

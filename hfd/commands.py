@@ -30,12 +30,13 @@ class SamplingOptions:
     gamma: float
     realism: float
     grain: bool
+    finish: bool = True
 
     def resolve(self, codec: Codec) -> Sampling:
         """Raises :class:`hfd.errors.ConfigError` on a value out of range, or a sampler that does not fit."""
         steps = codec.default_sampling.steps if self.steps is None else self.steps
         kind = cast(SamplerKind, self.sampler)  # checked by Sampling itself
-        settings = Sampling(steps, kind, self.gamma, self.realism, self.grain)
+        settings = Sampling(steps, kind, self.gamma, self.realism, self.grain, self.finish)
         if codec.decoder is not None:
             settings.kind_for(codec.decoder.process)
         return settings

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hfd.config import AdversarialConfig, DecoderConfig
-from hfd.diffusion.decoder import build_process, build_unet, write_decoder
+from hfd.diffusion.decoder import build_process, build_unet
 from hfd.diffusion.discriminator import Discriminator
 from hfd.storage import Folder
 from hfd.training.adversarial import AdversarialSettings, AdversarialTask
@@ -19,7 +19,7 @@ from pipelines.steps import Done, Outcome, Step, point_latest
 from pipelines.tracking import StepRun
 from pipelines.train_decoder import finish_model, network_config, train_on_pairs
 from pipelines.training import NOT_IN_KEY, optimiser_settings
-from pipelines.validation import grain_amount
+from pipelines.validation import write_measured
 from pipelines.warm_start import WarmStart, warm_start
 
 NAME = "finetune-decoder"
@@ -105,6 +105,4 @@ def write_model(
         "adversarial": True,
     }
     device: torch.device = next(task.net.parameters()).device
-    write_decoder(out / "decoder", tensors, {**settings, "grain": 0.0})
-    grain = grain_amount(out / "decoder", pairs, device)
-    write_decoder(out / "decoder", tensors, {**settings, "grain": grain})
+    write_measured(out / "decoder", tensors, settings, config.finish, pairs, device)

@@ -88,7 +88,7 @@ def measure(
 def sampling_of(sampler: SamplerConfig, codec: Codec) -> Sampling:
     """The sampling that a section of the configuration asks of a model."""
     steps = sampler.steps or codec.default_sampling.steps
-    return Sampling(steps, sampler.kind, sampler.gamma, sampler.realism, sampler.grain)
+    return Sampling(steps, sampler.kind, sampler.gamma, sampler.realism, sampler.grain, sampler.finish)
 
 
 def _baselines(

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
+import torch
+
 from hfd.codec.codec import Codec, seed_of_file
 from hfd.config import DecoderConfig, TrainConfig
 from hfd.data.shards import iterate_rows, list_row_groups
-from hfd.diffusion.decoder import build_process, build_unet, read_decoder, write_decoder
+from hfd.diffusion.decoder import build_process, build_unet, read_decoder
 from hfd.errors import DataError
 from hfd.storage import Folder
 from hfd.training.tasks import DecoderTask
+from hfd.weights import read_weights
 from pipelines.averaging import Snapshots, choose_average
 from pipelines.cluster import Worker
 from pipelines.context import Context
@@ -21,7 +24,7 @@ from pipelines.pictures import beside
 from pipelines.steps import Done, Outcome, Step, digest_of, point_latest
 from pipelines.tracking import StepRun
 from pipelines.training import NOT_IN_KEY, TrainJob, optimiser_settings, run_training
-from pipelines.validation import grain_amount, validation_loss
+from pipelines.validation import validation_loss, write_measured
 from pipelines.warm_start import WarmStart, warm_start
 
 NAME = "train-decoder"
@@ -32,7 +35,11 @@ def plan(context: Context, reconstructed: Done, autoencoder: Done) -> Step:
     config = context.config.decoder
     start = warm_start(config.warm_start, "decoder")
     if config.frozen:
-        return Step(NAME, context.workspace, {"frozen": True}, {"train-autoencoder": autoencoder.digest} | start.inputs)
+        inputs = {"train-autoencoder": autoencoder.digest} | start.inputs
+        if config.finish is None and config.steps is None:
+            return Step(NAME, context.workspace, {"frozen": True}, inputs)
+        settings = {"frozen": True, **config.model_dump(mode="json", include={"finish", "steps"})}
+        return Step(NAME, context.workspace, settings, {"reconstruct": reconstructed.digest} | inputs)
     exclude: dict[str, Any] = {"train": NOT_IN_KEY, "adversarial": True, "warm_start": True}
     settings = {"seed": context.config.seed, **config.model_dump(mode="json", exclude=exclude)}
     inputs = {"reconstruct": reconstructed.digest, "train-autoencoder": autoencoder.digest}
@@ -53,7 +60,7 @@ def _train(
     config = context.config.decoder
     start = warm_start(config.warm_start, "decoder")
     if config.frozen:
-        _take(start, autoencoder, folder)
+        _take(start, config, autoencoder, reconstructed.folder, folder)
         return finish_model(context, autoencoder, reconstructed.folder, folder, record, {"frozen": config.warm_start})
     snapshots = Snapshots(folder, config.ema.num_snapshots)
     build = functools.partial(build_task, config, start)
@@ -88,8 +95,11 @@ def train_on_pairs(
     return run_training(context, step, job)
 
 
-def _take(start: WarmStart, autoencoder: Done, folder: Folder) -> None:
-    """A finished decoder as it is. Raises :class:`DataError` where it belongs to another autoencoder."""
+def _take(start: WarmStart, config: DecoderConfig, autoencoder: Done, pairs: Folder, folder: Folder) -> None:
+    """A trained decoder as it is, but for steps and a finish that are asked for: the finish is measured on ``pairs``.
+
+    Raises :class:`DataError` where it belongs to another autoencoder.
+    """
     assert start.folder is not None  # checked by the configuration
     found = read_decoder(start.folder).config["autoencoder"]
     if found != autoencoder.digest:
@@ -97,6 +107,12 @@ def _take(start: WarmStart, autoencoder: Done, folder: Folder) -> None:
             f"decoder.warm_start: got a decoder for autoencoder {found[:8]}, expected one for "
             f"{autoencoder.digest[:8]}. Set autoencoder.warm_start to the same model and autoencoder.frozen=true"
         )
+    if config.finish is not None or config.steps is not None:
+        tensors, settings, _ = read_weights(start.folder)
+        kept = {key: value for key, value in settings.items() if key not in ("format", "finish", "grain")}
+        kept |= default_steps(config)
+        write_measured(folder / "decoder", tensors, kept, config.finish, pairs, torch.device("cpu"))
+        return
     for name in ("weights.safetensors", "config.json"):
         folder.write(f"decoder/{name}", start.folder.read(name))
 
@@ -114,6 +130,10 @@ def finish_model(
 
 def network_config(config: DecoderConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", include={"process", "unet"})
+
+
+def default_steps(config: DecoderConfig) -> dict[str, int]:
+    return {} if config.steps is None else {"steps": config.steps}
 
 
 def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> DecoderTask:
@@ -140,16 +160,15 @@ def write_model(
     out: Folder,
     steps: int,
 ) -> None:
-    """Choose the average on the validation split, measure what grain it lacks, and write the decoder."""
+    """Choose the average on the validation split, measure what its samples lack, and write the decoder."""
     if list_row_groups(pairs, "validation"):
         loss = functools.partial(validation_loss, task, pairs)
         tensors, losses = choose_average(snapshots, config.ema, steps, loss)
     else:  # nothing to choose by
         tensors, losses = dict(task.averages()[config.ema.sigma_rels[0]]), {}
-    settings = {**network_config(config), "autoencoder": autoencoder, "ema_losses": losses}
-    write_decoder(out / "decoder", tensors, {**settings, "grain": 0.0})
-    grain = grain_amount(out / "decoder", pairs, next(task.net.parameters()).device)
-    write_decoder(out / "decoder", tensors, {**settings, "grain": grain})
+    settings = {**network_config(config), **default_steps(config), "autoencoder": autoencoder, "ema_losses": losses}
+    device = next(task.net.parameters()).device
+    write_measured(out / "decoder", tensors, settings, config.finish, pairs, device)
 
 
 def _record(record: StepRun, folder: Folder, pairs: Folder) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hfd.codec.codec import picture_to_tensor, tensor_to_picture
-from hfd.data.shards import iterate_rows
-from hfd.diffusion.decoder import read_decoder
+from hfd.config.decoder import FinishConfig
+from hfd.data.shards import Row, iterate_rows
+from hfd.diffusion.decoder import ScoreDecoder, read_decoder, write_decoder
+from hfd.diffusion.finish import Finish, finished, sharpen_for
 from hfd.diffusion.grain import amount_for
 from hfd.diffusion.sampling import Sampling
 from hfd.metrics.spectrum import top_octave_energy
@@ -22,7 +27,7 @@ NUM_CROPS = 32
 """Held-out crops that a loss is averaged over, each at ``TIMES`` times."""
 
 TIMES = 4
-GRAIN_CROPS = 8
+MEASURED_CROPS = 8
 
 
 def validation_loss(task: DecoderTask, pairs: Folder, tensors: Mapping[str, Tensor]) -> float:
@@ -55,17 +60,53 @@ def _held_out(task: DecoderTask, pairs: Folder) -> Iterator[tuple[Tensor, Tensor
         yield x0, x_hat
 
 
-def grain_amount(decoder: Folder, pairs: Folder, device: torch.device) -> float:
+def write_measured(
+    out: Folder,
+    tensors: Mapping[str, Tensor],
+    settings: Mapping[str, Any],
+    finish: FinishConfig | None,
+    pairs: Folder,
+    device: torch.device,
+) -> None:
+    """Write a decoder to ``out``, with the finish and the grain that its samples of held-out crops were measured to
+    lack. ``settings``: the rest of its configuration."""
+    write_decoder(out, tensors, {**settings, "grain": 0.0})
+    bare = read_decoder(out)
+    bare.net.to(device)
+    if finish is not None:
+        settings = {**settings, "finish": finish_amounts(bare, finish, pairs)}
+    write_decoder(out, tensors, {**settings, "grain": grain_amount(replace(bare, config=settings), pairs)})
+
+
+def finish_amounts(bare: ScoreDecoder, finish: FinishConfig, pairs: Folder) -> dict[str, float]:
+    """The section "finish" of a decoder that has none. Without held-out crops nothing is amplified."""
+    energies = [
+        [
+            top_octave_energy(row.pictures["x"], tensor_to_picture(finished(sample, Finish(amount), seeds=[0])))
+            for amount in (0.0, 1.0, 2.0)
+        ]
+        for row, sample in _samples(bare, pairs)
+    ]
+    known = [found for found in energies if all(map(math.isfinite, found))]
+    sharpen = 0.0
+    if known:
+        mean = np.mean(known, axis=0)
+        sharpen = sharpen_for(float(mean[0] + finish.restore * (1.0 - mean[0])), mean.tolist())
+    return {"sharpen": sharpen, "chroma_noise": finish.chroma_noise}
+
+
+def grain_amount(model: ScoreDecoder, pairs: Folder) -> float:
     """How much grain brings the sample's top octave to the original's energy, on average over held-out crops."""
-    model = read_decoder(decoder)
-    model.net.to(device)
-    settings = Sampling(steps=model.default_steps)
     without, with_one = [], []
-    rows = islice(iterate_rows(pairs, "validation", ("x", "x_hat")), GRAIN_CROPS)
-    for index, row in enumerate(rows):
-        x_hat = picture_to_tensor(row.pictures["x_hat"]).to(device)
-        plain = model.sample(x_hat, settings, seeds=[index])
-        grainy = model.add_grain(plain, seeds=[index], amount=1.0)
-        without.append(top_octave_energy(row.pictures["x"], tensor_to_picture(plain)))
+    for index, (row, sample) in enumerate(_samples(model, pairs)):
+        grainy = model.add_grain(sample, seeds=[index], amount=1.0)
+        without.append(top_octave_energy(row.pictures["x"], tensor_to_picture(sample)))
         with_one.append(top_octave_energy(row.pictures["x"], tensor_to_picture(grainy)))
     return amount_for(without, with_one)
+
+
+def _samples(model: ScoreDecoder, pairs: Folder) -> Iterator[tuple[Row, Tensor]]:
+    """Held-out crops and the decoder's samples of them, (1, 3, h, w) in [0, 1], each with its number as seed."""
+    settings, device = Sampling(steps=model.default_steps), next(model.net.parameters()).device
+    for index, row in enumerate(islice(iterate_rows(pairs, "validation", ("x", "x_hat")), MEASURED_CROPS)):
+        yield row, model.sample(picture_to_tensor(row.pictures["x_hat"]).to(device), settings, seeds=[index])

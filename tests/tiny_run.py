@@ -35,6 +35,7 @@ def tiny_overrides(photographs: Path | str, workspace: Path | str, *more: str, s
         f"data.uri={photographs}", f"workspace={workspace}", "tracking.uri=null", "tracking.system_metrics=false",
         "seed=1", "prepare.photos_per_shard=2", "prepare.validation_share=0.3", "prepare.source_crop_px=160",
         "autoencoder.warm_start=null", "decoder.warm_start=null", "decoder.adversarial.warm_start=null",
+        "decoder.steps=null", "decoder.finish=null",
         "autoencoder.gdn_channels=null", "decoder.process={kind: diffusion}", "evaluate.bootstrap_draws=5",
         "autoencoder.N=16", "autoencoder.M=16", "autoencoder.groups=[8, 8]",
         "decoder.unet.channels=[16, 16]", "decoder.unet.blocks=[1, 1]", "decoder.adversarial.discriminator=[8, 8, 8]",

@@ -118,6 +118,17 @@ class AdversarialConfig(Section):
         return self
 
 
+class FinishConfig(Section):
+    """The finish of samples (beyond the paper): the finest detail amplified, and faint noise in colours."""
+
+    restore: Share = Field(
+        0.5, description="Share of the missing top-octave energy that amplifying restores, as measured after training."
+    )
+    chroma_noise: float = Field(
+        1.2, ge=0.0, le=32.0, description="Standard deviation of each colour's noise, in grey levels of 255."
+    )
+
+
 class DecoderConfig(Section):
     """Stage 2: the score-based decoder."""
 
@@ -129,6 +140,15 @@ class DecoderConfig(Section):
     frozen: bool = Field(False, description="Take the decoder of warm_start as it is; nothing is trained.")
     train: TrainConfig
     adversarial: AdversarialConfig | None = Field(None, description="Fine-tuning after it; None: none.")
+    steps: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="Sampling steps where none are asked for; None: 50, or warm_start's if frozen.",
+    )
+    finish: FinishConfig | None = Field(
+        None, description="Finish of the samples; None: none, or that of warm_start with frozen=true."
+    )
 
     @model_validator(mode="after")
     def _frozen_is_something(self) -> Self:
@@ -165,3 +185,4 @@ class SamplerConfig(Section):
     gamma: Share = Field(0.0, description="Log-interpolation of the ancestral variance; 0 is the least noise.")
     realism: Share = Field(1.0, description="0: the reconstruction x_hat; 1: the sample.")
     grain: bool = Field(False, description="Add the fine noise that the sample lacks, as measured after training.")
+    finish: bool = Field(True, description="Finish the sample, where the decoder has a finish.")

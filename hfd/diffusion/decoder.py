@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hfd.diffusion.finish import Finish, finished
 from hfd.diffusion.flow import FlowTimes, PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.grain import add_grain
 from hfd.diffusion.process import Process, answer
@@ -39,6 +40,11 @@ class ScoreDecoder:
     def default_steps(self) -> int:
         """What the decoder was fine-tuned for; otherwise ``DEFAULT_STEPS``."""
         return int(self.config.get("steps", DEFAULT_STEPS))
+
+    @property
+    def finish(self) -> Finish:
+        """What is done to its samples unless they are asked for without."""
+        return Finish.of(self.config)
 
     def add_grain(self, sample: Tensor, *, seeds: Sequence[int], amount: float | None = None) -> Tensor:
         """Grain on a sample (B, 3, H, W) in [0, 1]; ``amount`` None: what this decoder was measured to lack."""
@@ -86,6 +92,8 @@ class ScoreDecoder:
             on_step,
         )
         sample = ((sample + 1.0) / 2.0)[..., :height, :width].clamp(0.0, 1.0)
+        if settings.finish:
+            sample = finished(sample, self.finish, seeds=seeds)
         if settings.grain:
             sample = self.add_grain(sample, seeds=seeds)
         return torch.lerp(x_hat, sample, settings.realism)
@@ -127,7 +135,8 @@ def build_unet(config: Mapping[str, Any]) -> UNet:
 def write_decoder(folder: Folder, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
     """``config`` holds process, unet, and ``autoencoder``: the fingerprint of the stage 1 it was trained on.
 
-    Optional: ``steps``, for which a sampler was fine-tuned, and ``grain``, the amount that its samples lack.
+    Optional: ``steps``, for which a sampler was fine-tuned, ``finish``, ``sharpen`` and ``chroma_noise`` of
+    :class:`hfd.diffusion.finish.Finish`, and ``grain``, the amount that its finished samples lack.
     """
     write_weights(folder, tensors, config)
 

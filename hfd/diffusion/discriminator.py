@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from hfd.diffusion.finish import luma
+
 SLOPE = 0.2
 """Of the leaky rectifiers."""
 
@@ -53,12 +55,6 @@ class Discriminator(nn.Module):
             h = F.leaky_relu(body(h), SLOPE)
             logits.append(head(h))
         return logits
-
-
-def luma(x: Tensor) -> Tensor:
-    """BT.601 luma (B, 1, H, W) of RGB pictures (B, 3, H, W)."""
-    weights = x.new_tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)
-    return (weights * x).sum(dim=1, keepdim=True)
 
 
 def _conv(inputs: int, outputs: int, size: int) -> nn.Module:

@@ -26,7 +26,8 @@ class Sampling:
 
     ``gamma`` in [0, 1]: variance of the ancestral sampler. ``realism`` in [0, 1]: 0 gives x_hat, 1 the sample, and
     between them their mixture, the optimal path from least error to the posterior's realism where x_hat is the
-    posterior mean (Freirich et al., arXiv 2107.02555). ``grain``: add what the decoder was measured to lack.
+    posterior mean (Freirich et al., arXiv 2107.02555). ``finish``: finish the sample as the decoder's configuration
+    says (:mod:`hfd.diffusion.finish`). ``grain``: add what the decoder was measured to lack after it.
     Raises :class:`ConfigError` on values out of range.
     """
 
@@ -35,6 +36,7 @@ class Sampling:
     gamma: float = 0.0
     realism: float = 1.0
     grain: bool = False
+    finish: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(SamplerKind):
@@ -52,7 +54,7 @@ class Sampling:
         parts += [self.kind] * (self.kind != "auto")
         parts += [f"gamma {self.gamma:g}"] * (self.gamma != 0.0)
         parts += [f"realism {self.realism:g}"] * (self.realism != 1.0)
-        return ", ".join(parts + ["grain"] * self.grain)
+        return ", ".join(parts + ["grain"] * self.grain + ["no finish"] * (not self.finish))
 
     def kind_for(self, process: Process) -> SamplerKind:
         """The sampler itself. Raises :class:`ConfigError` where it cannot walk the process."""

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageFilter
 from tiny_run import tiny_config, write_photographs
 from tiny_training import decoder_task
 
+from hfd.codec.codec import picture_to_tensor, tensor_to_picture
+from hfd.config.decoder import FinishConfig
+from hfd.data.shards import Row, iterate_rows, open_shard, shard_name
+from hfd.diffusion.decoder import ScoreDecoder, build_unet, read_decoder
+from hfd.diffusion.finish import Finish
+from hfd.diffusion.sampling import Sampling
+from hfd.metrics.spectrum import top_octave_energy
+from hfd.presets import load_config
 from hfd.storage import Folder
 from pipelines.context import Silent
 from pipelines.retrain import retrain
-from pipelines.validation import grain_amount, validation_loss
+from pipelines.train_decoder import network_config
+from pipelines.validation import MEASURED_CROPS, grain_amount, validation_loss, write_measured
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +58,53 @@ def test_loss_is_the_same_every_time(run: list[Folder]) -> None:
 
 
 def test_grain_is_measured_and_written_with_the_weights(run: list[Folder]) -> None:
-    from hfd.diffusion.decoder import read_decoder
-
-    written = read_decoder(run[3] / "decoder").config["grain"]
-    assert written == grain_amount(run[3] / "decoder", run[2], torch.device("cpu")) >= 0.0
-    losses = read_decoder(run[3] / "decoder").config["ema_losses"]
+    decoder = read_decoder(run[3] / "decoder")
+    assert decoder.finish == Finish() and decoder.config["grain"] == grain_amount(decoder, run[2]) >= 0.0
+    losses = decoder.config["ema_losses"]
     assert len(losses) == 4 and all(loss > 0 for loss in losses.values())
+
+
+def mean_energy(folder: Folder, pairs: Folder, *, finish: bool) -> float:
+    decoder, energies = read_decoder(folder), []
+    for index, row in enumerate(islice(iterate_rows(pairs, "validation", ("x", "x_hat")), MEASURED_CROPS)):
+        x_hat, settings = picture_to_tensor(row.pictures["x_hat"]), Sampling(decoder.default_steps, finish=finish)
+        sample = decoder.sample(x_hat, settings, seeds=[index])
+        energies.append(top_octave_energy(row.pictures["x"], tensor_to_picture(sample)))
+    return float(np.mean(energies))
+
+
+SMALL = "decoder.unet={patch: 4, channels: [8, 16], blocks: [1, 1]}"
+
+
+def blurred_pairs(folder: Folder) -> Folder:
+    """Held-out crops of noise whose reconstructions are blurred copies."""
+    rng = np.random.default_rng(0)
+    with open_shard(folder, shard_name("validation", 0, 1), ("x", "x_hat")) as writer:
+        for index in range(3):
+            x = rng.integers(40, 216, (96, 96, 3), dtype=np.uint8)
+            x_hat = np.asarray(Image.fromarray(x).filter(ImageFilter.GaussianBlur(0.6)))
+            writer.add(Row(str(index), str(index), str(index), {"x": x, "x_hat": x_hat}))
+    return folder
+
+
+def test_finish_restores_the_share_of_the_energy_that_was_asked_for(tmp_path: Path) -> None:
+    pairs, out = blurred_pairs(Folder(str(tmp_path / "pairs"))), Folder(str(tmp_path / "decoder"))
+    # A start without noise and a fresh network, which adds nothing: the sample is x_hat.
+    settings = load_config("desk", ["data.uri=photos", "decoder.process.sigma_s=0.0001", SMALL]).decoder
+    network = network_config(settings)
+    tensors = dict(build_unet(network).named_parameters())
+    rest = {**network, "autoencoder": "", "steps": 1}
+
+    def written(finish: FinishConfig) -> ScoreDecoder:
+        write_measured(out, tensors, rest, finish, pairs, torch.device("cpu"))
+        return read_decoder(out)
+
+    found = written(FinishConfig(restore=0.5, chroma_noise=0.0))
+    before, after = (mean_energy(out, pairs, finish=on) for on in (False, True))
+    assert before < 0.7
+    assert after == pytest.approx((1.0 + before) / 2.0, abs=0.01)
+    assert found.config["grain"] == grain_amount(found, pairs) > 0.0
+    assert written(FinishConfig(restore=0.0)).finish == Finish(0.0, 1.2)
 
 
 def test_without_held_out_crops_there_is_no_grain_and_no_choice(tmp_path: Path) -> None:
@@ -60,7 +113,5 @@ def test_without_held_out_crops_there_is_no_grain_and_no_choice(tmp_path: Path) 
         photographs, tmp_path / "runs", "prepare.validation_share=0", f"evaluate.data={photographs}",
         "evaluate.baselines=[]", "decoder.adversarial=null",
     )  # fmt: skip
-    from hfd.diffusion.decoder import read_decoder
-
     decoder = read_decoder(retrain(config, Silent())[3].folder / "decoder")
     assert decoder.config["grain"] == 0.0 and decoder.config["ema_losses"] == {}
