@@ -1,6 +1,6 @@
 """The paper's claims at desk scale: trains the kinds of decoder at equal budgets, and tables and plots what they do.
 
-    python docs/study.py --photos ../shared/data/photos --kodak ../shared/data/kodak [--budget "10 min"]
+    python docs/study.py --photos ../shared/data/photos --kodak ../shared/data/kodak [--budget "12000 steps"]
 
 Everything is a run of the product: ``hfd retrain`` with the preset ``desk`` and other settings, on the
 autoencoder of a shipped model, in the workspace ``runs/study``. What is done is skipped, so a run that was broken
@@ -8,7 +8,7 @@ off goes on. The kinds and shifts are compared on a network of a quarter of desk
 the pictures in the same minutes. Writes ``docs/study/`` (a Markdown table for each set of pictures, and plots as SVG).
 
 (a) rectified flow and posterior-mean start against diffusion, by steps; (b) the shift s of diffusion's schedule;
-(c) gamma of the ancestral sampler; (d) realism and (e) grain, on the shipped decoder.
+(c) gamma of the ancestral sampler; (d) realism and (e) finish and grain, on the shipped decoder.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ GAMMAS = (0.0, 0.1, 0.3, 1.0)
 SHIFTS = (2.0, 1.0, 0.5, 0.25)
 KINDS = ("diffusion, s 0.5", "rectified flow", "posterior-mean flow")
 UNET = "decoder.unet={patch: 4, channels: [64, 128], blocks: [1, 3]}"
+PLAIN = ("decoder.steps=null", "decoder.finish=null")
+"""The sampler's own steps and no finish; a shipped decoder keeps its own."""
+
 FIELDS = {"fd_effnet": "FD-EffNet", "psnr": "PSNR, dB", "top_octave_energy": "top-octave energy over the original's"}
 
 
@@ -47,7 +50,7 @@ class Part:
 
 
 def trained(process: str) -> tuple[str, ...]:
-    return (f"decoder.process={{{process}, residual_std: 0.1}}", UNET, "decoder.adversarial=null")
+    return (f"decoder.process={{{process}, residual_std: 0.1}}", UNET, *PLAIN)
 
 
 def diffusion(s: float) -> tuple[str, ...]:
@@ -58,8 +61,9 @@ def parts(shipped: str) -> list[Part]:
     by_steps = tuple(f"{{steps: {steps}}}" for steps in STEPS)
     gammas = tuple(f"{{steps: 50, gamma: {gamma}}}" for gamma in GAMMAS if gamma)
     flow, start = trained("kind: rectified-flow"), trained("kind: posterior-mean-flow, sigma_s: 0.1")
-    frozen = (f"decoder.warm_start={shipped}", "decoder.frozen=true", "decoder.adversarial=null")
-    own = (*(f"{{realism: {realism}}}" for realism in REALISM if realism < 1), "{}", "{grain: true}")
+    frozen = (f"decoder.warm_start={shipped}", "decoder.frozen=true", *PLAIN)
+    finishes = ("{}", "{grain: true}", "{finish: false}", "{finish: false, grain: true}")
+    own = (*(f"{{realism: {realism}}}" for realism in REALISM if realism < 1), *finishes)
     return [
         Part("diffusion, s 0.5", diffusion(0.5), (*by_steps, *gammas, "{steps: 50, grain: true}")),
         Part("rectified flow", flow, by_steps),
@@ -119,7 +123,7 @@ def main() -> None:
     parser.add_argument("--photos", required=True)
     parser.add_argument("--kodak", required=True)
     parser.add_argument("--model", default="desk-025")
-    parser.add_argument("--budget", default="10 min")
+    parser.add_argument("--budget", default="12000 steps")
     parser.add_argument("--out", type=Path, default=Path("docs/study"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

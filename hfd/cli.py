@@ -144,7 +144,8 @@ def decompress(
     ] = 1.0,
     grain: Annotated[bool, typer.Option("--grain", help="Add the fine noise that samples lack.")] = False,
     finish: Annotated[
-        bool, typer.Option(" /--no-finish", help="Leave the sample as the network gave it: no detail amplified.")
+        bool,
+        typer.Option("--finish/--no-finish", help="The finish the model has, or the sample as the network gave it."),
     ] = True,
     seed: Annotated[int | None, typer.Option(min=0, help="Default: drawn from the file's bytes.")] = None,
     force: Force = False,

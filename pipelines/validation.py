@@ -24,10 +24,9 @@ from hfd.storage import Folder
 from hfd.training.tasks import DecoderTask
 
 NUM_CROPS = 32
-"""Held-out crops that a loss is averaged over, each at ``TIMES`` times."""
+"""Held-out crops that a loss is averaged over, each at ``TIMES`` times, and that samples are measured on."""
 
 TIMES = 4
-MEASURED_CROPS = 8
 
 
 def validation_loss(task: DecoderTask, pairs: Folder, tensors: Mapping[str, Tensor]) -> float:
@@ -108,5 +107,5 @@ def grain_amount(model: ScoreDecoder, pairs: Folder) -> float:
 def _samples(model: ScoreDecoder, pairs: Folder) -> Iterator[tuple[Row, Tensor]]:
     """Held-out crops and the decoder's samples of them, (1, 3, h, w) in [0, 1], each with its number as seed."""
     settings, device = Sampling(steps=model.default_steps), next(model.net.parameters()).device
-    for index, row in enumerate(islice(iterate_rows(pairs, "validation", ("x", "x_hat")), MEASURED_CROPS)):
+    for index, row in enumerate(islice(iterate_rows(pairs, "validation", ("x", "x_hat")), NUM_CROPS)):
         yield row, model.sample(picture_to_tensor(row.pictures["x_hat"]).to(device), settings, seeds=[index])

@@ -42,7 +42,6 @@ TINY = [
     "autoencoder.train.batch_size=1",
     "autoencoder.train.precision=float32",
     "decoder.train.crop_px=64",
-    "decoder.adversarial.train.crop_px=64",
 ]
 
 
@@ -194,7 +193,8 @@ def test_a_dry_run_prints_settings_sizes_and_steps_and_creates_nothing(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    overrides = [f"data.uri={photos}", f"workspace={tmp_path}/w", "seed=9"]
+    adversarial = "decoder.adversarial={train: {budget: 1 min, crop_px: 64}}"
+    overrides = [f"data.uri={photos}", f"workspace={tmp_path}/w", "seed=9", adversarial]
     before = sorted(tmp_path.rglob("*"))
     ended = hfd("retrain", "-c", "demo", "--dry-run", *overrides)
     assert (ended.code, ended.err) == (0, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import Hfd
 from PIL import Image
@@ -14,9 +15,10 @@ from hfd.codec.container import unpack
 from hfd.commands import DEFAULT_MODEL
 from hfd.images import RgbArray, load_rgb
 from hfd.metrics.distortion import psnr
+from hfd.metrics.spectrum import top_octave_energy
 from pipelines.corpus import BUILTIN, list_corpus
 
-NAMES = ["desk-025"]
+NAMES = ["desk-012", "desk-025"]
 MOST_BYTES = 60_000_000
 
 
@@ -58,6 +60,14 @@ def test_they_hold_up_on_photographs(name: str) -> None:
         assert bpp < 0.55, key
         assert psnr(x, x_hat) > 21.0, key
         assert psnr(x, sample) > psnr(x, x_hat) - 3.01, key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_sample_has_detail_that_x_hat_lacks(name: str) -> None:
+    energies = [[top_octave_energy(x, got) for got in decoded(name, key)[1:]] for key, x in photographs().items()]
+    x_hat, sample = np.mean(energies, axis=0)
+    assert x_hat < 0.6
+    assert sample > x_hat + 0.25 * (1.0 - x_hat)
 
 
 def test_compress_and_decompress_need_no_model(hfd: Hfd, tmp_path: Path) -> None:

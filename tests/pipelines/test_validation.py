@@ -24,7 +24,7 @@ from hfd.storage import Folder
 from pipelines.context import Silent
 from pipelines.retrain import retrain
 from pipelines.train_decoder import network_config
-from pipelines.validation import MEASURED_CROPS, grain_amount, validation_loss, write_measured
+from pipelines.validation import NUM_CROPS, grain_amount, validation_loss, write_measured
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_grain_is_measured_and_written_with_the_weights(run: list[Folder]) -> No
 
 def mean_energy(folder: Folder, pairs: Folder, *, finish: bool) -> float:
     decoder, energies = read_decoder(folder), []
-    for index, row in enumerate(islice(iterate_rows(pairs, "validation", ("x", "x_hat")), MEASURED_CROPS)):
+    for index, row in enumerate(islice(iterate_rows(pairs, "validation", ("x", "x_hat")), NUM_CROPS)):
         x_hat, settings = picture_to_tensor(row.pictures["x_hat"]), Sampling(decoder.default_steps, finish=finish)
         sample = decoder.sample(x_hat, settings, seeds=[index])
         energies.append(top_octave_energy(row.pictures["x"], tensor_to_picture(sample)))
