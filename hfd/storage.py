@@ -1,29 +1,40 @@
 """Files by URI: local folders and ``s3://`` prefixes behind one small class, on ``pyarrow.fs``.
 
 A file is written whole or not at all: locally to a temporary name in the same folder and then renamed,
-for S3 to a temporary local file that is uploaded once it is whole. Credentials come from the environment
-(``AWS_*``, ``AWS_ENDPOINT_URL``) and are never part of a URI.
+for S3 to a temporary local file that is uploaded once it is whole. A server that goes away for a while is
+waited for. Credentials come from the environment (``AWS_*``, ``AWS_ENDPOINT_URL``) and are never part of a URI.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import tempfile
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from hfd.errors import DataError
 
 _TEMPORARY = ".tmp-"
+
+WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
+"""Between tries while a server is away or overloaded: half a minute, beside the client library's own tries."""
+
+_answered = threading.Event()
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,24 +82,33 @@ class Folder:
         filesystem, base = self._open()
         return filesystem, f"{base}/{name}" if name else base
 
+    def _do(self, name: str, call: Callable[[], T]) -> T:
+        """``call``, its failures as one line; a server's outage is waited out."""
+        if self.is_local:
+            with _one_line(f"{self.uri}/{name}"):
+                return call()
+        return _patiently(f"{self.uri}/{name}", call)
+
     def exists(self, name: str = "") -> bool:
         filesystem, path = self._at(name)
-        with _one_line(f"{self.uri}/{name}"):
-            return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
+        return self._do(name, lambda: bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound))
 
     def read(self, name: str) -> bytes:
-        with _one_line(f"{self.uri}/{name}"):
-            if self.is_local:  # ten times faster than through Arrow, which counts for small files
-                return (self.path / name).read_bytes()
-            filesystem, path = self._at(name)
+        if self.is_local:  # ten times faster than through Arrow, which counts for small files
+            return self._do(name, lambda: (self.path / name).read_bytes())
+        filesystem, path = self._at(name)
+
+        def fetch() -> bytes:
             with filesystem.open_input_stream(path) as stream:
                 return cast(bytes, stream.read())
 
+        return self._do(name, fetch)
+
     def open_input(self, name: str) -> Any:
-        """A seekable Arrow file; memory-mapped where it is local."""
+        """A seekable file: Arrow's own, memory-mapped, where it is local; else one that waits outages out."""
         filesystem, path = self._at(name)
-        with _one_line(f"{self.uri}/{name}"):
-            return filesystem.open_input_file(path)
+        file = self._do(name, lambda: filesystem.open_input_file(path))
+        return file if self.is_local else _PatientFile(f"{self.uri}/{name}", file)
 
     def write(self, name: str, data: bytes) -> None:
         with self.writing(name) as stream:
@@ -107,39 +127,42 @@ class Folder:
         with _one_line(f"{self.uri}/{name}"), tempfile.NamedTemporaryFile(prefix="hfd-upload-") as spool:
             yield cast(IO[bytes], spool)
             spool.flush()
-            local = pafs.LocalFileSystem()
-            pafs.copy_files(spool.name, path, source_filesystem=local, destination_filesystem=filesystem)
+            self._do(name, lambda: _upload(Path(spool.name), filesystem, path))
 
     def delete(self, name: str) -> None:
         filesystem, path = self._at(name)
-        with _one_line(f"{self.uri}/{name}"):
+
+        def remove() -> None:
             info = filesystem.get_file_info(path)
             if info.type == pafs.FileType.Directory:
                 filesystem.delete_dir(path)
             elif info.type == pafs.FileType.File:
                 filesystem.delete_file(path)
 
+        self._do(name, remove)
+
     def files(self) -> list[Entry]:
         """Every file below this folder, sorted by key. Temporary and hidden files are left out."""
         filesystem, base = self._open()
-        with _one_line(self.uri):
-            info = filesystem.get_file_info(base)
-            if info.type == pafs.FileType.File:
-                raise DataError(f"{self.uri}: got a file, expected a folder", reason="not-a-folder")
-            selector = pafs.FileSelector(base, recursive=True, allow_not_found=not self.is_local)
-            if self.is_local and info.type == pafs.FileType.NotFound:
-                raise DataError(f"{self.uri}: got no such folder, expected one that exists", reason="missing")
-            if info.type == pafs.FileType.NotFound:
-                bucket = base.partition("/")[0]
-                if filesystem.get_file_info(bucket).type == pafs.FileType.NotFound:
-                    raise _no_bucket(self.uri)
-            found = filesystem.get_file_info(selector)
         entries = []
-        for item in found:
+        for item in self._do("", lambda: self._listing(filesystem, base)):
             key = item.path[len(base) :].lstrip("/")
             if item.type == pafs.FileType.File and not any(part.startswith(".") for part in key.split("/")):
                 entries.append(Entry(key=key, size=int(item.size or 0), stamp=str(item.mtime_ns)))
         return sorted(entries, key=lambda entry: entry.key)
+
+    def _listing(self, filesystem: Any, base: str) -> list[Any]:
+        info = filesystem.get_file_info(base)
+        if info.type == pafs.FileType.File:
+            raise DataError(f"{self.uri}: got a file, expected a folder", reason="not-a-folder")
+        if self.is_local and info.type == pafs.FileType.NotFound:
+            raise DataError(f"{self.uri}: got no such folder, expected one that exists", reason="missing")
+        if info.type == pafs.FileType.NotFound:
+            bucket = base.partition("/")[0]
+            if filesystem.get_file_info(bucket).type == pafs.FileType.NotFound:
+                raise _no_bucket(self.uri)
+        selector = pafs.FileSelector(base, recursive=True, allow_not_found=not self.is_local)
+        return cast(list[Any], filesystem.get_file_info(selector))
 
     def sweep_temporaries(self) -> None:
         """Remove what killed writers left in and below this local folder (S3 keeps no such thing in sight)."""
@@ -160,6 +183,15 @@ def write_file(path: Path, data: bytes) -> None:
         stream.write(data)
 
 
+def _upload(source: Path, filesystem: Any, path: str) -> None:
+    """In one write and one close, so that nothing can come between them. ``copy_files`` would lose errors: it leaves
+    closing to a destructor (pyarrow 25)."""
+    data: Any = pa.memory_map(str(source)).read_buffer() if source.stat().st_size else b""
+    stream = filesystem.open_output_stream(path)
+    stream.write(data)
+    stream.close()
+
+
 @contextmanager
 def _writing_local(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,6 +205,64 @@ def _writing_local(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _patiently(what: str, call: Callable[[], T]) -> T:
+    """``call`` on a server, tried again over :data:`WAITS_S` while it is away or overloaded.
+
+    One that has never answered this process is not waited for: its address is more likely to be wrong.
+    """
+    for wait_s in (*WAITS_S, None):
+        try:
+            with _one_line(what):
+                found = call()
+        except DataError as error:
+            if error.reason not in ("connection", "io"):
+                _answered.set()
+                raise
+            if wait_s is None or not _answered.is_set():
+                raise
+            time.sleep(wait_s)
+        else:
+            _answered.set()
+            return found
+    raise AssertionError("the last try returns or raises")
+
+
+class _PatientFile(io.RawIOBase):
+    """A remote file as Python knows them, each read of which waits outages out."""
+
+    def __init__(self, what: str, file: Any) -> None:
+        self._what, self._file, self._position = what, file, 0
+        self._size = int(file.size())
+
+    def size(self) -> int:
+        return self._size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        start = self._position
+        count = self._size - start if size is None or size < 0 else min(size, self._size - start)
+        data = _patiently(self._what, lambda: cast(bytes, self._file.read_at(max(0, count), start)))
+        self._position += len(data)
+        return data
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 @contextmanager

@@ -9,13 +9,17 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import pyarrow.fs as pafs
+import numpy as np
 import pytest
+from s3_proxy import Proxy
 
+from hfd import storage
+from hfd.data.shards import Row, iterate_rows, open_shard, shard_name
 from hfd.errors import DataError
 from hfd.storage import Folder, write_file
 
@@ -337,7 +341,8 @@ def test_an_upload_that_breaks_off_publishes_nothing(s3: Folder, monkeypatch: py
         raise OSError("AWS Error NETWORK_CONNECTION during UploadPart operation: curlCode: 56")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pafs, "copy_files", fail)
+        patch.setattr(storage, "_upload", fail)
+        patch.setattr(storage, "WAITS_S", ())
         with pytest.raises(DataError, match="no connection to the server") as error:
             s3.write("x", b"data")
     assert error.value.reason == "connection"
@@ -348,4 +353,55 @@ def test_a_killed_s3_writer_publishes_nothing(s3: Folder, tmp_path: Path) -> Non
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     killed = subprocess.run([sys.executable, "-c", KILLED_WRITER, s3.uri], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
+    assert s3.files() == []
+
+
+@pytest.fixture
+def proxy(s3: Folder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy before the server of ``s3``, which reaches it through there."""
+    proxy = Proxy(os.environ["AWS_ENDPOINT_URL"])
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    assert s3.files() == []  # the server has answered
+    yield proxy
+    proxy.close()
+
+
+def test_a_server_that_answers_a_third_with_503_costs_nothing_but_time(
+    s3: Folder, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "WAITS_S", (0.01,) * 20)
+    proxy.share_of_503 = 0.3
+    x = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    for index in range(3):
+        s3.write(f"small/{index}", b"abc")
+        assert s3.read(f"small/{index}") == b"abc" and s3.exists(f"small/{index}")
+    with open_shard(s3, shard_name("train", 0, 1), ("x",)) as writer:
+        writer.add(Row("a", "a", "a", {"x": x}))
+    (row,) = iterate_rows(s3, "train")
+    assert np.array_equal(row.pictures["x"], x)
+    s3.delete("small/0")
+    assert [entry.key for entry in s3.files()] == ["small/1", "small/2", "train-00000-of-00001.parquet"]
+    assert proxy.refused > 0
+
+
+def test_a_server_that_comes_back_is_waited_for(s3: Folder, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "WAITS_S", (0.05,) * 100)
+    s3.write("before", b"x")
+    proxy.down = True
+    threading.Timer(0.5, lambda: setattr(proxy, "down", False)).start()
+    s3.write("after", b"y" * 6_000_000)
+    assert proxy.refused > 0
+    assert (s3.read("before"), len(s3.read("after"))) == (b"x", 6_000_000)
+
+
+def test_an_upload_that_the_server_refuses_is_never_taken_for_done(
+    s3: Folder, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "WAITS_S", ())
+    proxy.share_of_503 = 1.0
+    for size in (0, 1_000, 12_000_000):
+        with pytest.raises(DataError) as error:
+            s3.write("x", b"a" * size)
+        assert error.value.is_outage and "\n" not in str(error.value)
+    proxy.share_of_503 = 0.0
     assert s3.files() == []

@@ -1,8 +1,8 @@
 """The finish of a sample: its finest detail amplified, and faint noise in its colours. Beyond the paper of HFD.
 
 Both are remedies against the denoising effect that cost little realism where a network has learned little: noise in
-the luma, as of :mod:`hfd.diffusion.grain`, brings the same energy at a far higher Frechet distance (the model card
-has the figures). Amplifying is what transports a Gaussian posterior mean to its posterior at the least error (Freirich
+the luma, as of :mod:`hfd.diffusion.grain`, brings the same energy at a far higher Frechet distance (docs/study has
+the figures). Amplifying is what transports a Gaussian posterior mean to its posterior at the least error (Freirich
 et al., arXiv 2107.02555), here the more the stronger the top octave is; noise in colours is what sensors leave in
 every photograph and no decoder keeps.
 """
@@ -21,9 +21,9 @@ from torch import Tensor
 from hfd.diffusion.samplers import seeded_noise
 
 REACH_PX = 3
-"""A pixel depends on none further away than this, nor does its noise on any other pixel."""
+"""A pixel depends on none further away than this, of the sample and of the noise."""
 
-EDGE = 20.0
+EDGE = 30.0
 """Local contrast of the top octave, in grey levels of 255, at which half of ``sharpen`` is done: edges and strong
 texture get it, where a reconstruction is right; its faint texture, which may be wrong, gets next to nothing."""
 
@@ -35,11 +35,14 @@ GREY_LEVEL = 1.0 / 255.0
 _LUMA = (0.299, 0.587, 0.114)
 _BINOMIAL = (0.25, 0.5, 0.25)
 
+BLURRED_STD = sum(tap * tap for tap in _BINOMIAL)
+"""Standard deviation of white noise of 1 after the binomial blur: each axis scales its variance by this."""
+
 
 @dataclass(frozen=True)
 class Finish:
     """``sharpen``: how often the luma's high pass is added to it where contrast is highest; ``chroma_noise``: standard
-    deviation of the noise of each colour before its luma is taken out, in grey levels of 255. Zeros do nothing."""
+    deviation of each colour's noise before its luma is taken out, in grey levels of 255. Zeros do nothing."""
 
     sharpen: float = 0.0
     chroma_noise: float = 0.0
@@ -56,7 +59,7 @@ def finished(sample: Tensor, finish: Finish, *, seeds: Sequence[int]) -> Tensor:
     if finish == Finish():
         return sample
     detail = finish.sharpen * edges(luma(sample))
-    noise = seeded_noise(seeds, (3, *sample.shape[-2:]), sample.device)(FINISH_STEP)
+    noise = blurred(seeded_noise(seeds, (3, *sample.shape[-2:]), sample.device)(FINISH_STEP)) / BLURRED_STD
     noise = (finish.chroma_noise * GREY_LEVEL) * (noise - luma(noise))
     return (sample + detail + noise).clamp(0.0, 1.0)
 
@@ -69,10 +72,16 @@ def edges(y: Tensor) -> Tensor:
 
 
 def high_pass(x: Tensor) -> Tensor:
-    """x (B, 1, H, W) less its 3 x 3 binomial blur: half of the amplitude at 0.25 cycles/px, all of it at 0.5."""
+    """x (B, C, H, W) less its 3 x 3 binomial blur: half of the amplitude at 0.25 cycles/px, all of it at 0.5."""
+    return x - blurred(x)
+
+
+def blurred(x: Tensor) -> Tensor:
+    """x (B, C, H, W) after a 3 x 3 binomial blur, its border repeated."""
+    channels = x.shape[1]
     taps = torch.tensor(_BINOMIAL, dtype=x.dtype, device=x.device)
-    kernel = torch.outer(taps, taps).reshape(1, 1, 3, 3)
-    return x - F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel)
+    kernel = torch.outer(taps, taps).expand(channels, 1, 3, 3)
+    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
 
 
 def luma(x: Tensor) -> Tensor:
