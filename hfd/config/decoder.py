@@ -125,7 +125,7 @@ class FinishConfig(Section):
         0.5, description="Share of the missing top-octave energy that amplifying restores, as measured after training."
     )
     chroma_noise: float = Field(
-        0.8, ge=0.0, le=32.0, description="Standard deviation of each colour's noise, in grey levels of 255."
+        1.2, ge=0.0, le=32.0, description="Standard deviation of each colour's noise, in grey levels of 255."
     )
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from hfd.diffusion.samplers import seeded_noise
 
 REACH_PX = 3
-"""A pixel depends on none further away than this, of the sample and of the noise."""
+"""A pixel depends on none further away than this, nor does its noise on any other pixel."""
 
 EDGE = 30.0
 """Local contrast of the top octave, in grey levels of 255, at which half of ``sharpen`` is done: edges and strong
@@ -35,14 +35,11 @@ GREY_LEVEL = 1.0 / 255.0
 _LUMA = (0.299, 0.587, 0.114)
 _BINOMIAL = (0.25, 0.5, 0.25)
 
-BLURRED_STD = sum(tap * tap for tap in _BINOMIAL)
-"""Standard deviation of white noise of 1 after the binomial blur: each axis scales its variance by this."""
-
 
 @dataclass(frozen=True)
 class Finish:
     """``sharpen``: how often the luma's high pass is added to it where contrast is highest; ``chroma_noise``: standard
-    deviation of each colour's noise before its luma is taken out, in grey levels of 255. Zeros do nothing."""
+    deviation of the noise of each colour before its luma is taken out, in grey levels of 255. Zeros do nothing."""
 
     sharpen: float = 0.0
     chroma_noise: float = 0.0
@@ -59,7 +56,7 @@ def finished(sample: Tensor, finish: Finish, *, seeds: Sequence[int]) -> Tensor:
     if finish == Finish():
         return sample
     detail = finish.sharpen * edges(luma(sample))
-    noise = blurred(seeded_noise(seeds, (3, *sample.shape[-2:]), sample.device)(FINISH_STEP)) / BLURRED_STD
+    noise = seeded_noise(seeds, (3, *sample.shape[-2:]), sample.device)(FINISH_STEP)
     noise = (finish.chroma_noise * GREY_LEVEL) * (noise - luma(noise))
     return (sample + detail + noise).clamp(0.0, 1.0)
 
@@ -72,16 +69,10 @@ def edges(y: Tensor) -> Tensor:
 
 
 def high_pass(x: Tensor) -> Tensor:
-    """x (B, C, H, W) less its 3 x 3 binomial blur: half of the amplitude at 0.25 cycles/px, all of it at 0.5."""
-    return x - blurred(x)
-
-
-def blurred(x: Tensor) -> Tensor:
-    """x (B, C, H, W) after a 3 x 3 binomial blur, its border repeated."""
-    channels = x.shape[1]
+    """x (B, 1, H, W) less its 3 x 3 binomial blur: half of the amplitude at 0.25 cycles/px, all of it at 0.5."""
     taps = torch.tensor(_BINOMIAL, dtype=x.dtype, device=x.device)
-    kernel = torch.outer(taps, taps).expand(channels, 1, 3, 3)
-    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
+    kernel = torch.outer(taps, taps).reshape(1, 1, 3, 3)
+    return x - F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel)
 
 
 def luma(x: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def test_finish_restores_the_share_of_the_energy_that_was_asked_for(tmp_path: Pa
     assert before < 0.7
     assert after == pytest.approx((1.0 + before) / 2.0, abs=0.01)
     assert found.config["grain"] == grain_amount(found, pairs) > 0.0
-    assert written(FinishConfig(restore=0.0)).finish == Finish(0.0, 0.8)
+    assert written(FinishConfig(restore=0.0)).finish == Finish(0.0, 1.2)
 
 
 def test_without_held_out_crops_there_is_no_grain_and_no_choice(tmp_path: Path) -> None:
