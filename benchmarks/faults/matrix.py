@@ -235,7 +235,7 @@ def world_of(folder: Path) -> Iterator[World]:
         }  # fmt: skip
         store = Store(server.environment)
         mlflow = stack.enter_context(Mlflow(folder, environment))
-        cluster = stack.enter_context(Cluster(folder, environment))
+        cluster = stack.enter_context(Cluster(environment))
         for name, count in (("photographs", 12), ("pictures", 4)):
             for path in sorted(write_photographs(folder / name, count).iterdir()):
                 store.put(f"s3://tests/{name}/{path.name}", path.read_bytes())

@@ -126,11 +126,10 @@ class Mlflow:
 class Cluster:
     """A Ray head without CPUs and two nodes, simulated on this machine, as processes of their own."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str]) -> None:
         os.environ.update(environment)  # nodes, and with them workers, inherit what is there when they start
         from ray.cluster_utils import Cluster as RayCluster
 
-        del folder
         self._ray = RayCluster(initialize_head=True, head_node_args={"num_cpus": 0})
         self._nodes = [self._ray.add_node(num_cpus=NODE_CPUS) for _ in range(2)]
         self.address: str = self._ray.address
