@@ -41,6 +41,14 @@ STOP_GENTLY = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "60"
 """As Ctrl-C: a stopped run closes its record, and keeps its checkpoints either way."""
 
 
+_CHATTY = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
+"""Parts of Ray that tell of every request; what the user should know is said here."""
+
+
 class UnreachableError(HfdError):
     """A job server that does not answer."""
 
@@ -108,8 +116,8 @@ def connect(address: str) -> Server:
         socket.create_connection((str(parts.hostname), port), timeout=CONNECT_S).close()
         from ray.job_submission import JobSubmissionClient
 
-        for logger in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
-            logging.getLogger(logger).setLevel(logging.WARNING)  # what the user should know is said here
+        for logger in _CHATTY:
+            logging.getLogger(logger).setLevel(logging.ERROR)
         client: Any = JobSubmissionClient(address)
     client._do_request = functools.partial(client._do_request, timeout=ANSWER_S)
     return Server(address, client)

@@ -92,7 +92,7 @@ def _end(head: subprocess.Popen[bytes]) -> None:
         family = []
     head.send_signal(signal.SIGTERM)
     try:
-        head.wait(20)
+        head.wait(5)
     except subprocess.TimeoutExpired:
         head.kill()
         head.wait()

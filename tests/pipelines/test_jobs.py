@@ -64,7 +64,8 @@ def test_a_job_runs_with_the_files_and_variables_it_was_given(
     assert "name: mine\nseed: 41\n" in out
     assert "kind: attach\n  address: auto\n" in out
     assert re.search(r"^prepare +would run +.*/w/prepare/", out, re.M)
-    assert err.startswith("hfd: started hfd-mine-retrain-") and err.count("\n") == 1
+    assert err.startswith("hfd: started hfd-mine-retrain-")
+    assert err.count("\n") == 1
 
     # once finished, the same command is a new job with a number
     code, _, again = run(head, "submit", *options, *command, "--dry-run")
