@@ -199,7 +199,7 @@ def _variable(text: str) -> tuple[str, str]:
     if not separator or _ENV_NAME.fullmatch(name) is None:
         got = "a value without a name" if separator else repr(name)
         raise ConfigError(f"--env: got {got}, expected NAME=VALUE")
-    if _SECRET_NAME.search(name) or _looks_secret(value):
+    if _SECRET_NAME.search(name) or looks_secret(value):
         raise ConfigError(
             f"--env {name}: got what looks like a secret, expected none: everybody who reaches the cluster can read a "
             f"job's variables. Set it in the cluster's own environment, and say --secret {name}"
@@ -207,13 +207,14 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _looks_secret(value: str) -> bool:
+def looks_secret(value: str) -> bool:
+    """Whether a text holds a password, a signature, or a key of a well-known form."""
     return redact(value) != value or _SECRET_VALUE.search(value) is not None
 
 
 def _check_no_secret(config: Config) -> None:
     for key, value in _texts(config.model_dump(mode="json")):
-        if _looks_secret(value):
+        if looks_secret(value):
             raise ConfigError(
                 f"{key}: got a password or key in it, expected none: everybody who reaches the cluster can read a "
                 "job's command. Set it in the cluster's own environment"

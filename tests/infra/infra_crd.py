@@ -2,7 +2,7 @@
 
 A cluster itself drops such fields without a word. Two checks of the same: against the schemas themselves where they are
 beside the checkout, and everywhere else against ``kuberay_fields.txt``, the fields among them that the manifests use.
-The list is written again by ``python tests/infra/crd.py``.
+The list is written again by ``python tests/infra/infra_crd.py``.
 """
 
 from __future__ import annotations
