@@ -13,16 +13,20 @@ from ray_head import RayHead, ray_head
 
 pytestmark = pytest.mark.slow
 
+HEAD = "ray.head.default"
+HEAD_ID = "f" * 51 + "00000"
+"""What Ray's provider of imitated nodes takes for the head."""
+
 LAUNCHER_FILE = {
     "cluster_name": "growing",
     "max_workers": 2,
     "idle_timeout_minutes": 0.05,
     "provider": {"type": "fake_multinode"},
     "available_node_types": {
-        "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        HEAD: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
         "worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2},
     },
-    "head_node_type": "head",
+    "head_node_type": HEAD,
 }
 
 ATTACH = """
@@ -51,7 +55,7 @@ print("after", nodes())
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[RayHead]:
-    fake = {"RAY_FAKE_CLUSTER": "1", "RAY_OVERRIDE_NODE_ID_FOR_TESTING": "f" * 52 + "00000000"}
+    fake = {"RAY_FAKE_CLUSTER": "1", "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID, "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     with ray_head(0, fake, autoscaling=LAUNCHER_FILE) as running:
         yield running
 
