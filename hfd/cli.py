@@ -34,6 +34,11 @@ Model = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output.")]
 
+Address = Annotated[
+    str | None,
+    typer.Option("--address", "-a", help="The job server. Default: RAY_API_SERVER_ADDRESS, or http://127.0.0.1:8265."),
+]
+
 STOPPED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
@@ -180,6 +185,52 @@ def info(
     from hfd.commands import describe
 
     print(describe(file))
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def submit(
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="As here, such as retrain -c coco256 ...")],
+    address: Address = None,
+    size: Annotated[str | None, typer.Option(help="A cluster size: cpu-4, gpu-1 or gpu-8.")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the job; no secrets. May be repeated.")] = None,
+    secret: Annotated[
+        list[str] | None, typer.Option(help="A variable that the cluster's own environment must have. May be repeated.")
+    ] = None,
+    code: Annotated[
+        bool | None, typer.Option("--code/--no-code", help="Send this checkout's code. Default: from a checkout.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the job's id and do not wait for it.")] = False,
+    patience: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for a job server that went away.")] = 600.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent; start nothing.")] = False,
+) -> None:
+    """Run a step, or all of them, on a Ray cluster; its log comes here, and its exit code."""
+    from pipelines.submit import is_checkout, plan_job, read_command
+    from pipelines.submit_command import describe, run
+
+    job = plan_job(
+        read_command(typer.main.get_command(app), command),
+        size=size, env=env or (), secrets=secret or (), code=is_checkout() if code is None else code,
+    )  # fmt: skip
+    if dry_run:
+        print(describe(job))
+        return
+    sys.exit(run(job, address, detach=detach, patience_s=patience))
+
+
+@app.command()
+def jobs(address: Address = None) -> None:
+    """List the jobs of a Ray cluster: id, status, since when, command."""
+    from pipelines.submit_command import job_table
+
+    print(job_table(address))
+
+
+@app.command()
+def stop(job: Annotated[str, typer.Argument(help="A job's id, from hfd jobs.")], address: Address = None) -> None:
+    """Stop a job on a Ray cluster. What it has finished stays; submitting the same again goes on from there."""
+    from pipelines.submit_command import stop_job
+
+    print(stop_job(job, address))
 
 
 def _run_pipeline(preset: str, overrides: list[str] | None, dry_run: bool, *, only: str | None) -> None:

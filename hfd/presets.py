@@ -32,7 +32,7 @@ def load_config(preset: str, overrides: Sequence[str] = ()) -> Config:
     ``preset`` is a name from ``conf/`` or a path to a YAML file. Each override is ``dotted.key=value``,
     the value read as YAML. Raises :class:`ConfigError` that names every mistake, each on a line of its own.
     """
-    tree = _read_preset(preset, chain=())
+    tree = read_preset(preset)
     unreadable = [line for override in overrides if (line := _override(tree, override)) is not None]
     if unreadable:
         raise ConfigError("\n".join(unreadable))
@@ -41,6 +41,11 @@ def load_config(preset: str, overrides: Sequence[str] = ()) -> Config:
     except ValidationError as error:
         lines = [_explain(detail) for detail in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def read_preset(preset: str) -> dict[str, Any]:
+    """The settings of a preset's files, ``extends`` followed, unchecked. Raises :class:`ConfigError`."""
+    return _read_preset(preset, chain=())
 
 
 def _override(tree: dict[str, Any], override: str) -> str | None:

@@ -23,7 +23,7 @@ from hfd.presets import load_config
 HEAVY = ["torch", "ray", "mlflow", "compressai", "pyarrow", "numpy", "yaml", "PIL", "matplotlib"]
 COMMANDS = [
     "retrain", "prepare", "train-autoencoder", "reconstruct", "train-decoder", "evaluate",
-    "finetune-decoder", "compress", "decompress", "export", "info",
+    "finetune-decoder", "compress", "decompress", "export", "info", "submit", "jobs", "stop",
 ]  # fmt: skip
 TINY = [
     "tracking.uri=null",

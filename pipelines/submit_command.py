@@ -1,0 +1,70 @@
+"""What ``hfd submit``, ``hfd jobs`` and ``hfd stop`` print and how they end."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from pipelines.jobs import STOPPED, Listed, connect, follow, list_jobs, server_address, start, stop
+from pipelines.submit import Job
+
+
+def describe(job: Job) -> str:
+    """What ``hfd submit --dry-run`` prints."""
+    lines = [f"id:          {job.name}", f"entrypoint:  {job.entrypoint}"]
+    lines += [f"environment: {name}" for name in sorted(job.env)]
+    lines.append(f"upload:      {len(job.upload)} files, {job.upload_bytes / 1024**2:.1f} MiB")
+    return "\n".join(lines)
+
+
+def run(job: Job, address: str | None, *, detach: bool, patience_s: float) -> int:
+    """Start a job, or find it alive, and follow it; the exit code. Ctrl-C leaves it running."""
+    where = server_address(address)
+    server = connect(where)
+    name, fresh = start(server, job)
+    if detach:
+        print(name)
+        _say(f"started {name}" if fresh else f"{name} is alive already")
+        return 0
+    _say(
+        f"started {name}, {job.upload_bytes / 1024**2:.1f} MiB sent" if fresh else f"{name} is alive already: attached"
+    )
+    try:
+        return follow(server, name, _show, _say, patience_s)
+    except KeyboardInterrupt:
+        _say(f"detached; {name} goes on. The same hfd submit attaches again; to stop it: hfd stop -a {where} {name}")
+        return STOPPED
+
+
+def job_table(address: str | None) -> str:
+    """The jobs of a cluster, one a line, the oldest first."""
+    found = list_jobs(connect(server_address(address)))
+    if not found:
+        return "no jobs"
+    width = max(len(job.name) for job in found)
+    head = f"{'id':<{width}}  {'status':<9}  {'since':<19}  command"
+    return "\n".join(
+        [head, *(f"{job.name:<{width}}  {job.status:<9}  {_since(job):<19}  {job.command}" for job in found)]
+    )
+
+
+def stop_job(name: str, address: str | None) -> str:
+    """Stop a job and wait until it has; a line that says how it stands."""
+    server = connect(server_address(address))
+    job = stop(server, name)
+    return f"{job.name}: {job.status}"
+
+
+def _since(job: Listed) -> str:
+    """When the job entered its status: its end, or else its start."""
+    stamp = job.ended_s if job.ended_s is not None else job.started_s
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stamp)) if stamp is not None else "-"
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _say(line: str) -> None:
+    print(f"hfd: {line}", file=sys.stderr, flush=True)
