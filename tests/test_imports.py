@@ -33,6 +33,8 @@ READS_CONFIG = {"config", "presets", "model_sizes", "cli"}
 """Mathematics takes numbers and tensors, never a configuration."""
 
 ENGINES = {"ray": {"pipelines.on_ray"}, "mlflow": {"pipelines.tracking"}, "boto3": set(), "botocore": set()}
+for _engine in ("boto3", "botocore"):
+    ENGINES[_engine] |= {"pipelines.cell"}
 """The modules and packages that may import each engine."""
 
 

@@ -22,12 +22,13 @@ from hfd.config.decoder import (
     SamplerConfig,
     UNetConfig,
 )
+from hfd.config.promote import LeaseConfig, PromoteConfig
 
 __all__ = [
     "AdversarialConfig", "AutoencoderConfig", "ClusterConfig", "Config", "DataConfig", "DecoderConfig",
-    "DiffusionConfig", "EmaConfig", "EvaluateConfig", "PosteriorMeanFlowConfig", "Precision", "PrepareConfig",
-    "ProcessConfig", "RectifiedFlowConfig", "SamplerConfig", "Section", "TrackingConfig", "TrainConfig",
-    "UNetConfig",
+    "DiffusionConfig", "EmaConfig", "EvaluateConfig", "LeaseConfig", "PosteriorMeanFlowConfig", "Precision",
+    "PrepareConfig", "ProcessConfig", "PromoteConfig", "RectifiedFlowConfig", "SamplerConfig", "Section",
+    "TrackingConfig", "TrainConfig", "UNetConfig",
 ]  # fmt: skip
 
 
@@ -127,6 +128,8 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     cluster: ClusterConfig = ClusterConfig()
     tracking: TrackingConfig = TrackingConfig()
+    promote: PromoteConfig = PromoteConfig()
+    lease: LeaseConfig = LeaseConfig()
 
     @model_validator(mode="after")
     def _crops_fit_photographs(self) -> Self:
@@ -140,6 +143,15 @@ class Config(Section):
                     f"{stage}.train.crop_px: got {train.crop_px}, expected at most {limit}, "
                     "the smaller of prepare.min_side_px and prepare.source_crop_px"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _a_registry_is_tracked(self) -> Self:
+        if self.promote.model is not None and self.tracking.uri is None:
+            raise ValueError(
+                f"promote.model: got {self.promote.model} with tracking.uri=null, expected the MLflow server with "
+                "the registry. Set tracking.uri"
+            )
         return self
 
     @property
