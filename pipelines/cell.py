@@ -142,7 +142,10 @@ class S3Cell:
             return now.version if now is not None and data and now.data == data else None
 
     def check(self) -> None:
-        """Raise :class:`ConfigError` where the server writes over what is there, whatever the condition."""
+        """Raise :class:`ConfigError` where the server writes over what is there whatever the condition.
+
+        Something has to be there.
+        """
         for condition in ({"IfNoneMatch": "*"}, {"IfMatch": '"0123456789abcdef0123456789abcdef"'}):
             before = self.read()
             try:
@@ -189,9 +192,9 @@ def _client() -> Any:
     import boto3
     from botocore.config import Config
 
-    # Credentials and endpoint come from the environment, as for everything else.
+    # Credentials and endpoint come from the environment as it is now, as for everything else.
     retries = {"total_max_attempts": 3, "mode": "standard"}
-    return boto3.client("s3", config=Config(connect_timeout=5, read_timeout=20, retries=retries))
+    return boto3.session.Session().client("s3", config=Config(connect_timeout=5, read_timeout=20, retries=retries))
 
 
 def _digest(data: bytes) -> str:

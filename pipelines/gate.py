@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hfd.errors import DataError
-from hfd.metrics.bootstrap import COVERAGE, Difference, paired_differences
+from hfd.metrics.bootstrap import COVERAGE, MIN_PATCHES, Difference, paired_differences
 from hfd.metrics.frechet import frechet_of_counts, kernel_of_counts
 from hfd.report.tables import format_number
 
@@ -75,12 +75,10 @@ def compare(champion: Sampled, candidate: Sampled, limits: Limits) -> list[Crite
 
 def sanity(candidate: Sampled, distances: Sequence[str]) -> list[Criterion]:
     """What is asked of a first champion: a finite PSNR on every image. Distances are stated and not judged."""
-    of_all = np.ones(sum(len(rows) for rows in candidate.originals.values()))
     criteria = []
     for name in distances:
-        of_counts = DISTANCES[name](_rows(candidate.originals), _rows(candidate.features))
-        value = of_counts(of_all) if len(of_all) > 1 else None
-        criteria.append(Criterion(name, None, _finite(value), None, None, None, "none", True))
+        level = _level(name, candidate.originals, candidate.features)
+        criteria.append(Criterion(name, None, level, None, None, None, "none", True))
     values = list(candidate.psnr.values())
     finite = bool(values) and all(math.isfinite(value) for value in values)
     criteria.append(Criterion("PSNR dB", None, _finite(_average(values)), None, None, None, "finite", finite))
@@ -138,9 +136,8 @@ def _distance(name: str, champion: Sampled, candidate: Sampled, images: list[str
         found = paired_differences(DISTANCES[name], originals, {"": ours}, theirs, draws=draws)[""]
     except (DataError, ValueError):  # fewer than two images with patches, features that are not numbers, or other sizes
         return Criterion(name, None, None, None, None, None, limit, False)
-    of_all = np.ones(sum(len(rows) for rows in originals.values()))
-    level = DISTANCES[name](_rows(originals), _rows(theirs))(of_all)
-    return Criterion(name, level, level + found.value, found.value, found.low, found.high, limit, found.is_lower)
+    levels = _level(name, originals, theirs), _level(name, originals, ours)
+    return Criterion(name, *levels, found.value, found.low, found.high, limit, found.is_lower)
 
 
 def _mean(
@@ -173,8 +170,17 @@ def _mean_difference(differences: npt.NDArray[np.float64], draws: int) -> Differ
     return Difference(float(differences.mean()), float(low), float(high))
 
 
-def _rows(features: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    return np.concatenate(list(features.values()))
+def _level(
+    name: str, originals: Mapping[str, npt.NDArray[np.float32]], features: Mapping[str, npt.NDArray[np.float32]]
+) -> float | None:
+    """A distance over all images; None where it is not to be measured."""
+    if sum(len(rows) for rows in originals.values()) < MIN_PATCHES:
+        return None
+    a, b = (np.concatenate(list(by_image.values())) for by_image in (originals, features))
+    try:
+        return _finite(DISTANCES[name](a, b)(np.ones(len(a))))
+    except DataError:
+        return None
 
 
 def _average(values: Sequence[float] | npt.NDArray[np.float64]) -> float | None:

@@ -110,10 +110,10 @@ def test_what_cannot_be_locked_or_reached_is_one_line(
         open_cell(Folder(str(tmp_path / "file")), NAME).read()
     with pytest.raises(ConfigError, match=r"^workspace: got gs://bucket/x, expected a local folder or s3://"):
         open_cell(Folder("gs://bucket/x"), NAME)
-    with pytest.raises(DataError, match="the server refuses .NoSuchBucket."):
+    with pytest.raises(DataError, match=r"the server refuses \(NoSuchBucket\)"):
         open_cell(Folder("s3://no-such-bucket/x"), NAME).swap(b"x", None)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    with pytest.raises(DataError, match="the server refuses .SignatureDoesNotMatch."):
+    with pytest.raises(DataError, match=r"the server refuses \(SignatureDoesNotMatch\)"):
         open_cell(s3, NAME).read()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(DataError, match="no answer"):
@@ -123,6 +123,7 @@ def test_what_cannot_be_locked_or_reached_is_one_line(
 def test_a_server_that_writes_in_spite_of_a_condition_is_refused(s3: Folder) -> None:
     cell = open_cell(s3, "cell")
     assert isinstance(cell, S3Cell)
+    cell.swap(b"one", None)
     cell.check()
 
     class Careless:
@@ -177,7 +178,7 @@ def test_a_lease_of_another_machine_ends_only_with_its_time(workspace: Folder) -
     cell = open_cell(workspace, NAME)
     version = cell.swap(_encode(replace(other, expires_s=3600.0)), None)
     with pytest.raises(HfdError, match=r"since 2199-01-01T00:00:00\+00:00.*its lease ends in 36\d\d s"):
-        acquire(workspace, LeaseConfig(expires_s=0.3, heartbeat_s=0.1))
+        acquire(workspace, LeaseConfig(expires_s=0.4, heartbeat_s=0.1))
     cell.swap(_encode(replace(other, expires_s=0.5)), version)
     while True:
         try:
@@ -294,16 +295,14 @@ def test_an_outage_is_borne_until_the_lease_would_have_ended(s3: Folder, monkeyp
     monkeypatch.setattr(S3Cell, "swap", away)
     held.check()
     time.sleep(QUICK["expires_s"])
-    with pytest.raises(HfdError, match="could not be held .s3://x: no answer."):
+    with pytest.raises(HfdError, match=r"could not be held \(s3://x: no answer\)"):
         held.check()
 
 
 # --- the command -----------------------------------------------------------------------------------------
 
 
-def test_of_two_commands_one_runs_and_the_other_says_who_does(
-    tmp_path: Path, launched: list[subprocess.Popen[str]]
-) -> None:
+def test_of_two_commands_one_runs_and_the_other_says_who_does(tmp_path: Path) -> None:
     workspace = Folder(str(tmp_path / "workspace"))
     overrides = tiny_overrides(write_photographs(tmp_path / "photographs", 4), workspace.uri)
     with lease(workspace, LeaseConfig(name="first")):
