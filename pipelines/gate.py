@@ -9,27 +9,34 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hfd.errors import DataError
-from hfd.metrics.bootstrap import COVERAGE, MIN_PATCHES, Difference, paired_differences
-from hfd.metrics.frechet import frechet_of_counts, kernel_of_counts
+from hfd.metrics.bootstrap import COVERAGE
 from hfd.report.tables import format_number
 
-DISTANCES = {"FD-EffNet": frechet_of_counts, "KD-EffNet": kernel_of_counts}
+MEAN_DRAWS = 200
+"""For the intervals of PSNR and bpp, which are stated beside the limits and not judged by."""
 
 _DIGITS = {"FD-EffNet": 1, "KD-EffNet": 4, "PSNR dB": 2, "bpp": 4, "images": 0, "decodes": 0}
 
 
-@dataclass(frozen=True, eq=False)
-class Sampled:
-    """What a model makes of each image: ``bpp`` of its file, ``psnr`` in dB and patch features (P, D) of its sample.
+@dataclass(frozen=True)
+class Drawn:
+    """A distance of a whole set (``value``) and of each draw of its images, in order."""
 
-    ``originals``: patch features of the images themselves. The same images in all four.
+    value: float
+    draws: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a model makes of each image: ``bpp`` of its file, ``psnr`` in dB of its sample; and all samples' distances.
+
+    ``distances``: by name, with the draws of a bootstrap over the images, which are the same draws for every model
+    that is measured on the same images. One that could not be measured is missing.
     """
 
     bpp: Mapping[str, float]
     psnr: Mapping[str, float]
-    features: Mapping[str, npt.NDArray[np.float32]]
-    originals: Mapping[str, npt.NDArray[np.float32]]
+    distances: Mapping[str, Drawn]
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,6 @@ class Limits:
     distances: Sequence[str]
     max_psnr_loss_db: float
     max_bpp_rise: float
-    draws: int
 
 
 @dataclass(frozen=True)
@@ -59,17 +65,18 @@ class Criterion:
 def compare(champion: Sampled, candidate: Sampled, limits: Limits) -> list[Criterion]:
     """The criteria, each of which has to be passed: distances, PSNR, bpp, and that the images are the same.
 
-    Distances and means are over the images that both have. What could not be measured is not passed.
+    Means are over the images that both have. What could not be measured is not passed.
     """
     images = [image for image in champion.bpp if image in candidate.bpp]
-    criteria = [_distance(name, champion, candidate, images, limits.draws) for name in limits.distances]
-    criteria.append(
-        _mean("PSNR dB", champion.psnr, candidate.psnr, images, limits.draws, at_least=-limits.max_psnr_loss_db)
-    )
-    rise = limits.max_bpp_rise * float(np.mean([champion.bpp[image] for image in images])) if images else 0.0
-    criteria.append(_mean("bpp", champion.bpp, candidate.bpp, images, limits.draws, at_most=rise))
-    theirs, ours = float(len(champion.bpp)), float(len(candidate.bpp))
     same = set(champion.bpp) == set(candidate.bpp) and bool(images)
+    criteria = [
+        _distance(name, champion.distances.get(name), candidate.distances.get(name) if same else None)
+        for name in limits.distances
+    ]
+    criteria.append(_mean("PSNR dB", champion.psnr, candidate.psnr, images, at_least=-limits.max_psnr_loss_db))
+    rise = limits.max_bpp_rise * float(np.mean([champion.bpp[image] for image in images])) if images else 0.0
+    criteria.append(_mean("bpp", champion.bpp, candidate.bpp, images, at_most=rise))
+    theirs, ours = float(len(champion.bpp)), float(len(candidate.bpp))
     return [*criteria, Criterion("images", theirs, ours, ours - theirs, None, None, "the same", same)]
 
 
@@ -77,7 +84,7 @@ def sanity(candidate: Sampled, distances: Sequence[str]) -> list[Criterion]:
     """What is asked of a first champion: a finite PSNR on every image. Distances are stated and not judged."""
     criteria = []
     for name in distances:
-        level = _level(name, candidate.originals, candidate.features)
+        level = _finite(candidate.distances[name].value) if name in candidate.distances else None
         criteria.append(Criterion(name, None, level, None, None, None, "none", True))
     values = list(candidate.psnr.values())
     finite = bool(values) and all(math.isfinite(value) for value in values)
@@ -126,18 +133,18 @@ def _cells(criterion: Criterion) -> tuple[str, ...]:
     )
 
 
-def _distance(name: str, champion: Sampled, candidate: Sampled, images: list[str], draws: int) -> Criterion:
-    originals, ours, theirs = (
-        {image: features[image] for image in images}
-        for features in (champion.originals, candidate.features, champion.features)
-    )
+def _distance(name: str, champion: Drawn | None, candidate: Drawn | None) -> Criterion:
     limit = "interval below 0"
-    try:
-        found = paired_differences(DISTANCES[name], originals, {"": ours}, theirs, draws=draws)[""]
-    except (DataError, ValueError):  # fewer than two images with patches, features that are not numbers, or other sizes
-        return Criterion(name, None, None, None, None, None, limit, False)
-    levels = _level(name, originals, theirs), _level(name, originals, ours)
-    return Criterion(name, *levels, found.value, found.low, found.high, limit, found.is_lower)
+    levels = [_finite(drawn.value) if drawn is not None else None for drawn in (champion, candidate)]
+    if champion is None or candidate is None or None in levels or not _paired(champion.draws, candidate.draws):
+        return Criterion(name, levels[0], levels[1], None, None, None, limit, False)
+    low, high = _interval(np.subtract(candidate.draws, champion.draws))
+    difference = candidate.value - champion.value
+    return Criterion(name, levels[0], levels[1], difference, low, high, limit, high < 0.0)
+
+
+def _paired(one: Sequence[float], other: Sequence[float]) -> bool:
+    return len(one) == len(other) > 0 and bool(np.isfinite([one, other]).all())
 
 
 def _mean(
@@ -145,7 +152,6 @@ def _mean(
     champion: Mapping[str, float],
     candidate: Mapping[str, float],
     images: list[str],
-    draws: int,
     *,
     at_least: float = -math.inf,
     at_most: float = math.inf,
@@ -156,31 +162,19 @@ def _mean(
     theirs, ours = (np.array([values[image] for image in images]) for values in (champion, candidate))
     if not images or not np.isfinite(theirs).all() or not np.isfinite(ours).all():
         return Criterion(name, _finite(_average(theirs)), _finite(_average(ours)), None, None, None, limit, False)
-    found = _mean_difference(ours - theirs, draws)
+    differences = ours - theirs
+    rng, num = np.random.default_rng(0), len(images)
+    low, high = _interval([differences[rng.integers(0, num, num)].mean() for _ in range(MEAN_DRAWS)])
+    difference = float(differences.mean())
     # Rounding must not fail what is the same: sums of the same numbers in another order.
-    passed = at_least - 1e-9 <= found.value <= at_most + 1e-9
-    return Criterion(name, float(theirs.mean()), float(ours.mean()), found.value, found.low, found.high, limit, passed)
+    passed = at_least - 1e-9 <= difference <= at_most + 1e-9
+    return Criterion(name, float(theirs.mean()), float(ours.mean()), difference, low, high, limit, passed)
 
 
-def _mean_difference(differences: npt.NDArray[np.float64], draws: int) -> Difference:
-    """The mean of an image's difference, and its interval over images drawn with replacement."""
-    rng = np.random.default_rng(0)
-    drawn = [float(differences[rng.integers(0, len(differences), len(differences))].mean()) for _ in range(draws)]
-    low, high = np.quantile(drawn, [(1.0 - COVERAGE) / 2.0, (1.0 + COVERAGE) / 2.0])
-    return Difference(float(differences.mean()), float(low), float(high))
-
-
-def _level(
-    name: str, originals: Mapping[str, npt.NDArray[np.float32]], features: Mapping[str, npt.NDArray[np.float32]]
-) -> float | None:
-    """A distance over all images; None where it is not to be measured."""
-    if sum(len(rows) for rows in originals.values()) < MIN_PATCHES:
-        return None
-    a, b = (np.concatenate(list(by_image.values())) for by_image in (originals, features))
-    try:
-        return _finite(DISTANCES[name](a, b)(np.ones(len(a))))
-    except DataError:
-        return None
+def _interval(values: Sequence[float] | npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Efron's percentile interval."""
+    low, high = np.quantile(values, [(1.0 - COVERAGE) / 2.0, (1.0 + COVERAGE) / 2.0])
+    return float(low), float(high)
 
 
 def _average(values: Sequence[float] | npt.NDArray[np.float64]) -> float | None:

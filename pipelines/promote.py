@@ -75,7 +75,7 @@ def _promote(context: Context, upstream: Upstream, folder: Folder, record: StepR
         # Promoted by a run that was killed just afterwards, or by another workspace.
         verdict = _kept(folder) or Verdict(True, None, (), "is the champion already")
         return _outcome(registry, verdict, champion, folder, record)
-    sampled = read_sample(upstream.evaluated.folder)
+    sampled = read_sample(upstream.evaluated.folder, context.config.evaluate.bootstrap_draws)
     verdict = _judge(context, upstream, registry, champion, sampled)
     folder.write("verdict.json", json.dumps(asdict(verdict), indent=2).encode() + b"\n")
     version = None
@@ -99,7 +99,8 @@ def _judge(
     if champion is None:
         criteria = [*sanity(sampled, settings.distances), decodes]
     else:
-        theirs = read_sample(_evaluate_champion(context, upstream, registry, champion).folder)
+        measured = _evaluate_champion(context, upstream, registry, champion)
+        theirs = read_sample(measured.folder, context.config.evaluate.bootstrap_draws)
         criteria = [*compare(theirs, sampled, _limits(settings)), decodes]
     known = registry.find(upstream.model.digest)
     reason = ""
@@ -125,7 +126,7 @@ def _evaluate_champion(context: Context, upstream: Upstream, registry: Registry,
 
 
 def _limits(settings: PromoteConfig) -> Limits:
-    return Limits(settings.distances, settings.max_psnr_loss_db, settings.max_bpp_rise, settings.draws)
+    return Limits(settings.distances, settings.max_psnr_loss_db, settings.max_bpp_rise)
 
 
 def _tags(context: Context, upstream: Upstream, verdict: Verdict) -> dict[str, str]:

@@ -22,7 +22,7 @@ from hfd.config.decoder import (
     SamplerConfig,
     UNetConfig,
 )
-from hfd.config.promote import LeaseConfig, PromoteConfig
+from hfd.config.promote import MIN_DRAWS, LeaseConfig, PromoteConfig
 
 __all__ = [
     "AdversarialConfig", "AutoencoderConfig", "ClusterConfig", "Config", "DataConfig", "DecoderConfig",
@@ -146,11 +146,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _a_registry_is_tracked(self) -> Self:
+    def _promoting_is_possible(self) -> Self:
         if self.promote.model is not None and self.tracking.uri is None:
             raise ValueError(
                 f"promote.model: got {self.promote.model} with tracking.uri=null, expected the MLflow server with "
                 "the registry. Set tracking.uri"
+            )
+        if self.promote.model is not None and self.evaluate.bootstrap_draws < MIN_DRAWS:
+            raise ValueError(
+                f"evaluate.bootstrap_draws: got {self.evaluate.bootstrap_draws}, expected {MIN_DRAWS} or more with "
+                "promote.model"
             )
         return self
 

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from hfd.config.base import Section, Share
 
+MIN_DRAWS = 20
+"""Fewer draws of the images say nothing of an interval."""
+
 
 class PromoteConfig(Section):
     """When a trained model becomes the champion of a registered model in MLflow."""
@@ -24,7 +27,6 @@ class PromoteConfig(Section):
     )
     max_psnr_loss_db: float = Field(0.1, ge=0.0, description="How far the mean PSNR may be below the champion's.")
     max_bpp_rise: Share = Field(0.02, description="How far the mean bpp may be above the champion's, as a share of it.")
-    draws: int = Field(200, ge=20, le=10_000, description="Bootstrap draws of the images, for the intervals.")
 
     @model_validator(mode="after")
     def _each_distance_once(self) -> Self:

@@ -31,7 +31,7 @@ FINE = (*POOR, "decoder.warm_start=desk-025", "decoder.frozen=true")
 """The same files with the shipped decoder: nothing is trained."""
 
 MEASURED = (
-    "promote.draws=50", "evaluate.max_images=6", "evaluate.baselines=[]", "evaluate.num_examples=0",
+    "evaluate.bootstrap_draws=50", "evaluate.max_images=6", "evaluate.baselines=[]", "evaluate.num_examples=0",
     "prepare.validation_share=0.6",
 )  # fmt: skip
 FIRST, SECOND = "is champion, the first: nothing to compare with", "is champion, in place of version"
