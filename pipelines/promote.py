@@ -22,7 +22,7 @@ from pipelines.evaluated import first_file_decodes, read_sample
 from pipelines.gate import Criterion, Limits, Sampled, compare, decoding, sanity, table
 from pipelines.registry import FILES, ROLLED_BACK, Registry, Version, open_registry
 from pipelines.steps import Done, Outcome, Step, digest_of, point_latest
-from pipelines.tracking import StepRun, redact, tracking_settings
+from pipelines.tracking import StepRun, redact
 from pipelines.tracking.redaction import plain
 
 NAME = "promote"
@@ -55,8 +55,10 @@ class Verdict:
 
 
 def plan(context: Context, model: Done, evaluated: Done) -> Step:
-    registry = redact(tracking_settings(context.config).uri or "")
-    settings = {**context.config.promote.model_dump(mode="json"), "registry": registry}
+    config = context.config
+    settings = config.promote.model_dump(mode="json")
+    if config.promote.model is not None:
+        settings["registry"] = redact(config.tracking.uri or "")
     return Step(NAME, context.workspace, settings, {"model": model.digest, "evaluate": evaluated.digest})
 
 

@@ -71,10 +71,14 @@ class Step:
 
     def manifest(self) -> Manifest | None:
         """The manifest, or None while the step is not done."""
-        if not self.folder.exists("manifest.json"):
-            return None
         try:
-            found = json.loads(self.folder.read("manifest.json"))
+            data = self.folder.read("manifest.json")  # not asked whether it exists before: on S3 that is a second trip
+        except DataError as error:
+            if error.reason == "missing":
+                return None
+            raise
+        try:
+            found = json.loads(data)
             return Manifest(**{name: found[name] for name in Manifest.__dataclass_fields__})
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
