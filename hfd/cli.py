@@ -117,6 +117,25 @@ def evaluate(config: Preset, overrides: Overrides = None, dry_run: DryRun = Fals
 
 
 @app.command()
+def promote(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Compare the model with the champion of promote.model, and put it in its place if it is better."""
+    _run_pipeline(config, overrides, dry_run, only="promote")
+
+
+@app.command()
+def rollback(
+    config: Preset,
+    overrides: Overrides = None,
+    to: Annotated[int | None, typer.Option("--to", min=1, help="A version. Default: the champion before.")] = None,
+) -> None:
+    """Make the version of promote.model champion that was it before."""
+    from hfd.presets import load_config
+    from pipelines.registry import open_registry
+
+    print(open_registry(load_config(config, overrides or ())).rollback(to))
+
+
+@app.command()
 def compress(
     picture: Annotated[Path, typer.Argument(help="A picture in any format that Pillow opens.")],
     model: Model = None,
@@ -242,15 +261,21 @@ def _run_pipeline(preset: str, overrides: list[str] | None, dry_run: bool, *, on
         return
     from hfd.terminal import Terminal
     from pipelines.retrain import retrain as run
+    from pipelines.workflow import model_step
 
-    done = run(config, Terminal(), only=only)
-    if done[-1].step.name == "evaluate":
-        folder = done[-1].folder
+    done = {one.step.name: one for one in run(config, Terminal(), only=only)}
+    if all(one.skipped for one in done.values()):
+        return  # it said so
+    if "evaluate" in done:
+        folder = done["evaluate"].folder
         print()
         print(folder.read("summary.txt").decode(), end="")
         print(f"\nreport: {folder.uri}/report.html")
         if only is None:
-            print(f"model:  {done[-2].folder.uri}")
+            print(f"model:  {done[model_step(config)].folder.uri}")
+    if "promote" in done:
+        print()
+        print(done["promote"].folder.read("verdict.txt").decode(), end="")
 
 
 def _print_plan(config: Config, only: str | None) -> None:

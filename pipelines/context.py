@@ -40,13 +40,14 @@ class Silent:
 
 @dataclass(frozen=True)
 class Context:
-    """A run of the pipeline."""
+    """A run of the pipeline. ``guard`` raises where another run has taken the workspace over."""
 
     config: Config
     workspace: Folder
     engine: Engine
     display: Display = field(default_factory=Silent)
     parent: ParentRun | None = None
+    guard: Callable[[], None] = lambda: None
 
     def do(self, step: Step, work: Callable[[Folder, StepRun], Outcome]) -> Done:
         """Do a step unless it is done, recorded as a child run: its settings, its inputs, and what came out.
@@ -64,7 +65,7 @@ class Context:
                 run.log_artifact(json.dumps(dict(outcome.facts), indent=2).encode(), name="facts.json")
                 return outcome
 
-        return run_step(step, recorded)
+        return run_step(step, recorded, self.guard)
 
 
 def _is_number(value: object) -> bool:

@@ -22,8 +22,8 @@ from hfd.storage import Folder
 FORMAT = 1
 """Raised when a step's output would change for the same settings: earlier outputs are then made again."""
 
-STEPS = ("prepare", "train-autoencoder", "reconstruct", "train-decoder", "finetune-decoder", "evaluate")
-"""In order; finetune-decoder only where the configuration asks for it."""
+STEPS = ("prepare", "train-autoencoder", "reconstruct", "train-decoder", "finetune-decoder", "evaluate", "promote")
+"""In order; finetune-decoder and promote only where the configuration asks for them."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,14 @@ class Step:
 
     def manifest(self) -> Manifest | None:
         """The manifest, or None while the step is not done."""
-        if not self.folder.exists("manifest.json"):
-            return None
         try:
-            found = json.loads(self.folder.read("manifest.json"))
+            data = self.folder.read("manifest.json")  # not asked whether it exists before: on S3 that is a second trip
+        except DataError as error:
+            if error.reason == "missing":
+                return None
+            raise
+        try:
+            found = json.loads(data)
             return Manifest(**{name: found[name] for name in Manifest.__dataclass_fields__})
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
@@ -99,15 +103,17 @@ class Done:
         return self.manifest.digest
 
 
-def run_step(step: Step, work: Callable[[Folder], Outcome]) -> Done:
+def run_step(step: Step, work: Callable[[Folder], Outcome], guard: Callable[[], None] = lambda: None) -> Done:
     """Do a step unless it is done. ``work`` writes into the folder it is given, each file whole or not at all,
-    and takes up what an earlier, broken run left there."""
+    and takes up what an earlier, broken run left there. ``guard`` raises where the workspace is no longer ours:
+    no manifest is written then."""
     manifest = step.manifest()
     if manifest is not None:
         return Done(step, manifest, skipped=True)
     step.folder.sweep_temporaries()
     started = time.monotonic()
     outcome = work(step.folder)
+    guard()
     record = {
         "format": FORMAT,
         "step": step.name,

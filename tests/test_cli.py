@@ -22,7 +22,7 @@ from hfd.presets import load_config
 
 HEAVY = ["torch", "ray", "mlflow", "compressai", "pyarrow", "numpy", "yaml", "PIL", "matplotlib"]
 COMMANDS = [
-    "retrain", "prepare", "train-autoencoder", "reconstruct", "train-decoder", "evaluate",
+    "retrain", "prepare", "train-autoencoder", "reconstruct", "train-decoder", "evaluate", "promote", "rollback",
     "finetune-decoder", "compress", "decompress", "export", "info", "submit", "jobs", "stop",
 ]  # fmt: skip
 TINY = [

@@ -35,8 +35,8 @@ READS_CONFIG = {"config", "presets", "model_sizes", "cli"}
 ENGINES = {
     "ray": {"pipelines.on_ray", "pipelines.jobs"},
     "mlflow": {"pipelines.tracking"},
-    "boto3": set(),
-    "botocore": set(),
+    "boto3": {"pipelines.cell"},
+    "botocore": {"pipelines.cell"},
 }
 """The modules and packages that may import each engine."""
 

@@ -22,12 +22,13 @@ from hfd.config.decoder import (
     SamplerConfig,
     UNetConfig,
 )
+from hfd.config.promote import MIN_DRAWS, LeaseConfig, PromoteConfig
 
 __all__ = [
     "AdversarialConfig", "AutoencoderConfig", "ClusterConfig", "Config", "DataConfig", "DecoderConfig",
-    "DiffusionConfig", "EmaConfig", "EvaluateConfig", "PosteriorMeanFlowConfig", "Precision", "PrepareConfig",
-    "ProcessConfig", "RectifiedFlowConfig", "SamplerConfig", "Section", "TrackingConfig", "TrainConfig",
-    "UNetConfig",
+    "DiffusionConfig", "EmaConfig", "EvaluateConfig", "LeaseConfig", "PosteriorMeanFlowConfig", "Precision",
+    "PrepareConfig", "ProcessConfig", "PromoteConfig", "RectifiedFlowConfig", "SamplerConfig", "Section",
+    "TrackingConfig", "TrainConfig", "UNetConfig",
 ]  # fmt: skip
 
 
@@ -130,6 +131,8 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     cluster: ClusterConfig = ClusterConfig()
     tracking: TrackingConfig = TrackingConfig()
+    promote: PromoteConfig = PromoteConfig()
+    lease: LeaseConfig = LeaseConfig()
 
     @model_validator(mode="after")
     def _crops_fit_photographs(self) -> Self:
@@ -143,6 +146,20 @@ class Config(Section):
                     f"{stage}.train.crop_px: got {train.crop_px}, expected at most {limit}, "
                     "the smaller of prepare.min_side_px and prepare.source_crop_px"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _promoting_is_possible(self) -> Self:
+        if self.promote.model is not None and self.tracking.uri is None:
+            raise ValueError(
+                f"promote.model: got {self.promote.model} with tracking.uri=null, expected the MLflow server with "
+                "the registry. Set tracking.uri"
+            )
+        if self.promote.model is not None and self.evaluate.bootstrap_draws < MIN_DRAWS:
+            raise ValueError(
+                f"evaluate.bootstrap_draws: got {self.evaluate.bootstrap_draws}, expected {MIN_DRAWS} or more with "
+                "promote.model"
+            )
         return self
 
     @property

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pipelines.tracking.metric_logger import MetricLogger, WorkerLogger
 from pipelines.tracking.redaction import flatten, redact
 from pipelines.tracking.runs import ParentRun, StepRun, parent_run
-from pipelines.tracking.settings import TrackingSettings, check_uri
+from pipelines.tracking.settings import TrackingSettings, check_uri, tracking_settings
 
 __all__ = [
     "MetricLogger",
@@ -22,4 +22,5 @@ __all__ = [
     "flatten",
     "parent_run",
     "redact",
+    "tracking_settings",
 ]

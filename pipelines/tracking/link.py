@@ -73,7 +73,7 @@ def connect(settings: TrackingSettings, uri: str, name: str, tags: Mapping[str, 
         if uri.startswith("sqlite:"):
             Path(urlsplit(uri).path[1:]).parent.mkdir(parents=True, exist_ok=True)
         # Creating a file's tables takes seconds on a slow disk but always ends; a network may never answer.
-        return contact() if uri.startswith("sqlite:") else _within(FIRST_CONTACT_SECONDS, contact)
+        return contact() if uri.startswith("sqlite:") else within(FIRST_CONTACT_SECONDS, contact)
     except HfdError:
         raise
     except Exception as exc:
@@ -83,7 +83,7 @@ def connect(settings: TrackingSettings, uri: str, name: str, tags: Mapping[str, 
         ) from exc
 
 
-def _within(seconds: float, call: Callable[[], T]) -> T:
+def within(seconds: float, call: Callable[[], T]) -> T:
     """``call()`` in a daemon thread, or ``TimeoutError``: name look-ups and drivers heed no time limit."""
     results: list[T] = []
     errors: list[BaseException] = []

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from hfd.config import Config
 from hfd.errors import ConfigError
+from hfd.storage import Folder
 from pipelines.tracking.redaction import SECRET_QUERY, redact
 
 _SCHEMES = re.compile(r"(sqlite|https?|databricks(-uc)?|postgresql|mysql|mssql)(\+\w+)?")
@@ -46,3 +48,18 @@ def check_uri(uri: str) -> None:
             f"tracking.uri: got {redact(uri)}, expected none, sqlite:////absolute/path/mlflow.db, "
             "http(s)://host:port or databricks. The path of a database file must be absolute."
         )
+
+
+def tracking_settings(config: Config) -> TrackingSettings:
+    """Where runs are recorded; ``auto`` is a SQLite file in the workspace, which therefore has to be local."""
+    uri, artifacts = config.tracking.uri, None
+    if uri == "auto":
+        workspace = Folder(config.workspace_uri)
+        if not workspace.is_local:
+            raise ConfigError(
+                f"tracking.uri: got auto with the remote workspace {config.workspace_uri}, expected the URI of an "
+                "MLflow server. Or turn tracking off with tracking.uri=null"
+            )
+        uri = f"sqlite:///{workspace.path}/mlflow.db"
+        artifacts = (workspace.path / "mlartifacts").as_uri()
+    return TrackingSettings(uri, config.tracking.experiment, artifacts, config.tracking.system_metrics)

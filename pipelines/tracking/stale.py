@@ -28,7 +28,8 @@ def process_tags() -> dict[str, str]:
     }
 
 
-def _is_alive(pid: int, started: float) -> bool:
+def is_alive(pid: int, started: float) -> bool:
+    """Whether the process that began at ``started`` (seconds since the epoch) runs on this machine."""
     try:
         process = psutil.Process(pid)
         # The clock's correction moves start times by up to a second or so.
@@ -51,7 +52,7 @@ def close_stale(client: Any, experiment_id: str) -> None:
     for run in runs:
         written = run.data.tags
         pid, started = written.get("hfd.pid", ""), written.get("hfd.pid_started", "")
-        if not pid.isdigit() or _is_alive(int(pid), float(started or 0)):
+        if not pid.isdigit() or is_alive(int(pid), float(started or 0)):
             continue
         client.set_tag(run.info.run_id, "hfd.error", f"process {pid} ended without closing this run")
         client.set_terminated(run.info.run_id, "KILLED")

@@ -20,8 +20,9 @@ from tiny_run import tiny_config, tiny_overrides, write_photographs
 from hfd.training.checkpoint import Checkpoints
 from pipelines.context import Silent
 from pipelines.retrain import retrain
-from pipelines.steps import STEPS
+from pipelines.steps import STEPS as EVERY_STEP
 
+STEPS = tuple(name for name in EVERY_STEP if name != "promote")  # which has kills of its own
 TRAIN_STEPS = 40
 PHOTOGRAPHS = 32
 SETTINGS = (

@@ -10,7 +10,7 @@ from tiny_run import tiny_config
 
 from hfd.errors import ConfigError, DataError
 from hfd.storage import Folder
-from pipelines import evaluate, finetune_decoder, prepare, reconstruct, train_autoencoder, train_decoder
+from pipelines import evaluate, finetune_decoder, prepare, promote, reconstruct, train_autoencoder, train_decoder
 from pipelines.cluster import Inline
 from pipelines.context import Context
 from pipelines.corpus import Corpus
@@ -37,6 +37,7 @@ def keys(workspace: Path, *overrides: str, digests: dict[str, str] | None = None
         train_decoder.plan(context, inputs["reconstruct"], autoencoder),
         finetune_decoder.plan(context, inputs["reconstruct"], autoencoder, decoder),
         evaluate.plan(context, prepared, inputs["finetune-decoder"], None),
+        promote.plan(context, inputs["finetune-decoder"], inputs["evaluate"]),
     ]
     assert tuple(step.name for step in planned) == STEPS
     return {step.name: step.key for step in planned}
@@ -64,6 +65,7 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
         ("decoder.adversarial.train.lr=0.01", {"finetune-decoder"}),
         ("evaluate.samplers=[{steps: 3}]", {"evaluate"}),
         ("evaluate.baselines=[jpeg]", {"evaluate"}),
+        ("promote.max_psnr_loss_db=0.5", {"promote"}),
     ],
 )
 def test_a_setting_changes_the_keys_of_the_steps_it_matters_to(tmp_path: Path, override: str, steps: set[str]) -> None:
@@ -102,8 +104,9 @@ def test_where_and_how_a_run_works_changes_no_key(tmp_path: Path, override: str)
         ("train-autoencoder", {"reconstruct", "train-decoder", "finetune-decoder"}),
         ("reconstruct", {"train-decoder", "finetune-decoder"}),
         ("train-decoder", {"finetune-decoder"}),
-        ("finetune-decoder", {"evaluate"}),
-        ("evaluate", set()),
+        ("finetune-decoder", {"evaluate", "promote"}),
+        ("evaluate", {"promote"}),
+        ("promote", set()),
     ],
 )
 def test_what_a_step_made_changes_the_keys_of_those_that_read_it(tmp_path: Path, step: str, readers: set[str]) -> None:
