@@ -18,7 +18,7 @@ from pipelines.context import Context
 from pipelines.steps import Done, Outcome, Step, point_latest
 from pipelines.tracking import StepRun
 from pipelines.train_decoder import finish_model, network_config, train_on_pairs
-from pipelines.training import NOT_IN_KEY, optimiser_settings
+from pipelines.training import NOT_IN_KEY, optimiser_settings, spread
 from pipelines.validation import write_measured
 from pipelines.warm_start import WarmStart, warm_start
 
@@ -87,8 +87,7 @@ def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> Adver
         AdversarialSettings(adversarial.steps, adversarial.weight, adversarial.discriminator_lr, adversarial.penalty),
         sigma_rels=config.ema.sigma_rels,
         neighbours_share=config.neighbours_share,
-        rank=worker.rank,
-        world=worker.world,
+        spread=spread(adversarial.train, worker),
     )
 
 

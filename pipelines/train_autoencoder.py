@@ -15,7 +15,7 @@ from pipelines.cluster import Worker
 from pipelines.context import Context
 from pipelines.steps import Done, Outcome, Step
 from pipelines.tracking import StepRun
-from pipelines.training import NOT_IN_KEY, TrainJob, optimiser_settings, run_training
+from pipelines.training import NOT_IN_KEY, TrainJob, optimiser_settings, run_training, spread
 from pipelines.warm_start import WarmStart, warm_start
 
 NAME = "train-autoencoder"
@@ -72,7 +72,7 @@ def build_task(config: AutoencoderConfig, start: WarmStart, worker: Worker) -> A
         aux_lr=config.aux_lr,
         relaxed_share=config.relaxed_share,
         relaxed_factor=config.relaxed_factor,
-        world=worker.world,
+        spread=spread(config.train, worker),
     )
 
 

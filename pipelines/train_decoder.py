@@ -23,7 +23,7 @@ from pipelines.context import Context
 from pipelines.pictures import beside
 from pipelines.steps import Done, Outcome, Step, digest_of, point_latest
 from pipelines.tracking import StepRun
-from pipelines.training import NOT_IN_KEY, TrainJob, optimiser_settings, run_training
+from pipelines.training import NOT_IN_KEY, TrainJob, optimiser_settings, run_training, spread
 from pipelines.validation import validation_loss, write_measured
 from pipelines.warm_start import WarmStart, warm_start
 
@@ -146,8 +146,7 @@ def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> Decod
         optimiser_settings(config.train),
         sigma_rels=config.ema.sigma_rels,
         neighbours_share=config.neighbours_share,
-        rank=worker.rank,
-        world=worker.world,
+        spread=spread(config.train, worker),
     )
 
 

@@ -91,7 +91,8 @@ class CropLoader:
 
     ``batches(start)`` yields, from global sample ``start`` on, uint8 arrays of shape
     (batch, pictures, crop_px, crop_px, 3); rank ``r`` of ``world`` gets samples ``r, r + world, ...`` of each
-    global batch. Reading and cropping happen on a background thread.
+    global batch, one fewer for some ranks where it does not divide evenly. Reading and cropping happen on a
+    background thread.
     """
 
     def __init__(
@@ -106,8 +107,8 @@ class CropLoader:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if batch_size % world:
-            raise DataError(f"batch_size: got {batch_size}, expected a multiple of the {world} workers")
+        if batch_size < world:
+            raise DataError(f"batch_size: got {batch_size}, expected at least one sample for each of {world} workers")
         self._folder = folder
         self._pictures = tuple(pictures)
         self._crop_px = crop_px

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from tiny_training import (
     KINDS,
     KillAt,
     KilledError,
-    MemoryLoader,
+    BatchLoader,
     Recording,
     checkpoints_in,
     decoder_task,
@@ -28,7 +29,8 @@ from torch import Tensor
 
 from hfd.errors import TrainingError
 from hfd.training import loop
-from hfd.training.loop import CALIBRATION_STEPS, Listener, lr_factor, plan_steps, seed_step, to_images
+from hfd.training.draws import Draws
+from hfd.training.loop import CALIBRATION_STEPS, Listener, lr_factor, plan_steps, to_images
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -65,7 +67,7 @@ def test_resume_needs_nothing_but_the_checkpoint(tmp_path: Path, kind: str) -> N
 
 
 def test_a_finished_run_is_not_trained_further(tmp_path: Path) -> None:
-    loader = MemoryLoader(32)
+    loader = BatchLoader(32)
     done = decoder_task()
     run(done, loader, tmp_path, steps=3)
     again = decoder_task()
@@ -91,13 +93,18 @@ class Counting:
         self.clock, self.seconds = clock, seconds
         self.count, self.factors, self.progress = 0, [], []
 
-    def losses(self, batch: Tensor, *, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
-        del generator
+    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
+        del draws
         self.progress.append(progress)
         return {"loss": batch.mean()}
 
-    def update(self, losses: Mapping[str, Tensor], *, step: int, lr_factor: float) -> Tensor:
-        del losses
+    def backward(self, losses: Mapping[str, Tensor], *, weight: float) -> None:
+        del losses, weight
+
+    def syncing(self, last: bool) -> AbstractContextManager[None]:
+        return nullcontext(last)
+
+    def update(self, *, step: int, lr_factor: float) -> Tensor:
         assert step == self.count
         self.count += 1
         self.factors.append(lr_factor)
@@ -118,7 +125,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-SMALL = MemoryLoader(4)
+SMALL = BatchLoader(4)
 BUDGET: dict[str, Any] = {"steps": None, "budget_s": 30.0}
 
 
@@ -221,8 +228,8 @@ class Failing(Recording):
         super().__init__(decoder_task())
         self.at, self.what = at, what
 
-    def losses(self, batch: Tensor, *, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
-        losses = super().losses(batch, progress=progress, generator=generator)
+    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
+        losses = super().losses(batch, progress=progress, draws=draws)
         if len(self.seen) == self.at:
             weight = self.task.net.stem.weight
             # The root of zero is zero; its slope is not finite.
@@ -238,7 +245,7 @@ class Failing(Recording):
 def test_nan_stops_the_training_and_reaches_no_checkpoint(tmp_path: Path, what: str) -> None:
     task = Failing(6, what)
     with pytest.raises(TrainingError, match=r"not finite .* step 6 \(last good: the checkpoint at step 5\)"):
-        run(task, MemoryLoader(32), tmp_path, checkpoint_every_s=0.0)
+        run(task, BatchLoader(32), tmp_path, checkpoint_every_s=0.0)
     assert not all(bool(value.isfinite().all()) for value in task.task.net.parameters())
     step, state = checkpoints_in(tmp_path).latest()
     assert step == 5
@@ -247,14 +254,14 @@ def test_nan_stops_the_training_and_reaches_no_checkpoint(tmp_path: Path, what: 
 
 def test_nan_between_two_log_lines_is_found_at_the_next(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"in the 5 steps up to step 10 \(last good: no checkpoint yet\)"):
-        run(Failing(7, "loss"), MemoryLoader(32), tmp_path)
+        run(Failing(7, "loss"), BatchLoader(32), tmp_path)
     assert checkpoints_in(tmp_path).latest() is None
 
 
 def test_nan_in_the_very_last_step_is_found(tmp_path: Path) -> None:
     for what in ("loss", "gradient"):
         with pytest.raises(TrainingError):
-            run(Failing(12, what), MemoryLoader(32), tmp_path / what)
+            run(Failing(12, what), BatchLoader(32), tmp_path / what)
         assert checkpoints_in(tmp_path / what).latest() is None
 
 
@@ -264,21 +271,8 @@ def test_an_exploding_loss_stops_the_training(tmp_path: Path) -> None:
         r"loss: got a mean of \S+, over 100 times the least before \(\S+\), .* \(last good: the checkpoint at step 7\)"
     )
     with pytest.raises(TrainingError, match=expected):
-        run(Failing(8, "explosion"), MemoryLoader(32), tmp_path, checkpoint_every_s=0.0)
+        run(Failing(8, "explosion"), BatchLoader(32), tmp_path, checkpoint_every_s=0.0)
     assert checkpoints_in(tmp_path).latest()[0] == 7
-
-
-def test_step_seeds_are_a_function_of_seed_step_and_rank() -> None:
-    def drawn(*key: int) -> tuple[float, float]:
-        shared = torch.rand((), generator=seed_step(*key))
-        return float(torch.rand(())), float(shared)
-
-    assert drawn(1, 2, 0) == drawn(1, 2, 0)
-    keys = [(seed, step, rank) for seed in range(3) for step in range(20) for rank in range(2)]
-    assert len({drawn(*key)[0] for key in keys}) == len(keys)
-    # The returned generator is the same on every rank.
-    assert drawn(1, 2, 0)[1] == drawn(1, 2, 1)[1]
-    assert len({drawn(*key)[1] for key in keys}) == 60
 
 
 def test_to_images() -> None:

@@ -8,22 +8,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import ddp_worker
 import pytest
 import torch
 from tiny_training import (
     KINDS,
-    MemoryLoader,
+    BatchLoader,
     Recording,
     autoencoder_task,
     decoder_task,
     differing,
+    draws_at,
     flat,
+    one_update,
     run,
 )
 
 from hfd.autoencoder.coding import build_tables
-from hfd.training.loop import seed_step, to_images
+from hfd.training.loop import to_images
 
 GOLDEN = {
     "autoencoder": [226.8005, 85.15605, 31.27961],
@@ -51,8 +52,8 @@ def test_losses_fall_on_one_batch(tmp_path: Path, kind: str, steps: int) -> None
 
 def one_step(task: Any, kind: str, *, progress: float = 0.0, step: int = 0) -> dict[str, float]:
     batch = to_images(next(KINDS[kind].loader().batches()), torch.device("cpu"))
-    losses = task.losses(batch, progress=progress, generator=seed_step(1, step, 0))
-    norm = task.update(losses, step=step, lr_factor=1.0)
+    losses = task.losses(batch, progress=progress, draws=draws_at(step))
+    norm = one_update(task, losses, step)
     return {**{name: float(value.detach()) for name, value in losses.items()}, "norm": float(norm)}
 
 
@@ -87,13 +88,13 @@ def test_auxiliary_loss_falls(tmp_path: Path) -> None:
     # An untrained density has tails hundreds wide, so the quantiles that enclose 1 - 1e-9 of it are far away.
     task = autoencoder_task(aux_lr=5.0)
     before = float(task.model.entropy_bottleneck.loss().detach())
-    run(task, MemoryLoader(64), tmp_path, steps=25)
+    run(task, BatchLoader(64), tmp_path, steps=25)
     assert float(task.model.entropy_bottleneck.loss().detach()) < 0.5 * before
 
 
 def test_tables_can_be_made_of_what_was_trained(tmp_path: Path) -> None:
     task = autoencoder_task()
-    run(task, MemoryLoader(64), tmp_path, steps=2)
+    run(task, BatchLoader(64), tmp_path, steps=2)
     tables = build_tables(task.model)
     assert len(tables.z.lengths) == task.model.N
     # The quantiles have hardly moved in two steps; the tables hold nearly all of z's density all the same.
@@ -120,7 +121,7 @@ def test_lr_factor_scales_the_step(kind: str) -> None:
     task = KINDS[kind].make()
     batch = to_images(next(KINDS[kind].loader().batches()), torch.device("cpu"))
     before = {name: leaf.clone() for name, leaf in flat(task.state()).items() if isinstance(leaf, torch.Tensor)}
-    task.update(task.losses(batch, progress=0.0, generator=seed_step(1, 0, 0)), step=0, lr_factor=0.0)
+    one_update(task, task.losses(batch, progress=0.0, draws=draws_at()), lr_factor=0.0)
     # (The context model's masked convolutions clear weights of theirs in the forward pass.)
     part = "/model/g_a" if kind == "autoencoder" else "/net/"
     after = flat(task.state())
@@ -134,7 +135,7 @@ def test_decoder_noise_is_a_function_of_the_step_alone() -> None:
 
 def test_decoder_average_follows_the_weights(tmp_path: Path) -> None:
     task = decoder_task()
-    run(task, MemoryLoader(32), tmp_path, steps=30)
+    run(task, BatchLoader(32), tmp_path, steps=30)
     averages = task.averages()[0.05]
     weights = dict(task.net.named_parameters())
     assert averages.keys() == weights.keys()
@@ -147,56 +148,16 @@ def test_decoder_average_follows_the_weights(tmp_path: Path) -> None:
 
 def test_decoder_learns_from_x_hat() -> None:
     """Swapping the pictures of a pair changes the loss: x is the target and x_hat the condition."""
-    batch = to_images(next(MemoryLoader(32).batches()), torch.device("cpu"))
+    batch = to_images(next(BatchLoader(32).batches()), torch.device("cpu"))
     losses = [
-        float(decoder_task().losses(pictures, progress=0.0, generator=seed_step(1, 0, 0))["loss"])
+        float(decoder_task().losses(pictures, progress=0.0, draws=draws_at())["loss"])
         for pictures in (batch, batch.flip(1))
     ]
     assert losses[0] != pytest.approx(losses[1], rel=1e-3)
 
 
-@pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Any]]]:
-    """What each of two workers ended with, by task."""
-    folder = tmp_path_factory.mktemp("ddp")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, ddp_worker.__file__, str(rank), "2", str(folder)],
-            env=environment,
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors.decode()[-3000:]
-    return [{kind: torch.load(folder / f"{kind}-{rank}.pt") for kind in KINDS} for rank in range(2)]
-
-
-@pytest.mark.parametrize("kind", ["decoder", "adversarial"])
-def test_two_workers_train_as_one_does(workers: list[dict[str, dict[str, Any]]], tmp_path: Path, kind: str) -> None:
-    alone = Recording(KINDS[kind].make())
-    run(alone, MemoryLoader(32), tmp_path, steps=ddp_worker.STEPS)
-    first, second = (worker[kind] for worker in workers)
-    together = [(a + b) / 2 for a, b in zip(first["losses"], second["losses"], strict=True)]
-    assert together == pytest.approx(alone.seen, rel=1e-4)
-    assert first["losses"] != second["losses"]
-    for name, value in alone.state()["net"].items():
-        torch.testing.assert_close(first["state"]["net"][name], value, rtol=1e-2, atol=1e-3)
-    assert differing(first["state"], second["state"]) == []
-
-
-def test_one_worker_takes_the_held_out_loss_alone(workers: list[dict[str, dict[str, Any]]]) -> None:
-    task, crop = decoder_task(), ddp_worker.CROP
-    untrained = float(task.held_out_loss(crop, -crop, 3))
-    task.load_state(workers[0]["decoder"]["state"])
-    assert workers[0]["decoder"]["held_out"] == pytest.approx(float(task.held_out_loss(crop, -crop, 3)), rel=1e-5)
-    assert workers[0]["decoder"]["held_out"] != pytest.approx(untrained, rel=1e-3)
-
-
 def test_the_held_out_loss_is_the_mean_over_the_same_times_and_noise() -> None:
-    task, crop = decoder_task(), ddp_worker.CROP
+    task, crop = decoder_task(), CROP
     losses = [float(task.held_out_loss(crop, -crop, 3)) for _ in range(2)]
     assert losses[0] == losses[1]
     generator = torch.Generator().manual_seed(0)
@@ -205,13 +166,3 @@ def test_the_held_out_loss_is_the_mean_over_the_same_times_and_noise() -> None:
     one_by_one = [task.errors(crop, -crop, eps[i : i + 1], t[i : i + 1]).item() for i in range(3)]
     assert losses[0] == pytest.approx(sum(one_by_one) / 3, rel=1e-5)
     assert not any(parameter.grad is not None for parameter in task.net.parameters())
-
-
-def test_two_workers_train_the_autoencoder(workers: list[dict[str, dict[str, Any]]]) -> None:
-    first, second = (worker["autoencoder"] for worker in workers)
-    assert len(first["losses"]) == ddp_worker.STEPS and first["losses"] != second["losses"]
-    # Workers see other pictures and other noise, and hold the same weights, quantiles included.
-    assert differing(first["state"]["model"], second["state"]["model"]) == []
-    untrained = autoencoder_task().state()["model"]
-    assert "/entropy_bottleneck.quantiles" in differing(first["state"]["model"], untrained)
-    assert "/g_a.0.weight" in differing(first["state"]["model"], untrained)
