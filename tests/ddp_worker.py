@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import subprocess
@@ -102,10 +103,8 @@ class Workers:
     def elastic(self, name: str, one: Scenario) -> None:
         for world, kill_at in ((2, 5), (1, 9), (2, -1)):
             if self.rank < world:
-                try:
+                with contextlib.suppress(KilledError):
                     self.left[name] = {"state": self.train(name, one, world, kill_at).state()}
-                except KilledError:
-                    pass
             torch.distributed.barrier()
 
     def refused(self) -> None:
