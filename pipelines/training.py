@@ -20,6 +20,7 @@ from hfd.training.checkpoint import Checkpoints
 from hfd.training.loop import Listener, LoopSettings, Task, TrainResult, ignore_metrics, train
 from hfd.training.strategy import Spread
 from hfd.training.tasks import OptimiserSettings
+from hfd.training.workers import Workers
 from pipelines.cluster import Worker
 from pipelines.context import Context, Progress
 from pipelines.steps import Step
@@ -56,24 +57,14 @@ class TrainJob:
         try:
             self._run(worker)
         except HfdError as error:
-            # A mistake stays a mistake: leaving well keeps the cluster from trying it again.
-            if worker.rank == 0:  # which hears of the others' mistakes
-                self.out.write("error.json", json.dumps({"kind": type(error).__name__, "message": str(error)}).encode())
+            # A mistake stays a mistake: leaving well keeps the cluster from trying it again. The first worker hears
+            # of the others' mistakes.
+            if worker.rank == 0:
+                self._leave(error)
 
     def _run(self, worker: Worker) -> None:
-        # The same seed on every worker and every restart: networks start from the same weights.
-        torch.manual_seed(self.seed)
-        task: Task = self.build(worker)
-        loader = CropLoader(
-            self.crops,
-            "train",
-            pictures=self.pictures,
-            crop_px=self.settings.crop_px,
-            batch_size=self.settings.batch_size,
-            seed=self.seed,
-            rank=worker.rank,
-            world=worker.world,
-        )
+        loader = Workers(worker.rank, worker.world).together(lambda: self._loader(worker))
+        task = self._task(worker)
         checkpoints = Checkpoints(self.out / "checkpoints", self.identity)
         with contextlib.ExitStack() as stack:
             logger = stack.enter_context(self.logger.open()) if worker.rank == 0 else None
@@ -84,6 +75,35 @@ class TrainJob:
         if worker.rank == 0:
             self.finish(task, self.out, result.steps)
             self.out.write("result.json", json.dumps(_result(result)).encode())
+
+    def _loader(self, worker: Worker) -> CropLoader:
+        return CropLoader(
+            self.crops,
+            "train",
+            pictures=self.pictures,
+            crop_px=self.settings.crop_px,
+            batch_size=self.settings.batch_size,
+            seed=self.seed,
+            rank=worker.rank,
+            world=worker.world,
+        )
+
+    def _task(self, worker: Worker) -> Task:
+        # The same seed on every worker and every restart: networks start from the same weights.
+        torch.manual_seed(self.seed)
+        try:
+            task: Task = self.build(worker)
+        except HfdError as error:
+            if worker.world == 1:
+                raise
+            # The others may be waiting for this one already: only its death frees them.
+            self._leave(error)
+            raise RuntimeError(str(error)) from error
+        return task
+
+    def _leave(self, error: HfdError) -> None:
+        """Leave a mistake where the driver finds it."""
+        self.out.write("error.json", json.dumps({"kind": type(error).__name__, "message": str(error)}).encode())
 
     def _listener(self, task: Task, worker: Worker, logger: MetricLogger | None) -> Listener:
         heartbeat = Heartbeat(self.out)
@@ -149,7 +169,11 @@ def run_training(context: Context, step: Step, job: TrainJob) -> dict[str, Any]:
     """
     job.out.delete("error.json")
     if not job.out.exists("result.json"):
-        with context.display.bar(step.name, "steps") as progress, _following(job.out, progress):
+        with (
+            context.display.bar(step.name, "steps") as progress,
+            _following(job.out, progress),
+            _mistakes_first(job.out),
+        ):
             context.engine.train(job, name=f"{step.name}-{step.key}")
     if job.out.exists("error.json"):
         error = json.loads(job.out.read("error.json"))
@@ -159,6 +183,16 @@ def run_training(context: Context, step: Step, job: TrainJob) -> dict[str, Any]:
     job.out.delete("progress.json")
     (Checkpoints(job.out / "checkpoints", job.identity)).clear()
     return facts
+
+
+@contextlib.contextmanager
+def _mistakes_first(out: Folder) -> Iterator[None]:
+    """Where a worker left a mistake, it is told; not what became of the other workers after it."""
+    try:
+        yield
+    except Exception:
+        if not out.exists("error.json"):
+            raise
 
 
 @contextlib.contextmanager

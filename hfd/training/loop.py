@@ -197,14 +197,8 @@ def _resume(task: Task, checkpoints: Checkpoints, workers: Workers, steps: int |
     step = workers.first(newest)
     if step is None:
         return 0, steps
-    error = None
-    if found is None:
-        try:
-            found = checkpoints.read(step)
-        except HfdError as caught:
-            error = caught
-    workers.agree(False, error)
-    assert found is not None
+    here = found
+    found = workers.together(lambda: here or checkpoints.read(step))
     task.load_state(found[1]["task"])
     planned: int | None = found[1]["planned"]
     return step, planned

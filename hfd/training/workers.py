@@ -53,6 +53,16 @@ class Workers:
             values /= self.world
         return values
 
+    def together(self, call: Callable[[], T]) -> T:
+        """What ``call`` returns here, once it has returned on all workers."""
+        value, error = None, None
+        try:
+            value = call()
+        except HfdError as caught:
+            error = caught
+        self.agree(False, error)
+        return value  # type: ignore[return-value]  # only None where an error was raised
+
     def first(self, call: Callable[[], T]) -> T:
         """What ``call`` returns on the first worker, which alone calls it."""
         if self.world == 1:
