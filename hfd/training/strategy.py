@@ -6,6 +6,7 @@ Measured on CPUs with gloo. On GPUs with NCCL both are unmeasured.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from hfd.errors import ConfigError
 from hfd.training.recompute import recompute
 
 Strategy = Literal["ddp", "fsdp"]
@@ -63,9 +65,14 @@ def spread_module(module: nn.Module, spread: Spread, units: Units) -> nn.Module:
 
 
 def _shared_out(module: nn.Module, spread: Spread, units: Units) -> nn.Module:
+    from torch.distributed import fsdp
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
 
+    fully_shard = getattr(fsdp, "fully_shard", None)
+    if fully_shard is None or "ignored_params" not in inspect.signature(fully_shard).parameters:
+        raise ConfigError(
+            f"cluster.strategy: got fsdp with torch {torch.__version__}, expected ddp. Or install a newer torch"
+        )
     device = next(module.parameters()).device
     mesh = init_device_mesh(device.type, (spread.world,))
     whole = {parameter for one in units.whole for parameter in one.parameters()}
