@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed
-from tiny_training import KINDS, BatchLoader, KillAt, KilledError, Recording, run
+from tiny_training import KINDS, KillAt, KilledError, MemoryLoader, Recording, run
 from torch import Tensor
 
 from hfd.errors import DataError, HfdError
@@ -65,7 +65,7 @@ class Poisoned(Recording):
         return {"loss": losses["loss"] * (torch.nan if len(self.seen) == 6 else 1.0)}
 
 
-class Missing(BatchLoader):
+class Missing(MemoryLoader):
     """A loader whose server goes away before its fourth batch."""
 
     def batches(self, start: int = 0) -> Iterator[np.ndarray]:
@@ -114,7 +114,7 @@ class Workers:
             poisoned = self.rank == 1
             task = (Poisoned if poisoned and name == "nan" else Recording)(kind.make(spread=Spread(2)))
             settings = {"crop_px": 32, "rank": self.rank, "world": 2}
-            loader = (Missing if poisoned and name == "missing" else BatchLoader)(**settings)
+            loader = (Missing if poisoned and name == "missing" else MemoryLoader)(**settings)
             try:
                 run(task, loader, self.folder / name, rank=self.rank, world=2, log_every_steps=4)
             except HfdError as error:

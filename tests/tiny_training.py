@@ -32,7 +32,7 @@ BATCH = 4
 
 
 @dataclass(frozen=True)
-class BatchLoader:
+class MemoryLoader:
     """Endless batches (b, 2, px, px, 3): smooth pictures and darker copies, a function of the sample number."""
 
     crop_px: int
@@ -104,8 +104,8 @@ class Kind:
     make: Callable[..., Any]
     crop_px: int
 
-    def loader(self, **settings: int) -> BatchLoader:
-        return BatchLoader(self.crop_px, **settings)
+    def loader(self, **settings: int) -> MemoryLoader:
+        return MemoryLoader(self.crop_px, **settings)
 
 
 KINDS = {
@@ -134,7 +134,7 @@ def checkpoints_in(path: Path, **identity: str) -> Checkpoints:
     return Checkpoints(Folder(str(path)), {"decoder.s": "0.5", **identity})
 
 
-def run(task: Task, loader: BatchLoader, path: Path, listener: Listener | None = None, **changes: Any) -> TrainResult:
+def run(task: Task, loader: MemoryLoader, path: Path, listener: Listener | None = None, **changes: Any) -> TrainResult:
     return train(task, loader, loop_settings(**changes), checkpoints_in(path), listener or Listener(), CPU)
 
 

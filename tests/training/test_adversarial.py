@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from networks import lively_unet
-from tiny_training import BATCH, CPU, BatchLoader, adversarial_task, draws_at, one_update
+from tiny_training import BATCH, CPU, MemoryLoader, adversarial_task, draws_at, one_update
 from torch import Tensor, nn
 
 from hfd.diffusion import decoder as decoder_module
@@ -35,7 +35,7 @@ def lively(task: AdversarialTask) -> AdversarialTask:
 
 
 def a_batch() -> Tensor:
-    return to_images(next(BatchLoader(32).batches()), CPU)
+    return to_images(next(MemoryLoader(32).batches()), CPU)
 
 
 def losses_of(task: AdversarialTask, step: int = 0, batch: Tensor | None = None) -> dict[str, Tensor]:

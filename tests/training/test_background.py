@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import BatchLoader, decoder_task, differing, run
+from tiny_training import MemoryLoader, decoder_task, differing, run
 
 from hfd.errors import DataError
 from hfd.storage import Folder
@@ -80,7 +80,7 @@ def test_an_error_stops_the_training_at_its_next_step(tmp_path: Path) -> None:
                 thread.join()
 
     with pytest.raises(DataError, match=r"file/checkpoints/.*: a folder of its path is a file") as caught:
-        run(decoder_task(), BatchLoader(32), tmp_path / "file/checkpoints", Listener(on_step=on_step),
+        run(decoder_task(), MemoryLoader(32), tmp_path / "file/checkpoints", Listener(on_step=on_step),
             checkpoint_every_s=0.0)  # fmt: skip
     assert "\n" not in str(caught.value)
     assert steps == [1, 2]  # saved after the first, which failed while the second ran
@@ -89,7 +89,7 @@ def test_an_error_stops_the_training_at_its_next_step(tmp_path: Path) -> None:
 def test_an_error_of_the_last_checkpoint_is_raised(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DataError, match="a folder of its path is a file"):
-        run(decoder_task(), BatchLoader(32), tmp_path / "file/checkpoints", steps=2)
+        run(decoder_task(), MemoryLoader(32), tmp_path / "file/checkpoints", steps=2)
 
 
 def test_a_training_on_s3_resumes_from_its_bucket(s3: Folder) -> None:

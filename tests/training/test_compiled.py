@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from tiny_training import ALONE, CPU, KINDS, BatchLoader, draws_at, one_update
+from tiny_training import ALONE, CPU, KINDS, MemoryLoader, draws_at, one_update
 
 from hfd.training.loop import to_images
 from hfd.training.strategy import Spread
@@ -22,7 +22,7 @@ def test_a_compiled_training_learns_the_same(kind: str) -> None:
 
 
 def losses_of_three_steps(kind: str, spread: Spread = ALONE) -> dict[str, torch.Tensor]:
-    task, batches = KINDS[kind].make(spread=spread), BatchLoader(KINDS[kind].crop_px).batches()
+    task, batches = KINDS[kind].make(spread=spread), MemoryLoader(KINDS[kind].crop_px).batches()
     found: dict[str, torch.Tensor] = {}
     for step in range(3):
         losses = task.losses(to_images(next(batches), CPU), progress=0.0, draws=draws_at(step))

@@ -15,9 +15,9 @@ from tiny_training import (
     BATCH,
     CPU,
     KINDS,
-    BatchLoader,
     KillAt,
     KilledError,
+    MemoryLoader,
     Recording,
     checkpoints_in,
     decoder_task,
@@ -67,7 +67,7 @@ def test_resume_needs_nothing_but_the_checkpoint(tmp_path: Path, kind: str) -> N
 
 
 def test_a_finished_run_is_not_trained_further(tmp_path: Path) -> None:
-    loader = BatchLoader(32)
+    loader = MemoryLoader(32)
     done = decoder_task()
     run(done, loader, tmp_path, steps=3)
     again = decoder_task()
@@ -125,7 +125,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-SMALL = BatchLoader(4)
+SMALL = MemoryLoader(4)
 BUDGET: dict[str, Any] = {"steps": None, "budget_s": 30.0}
 
 
@@ -245,7 +245,7 @@ class Failing(Recording):
 def test_nan_stops_the_training_and_reaches_no_checkpoint(tmp_path: Path, what: str) -> None:
     task = Failing(6, what)
     with pytest.raises(TrainingError, match=r"not finite .* step 6 \(last good: the checkpoint at step 5\)"):
-        run(task, BatchLoader(32), tmp_path, checkpoint_every_s=0.0)
+        run(task, MemoryLoader(32), tmp_path, checkpoint_every_s=0.0)
     assert not all(bool(value.isfinite().all()) for value in task.task.net.parameters())
     step, state = checkpoints_in(tmp_path).latest()
     assert step == 5
@@ -254,14 +254,14 @@ def test_nan_stops_the_training_and_reaches_no_checkpoint(tmp_path: Path, what: 
 
 def test_nan_between_two_log_lines_is_found_at_the_next(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"in the 5 steps up to step 10 \(last good: no checkpoint yet\)"):
-        run(Failing(7, "loss"), BatchLoader(32), tmp_path)
+        run(Failing(7, "loss"), MemoryLoader(32), tmp_path)
     assert checkpoints_in(tmp_path).latest() is None
 
 
 def test_nan_in_the_very_last_step_is_found(tmp_path: Path) -> None:
     for what in ("loss", "gradient"):
         with pytest.raises(TrainingError):
-            run(Failing(12, what), BatchLoader(32), tmp_path / what)
+            run(Failing(12, what), MemoryLoader(32), tmp_path / what)
         assert checkpoints_in(tmp_path / what).latest() is None
 
 
@@ -271,7 +271,7 @@ def test_an_exploding_loss_stops_the_training(tmp_path: Path) -> None:
         r"loss: got a mean of \S+, over 100 times the least before \(\S+\), .* \(last good: the checkpoint at step 7\)"
     )
     with pytest.raises(TrainingError, match=expected):
-        run(Failing(8, "explosion"), BatchLoader(32), tmp_path, checkpoint_every_s=0.0)
+        run(Failing(8, "explosion"), MemoryLoader(32), tmp_path, checkpoint_every_s=0.0)
     assert checkpoints_in(tmp_path).latest()[0] == 7
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_training import (
     KINDS,
-    BatchLoader,
+    MemoryLoader,
     Recording,
     autoencoder_task,
     decoder_task,
@@ -85,13 +85,13 @@ def test_auxiliary_loss_falls(tmp_path: Path) -> None:
     # An untrained density has tails hundreds wide, so the quantiles that enclose 1 - 1e-9 of it are far away.
     task = autoencoder_task(aux_lr=5.0)
     before = float(task.model.entropy_bottleneck.loss().detach())
-    run(task, BatchLoader(64), tmp_path, steps=25)
+    run(task, MemoryLoader(64), tmp_path, steps=25)
     assert float(task.model.entropy_bottleneck.loss().detach()) < 0.5 * before
 
 
 def test_tables_can_be_made_of_what_was_trained(tmp_path: Path) -> None:
     task = autoencoder_task()
-    run(task, BatchLoader(64), tmp_path, steps=2)
+    run(task, MemoryLoader(64), tmp_path, steps=2)
     tables = build_tables(task.model)
     assert len(tables.z.lengths) == task.model.N
     # The quantiles have hardly moved in two steps; the tables hold nearly all of z's density all the same.
@@ -132,7 +132,7 @@ def test_decoder_noise_is_a_function_of_the_step_alone() -> None:
 
 def test_decoder_average_follows_the_weights(tmp_path: Path) -> None:
     task = decoder_task()
-    run(task, BatchLoader(32), tmp_path, steps=30)
+    run(task, MemoryLoader(32), tmp_path, steps=30)
     averages = task.averages()[0.05]
     weights = dict(task.net.named_parameters())
     assert averages.keys() == weights.keys()
@@ -145,7 +145,7 @@ def test_decoder_average_follows_the_weights(tmp_path: Path) -> None:
 
 def test_decoder_learns_from_x_hat() -> None:
     """Swapping the pictures of a pair changes the loss: x is the target and x_hat the condition."""
-    batch = to_images(next(BatchLoader(32).batches()), torch.device("cpu"))
+    batch = to_images(next(MemoryLoader(32).batches()), torch.device("cpu"))
     losses = [
         float(decoder_task().losses(pictures, progress=0.0, draws=draws_at())["loss"])
         for pictures in (batch, batch.flip(1))
