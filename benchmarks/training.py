@@ -27,7 +27,8 @@ from hfd.data.loader import CropLoader
 from hfd.presets import load_config
 from hfd.storage import Folder
 from hfd.training.checkpoint import Checkpoints
-from hfd.training.loop import Listener, LoopSettings, seed_step, to_images, train
+from hfd.training.draws import draws_of_worker
+from hfd.training.loop import Listener, LoopSettings, to_images, train
 from pipelines import finetune_decoder, prepare, reconstruct, train_autoencoder, train_decoder
 from pipelines.cluster import Inline, Worker
 from pipelines.context import Context
@@ -46,8 +47,9 @@ def bare_steps(task: Any, batch: np.ndarray, steps: int) -> Callable[[], None]:
 
     def run() -> None:
         for step in range(steps):
-            losses = task.losses(images, progress=0.5, generator=seed_step(0, step, 0))
-            task.update(losses, step=step, lr_factor=1.0)
+            losses = task.losses(images, progress=0.5, draws=draws_of_worker(0, step, len(batch)))
+            task.backward(losses, weight=1.0)
+            task.update(step=step, lr_factor=1.0)
 
     return run
 

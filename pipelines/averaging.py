@@ -24,7 +24,8 @@ _NAME = re.compile(r"step-(?P<step>\d+)-width-(?P<width>[\d.e-]+)\.safetensors$"
 class Averaged(Task, Protocol):
     """A task that tracks averages of its weights."""
 
-    def averages(self) -> Mapping[float, Mapping[str, Tensor]]: ...
+    def averages(self) -> Mapping[float, Mapping[str, Tensor]]:
+        """Whole, on the first worker; where workers hold shares all have to call it, and the others get none."""
 
 
 @dataclass(frozen=True)

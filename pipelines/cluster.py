@@ -10,7 +10,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from hfd.config import ClusterConfig
 from hfd.errors import ConfigError
@@ -18,11 +18,16 @@ from hfd.errors import ConfigError
 
 @dataclass(frozen=True)
 class Worker:
-    """A training worker's place: ``device`` is ``cpu`` or ``cuda:0``."""
+    """A training worker's place: ``device`` is ``cpu`` or ``cuda:0``; ``strategy`` as in ``cluster.strategy``.
+
+    ``most``: of how many workers it is one when all are there; None: ``world``.
+    """
 
     rank: int
     world: int
     device: str
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    most: int | None = None
 
 
 class Engine(Protocol):

@@ -18,7 +18,7 @@ from pipelines.context import Context
 from pipelines.steps import Done, Outcome, Step, point_latest
 from pipelines.tracking import StepRun
 from pipelines.train_decoder import finish_model, network_config, train_on_pairs
-from pipelines.training import NOT_IN_KEY, optimiser_settings
+from pipelines.training import NOT_IN_KEY, optimiser_settings, spread
 from pipelines.validation import write_measured
 from pipelines.warm_start import WarmStart, warm_start
 
@@ -27,6 +27,14 @@ NAME = "finetune-decoder"
 
 def plan(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done) -> Step:
     """``decoder``: stage 2 as trained; its process and network are those of the configuration."""
+    return _plan(context, reconstructed, autoencoder, decoder, _start(context))
+
+
+def _start(context: Context) -> WarmStart:
+    return warm_start(_adversarial(context.config.decoder).warm_start, "decoder", context)
+
+
+def _plan(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done, start: WarmStart) -> Step:
     adversarial = _adversarial(context.config.decoder)
     exclude: dict[str, Any] = {"train": NOT_IN_KEY, "warm_start": True}
     settings = {
@@ -39,14 +47,17 @@ def plan(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done
         "reconstruct": reconstructed.digest,
         "train-autoencoder": autoencoder.digest,
         "train-decoder": decoder.digest,
-        **warm_start(adversarial.warm_start, "decoder").inputs,
+        **start.inputs,
     }
     return Step(NAME, context.workspace, settings, inputs)
 
 
 def run(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done) -> Done:
-    step = plan(context, reconstructed, autoencoder, decoder)
-    done = context.do(step, lambda folder, run: _train(context, step, reconstructed, autoencoder, decoder, folder, run))
+    start = _start(context)  # once: an alias may move while the step runs
+    step = _plan(context, reconstructed, autoencoder, decoder, start)
+    if start.folder is None:
+        start = warm_start(decoder.folder.uri, "decoder", context)
+    done = context.do(step, lambda folder, run: _train(context, step, start, reconstructed, autoencoder, folder, run))
     point_latest(context.workspace, model=f"{step.name}/{step.key}")
     return done
 
@@ -54,15 +65,14 @@ def run(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done)
 def _train(
     context: Context,
     step: Step,
+    start: WarmStart,
     reconstructed: Done,
     autoencoder: Done,
-    decoder: Done,
     folder: Folder,
     record: StepRun,
 ) -> Outcome:
     config = context.config.decoder
     adversarial = _adversarial(config)
-    start = warm_start(adversarial.warm_start or decoder.folder.uri, "decoder")
     snapshots = Snapshots(folder, config.ema.num_snapshots)
     build = functools.partial(build_task, config, start)
     finish = functools.partial(write_model, config, reconstructed.folder, autoencoder.digest)
@@ -87,8 +97,7 @@ def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> Adver
         AdversarialSettings(adversarial.steps, adversarial.weight, adversarial.discriminator_lr, adversarial.penalty),
         sigma_rels=config.ema.sigma_rels,
         neighbours_share=config.neighbours_share,
-        rank=worker.rank,
-        world=worker.world,
+        spread=spread(adversarial.train, worker),
     )
 
 

@@ -20,7 +20,6 @@ from hfd.errors import ConfigError, HfdError
 from pipelines.cluster import Worker, torch_threads
 
 MAX_TASK_RETRIES = 2
-MAX_TRAIN_RESTARTS = 3
 BLOCKS_PER_CPU = 4
 CONNECT_SECONDS = 20.0
 NODE_POLL_SECONDS = 2.0
@@ -76,7 +75,8 @@ class OnRay:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
-        threads, gpus = self.config.train_threads, self.config.train_gpus
+        threads, gpus, strategy = self.config.train_threads, self.config.train_gpus, self.config.strategy
+        least, most = self.config.train_workers_min, self.config.train_workers
 
         def loop(_: dict[str, Any]) -> None:
             import ray.train
@@ -85,15 +85,17 @@ class OnRay:
             context = ray.train.get_context()
             device = str(ray.train.torch.get_device()) if gpus else "cpu"
             with torch_threads(threads):
-                work(Worker(context.get_world_rank(), context.get_world_size(), device))
+                work(Worker(context.get_world_rank(), context.get_world_size(), device, strategy, most))
 
         scaling = ScalingConfig(
-            num_workers=self.config.train_workers,
+            # A range is elastic: Ray starts with what there is, and starts again, from the last checkpoint, with more.
+            num_workers=most if least is None else (least, most),
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": float(threads), **({"GPU": gpus} if gpus else {})},
         )
         # Both are needed: Ray counts a worker that cannot start apart, and retries it for ever by default.
-        failures = FailureConfig(max_failures=MAX_TRAIN_RESTARTS, controller_failure_limit=MAX_TRAIN_RESTARTS)
+        restarts = self.config.train_restarts
+        failures = FailureConfig(max_failures=restarts, controller_failure_limit=restarts)
         # Checkpoints are the work's own. Ray's notes on the run, which nothing reads again, go with it.
         with tempfile.TemporaryDirectory(prefix="hfd-ray-train-", ignore_cleanup_errors=True) as notes:
             run = RunConfig(name=f"{name}-{os.getpid()}", storage_path=notes, failure_config=failures)
@@ -257,8 +259,9 @@ def check_fits(config: ClusterConfig, nodes: Sequence[Mapping[str, float]]) -> N
 
     ``nodes``: the resources of each, such as ``{"CPU": 8.0, "GPU": 1.0}``. Raises :class:`ConfigError`.
     """
+    workers = config.train_workers_min or config.train_workers
     wanted = (
-        ("train_workers", config.train_workers, float(config.train_threads), config.train_gpus),
+        ("train_workers", workers, float(config.train_threads), config.train_gpus),
         ("map_threads", 1, float(config.map_threads), config.map_gpus),
     )
     for name, count, cpus, gpus in wanted:

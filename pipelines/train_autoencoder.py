@@ -15,7 +15,7 @@ from pipelines.cluster import Worker
 from pipelines.context import Context
 from pipelines.steps import Done, Outcome, Step
 from pipelines.tracking import StepRun
-from pipelines.training import NOT_IN_KEY, TrainJob, optimiser_settings, run_training
+from pipelines.training import NOT_IN_KEY, TrainJob, optimiser_settings, run_training, spread
 from pipelines.warm_start import WarmStart, warm_start
 
 NAME = "train-autoencoder"
@@ -23,23 +23,30 @@ SAMPLES = 4
 
 
 def plan(context: Context, prepared: Done) -> Step:
-    config = context.config.autoencoder
-    if config.frozen:
-        return Step(NAME, context.workspace, {"frozen": True}, warm_start(config.warm_start, "autoencoder").inputs)
-    exclude: dict[str, Any] = {"train": NOT_IN_KEY, "warm_start": True}
-    settings = {"seed": context.config.seed, **config.model_dump(mode="json", exclude=exclude)}
-    inputs = {"prepare": prepared.digest, **warm_start(config.warm_start, "autoencoder").inputs}
-    return Step(NAME, context.workspace, settings, inputs)
+    return _plan(context, prepared, _start(context))
 
 
 def run(context: Context, prepared: Done) -> Done:
-    step = plan(context, prepared)
-    return context.do(step, lambda folder, run: _train(context, step, prepared, folder, run))
+    start = _start(context)  # once: an alias may move while the step runs
+    step = _plan(context, prepared, start)
+    return context.do(step, lambda folder, run: _train(context, step, start, prepared, folder, run))
 
 
-def _train(context: Context, step: Step, prepared: Done, folder: Folder, record: StepRun) -> Outcome:
+def _start(context: Context) -> WarmStart:
+    return warm_start(context.config.autoencoder.warm_start, "autoencoder", context)
+
+
+def _plan(context: Context, prepared: Done, start: WarmStart) -> Step:
     config = context.config.autoencoder
-    start = warm_start(config.warm_start, "autoencoder")
+    if config.frozen:
+        return Step(NAME, context.workspace, {"frozen": True}, start.inputs)
+    exclude: dict[str, Any] = {"train": NOT_IN_KEY, "warm_start": True}
+    settings = {"seed": context.config.seed, **config.model_dump(mode="json", exclude=exclude)}
+    return Step(NAME, context.workspace, settings, {"prepare": prepared.digest, **start.inputs})
+
+
+def _train(context: Context, step: Step, start: WarmStart, prepared: Done, folder: Folder, record: StepRun) -> Outcome:
+    config = context.config.autoencoder
     if config.frozen:
         assert start.folder is not None  # checked by the configuration
         for name in ("weights.safetensors", "config.json"):
@@ -72,7 +79,7 @@ def build_task(config: AutoencoderConfig, start: WarmStart, worker: Worker) -> A
         aux_lr=config.aux_lr,
         relaxed_share=config.relaxed_share,
         relaxed_factor=config.relaxed_factor,
-        world=worker.world,
+        spread=spread(config.train, worker),
     )
 
 

@@ -23,7 +23,7 @@ from pipelines.context import Context
 from pipelines.pictures import beside
 from pipelines.steps import Done, Outcome, Step, digest_of, point_latest
 from pipelines.tracking import StepRun
-from pipelines.training import NOT_IN_KEY, TrainJob, optimiser_settings, run_training
+from pipelines.training import NOT_IN_KEY, TrainJob, optimiser_settings, run_training, spread
 from pipelines.validation import validation_loss, write_measured
 from pipelines.warm_start import WarmStart, warm_start
 
@@ -32,8 +32,24 @@ SAMPLES = 2
 
 
 def plan(context: Context, reconstructed: Done, autoencoder: Done) -> Step:
+    return _plan(context, reconstructed, autoencoder, _start(context))
+
+
+def run(context: Context, reconstructed: Done, autoencoder: Done) -> Done:
+    start = _start(context)  # once: an alias may move while the step runs
+    step = _plan(context, reconstructed, autoencoder, start)
+    done = context.do(step, lambda folder, run: _train(context, step, start, reconstructed, autoencoder, folder, run))
+    if context.config.decoder.adversarial is None or not done.skipped:  # else the fine-tuned model is the newest
+        point_latest(context.workspace, model=f"{step.name}/{step.key}")
+    return done
+
+
+def _start(context: Context) -> WarmStart:
+    return warm_start(context.config.decoder.warm_start, "decoder", context)
+
+
+def _plan(context: Context, reconstructed: Done, autoencoder: Done, start: WarmStart) -> Step:
     config = context.config.decoder
-    start = warm_start(config.warm_start, "decoder")
     if config.frozen:
         inputs = {"train-autoencoder": autoencoder.digest} | start.inputs
         if config.finish is None and config.steps is None:
@@ -46,19 +62,16 @@ def plan(context: Context, reconstructed: Done, autoencoder: Done) -> Step:
     return Step(NAME, context.workspace, settings, inputs | start.inputs)
 
 
-def run(context: Context, reconstructed: Done, autoencoder: Done) -> Done:
-    step = plan(context, reconstructed, autoencoder)
-    done = context.do(step, lambda folder, run: _train(context, step, reconstructed, autoencoder, folder, run))
-    if context.config.decoder.adversarial is None or not done.skipped:  # else the fine-tuned model is the newest
-        point_latest(context.workspace, model=f"{step.name}/{step.key}")
-    return done
-
-
 def _train(
-    context: Context, step: Step, reconstructed: Done, autoencoder: Done, folder: Folder, record: StepRun
+    context: Context,
+    step: Step,
+    start: WarmStart,
+    reconstructed: Done,
+    autoencoder: Done,
+    folder: Folder,
+    record: StepRun,
 ) -> Outcome:
     config = context.config.decoder
-    start = warm_start(config.warm_start, "decoder")
     if config.frozen:
         _take(start, config, autoencoder, reconstructed.folder, folder)
         return finish_model(context, autoencoder, reconstructed.folder, folder, record, {"frozen": config.warm_start})
@@ -146,8 +159,7 @@ def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> Decod
         optimiser_settings(config.train),
         sigma_rels=config.ema.sigma_rels,
         neighbours_share=config.neighbours_share,
-        rank=worker.rank,
-        world=worker.world,
+        spread=spread(config.train, worker),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,16 +17,18 @@ from hfd.data.loader import CropLoader
 from hfd.errors import HfdError, TrainingError
 from hfd.storage import Folder
 from hfd.training.checkpoint import Checkpoints
-from hfd.training.loop import Listener, LoopSettings, Task, TrainResult, train
+from hfd.training.loop import Listener, LoopSettings, Task, TrainResult, ignore_metrics, train
+from hfd.training.strategy import Spread
 from hfd.training.tasks import OptimiserSettings
+from hfd.training.workers import Workers
 from pipelines.cluster import Worker
 from pipelines.context import Context, Progress
 from pipelines.steps import Step
-from pipelines.tracking import WorkerLogger
+from pipelines.tracking import MetricLogger, WorkerLogger
 
 PROGRESS_EVERY_S = 0.5
 
-NOT_IN_KEY = {"checkpoint_every_s", "log_every_steps", "compile"}
+NOT_IN_KEY = {"checkpoint_every_s", "log_every_steps", "compile", "accumulate", "checkpoint_activations"}
 """Settings of a training that change how it runs and not what it learns."""
 
 
@@ -33,7 +36,8 @@ NOT_IN_KEY = {"checkpoint_every_s", "log_every_steps", "compile"}
 class TrainJob:
     """A training, picklable: ``build`` makes the task on a device, ``finish`` writes the weights after so many steps.
 
-    ``on_step(task, step, planned)`` is called after every step, on the first worker.
+    ``on_step(task, step, planned)`` is called after every step, on the first worker; where workers hold shares of
+    the network, on all.
     """
 
     crops: Folder
@@ -53,15 +57,27 @@ class TrainJob:
         try:
             self._run(worker)
         except HfdError as error:
-            # A mistake stays a mistake: leaving well keeps the cluster from trying it again.
+            # A mistake stays a mistake: leaving well keeps the cluster from trying it again. The first worker hears
+            # of the others' mistakes.
             if worker.rank == 0:
-                self.out.write("error.json", json.dumps({"kind": type(error).__name__, "message": str(error)}).encode())
+                self._leave(error)
 
     def _run(self, worker: Worker) -> None:
-        # The same seed on every worker and every restart: networks start from the same weights.
-        torch.manual_seed(self.seed)
-        task: Task = self.build(worker)
-        loader = CropLoader(
+        loader = Workers(worker.rank, worker.world).together(lambda: self._loader(worker))
+        task = self._task(worker)
+        checkpoints = Checkpoints(self.out / "checkpoints", self.identity)
+        with contextlib.ExitStack() as stack:
+            logger = stack.enter_context(self.logger.open()) if worker.rank == 0 else None
+            listener = self._listener(task, worker, logger)
+            result = train(task, loader, self._loop(worker), checkpoints, listener, torch.device(worker.device))
+        if worker.strategy == "fsdp" and worker.world > 1:
+            task = self._gathered(task, worker)
+        if worker.rank == 0:
+            self.finish(task, self.out, result.steps)
+            self.out.write("result.json", json.dumps(_result(result)).encode())
+
+    def _loader(self, worker: Worker) -> CropLoader:
+        return CropLoader(
             self.crops,
             "train",
             pictures=self.pictures,
@@ -71,22 +87,43 @@ class TrainJob:
             rank=worker.rank,
             world=worker.world,
         )
-        checkpoints = Checkpoints(self.out / "checkpoints", self.identity)
-        with contextlib.ExitStack() as stack:
-            logger = stack.enter_context(self.logger.open()) if worker.rank == 0 else None
-            listener = Listener()
-            if logger is not None:
-                heartbeat = Heartbeat(self.out)
 
-                def on_step(step: int, planned: int | None) -> None:
-                    heartbeat(step, planned)
-                    self.on_step(task, step, planned)
+    def _task(self, worker: Worker) -> Task:
+        # The same seed on every worker and every restart: networks start from the same weights.
+        torch.manual_seed(self.seed)
+        try:
+            task: Task = self.build(worker)
+        except HfdError as error:
+            if worker.world == 1:
+                raise
+            # The others may be waiting for this one already: only its death frees them.
+            self._leave(error)
+            raise RuntimeError(str(error)) from error
+        return task
 
-                listener = Listener(on_metrics=logger.log_metrics, on_step=on_step)
-            result = train(task, loader, self._loop(worker), checkpoints, listener, torch.device(worker.device))
-        if worker.rank == 0:
-            self.finish(task, self.out, result.steps)
-            self.out.write("result.json", json.dumps(_result(result)).encode())
+    def _leave(self, error: HfdError) -> None:
+        """Leave a mistake where the driver finds it."""
+        self.out.write("error.json", json.dumps({"kind": type(error).__name__, "message": str(error)}).encode())
+
+    def _listener(self, task: Task, worker: Worker, logger: MetricLogger | None) -> Listener:
+        heartbeat = Heartbeat(self.out)
+
+        def on_step(step: int, planned: int | None) -> None:
+            if worker.rank == 0:
+                heartbeat(step, planned)
+            if worker.rank == 0 or worker.strategy == "fsdp":
+                self.on_step(task, step, planned)
+
+        return Listener(on_metrics=logger.log_metrics if logger is not None else ignore_metrics, on_step=on_step)
+
+    def _gathered(self, task: Task, worker: Worker) -> Task:
+        """The task as one worker alone would hold it, on the first; what is written then is the same."""
+        state = task.state()
+        if worker.rank != 0:
+            return task
+        alone: Task = self.build(Worker(rank=0, world=1, device=worker.device))
+        alone.load_state(state)
+        return alone
 
     def _loop(self, worker: Worker) -> LoopSettings:
         settings = self.settings
@@ -100,6 +137,8 @@ class TrainJob:
             checkpoint_every_s=settings.checkpoint_every_s,
             log_every_steps=settings.log_every_steps,
             seed=self.seed,
+            # With fewer workers than there may be each has more samples, and no more memory.
+            accumulate=math.ceil(settings.accumulate * (worker.most or worker.world) / worker.world),
             rank=worker.rank,
             world=worker.world,
         )
@@ -130,7 +169,11 @@ def run_training(context: Context, step: Step, job: TrainJob) -> dict[str, Any]:
     """
     job.out.delete("error.json")
     if not job.out.exists("result.json"):
-        with context.display.bar(step.name, "steps") as progress, _following(job.out, progress):
+        with (
+            context.display.bar(step.name, "steps") as progress,
+            _following(job.out, progress),
+            _mistakes_first(job.out),
+        ):
             context.engine.train(job, name=f"{step.name}-{step.key}")
     if job.out.exists("error.json"):
         error = json.loads(job.out.read("error.json"))
@@ -140,6 +183,16 @@ def run_training(context: Context, step: Step, job: TrainJob) -> dict[str, Any]:
     job.out.delete("progress.json")
     (Checkpoints(job.out / "checkpoints", job.identity)).clear()
     return facts
+
+
+@contextlib.contextmanager
+def _mistakes_first(out: Folder) -> Iterator[None]:
+    """Where a worker left a mistake, it is told; not what became of the other workers after it."""
+    try:
+        yield
+    except Exception:
+        if not out.exists("error.json"):
+            raise
 
 
 @contextlib.contextmanager
@@ -172,8 +225,12 @@ def optimiser_settings(settings: TrainConfig) -> OptimiserSettings:
         weight_decay=settings.weight_decay,
         grad_clip=settings.grad_clip,
         precision=settings.precision,
-        compile=settings.compile,
     )
+
+
+def spread(settings: TrainConfig, worker: Worker) -> Spread:
+    """How a training's network lies on its workers."""
+    return Spread(worker.world, worker.strategy, settings.compile, settings.checkpoint_activations)
 
 
 def _result(result: TrainResult) -> dict[str, Any]:

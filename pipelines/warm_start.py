@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from hfd.codec.codec import find_model
 from hfd.storage import Folder
 from hfd.weights import load_strictly, read_weights
+from pipelines.context import Context
+from pipelines.tracking.registered import find_version, is_registered
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,30 @@ class WarmStart:
             load_strictly(module, _parameters(tensors), self.folder.uri)
 
 
-def warm_start(model: str | None, part: Literal["autoencoder", "decoder"]) -> WarmStart:
-    """What a setting ``warm_start`` names: a model folder, a workspace, or a shipped model."""
+def warm_start(model: str | None, part: Literal["autoencoder", "decoder"], context: Context | None = None) -> WarmStart:
+    """What a setting ``warm_start`` names: a model folder, a workspace, a shipped or a registered model.
+
+    Those of the registry of ``context`` are ``models:/NAME@ALIAS`` and ``models:/NAME/VERSION``; their weights are
+    brought to the workspace. Raises :class:`hfd.errors.HfdError` with one line where there is no such model.
+    """
     if model is None:
         return WarmStart(None)
-    folder = find_model(model) / part
+    folder = _registered(model, part, context) if is_registered(model) else find_model(model) / part
     return WarmStart(folder, read_weights(folder)[2])
+
+
+def _registered(model: str, part: str, context: Context | None) -> Folder:
+    """The weights of one part of a registered model, in the workspace, where every worker finds them."""
+    assert context is not None  # only a run has a registry
+    from pipelines.retrain import tracking_settings
+
+    found = find_version(tracking_settings(context.config).uri, model)
+    folder = context.workspace / f"warm-start/{found.name}-{found.version}-{found.digest}/{part}"
+    # As they are written, the configuration comes last: both are whole once it is there.
+    if not folder.exists("config.json"):
+        for name, data in found.download(part).items():
+            folder.write(name, data)
+    return folder
 
 
 def _parameters(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -134,7 +134,9 @@ def test_defaults_fill_a_minimal_preset(minimal: str) -> None:
 # --- the paper-scale presets ---------------------------------------------------------------------
 
 ABOUT_THE_METHOD = ("autoencoder", "decoder", "evaluate", "prepare")
-NOT_THE_METHOD = {"checkpoint_every_s", "log_every_steps", "compile", "precision"}
+NOT_THE_METHOD = {
+    "checkpoint_every_s", "log_every_steps", "compile", "precision", "accumulate", "checkpoint_activations",
+}  # fmt: skip
 """How the work is run and watched: no paper speaks of these."""
 
 
@@ -410,6 +412,14 @@ def test_a_budget_without_a_unit_is_told_what_one_looks_like(budget: str) -> Non
         (
             ["decoder.unet.blocks=[1]"],
             "decoder.unet.blocks: got 1 entries, expected as many as channels (2)",
+        ),
+        (
+            ["cluster.kind=local", "cluster.train_workers=2", "cluster.train_workers_min=3"],
+            "cluster.train_workers_min: got 3, expected at most train_workers, which is 2.",
+        ),
+        (
+            ["cluster.kind=local", "cluster.train_workers=3", "decoder.train.accumulate=4"],
+            "decoder.train.batch_size: got 8, expected at least 12: cluster.train_workers x train.accumulate",
         ),
         (
             ["cluster.kind=inline", "cluster.train_workers=2"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from hfd.diffusion.vp import Diffusion
 from hfd.storage import Folder
 from hfd.training.adversarial import AdversarialSettings, AdversarialTask
 from hfd.training.checkpoint import Checkpoints
+from hfd.training.draws import Draws, draws_of_worker
 from hfd.training.loop import Listener, LoopSettings, Task, TrainResult, train
+from hfd.training.strategy import Spread
 from hfd.training.tasks import AutoencoderTask, DecoderTask, OptimiserSettings
 
 CPU = torch.device("cpu")
@@ -34,14 +37,15 @@ class MemoryLoader:
 
     crop_px: int
     num_samples: int = 1000
+    batch_size: int = BATCH
     rank: int = 0
     world: int = 1
 
     def batches(self, start: int = 0) -> Iterator[np.ndarray]:
         while True:
-            samples = range(start + self.rank, start + BATCH, self.world)
+            samples = range(start + self.rank, start + self.batch_size, self.world)
             yield np.stack([self._sample(sample % self.num_samples) for sample in samples])
-            start += BATCH
+            start += self.batch_size
 
     def _sample(self, sample: int) -> np.ndarray:
         rng = np.random.Generator(np.random.Philox(key=[7, sample]))
@@ -58,26 +62,25 @@ def optimiser(lr: float) -> OptimiserSettings:
     return OptimiserSettings(lr=lr, weight_decay=0.0, grad_clip=1.0, precision="float32")
 
 
-def autoencoder_task(*, world: int = 1, rank: int = 0, lr: float = 1e-3, **settings: float) -> AutoencoderTask:
-    del rank
+ALONE = Spread()
+
+
+def autoencoder_task(*, spread: Spread = ALONE, lr: float = 1e-3, **settings: float) -> AutoencoderTask:
     torch.manual_seed(0)
     model = Elic(8, 8, (4, 4))
-    return AutoencoderTask(model, optimiser(lr), **{"lmbda": 0.01, "aux_lr": 1e-2, **settings}, world=world)
+    return AutoencoderTask(model, optimiser(lr), **{"lmbda": 0.01, "aux_lr": 1e-2, **settings}, spread=spread)
 
 
-def decoder_task(*, world: int = 1, rank: int = 0, lr: float = 2e-3) -> DecoderTask:
+def decoder_task(*, spread: Spread = ALONE, lr: float = 2e-3) -> DecoderTask:
     torch.manual_seed(0)
     net = UNet(2, (24, 24), (1, 1))
     process = Diffusion(CosineSchedule(0.5))
-    return DecoderTask(
-        net, process, optimiser(lr), sigma_rels=(0.05, 0.1), neighbours_share=0.5, rank=rank, world=world
-    )
+    return DecoderTask(net, process, optimiser(lr), sigma_rels=(0.05, 0.1), neighbours_share=0.5, spread=spread)
 
 
 def adversarial_task(
     *,
-    world: int = 1,
-    rank: int = 0,
+    spread: Spread = ALONE,
     lr: float = 2e-3,
     steps: int = 1,
     weight: float = 0.1,
@@ -90,7 +93,7 @@ def adversarial_task(
     settings = AdversarialSettings(steps, weight, discriminator_lr=4e-3, penalty=penalty)
     return AdversarialTask(
         net, discriminator, process, optimiser(lr), settings,
-        sigma_rels=(0.05, 0.1), neighbours_share=neighbours_share, rank=rank, world=world,
+        sigma_rels=(0.05, 0.1), neighbours_share=neighbours_share, spread=spread,
     )  # fmt: skip
 
 
@@ -135,19 +138,36 @@ def run(task: Task, loader: MemoryLoader, path: Path, listener: Listener | None 
     return train(task, loader, loop_settings(**changes), checkpoints_in(path), listener or Listener(), CPU)
 
 
+def draws_at(step: int = 0, batch_size: int = BATCH, seed: int = 1) -> Draws:
+    """The draws of a whole batch for one worker."""
+    return draws_of_worker(seed, step, batch_size)
+
+
+def one_update(task: Task, losses: Mapping[str, Tensor], step: int = 0, lr_factor: float = 1.0) -> Tensor:
+    """Gradients and optimiser step of losses; the gradients' norm."""
+    task.backward(losses, weight=1.0)
+    return task.update(step=step, lr_factor=lr_factor)
+
+
 class Recording:
     """A task that keeps its losses."""
 
     def __init__(self, task: Task) -> None:
         self.task, self.seen = task, []
 
-    def losses(self, batch: Tensor, *, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
-        losses = self.task.losses(batch, progress=progress, generator=generator)
+    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
+        losses = self.task.losses(batch, progress=progress, draws=draws)
         self.seen.append(float(losses["loss"].detach()))
         return losses
 
-    def update(self, losses: Mapping[str, Tensor], *, step: int, lr_factor: float) -> Tensor:
-        return self.task.update(losses, step=step, lr_factor=lr_factor)
+    def backward(self, losses: Mapping[str, Tensor], *, weight: float) -> None:
+        self.task.backward(losses, weight=weight)
+
+    def syncing(self, last: bool) -> AbstractContextManager[None]:
+        return self.task.syncing(last)
+
+    def update(self, *, step: int, lr_factor: float) -> Tensor:
+        return self.task.update(step=step, lr_factor=lr_factor)
 
     def state(self) -> dict[str, Any]:
         return self.task.state()

@@ -68,32 +68,48 @@ class Elic(nn.Module):
         self.g_sp = nn.ModuleList(codec.context_prediction for codec in codecs)
         self.param_aggregation = nn.ModuleList(codec.entropy_parameters for codec in codecs)
 
-    def forward(self, x: Tensor) -> Stage1Output:
+    def forward(self, x: Tensor, noise: tuple[Tensor, Tensor] | None = None) -> Stage1Output:
         """Training (noise for the rate, straight-through rounding for the distortion) or, in eval mode,
-        rounding for both. ``x``: (B, 3, H, W) in [0, 1], sides multiples of ``STRIDE``. In training mode the
-        noise comes from torch's global generator.
+        rounding for both. ``x``: (B, 3, H, W) in [0, 1], sides multiples of ``STRIDE``. ``noise``: in training mode,
+        what stands for rounding y and z, uniform on [-1/2, 1/2) (:meth:`noise_shapes`); None: from torch's
+        global generator.
         """
         y = self.g_a(x).float()
-        z_hat, bits_z = self._hyper_latent(self.h_a(y).float())
+        noise_y, noise_z = (None, None) if noise is None or not self.training else noise
+        z_hat, bits_z = self._hyper_latent(self.h_a(y).float(), noise_z)
+        if noise_y is None and self.training:
+            noise_y = torch.empty_like(y).uniform_(-0.5, 0.5)
         bits_y: list[Tensor] = []
 
         def code(k: int, at: Tensor, scales_hat: Tensor, means_hat: Tensor) -> Tensor:
             y_k = self.group(y, k).flatten(2)[..., at]
             rounded: Tensor = quantize_ste(y_k - means_hat) + means_hat
-            noisy = y_k + torch.empty_like(y_k).uniform_(-0.5, 0.5) if self.training else rounded
+            noisy = rounded if noise_y is None else y_k + self.group(noise_y, k).flatten(2)[..., at]
             bits_y.append(gaussian_bits(noisy - means_hat, scales_hat))
             return rounded
 
         y_hat = self.walk_latent(z_hat, code)
         return Stage1Output(x_hat=self.g_s(y_hat).float(), bits_y=torch.stack(bits_y).sum(0), bits_z=bits_z)
 
-    def _hyper_latent(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def noise_shapes(self, height: int, width: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """The shapes of y and z of one picture of this size."""
+        y_stride = STRIDE // 4
+        return (self.M, height // y_stride, width // y_stride), (self.N, height // STRIDE, width // STRIDE)
+
+    def _hyper_latent(self, z: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         # The bottleneck's matmuls would be autocast; likelihoods near 1e-9 need float32.
         with torch.autocast(device_type=z.device.type, enabled=False):
-            _, likelihood = self.entropy_bottleneck(z)
+            likelihood = self.entropy_bottleneck(z)[1] if noise is None else self._likelihood(z + noise)
             medians = self.medians()
             z_hat = quantize_ste(z - medians) + medians
             return z_hat, -likelihood.log2().sum(dim=(1, 2, 3))
+
+    def _likelihood(self, z: Tensor) -> Tensor:
+        """Of noisy z (B, N, h, w), as the bottleneck computes it after adding noise of its own."""
+        by_channel = z.transpose(0, 1)
+        found, _, _ = self.entropy_bottleneck._likelihood(by_channel.reshape(z.shape[1], 1, -1))
+        likelihood: Tensor = self.entropy_bottleneck.likelihood_lower_bound(found)
+        return likelihood.reshape(by_channel.shape).transpose(0, 1)
 
     def medians(self) -> Tensor:
         """Medians of z's channels, (1, N, 1, 1), detached."""

@@ -77,11 +77,7 @@ class EvaluateConfig(Section):
 
 
 class ClusterConfig(Section):
-    """Where the steps run: how fast, not what comes out.
-
-    One exception: stage 1 draws its rounding noise per training worker, so that the weights it learns depend on
-    ``train_workers``.
-    """
+    """Where the steps run: how fast, not what comes out."""
 
     kind: Literal["inline", "local", "attach"] = Field(
         "inline",
@@ -98,6 +94,13 @@ class ClusterConfig(Section):
     map_threads: int = Field(1, ge=1, description="Torch threads (and logical CPUs) of each such task.")
     map_gpus: float = Field(0.0, ge=0.0, description="GPUs of each reconstruct and evaluate task.")
     train_workers: int = Field(1, ge=1, description="Data-parallel training workers.")
+    train_workers_min: int | None = Field(
+        None, ge=1, description="Go on with as few while nodes are missing; None: wait for all of train_workers."
+    )
+    train_restarts: int = Field(3, ge=0, description="Lost workers that a training survives by taking up again.")
+    strategy: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="ddp: every training worker holds the network; fsdp: a share of it, for larger ones."
+    )
     train_threads: int = Field(2, ge=1, description="Torch threads (and logical CPUs) of each training worker.")
     train_gpus: float = Field(0.0, ge=0.0, description="GPUs of each training worker.")
 
@@ -105,6 +108,11 @@ class ClusterConfig(Section):
     def _inline_is_one_worker(self) -> Self:
         if self.kind == "inline" and self.train_workers > 1:
             raise ValueError(f"train_workers: got {self.train_workers}, expected 1 with kind=inline. Use kind=local.")
+        if self.train_workers_min is not None and self.train_workers_min > self.train_workers:
+            raise ValueError(
+                f"train_workers_min: got {self.train_workers_min}, expected at most train_workers, which is "
+                f"{self.train_workers}."
+            )
         if self.kind == "attach" and self.address is None:
             raise ValueError("address: missing, expected the address of a running Ray with kind=attach")
         return self
@@ -136,10 +144,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _crops_fit_photographs(self) -> Self:
-        trainings = [("autoencoder", self.autoencoder.train), ("decoder", self.decoder.train)]
-        if self.decoder.adversarial is not None:
-            trainings.append(("decoder.adversarial", self.decoder.adversarial.train))
-        for stage, train in trainings:
+        for stage, train in self._trainings():
             limit = min(self.prepare.min_side_px, self.prepare.source_crop_px)
             if train.crop_px > limit:
                 raise ValueError(
@@ -161,6 +166,22 @@ class Config(Section):
                 "promote.model"
             )
         return self
+
+    def _batches_fill_workers(self) -> Self:
+        for stage, train in self._trainings():
+            least = self.cluster.train_workers * train.accumulate
+            if train.batch_size < least:
+                raise ValueError(
+                    f"{stage}.train.batch_size: got {train.batch_size}, expected at least {least}: "
+                    "cluster.train_workers x train.accumulate"
+                )
+        return self
+
+    def _trainings(self) -> list[tuple[str, TrainConfig]]:
+        trainings = [("autoencoder", self.autoencoder.train), ("decoder", self.decoder.train)]
+        if self.decoder.adversarial is not None:
+            trainings.append(("decoder.adversarial", self.decoder.adversarial.train))
+        return trainings
 
     @property
     def workspace_uri(self) -> str:

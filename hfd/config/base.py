@@ -36,6 +36,12 @@ class TrainConfig(Section):
         "auto", description="auto: bfloat16 autocast where the processor computes it natively."
     )
     compile: bool = Field(False, description="torch.compile of the network.")
+    accumulate: int = Field(
+        1, ge=1, description="Passes that make a step on each worker: memory of a part of the batch, same result."
+    )
+    checkpoint_activations: bool = Field(
+        False, description="Compute activations again in the backward pass: less memory, about a third more time."
+    )
     checkpoint_every_s: float = Field(120.0, gt=0.0)
     log_every_steps: int = Field(20, ge=1)
 

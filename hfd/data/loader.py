@@ -8,29 +8,22 @@ or on where a run was stopped: resuming is starting at a position.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import queue
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from hfd.data.crops import Split
-from hfd.data.shards import Row, RowGroup, list_row_groups, read_row_group
+from hfd.data.read_ahead import Place, ReadAhead
+from hfd.data.shards import list_row_groups, read_row_group
 from hfd.errors import DataError
 from hfd.storage import Folder
 
 WINDOW_GROUPS = 16
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a sample comes from: a row group and a row in it."""
-
-    group: int
-    row: int
 
 
 class SampleOrder:
@@ -91,7 +84,8 @@ class CropLoader:
 
     ``batches(start)`` yields, from global sample ``start`` on, uint8 arrays of shape
     (batch, pictures, crop_px, crop_px, 3); rank ``r`` of ``world`` gets samples ``r, r + world, ...`` of each
-    global batch. Reading and cropping happen on a background thread.
+    global batch, one fewer for some ranks where it does not divide evenly. Cropping happens on a background thread,
+    and reading, from a folder or a bucket, on threads before that. Two windows of row groups are held at most.
     """
 
     def __init__(
@@ -106,8 +100,8 @@ class CropLoader:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if batch_size % world:
-            raise DataError(f"batch_size: got {batch_size}, expected a multiple of the {world} workers")
+        if batch_size < world:
+            raise DataError(f"batch_size: got {batch_size}, expected at least one sample for each of {world} workers")
         self._folder = folder
         self._pictures = tuple(pictures)
         self._crop_px = crop_px
@@ -129,11 +123,11 @@ class CropLoader:
 
         def produce() -> None:
             try:
-                cache = _GroupCache(self._folder, self._groups, self._pictures)
-                position = start
-                while not stop.is_set():
-                    _put(ready, self._batch(position, cache), stop)
-                    position += self._batch_size
+                with contextlib.closing(self._read_ahead(start)) as rows:
+                    position = start
+                    while not stop.is_set():
+                        _put(ready, self._batch(position, rows), stop)
+                        position += self._batch_size
             except BaseException as error:
                 _put(ready, error, stop)
 
@@ -149,13 +143,24 @@ class CropLoader:
             stop.set()
             thread.join()
 
-    def _batch(self, position: int, cache: _GroupCache) -> npt.NDArray[np.uint8]:
-        samples = range(position + self._rank, position + self._batch_size, self._world)
+    def _samples(self, position: int) -> range:
+        """This rank's samples of the global batch that begins at ``position``."""
+        return range(position + self._rank, position + self._batch_size, self._world)
+
+    def _read_ahead(self, start: int) -> ReadAhead:
+        positions = itertools.count(start, self._batch_size)
+        places = (self._order.place(sample) for position in positions for sample in self._samples(position))
+        # A window ahead: a group is needed until its window ends, and those of the next are there when it begins.
+        window = WINDOW_GROUPS * max(group.num_rows for group in self._groups)
+        depth = max(1, min(window, self.num_crops) // self._world)
+        return ReadAhead(places, depth, lambda group: read_row_group(self._folder, self._groups[group], self._pictures))
+
+    def _batch(self, position: int, rows: ReadAhead) -> npt.NDArray[np.uint8]:
+        samples = self._samples(position)
         size = (len(samples), len(self._pictures), self._crop_px, self._crop_px, 3)
         batch = np.empty(size, dtype=np.uint8)
         for i, sample in enumerate(samples):
-            place = self._order.place(sample)
-            pictures = cache.row(place).pictures
+            pictures = rows.next().pictures
             crops = sub_crop([pictures[name] for name in self._pictures], self._crop_px, seed=self._seed, sample=sample)
             for j, crop in enumerate(crops):
                 batch[i, j] = crop
@@ -173,19 +178,3 @@ def _put(
             return
         except queue.Full:
             continue
-
-
-class _GroupCache:
-    """The row groups in use: a window's worth, least recently used dropped first."""
-
-    def __init__(self, folder: Folder, groups: Sequence[RowGroup], pictures: Sequence[str]) -> None:
-        self._folder, self._groups, self._pictures = folder, groups, pictures
-        self._held: OrderedDict[int, list[Row]] = OrderedDict()
-
-    def row(self, place: Place) -> Row:
-        if place.group not in self._held:
-            if len(self._held) >= WINDOW_GROUPS:
-                self._held.popitem(last=False)
-            self._held[place.group] = read_row_group(self._folder, self._groups[place.group], self._pictures)
-        self._held.move_to_end(place.group)
-        return self._held[place.group][place.row]

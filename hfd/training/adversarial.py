@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,12 +13,15 @@ from torch import Tensor
 
 from hfd.diffusion.discriminator import Discriminator, change, discriminator_loss, generator_loss
 from hfd.diffusion.ema import PowerEma
-from hfd.diffusion.neighbours import known_pixels, random_masks
+from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.process import Process, answer
 from hfd.diffusion.sampling import Sampling, walk
 from hfd.diffusion.unet import UNet
 from hfd.precision import autocast
-from hfd.training.tasks import OptimiserSettings, adam, clipped_step, named_averages, parallel
+from hfd.training.draws import Draws
+from hfd.training.shards import Shards
+from hfd.training.strategy import Spread, Units, spread_module, syncing
+from hfd.training.tasks import OptimiserSettings, adam, clipped_step, drawn_masks, named_averages, units_of_unet
 
 BETAS = (0.5, 0.95)
 """Of both Adams: short memories, since each network's loss moves with the other's."""
@@ -41,7 +45,8 @@ class AdversarialTask:
     """Sampler against discriminator, one update each a step.
 
     The whole walk of ``steps`` steps is differentiated. Both see the same samples; ``neighbours_share`` as in
-    :class:`hfd.training.tasks.DecoderTask`.
+    :class:`hfd.training.tasks.DecoderTask`. Whole on every worker, whatever the strategy: two networks whose losses
+    share their passes are beyond what FSDP follows.
     """
 
     def __init__(
@@ -54,40 +59,40 @@ class AdversarialTask:
         *,
         sigma_rels: Sequence[float],
         neighbours_share: float = 0.0,
-        rank: int = 0,
-        world: int = 1,
+        spread: Spread = Spread(),
     ) -> None:
-        self.net = net.train().to(memory_format=torch.channels_last)
-        self.discriminator = discriminator.train().to(memory_format=torch.channels_last)
+        self.net, self.discriminator = net, discriminator
         self._process, self._settings, self._adversarial = process, settings, adversarial
         self._neighbours_share = neighbours_share
-        self._rank, self._world = rank, world
-        self._parameters = list(net.parameters())
-        self._optimiser = adam(self._parameters, settings, betas=BETAS)
-        self._critic_parameters = list(discriminator.parameters())
-        self._critic_optimiser = adam(self._critic_parameters, settings, betas=BETAS)
-        self.ema = PowerEma(self._parameters, sigma_rels)
-        if settings.compile:
+        spread = replace(spread, strategy="ddp")
+        if spread.compile:
             # Two backward passes go through one graph: the first may not give its buffers away.
             functorch.donated_buffer = False
-        self._module = parallel(net, settings.compile, world)
+        self._module = spread_module(net, spread, units_of_unet(net))
         # As written: compiled, each of the two passes back would make the gradients of both.
-        self._critic = parallel(discriminator, False, world)
+        self._critic = spread_module(discriminator, replace(spread, compile=False, recompute=False), Units())
+        self._shards = Shards(list(net.parameters()))
+        self._optimiser = adam(self._shards, settings, betas=BETAS)
+        self._critic_shards = Shards(list(discriminator.parameters()))
+        self._critic_optimiser = adam(self._critic_shards, settings, betas=BETAS)
+        self.ema = PowerEma(self._shards.local, sigma_rels)
+        self._norms_before: list[Tensor] = []
 
-    def losses(self, batch: Tensor, *, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
         del progress
+        self._begin()
         x0, x_hat = (
             picture.contiguous(memory_format=torch.channels_last)
             for picture in (batch[:, :2] * 2.0 - 1.0).unbind(dim=1)
         )
-        sample = self.sample(x0, x_hat, generator)
+        sample = self.sample(x0, x_hat, draws)
         # Rolled by a random distance: a critic that halves the sides four times pushes each pixel of its cells its
         # own way, and a sampler that always stands in the same place under it answers with a grid.
-        down, right = torch.randint(self.discriminator.stride, (2,), generator=generator).tolist()
+        down, right = torch.randint(self.discriminator.stride, (2,), generator=draws.shared("roll")).tolist()
         seen_sample, seen_x0, seen_x_hat = (picture.roll((down, right), (2, 3)) for picture in (sample, x0, x_hat))
         with autocast(x0.device, self._settings.precision):
             sampled, real = self._critic(seen_sample, seen_x_hat), self._critic(seen_x0, seen_x_hat)
-            noise = self._noise(x0, generator) * (PENALTY_NOISE * self.discriminator.residual_std)
+            noise = _noise(x0, draws, "penalty") * (PENALTY_NOISE * self.discriminator.residual_std)
             moved = [self._critic(picture.detach() + noise, seen_x_hat) for picture in (seen_sample, seen_x0)]
         mse = (sample - x0).square().mean()
         adversarial = generator_loss(real, sampled)
@@ -102,11 +107,9 @@ class AdversarialTask:
             "penalty": penalty,
         }
 
-    def sample(self, x0: Tensor, x_hat: Tensor, generator: torch.Generator) -> Tensor:
-        """Samples (B, 3, h, w), with gradients, about [-1, 1]. Noise and masks are drawn for the global batch."""
-        size = x0.shape[0] * self._world
-        mine = slice(self._rank, None, self._world)
-        masks = random_masks(size, x0.shape[-1], self._neighbours_share, generator)[mine].to(x0.device)
+    def sample(self, x0: Tensor, x_hat: Tensor, draws: Draws) -> Tensor:
+        """Samples (B, 3, h, w), with gradients, about [-1, 1]."""
+        masks = drawn_masks(draws, x0.shape[-1], self._neighbours_share).to(x0.device)
         known = known_pixels(x0, masks).contiguous(memory_format=torch.channels_last)
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
@@ -119,27 +122,40 @@ class AdversarialTask:
             self._process,
             denoise,
             x_hat,
-            lambda _step: self._noise(x0, generator),
+            lambda step: _noise(x0, draws, f"eps {step}"),
         )
 
-    def _noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """This worker's part of standard normal noise that is drawn for the global batch."""
-        eps = torch.randn((like.shape[0] * self._world, *like.shape[1:]), generator=generator)
-        return eps[self._rank :: self._world].to(like.device).contiguous(memory_format=torch.channels_last)
+    def _begin(self) -> None:
+        """Before each part of a step's batch: spectral norms as they were before the first of them.
 
-    def update(self, losses: Mapping[str, Tensor], *, step: int, lr_factor: float) -> Tensor:
+        Every pass through the discriminator moves them a little; a step may not know of how many parts it is made.
+        """
+        buffers = list(self.discriminator.buffers())
+        if not self._norms_before:
+            self._norms_before = [buffer.clone() for buffer in buffers]
+        for buffer, before in zip(buffers, self._norms_before, strict=True):
+            buffer.copy_(before)
+
+    def backward(self, losses: Mapping[str, Tensor], *, weight: float) -> None:
         # Both losses come from the same passes; each backward pass stops at the parameters that it is for.
-        losses["loss"].backward(inputs=self._parameters, retain_graph=True)  # type: ignore[no-untyped-call]
-        losses["discriminator"].backward(inputs=self._critic_parameters)  # type: ignore[no-untyped-call]
-        norm = clipped_step(self._optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
+        sampler, critic = list(self.net.parameters()), list(self.discriminator.parameters())
+        (losses["loss"] * weight).backward(inputs=sampler, retain_graph=True)  # type: ignore[no-untyped-call]
+        (losses["discriminator"] * weight).backward(inputs=critic)  # type: ignore[no-untyped-call]
+
+    def syncing(self, last: bool) -> AbstractContextManager[None]:
+        return syncing(last, self._module, self._critic)
+
+    def update(self, *, step: int, lr_factor: float) -> Tensor:
+        norm = clipped_step(self._shards, self._optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
         critic_lr = self._adversarial.discriminator_lr * lr_factor
-        clipped_step(self._critic_optimiser, critic_lr, self._settings.grad_clip)
+        clipped_step(self._critic_shards, self._critic_optimiser, critic_lr, self._settings.grad_clip)
+        self._norms_before = []
         self.ema.update(step)
         return norm
 
     def averages(self) -> dict[float, dict[str, Tensor]]:
         """The averaged weights of the sampler by relative width and parameter name."""
-        return named_averages(self.net, self.ema)
+        return named_averages(self.net, self.ema, self._shards)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -156,3 +172,7 @@ class AdversarialTask:
         self._optimiser.load_state_dict(state["optimiser"])
         self._critic_optimiser.load_state_dict(state["discriminator_optimiser"])
         self.ema.load(state["ema"])
+
+
+def _noise(like: Tensor, draws: Draws, stream: str) -> Tensor:
+    return draws.normal(like.shape[1:], stream, like.device).contiguous(memory_format=torch.channels_last)

@@ -22,9 +22,10 @@ class Checkpoints:
     identity: dict[str, str]
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        buffer = io.BytesIO()
-        torch.save({"identity": self.identity, "step": step, "state": state}, buffer)
-        self.folder.write(_name(step), buffer.getvalue())
+        """Write one; those before the last ``KEEP`` go once it is whole."""
+        # Straight into the file: a buffer would hold the state once more.
+        with self.folder.writing(_name(step)) as stream:
+            torch.save({"identity": self.identity, "step": step, "state": state}, stream)
         for name in self._names()[:-KEEP]:
             self.folder.delete(name)
 
@@ -32,21 +33,41 @@ class Checkpoints:
         """Step and state of the newest readable checkpoint. Raises :class:`TrainingError` if another
         configuration made it."""
         for name in reversed(self._names()):
-            data = self.folder.read(name)
-            try:
-                saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-                identity, step, state = dict(saved["identity"]), int(saved["step"]), dict(saved["state"])
-            except Exception:
-                # Damaged bytes end in a dozen kinds of exception, from struct.error to IndexError.
-                self.folder.delete(name)
-                continue
-            self._check_identity(identity, name)
-            return step, state
+            found = self._load(name)
+            if found is not None:
+                return found
+            self.folder.delete(name)
         return None
+
+    def newest(self) -> int | None:
+        """The step of the checkpoint that :meth:`latest` returns."""
+        found = self.latest()
+        return None if found is None else found[0]
+
+    def read(self, step: int) -> tuple[int, dict[str, Any]]:
+        """Step and state of one that is known to be readable."""
+        found = self._load(_name(step))
+        if found is None:
+            raise TrainingError(
+                f"{self.folder.uri}/{_name(step)}: got damaged bytes, expected what the first worker read. "
+                "Run the same command again"
+            )
+        return found
 
     def clear(self) -> None:
         for name in self._names():
             self.folder.delete(name)
+
+    def _load(self, name: str) -> tuple[int, dict[str, Any]] | None:
+        data = self.folder.read(name)
+        try:
+            saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            identity, step, state = dict(saved["identity"]), int(saved["step"]), dict(saved["state"])
+        except Exception:
+            # Damaged bytes end in a dozen kinds of exception, from struct.error to IndexError.
+            return None
+        self._check_identity(identity, name)
+        return step, state
 
     def _names(self) -> list[str]:
         if not self.folder.exists():

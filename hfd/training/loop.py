@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import functools
+import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,25 +18,36 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hfd.errors import TrainingError
+from hfd.errors import HfdError
+from hfd.training.background import BackgroundWriter
 from hfd.training.checkpoint import Checkpoints
+from hfd.training.draws import Draws, draws_of_worker
+from hfd.training.window import Window
+from hfd.training.workers import Workers
 
 CALIBRATION_STEPS = 20
 
-EXPLODED = 100.0
-"""A mean loss this many times the least one before has left what it had learned."""
+Batch = npt.NDArray[np.uint8]
 
 
 class Task(Protocol):
     """What is trained: networks, optimisers and a loss. State lives here, the loop only drives it."""
 
-    def losses(self, batch: Tensor, *, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
-        """Scalars of one batch (b, pictures, 3, h, w) float32 in [0, 1]; ``"loss"`` is minimised."""
+    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
+        """Scalars of one batch (b, pictures, 3, h, w) float32 in [0, 1], means over its samples; ``"loss"`` is
+        minimised."""
 
-    def update(self, losses: Mapping[str, Tensor], *, step: int, lr_factor: float) -> Tensor:
-        """Backward pass and optimiser step; returns the gradient norm before clipping."""
+    def backward(self, losses: Mapping[str, Tensor], *, weight: float) -> None:
+        """Add the gradients of ``weight`` times the losses to those that are there."""
 
-    def state(self) -> dict[str, Any]: ...
+    def syncing(self, last: bool) -> AbstractContextManager[None]:
+        """Around a pass there and back, which averages gradients over the workers if it is the ``last`` of a step."""
+
+    def update(self, *, step: int, lr_factor: float) -> Tensor:
+        """The optimisers' steps; returns the gradient norm before clipping."""
+
+    def state(self) -> dict[str, Any]:
+        """Whole tensors, which may be the living ones. Every worker takes part."""
 
     def load_state(self, state: Mapping[str, Any]) -> None: ...
 
@@ -41,12 +55,15 @@ class Task(Protocol):
 class Loader(Protocol):
     """Endless batches from a global sample position on."""
 
-    def batches(self, start: int = 0) -> Iterator[npt.NDArray[np.uint8]]: ...
+    def batches(self, start: int = 0) -> Iterator[Batch]: ...
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """``steps`` or ``budget_s``: exactly one is given. ``batch_size`` is global; ``world`` is the number of workers."""
+    """``steps`` or ``budget_s``: exactly one is given. ``batch_size`` is global; ``world`` is the number of workers.
+
+    ``accumulate``: passes of which a step is made on each worker, each over a part of its samples.
+    """
 
     steps: int | None
     budget_s: float | None
@@ -57,18 +74,23 @@ class LoopSettings:
     checkpoint_every_s: float
     log_every_steps: int
     seed: int
+    accumulate: int = 1
     rank: int = 0
     world: int = 1
 
 
+def ignore_metrics(step: int, values: dict[str, float]) -> None:
+    del step, values
+
+
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks, all on rank 0: ``on_metrics(step, values)`` every so many steps, ``on_step(step, planned)``.
+    """Callbacks: ``on_metrics(step, values)`` every so many steps, on rank 0; ``on_step(step, planned)``, on all.
 
     ``planned`` is None until a wall-time budget has become a number of steps; at the last step it is known.
     """
 
-    on_metrics: Callable[[int, dict[str, float]], None] = lambda _step, _values: None
+    on_metrics: Callable[[int, dict[str, float]], None] = ignore_metrics
     on_step: Callable[[int, int | None], None] = lambda _step, _planned: None
 
 
@@ -95,63 +117,134 @@ def train(
     A wall-time budget becomes a number of steps once, from the speed of the first ``CALIBRATION_STEPS``,
     and is written down in a checkpoint at that moment: from then on a run that is killed and resumed ends
     with the same weights as one that was not. Raises :class:`TrainingError` on a loss that is not finite or that
-    has exploded.
+    has exploded; an :class:`HfdError` of one worker is raised on all.
     """
-    step, planned = 0, settings.steps
-    found = checkpoints.latest()
-    if found is not None:
-        step, state = found
-        task.load_state(state["task"])
-        planned = state["planned"]
-    start, started, last_save = step, time.monotonic(), time.monotonic()
-    window, durations, last_step = _Window(started, step), [], started
-    for batch in loader.batches(start=step * settings.batch_size):
-        if planned is not None and step >= planned:
-            break
-        progress = step / planned if planned else 0.0
-        generator = seed_step(settings.seed, step, settings.rank)
-        losses = task.losses(to_images(batch, device), progress=progress, generator=generator)
-        norm = task.update(losses, step=step, lr_factor=lr_factor(settings, step, planned))
-        step += 1
-        window.add(losses, norm)
-        if planned is None:
-            durations.append(time.monotonic() - last_step)
-            last_step = time.monotonic()
-
-        plan_now = planned is None and step - start >= CALIBRATION_STEPS
-        if plan_now:
-            planned = start + plan_steps(settings, durations)
-        listener.on_step(step, planned)
-        log_now = step % settings.log_every_steps == 0 or step == planned
-        save_now = plan_now or time.monotonic() - last_save >= settings.checkpoint_every_s
-        if log_now or save_now:
-            window.check(step, checkpoints)
-        if log_now:
-            values = window.close(settings, step, planned)
-            if settings.rank == 0:
-                listener.on_metrics(step, values)
-        if save_now and settings.rank == 0:
-            checkpoints.save(step, {"task": task.state(), "planned": planned})
-            last_save = time.monotonic()
-    if settings.rank == 0:
-        checkpoints.save(step, {"task": task.state(), "planned": planned})
+    workers = Workers(settings.rank, settings.world)
+    step, planned = _resume(task, checkpoints, workers, settings.steps)
+    start, started = step, time.monotonic()
+    window, durations, last_step = Window(workers, started, step), [], started
+    plan_now, last_save, saved_step = False, started, step
+    unheard: HfdError | None = None
+    with (
+        BackgroundWriter(checkpoints) as writer,
+        contextlib.closing(_Feed(loader, step * settings.batch_size)) as feed,
+    ):
+        last_good = functools.partial(workers.first, writer.last_good)
+        while planned is None or step < planned:
+            batch, failure = feed.take()
+            due = plan_now or time.monotonic() - last_save >= settings.checkpoint_every_s
+            if workers.agree(due and step > saved_step, failure or unheard or writer.error()):
+                window.check(step, last_good)
+                _save(task, writer, workers, step, planned)
+                saved_step, last_save = step, time.monotonic()
+            progress = step / planned if planned else 0.0
+            losses = gradients(task, batch, settings, step, progress, device)
+            norm = task.update(step=step, lr_factor=lr_factor(settings, step, planned))
+            step += 1
+            window.add(losses, norm)
+            if planned is None:
+                durations.append(time.monotonic() - last_step)
+                last_step = time.monotonic()
+            plan_now = planned is None and step - start >= CALIBRATION_STEPS
+            if plan_now:
+                planned = start + workers.first(functools.partial(plan_steps, settings, durations))
+            unheard = _told(listener, step, planned)
+            if step % settings.log_every_steps == 0 or step == planned:
+                window.check(step, last_good)
+                values = window.close(step, time.monotonic(), settings.batch_size)
+                values["lr_factor"] = lr_factor(settings, step - 1, planned)
+                if workers.is_first:
+                    listener.on_metrics(step, values)
+        if step > saved_step or step == 0:
+            _save(task, writer, workers, step, planned)
+        workers.agree(False, unheard or writer.finish())
     return TrainResult(step, step - start, time.monotonic() - started, window.last)
 
 
+def gradients(
+    task: Task, batch: Batch, settings: LoopSettings, step: int, progress: float, device: torch.device
+) -> dict[str, Tensor]:
+    """Make the gradients of a step, in as many passes as it is made of; the losses, weighted as they are.
+
+    A worker's samples weigh in by their number: the mean over the workers is the mean over the global batch, however
+    unevenly it was shared out.
+    """
+    draws = draws_of_worker(settings.seed, step, settings.batch_size, settings.rank, settings.world)
+    # As many passes on every worker, since under FSDP they wait for each other in each.
+    passes = min(settings.accumulate, settings.batch_size // settings.world)
+    bounds = [len(batch) * i // passes for i in range(passes + 1)]
+    total: dict[str, Tensor] = {}
+    for begin, end in itertools.pairwise(bounds):
+        images = to_images(batch[begin:end], device)
+        weight = (end - begin) * settings.world / settings.batch_size
+        with task.syncing(end == len(batch)):
+            losses = task.losses(images, progress=progress, draws=draws.part(begin, end))
+            task.backward(losses, weight=weight)
+        for name, value in losses.items():
+            total[name] = total.get(name, 0.0) + value.detach() * weight
+    return total
+
+
+def _resume(task: Task, checkpoints: Checkpoints, workers: Workers, steps: int | None) -> tuple[int, int | None]:
+    """Fill the task from the newest checkpoint; step and planned steps. Every worker reads the same one."""
+    found: tuple[int, dict[str, Any]] | None = None
+
+    def newest() -> int | None:
+        nonlocal found
+        found = checkpoints.latest()
+        return None if found is None else found[0]
+
+    step = workers.first(newest)
+    if step is None:
+        return 0, steps
+    here = found
+    found = workers.together(lambda: here or checkpoints.read(step))
+    task.load_state(found[1]["task"])
+    planned: int | None = found[1]["planned"]
+    return step, planned
+
+
+def _save(task: Task, writer: BackgroundWriter, workers: Workers, step: int, planned: int | None) -> None:
+    state = task.state()  # by all workers: where each holds a share, they gather it
+    if workers.is_first:
+        writer.save(step, {"task": state, "planned": planned})
+
+
+def _told(listener: Listener, step: int, planned: int | None) -> HfdError | None:
+    """What went wrong in the listener, which the other workers do not know of yet."""
+    try:
+        listener.on_step(step, planned)
+    except HfdError as error:
+        return error
+    return None
+
+
+class _Feed:
+    """The batches of a loader one by one, with what went wrong as a value: all workers have to hear of it."""
+
+    def __init__(self, loader: Loader, start: int) -> None:
+        self._batches = loader.batches(start=start)
+
+    def take(self) -> tuple[Batch, HfdError | None]:
+        try:
+            return next(self._batches), None
+        except HfdError as error:
+            return np.empty(0, np.uint8), error
+
+    def close(self) -> None:
+        if isinstance(self._batches, Generator):
+            self._batches.close()
+
+
 def plan_steps(settings: LoopSettings, durations: Sequence[float]) -> int:
-    """The number of steps that a wall-time budget allows, agreed on by all workers.
+    """The number of steps that a wall-time budget allows, as one worker sees it.
 
     ``durations``: seconds of the first steps. What they took is spent; the rest of the budget goes at their
     median, which warm-up, compilation or a hiccup of the machine hardly moves.
     """
     assert settings.budget_s is not None
     left_s = max(settings.budget_s - sum(durations), 0.0)
-    planned = len(durations) + math.floor(left_s / statistics.median(durations))
-    if settings.world > 1:
-        shared = [planned]
-        torch.distributed.broadcast_object_list(shared, src=0)
-        planned = shared[0]
-    return planned
+    return len(durations) + math.floor(left_s / statistics.median(durations))
 
 
 def lr_factor(settings: LoopSettings, step: int, planned: int | None) -> float:
@@ -164,67 +257,9 @@ def lr_factor(settings: LoopSettings, step: int, planned: int | None) -> float:
     return factor * (settings.lr_final + (1.0 - settings.lr_final) * cosine)
 
 
-def seed_step(seed: int, step: int, rank: int) -> torch.Generator:
-    """Seed torch's global generators for a step, and return one for noise shared by all workers.
-
-    What a step draws is a function of (seed, step, rank) alone, so no random state has to be saved.
-    """
-    torch.manual_seed(_hash(seed, step, rank))
-    return torch.Generator().manual_seed(_hash(seed, step, -1))
-
-
-def _hash(*numbers: int) -> int:
-    digest = hashlib.sha256(",".join(str(number) for number in numbers).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
-
-
-def to_images(batch: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+def to_images(batch: Batch, device: torch.device) -> Tensor:
     """uint8 (b, pictures, h, w, 3) -> float32 (b, pictures, 3, h, w) in [0, 1], a channels-last view."""
     host = torch.from_numpy(batch)
     if device.type == "cuda":
         host = host.pin_memory()
     return host.to(device, non_blocking=True).permute(0, 1, 4, 2, 3).to(torch.float32).div_(255.0)
-
-
-class _Window:
-    """Losses since the last log line, kept on the device so that a step never waits for them."""
-
-    def __init__(self, now: float, step: int) -> None:
-        self._since, self._step = now, step
-        self._rows: list[dict[str, Tensor]] = []
-        self._least = math.inf
-        self.last: dict[str, float] = {}
-
-    def add(self, losses: Mapping[str, Tensor], norm: Tensor) -> None:
-        self._rows.append({**{name: value.detach() for name, value in losses.items()}, "grad_norm": norm.detach()})
-
-    def check(self, step: int, checkpoints: Checkpoints) -> None:
-        """Before a step is logged or saved: nothing that follows from a broken loss may be kept."""
-        if not self._rows:
-            return
-        # A finite loss with a gradient that is not has spoilt the weights too, though no loss shows it yet.
-        losses, norms = (torch.stack([row[name].float() for row in self._rows]) for name in ("loss", "grad_norm"))
-        if not bool(torch.isfinite(torch.cat([losses, norms])).all()):
-            problem = "a value or gradient that is not finite"
-        elif float(losses.mean()) > EXPLODED * self._least:
-            problem = (
-                f"a mean of {float(losses.mean()):.3g}, over {EXPLODED:g} times the least before ({self._least:.3g}),"
-            )
-        else:
-            return
-        saved = checkpoints.latest()
-        good = f"the checkpoint at step {saved[0]}" if saved else "no checkpoint yet"
-        raise TrainingError(
-            f"loss: got {problem} in the {len(self._rows)} steps up to step {step} "
-            f"(last good: {good}). Try a smaller train.lr, a smaller train.grad_clip or train.precision=float32"
-        )
-
-    def close(self, settings: LoopSettings, step: int, planned: int | None) -> dict[str, float]:
-        now = time.monotonic()
-        means = {name: torch.stack([row[name].float() for row in self._rows]).mean() for name in self._rows[0]}
-        values = {name: float(mean) for name, mean in means.items()}
-        values["samples_per_s"] = (step - self._step) * settings.batch_size / max(now - self._since, 1e-9)
-        values["lr_factor"] = lr_factor(settings, step - 1, planned)
-        self._rows, self._since, self._step, self.last = [], now, step, values
-        self._least = min(self._least, values["loss"])
-        return values

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from hfd.autoencoder.loss import rate_distortion
 from hfd.autoencoder.model import Elic
 from hfd.diffusion.ema import PowerEma
-from hfd.diffusion.neighbours import known_pixels, random_masks
+from hfd.diffusion.neighbours import known_pixels, mask_draws, masks_of
 from hfd.diffusion.process import Process, answer
-from hfd.diffusion.unet import UNet
+from hfd.diffusion.unet import ResidualBlock, UNet
 from hfd.precision import autocast
+from hfd.training.draws import Draws
+from hfd.training.shards import Shards, load_module, module_state
+from hfd.training.strategy import Spread, Units, leaf_free, spread_module, syncing
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,6 @@ class OptimiserSettings:
     weight_decay: float
     grad_clip: float
     precision: str
-    compile: bool = False
 
 
 class AutoencoderTask:
@@ -45,32 +47,40 @@ class AutoencoderTask:
         aux_lr: float,
         relaxed_share: float = 0.0,
         relaxed_factor: float = 1.0,
-        world: int = 1,
+        spread: Spread = Spread(),
     ) -> None:
-        self.model = model.train().to(memory_format=torch.channels_last)
-        self._settings = settings
+        self.model, self._settings, self._world = model, settings, spread.world
         self._lmbda, self._relaxed = lmbda, (relaxed_share, relaxed_factor)
+        self._module = spread_module(model, spread, _units_of_elic(model))
         quantiles = model.entropy_bottleneck.quantiles
-        self._main = [parameter for parameter in model.parameters() if parameter is not quantiles]
+        self._main = Shards([parameter for parameter in model.parameters() if parameter is not quantiles])
         self._optimiser = adam(self._main, settings)
         self._aux_optimiser = torch.optim.Adam([quantiles], lr=aux_lr)
-        self._module = parallel(model, settings.compile, world, ignore=("entropy_bottleneck.quantiles",))
 
-    def losses(self, batch: Tensor, *, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
-        del generator  # the rounding noise is each worker's own
+    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
         x = batch[:, 0].contiguous(memory_format=torch.channels_last)
         share, factor = self._relaxed
         lmbda = self._lmbda * (factor if progress < share else 1.0)
+        shape_y, shape_z = self.model.noise_shapes(*x.shape[2:])
+        noise = draws.rounding(shape_y, "y", x.device), draws.rounding(shape_z, "z", x.device)
         with autocast(x.device, self._settings.precision):
-            output = self._module(x)
+            output = self._module(x, noise)
         rd = rate_distortion(output, x, lmbda)
-        psnr = -10.0 * torch.log10(rd.mse.detach())
+        # Of each picture: a mean over pictures is the same however they are shared out.
+        psnr = -10.0 * torch.log10((output.x_hat.detach() - x).square().mean(dim=(1, 2, 3))).mean()
         return {"loss": rd.loss, "mse": rd.mse, "bpp_est": rd.bpp_est, "psnr": psnr}
 
-    def update(self, losses: Mapping[str, Tensor], *, step: int, lr_factor: float) -> Tensor:
+    def backward(self, losses: Mapping[str, Tensor], *, weight: float) -> None:
+        (losses["loss"] * weight).backward()  # type: ignore[no-untyped-call]
+
+    def syncing(self, last: bool) -> AbstractContextManager[None]:
+        return syncing(last, self._module)
+
+    def update(self, *, step: int, lr_factor: float) -> Tensor:
         del step
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
-        norm = clipped_step(self._optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
+        self._main.average_replicated(self._world)
+        norm = clipped_step(self._main, self._optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
+        # No picture has a part in it: every worker takes the same step.
         aux_loss = self.model.entropy_bottleneck.loss()
         aux_loss.backward()
         self._aux_optimiser.step()
@@ -79,14 +89,14 @@ class AutoencoderTask:
 
     def state(self) -> dict[str, Any]:
         return {
-            "model": self.model.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            "model": module_state(self.model),
+            "optimiser": self._main.optimiser_state(self._optimiser),
             "aux_optimiser": self._aux_optimiser.state_dict(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        load_module(self.model, state["model"])
+        self._main.load_optimiser(self._optimiser, state["optimiser"])
         self._aux_optimiser.load_state_dict(state["aux_optimiser"])
 
 
@@ -104,27 +114,23 @@ class DecoderTask:
         *,
         sigma_rels: Sequence[float],
         neighbours_share: float = 0.0,
-        rank: int = 0,
-        world: int = 1,
+        spread: Spread = Spread(),
     ) -> None:
-        self.net = net.train().to(memory_format=torch.channels_last)
+        self.net = net
         self._process, self._settings = process, settings
         self._neighbours_share = neighbours_share
-        self._rank, self._world = rank, world
-        self._parameters = list(net.parameters())
-        self._optimiser = adam(self._parameters, settings)
-        self.ema = PowerEma(self._parameters, sigma_rels)
-        self._module = parallel(net, settings.compile, world)
+        self._module = spread_module(net, spread, units_of_unet(net))
+        self._shards = Shards(list(net.parameters()))
+        self._optimiser = adam(self._shards, settings)
+        self.ema = PowerEma(self._shards.local, sigma_rels)
 
-    def losses(self, batch: Tensor, *, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
         del progress
         x0, x_hat = (batch[:, :2] * 2.0 - 1.0).unbind(dim=1)
-        # Drawn for the global batch and then shared out: the number of workers changes no sample's noise.
-        size = batch.shape[0] * self._world
-        mine = slice(self._rank, None, self._world)
-        t = self._process.times(size, generator)[mine].to(batch.device)
-        eps = torch.randn((size, *x0.shape[1:]), generator=generator)[mine].to(batch.device)
-        masks = random_masks(size, x0.shape[-1], self._neighbours_share, generator)[mine].to(batch.device)
+        # Times are spread evenly over the global batch.
+        t = draws.of_samples(self._process.times(draws.batch_size, draws.shared("times"))).to(batch.device)
+        eps = draws.normal(x0.shape[1:], "eps", batch.device)
+        masks = drawn_masks(draws, x0.shape[-1], self._neighbours_share).to(batch.device)
         loss = self.errors(x0, x_hat, eps, t, masks).mean()
         return {"loss": loss}
 
@@ -153,56 +159,71 @@ class DecoderTask:
         loss: Tensor = self.errors(x0.expand_as(eps), x_hat.expand_as(eps), eps, t, alone=True).mean()
         return loss
 
-    def update(self, losses: Mapping[str, Tensor], *, step: int, lr_factor: float) -> Tensor:
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
-        norm = clipped_step(self._optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
+    def backward(self, losses: Mapping[str, Tensor], *, weight: float) -> None:
+        (losses["loss"] * weight).backward()  # type: ignore[no-untyped-call]
+
+    def syncing(self, last: bool) -> AbstractContextManager[None]:
+        return syncing(last, self._module)
+
+    def update(self, *, step: int, lr_factor: float) -> Tensor:
+        norm = clipped_step(self._shards, self._optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
         self.ema.update(step)
         return norm
 
     def averages(self) -> dict[float, dict[str, Tensor]]:
-        """The averaged weights by relative width and parameter name."""
-        return named_averages(self.net, self.ema)
+        """The averaged weights, whole, by relative width and parameter name."""
+        return named_averages(self.net, self.ema, self._shards)
 
     def state(self) -> dict[str, Any]:
         return {
-            "net": self.net.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "ema": self.ema.state(),
+            "net": module_state(self.net),
+            "optimiser": self._shards.optimiser_state(self._optimiser),
+            "ema": {width: self._shards.whole(average) for width, average in self.ema.state().items()},
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        self.net.load_state_dict(state["net"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self.ema.load(state["ema"])
+        load_module(self.net, state["net"])
+        self._shards.load_optimiser(self._optimiser, state["optimiser"])
+        self.ema.load({width: self._shards.mine(average) for width, average in state["ema"].items()})
 
 
-def named_averages(net: nn.Module, ema: PowerEma) -> dict[float, dict[str, Tensor]]:
-    """The averages of a network's parameters by relative width and parameter name."""
+def _units_of_elic(model: Elic) -> Units:
+    transforms = leaf_free([*model.g_a, *model.g_s, *model.g_ch, *model.param_aggregation])
+    # The bottleneck's parameters are used outside of its forward pass as well; a masked convolution replaces the
+    # data of its weights, which would cut them off from what FSDP gathers.
+    return Units(transforms, (model.entropy_bottleneck, model.g_sp), ("entropy_bottleneck.quantiles",))
+
+
+def units_of_unet(net: UNet) -> Units:
+    return Units(tuple(module for module in net.modules() if isinstance(module, ResidualBlock)))
+
+
+def drawn_masks(draws: Draws, side_px: int, share: float) -> Tensor:
+    """Masks (b, 1, side, side) of known pixels of the samples at hand."""
+    return masks_of(draws.of_samples(mask_draws(draws.batch_size, draws.shared("masks"))), side_px, share)
+
+
+def named_averages(net: nn.Module, ema: PowerEma, shards: Shards) -> dict[float, dict[str, Tensor]]:
+    """The averages of a network's parameters, whole, by relative width and parameter name.
+
+    Where workers hold shares all have to call it; the first gets them, the others none.
+    """
     names = [name for name, _ in net.named_parameters()]
-    return {width: dict(zip(names, values, strict=True)) for width, values in ema.averages.items()}
-
-
-def parallel(module: nn.Module, compiled: bool, world: int, ignore: Iterable[str] = ()) -> nn.Module:
-    """The module as the loss calls it: compiled if asked for, data-parallel with more than one worker."""
-    if compiled:
-        module.compile()
-    if world == 1:
-        return module
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, list(ignore))  # type: ignore[no-untyped-call]
-    return DistributedDataParallel(module)
+    found = {width: dict(zip(names, shards.whole(values), strict=True)) for width, values in ema.averages.items()}
+    return found if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0 else {}
 
 
 def adam(
-    parameters: list[nn.Parameter], settings: OptimiserSettings, betas: tuple[float, float] = (0.9, 0.999)
+    shards: Shards, settings: OptimiserSettings, betas: tuple[float, float] = (0.9, 0.999)
 ) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=settings.lr, betas=betas, weight_decay=settings.weight_decay, fused=True)
+    return torch.optim.AdamW(shards.local, lr=settings.lr, betas=betas, weight_decay=settings.weight_decay, fused=True)
 
 
-def clipped_step(optimiser: torch.optim.Optimizer, lr: float, grad_clip: float) -> Tensor:
-    """One step of an optimiser with its gradients clipped, which it then forgets; their global norm before that."""
-    norm = nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], grad_clip)
+def clipped_step(shards: Shards, optimiser: torch.optim.Optimizer, lr: float, grad_clip: float) -> Tensor:
+    """One step of an optimiser with its gradients clipped, which are then forgotten; their global norm before that."""
+    norm = shards.clip(grad_clip)
     for group in optimiser.param_groups:
         group["lr"] = lr
     optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
+    shards.forget_gradients()
     return norm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfd.data.loader import CropLoader, Place, SampleOrder, sub_crop
-from hfd.data.shards import Row, open_shard, shard_name
+from hfd.data import loader as loader_module
+from hfd.data.loader import CropLoader, SampleOrder, sub_crop
+from hfd.data.read_ahead import Place
+from hfd.data.shards import Row, RowGroup, open_shard, shard_name
 from hfd.errors import DataError
 from hfd.storage import Folder
 
@@ -232,8 +235,62 @@ def test_an_empty_split_is_one_line(shards: Folder) -> None:
 
 
 def test_a_batch_that_the_workers_cannot_share(shards: Folder) -> None:
-    with pytest.raises(DataError, match="batch_size: got 8, expected a multiple of the 3 workers"):
-        _loader(shards, world=3)
+    with pytest.raises(DataError, match="batch_size: got 8, expected at least one sample for each of 9 workers"):
+        _loader(shards, world=9)
+
+
+@pytest.mark.parametrize("world", [3, 5])
+def test_uneven_shares_hold_every_sample_once(shards: Folder, world: int) -> None:
+    whole = _take(_loader(shards), 3)
+    for rank in range(world):
+        share = _take(_loader(shards, rank=rank, world=world), 3)
+        expected = [whole[8 * batch + index] for batch in range(3) for index in range(rank, 8, world)]
+        assert np.array_equal(share, np.stack(expected))
+
+
+def test_workers_that_come_and_go_see_every_sample_once(shards: Folder) -> None:
+    """Two workers for two batches, one for one, three for two: each starts at the position where the last stopped."""
+    whole, position = _take(_loader(shards), 5), 0
+    for world, batches in ((2, 2), (1, 1), (3, 2)):
+        shares = [_take(_loader(shards, rank=rank, world=world), batches, start=position) for rank in range(world)]
+        for rank, share in enumerate(shares):
+            samples = [position + 8 * batch + index for batch in range(batches) for index in range(rank, 8, world)]
+            assert np.array_equal(share, whole[samples])
+        position += 8 * batches
+
+
+def test_from_a_bucket_as_from_a_folder_and_ahead_of_need(
+    shards: Folder, s3: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for entry in shards.files():
+        s3.write(entry.key, shards.read(entry.key))
+    asked: list[int] = []
+    enough = threading.Event()
+    read = loader_module.read_row_group
+
+    def spy(folder: Folder, group: RowGroup, columns: Sequence[str]) -> list[Row]:
+        asked.append(group.index)
+        if len(asked) == 4:
+            enough.set()
+        return read(folder, group, columns)
+
+    monkeypatch.setattr(loader_module, "read_row_group", spy)
+    batches = _loader(s3, batch_size=1).batches()
+    first = next(batches)
+    # One sample was wanted, of one group: all four of this window are on their way.
+    assert enough.wait(60.0)
+    batches.close()
+    assert np.array_equal(first, _take(_loader(shards, batch_size=1), 1))
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_batches_from_a_bucket_are_those_from_a_folder(shards: Folder, s3: Folder, world: int) -> None:
+    for entry in shards.files():
+        s3.write(entry.key, shards.read(entry.key))
+    for rank in range(world):
+        found, expected = (_take(_loader(folder, rank=rank, world=world), 12, start=17) for folder in (s3, shards))
+        assert np.array_equal(found, expected)
 
 
 def _loader_threads() -> list[threading.Thread]:

@@ -10,19 +10,20 @@ import numpy as np
 import pytest
 import torch
 from networks import lively_unet
-from tiny_training import BATCH, CPU, MemoryLoader, adversarial_task
+from tiny_training import BATCH, CPU, MemoryLoader, adversarial_task, draws_at, one_update
 from torch import Tensor, nn
 
 from hfd.diffusion import decoder as decoder_module
 from hfd.diffusion.decoder import ScoreDecoder
 from hfd.diffusion.flow import PosteriorMeanFlow
-from hfd.diffusion.neighbours import known_pixels, random_masks
+from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.sampling import Sampling
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.vp import Diffusion
 from hfd.metrics.spectrum import top_octave_energy
 from hfd.training.adversarial import AdversarialTask
-from hfd.training.loop import seed_step, to_images
+from hfd.training.loop import to_images
+from hfd.training.tasks import drawn_masks
 
 PROCESSES = {"flow": PosteriorMeanFlow(sigma_s=0.2), "diffusion": Diffusion(CosineSchedule(0.5), predict="x0")}
 
@@ -38,7 +39,7 @@ def a_batch() -> Tensor:
 
 
 def losses_of(task: AdversarialTask, step: int = 0, batch: Tensor | None = None) -> dict[str, Tensor]:
-    return task.losses(a_batch() if batch is None else batch, progress=0.0, generator=seed_step(1, step, 0))
+    return task.losses(a_batch() if batch is None else batch, progress=0.0, draws=draws_at(step))
 
 
 def taught(task: AdversarialTask) -> dict[str, list[Tensor]]:
@@ -53,7 +54,7 @@ def taught(task: AdversarialTask) -> dict[str, list[Tensor]]:
 
     task._optimiser.register_step_pre_hook(keep("sampler"))
     task._critic_optimiser.register_step_pre_hook(keep("discriminator"))
-    task.update(losses_of(task), step=0, lr_factor=1.0)
+    one_update(task, losses_of(task))
     return seen
 
 
@@ -85,7 +86,7 @@ def test_the_adversarial_loss_reaches_the_sampler() -> None:
 def test_an_update_moves_both_and_leaves_no_gradient() -> None:
     task = lively(adversarial_task())
     before = {name: value.clone() for name, value in weights_of(task).items()}
-    norm = task.update(losses_of(task), step=0, lr_factor=1.0)
+    norm = one_update(task, losses_of(task))
     assert float(norm) > 0.0
     assert [name for name, value in weights_of(task).items() if torch.equal(value, before[name])] == []
     assert all(value.grad is None for value in weights_of(task).values())
@@ -102,7 +103,7 @@ def test_the_loss_is_squared_error_and_weighted_opinion() -> None:
     task = lively(adversarial_task(weight=0.25))
     x0, x_hat = (a_batch() * 2 - 1).unbind(1)
     with torch.no_grad():
-        sample = task.sample(x0, x_hat, seed_step(1, 0, 0))
+        sample = task.sample(x0, x_hat, draws_at())
     losses = {name: float(value.detach()) for name, value in losses_of(task).items()}
     assert losses["mse"] == pytest.approx(float((sample - x0).square().mean()), rel=1e-6)
     assert losses["loss"] == pytest.approx(losses["mse"] + 0.25 * losses["adversarial"], rel=1e-6)
@@ -129,11 +130,9 @@ def test_what_is_trained_is_what_the_decoder_samples(kind: str, steps: int, monk
     x0, x_hat = (0.5 * a_batch()).unbind(1)
     with torch.no_grad():
         task.net.head.weight.mul_(0.1)
-        trained = task.sample(x0, x_hat, seed_step(1, 0, 0))
+        trained = task.sample(x0, x_hat, draws_at())
     assert 0.05 < float(trained.abs().max()) < 1.0
-    generator = seed_step(1, 0, 0)
-    random_masks(BATCH, 32, 0.0, generator)
-    drawn = [torch.randn(x0.shape, generator=generator) for _ in range(steps if kind == "diffusion" else 1)]
+    drawn = [draws_at().normal(x0.shape[1:], f"eps {step}", CPU) for step in range(steps)]
     monkeypatch.setattr(decoder_module, "seeded_noise", lambda _seeds, _shape, _device: drawn.__getitem__)
     decoder = ScoreDecoder(task.net.eval(), process, {}, "")
     sampled = decoder.sample((x_hat + 1) / 2, Sampling(steps=steps), seeds=range(BATCH), precision="float32")
@@ -167,7 +166,7 @@ def test_gradients_are_derivatives_of_the_whole_walk(kind: str) -> None:
         with torch.no_grad():
             for weight, way in zip(weights, direction, strict=True):
                 weight.add_(way, alpha=shift)
-        return task.sample(x0, x_hat, seed_step(1, 0, 0)).square().mean()
+        return task.sample(x0, x_hat, draws_at()).square().mean()
 
     gradients = torch.autograd.grad(energy(0.0), weights)
     slope = sum(float((gradient * way).sum()) for gradient, way in zip(gradients, direction, strict=True))
@@ -186,8 +185,8 @@ def test_some_samples_are_told_of_their_neighbours() -> None:
     seen: list[Tensor] = []
     task.net.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[3]))
     x0, x_hat = (a_batch() * 2 - 1).unbind(1)
-    task.sample(x0, x_hat, seed_step(1, 0, 0))
-    masks = random_masks(BATCH, 32, 1.0, seed_step(1, 0, 0))
+    task.sample(x0, x_hat, draws_at())
+    masks = drawn_masks(draws_at(), 32, 1.0)
     assert bool(masks.any()) and torch.equal(seen[0], known_pixels(x0, masks))
 
 
@@ -210,11 +209,11 @@ def trained_on_texture(weight: float, steps: int = 160) -> tuple[float, float]:
     """Top-octave energy of held-out samples over the originals', and their squared error in [-1, 1]."""
     task = adversarial_task(weight=weight, neighbours_share=0.0)
     for step, batch in zip(range(steps), Texture().batches(), strict=False):
-        task.update(losses_of(task, step, to_images(batch, CPU)), step=step, lr_factor=1.0)
+        one_update(task, losses_of(task, step, to_images(batch, CPU)), step)
     held_out = to_images(next(Texture().batches(10**6)), CPU)
     x0, x_hat = (held_out * 2 - 1).unbind(1)
     with torch.no_grad():
-        sample = task.sample(x0, x_hat, seed_step(1, steps, 0))
+        sample = task.sample(x0, x_hat, draws_at(steps))
     energies = [top_octave_energy(*(grey_levels(picture[index]) for picture in (x0, sample))) for index in range(BATCH)]
     return float(np.mean(energies)), float((sample - x0).square().mean())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +29,8 @@ from torch import Tensor
 
 from hfd.errors import TrainingError
 from hfd.training import loop
-from hfd.training.loop import CALIBRATION_STEPS, Listener, lr_factor, plan_steps, seed_step, to_images
+from hfd.training.draws import Draws
+from hfd.training.loop import CALIBRATION_STEPS, Listener, lr_factor, plan_steps, to_images
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -91,13 +93,18 @@ class Counting:
         self.clock, self.seconds = clock, seconds
         self.count, self.factors, self.progress = 0, [], []
 
-    def losses(self, batch: Tensor, *, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
-        del generator
+    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
+        del draws
         self.progress.append(progress)
         return {"loss": batch.mean()}
 
-    def update(self, losses: Mapping[str, Tensor], *, step: int, lr_factor: float) -> Tensor:
-        del losses
+    def backward(self, losses: Mapping[str, Tensor], *, weight: float) -> None:
+        del losses, weight
+
+    def syncing(self, last: bool) -> AbstractContextManager[None]:
+        return nullcontext(last)
+
+    def update(self, *, step: int, lr_factor: float) -> Tensor:
         assert step == self.count
         self.count += 1
         self.factors.append(lr_factor)
@@ -221,8 +228,8 @@ class Failing(Recording):
         super().__init__(decoder_task())
         self.at, self.what = at, what
 
-    def losses(self, batch: Tensor, *, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
-        losses = super().losses(batch, progress=progress, generator=generator)
+    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
+        losses = super().losses(batch, progress=progress, draws=draws)
         if len(self.seen) == self.at:
             weight = self.task.net.stem.weight
             # The root of zero is zero; its slope is not finite.
@@ -266,19 +273,6 @@ def test_an_exploding_loss_stops_the_training(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=expected):
         run(Failing(8, "explosion"), MemoryLoader(32), tmp_path, checkpoint_every_s=0.0)
     assert checkpoints_in(tmp_path).latest()[0] == 7
-
-
-def test_step_seeds_are_a_function_of_seed_step_and_rank() -> None:
-    def drawn(*key: int) -> tuple[float, float]:
-        shared = torch.rand((), generator=seed_step(*key))
-        return float(torch.rand(())), float(shared)
-
-    assert drawn(1, 2, 0) == drawn(1, 2, 0)
-    keys = [(seed, step, rank) for seed in range(3) for step in range(20) for rank in range(2)]
-    assert len({drawn(*key)[0] for key in keys}) == len(keys)
-    # The returned generator is the same on every rank.
-    assert drawn(1, 2, 0)[1] == drawn(1, 2, 1)[1]
-    assert len({drawn(*key)[1] for key in keys}) == 60
 
 
 def test_to_images() -> None:
