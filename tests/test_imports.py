@@ -32,7 +32,12 @@ DOORS = {
 READS_CONFIG = {"config", "presets", "model_sizes", "cli"}
 """Mathematics takes numbers and tensors, never a configuration."""
 
-ENGINES = {"ray": {"pipelines.on_ray", "pipelines.actor_pool"}, "mlflow": {"pipelines.tracking"}, "boto3": set(), "botocore": set()}
+ENGINES = {
+    "ray": {"pipelines.on_ray", "pipelines.actor_pool"},
+    "mlflow": {"pipelines.tracking"},
+    "boto3": set(),
+    "botocore": set(),
+}
 """The modules and packages that may import each engine."""
 
 
