@@ -83,14 +83,14 @@ def load_codec(uri: str, device: str) -> Codec:
     return Codec.load(Folder(uri), device=device)
 
 
-def code(codec: Codec, name: str, x: RgbArray, max_pixels: int, store: Callable[[bytes], bytes]) -> Coded:
+def code(codec: Codec, name: str, x: RgbArray, store: Callable[[bytes], bytes]) -> Coded:
     """Stage 1 of a picture, uint8 (H, W, 3).
 
     ``store`` keeps the file's bytes and returns them as read back: decoding starts from what is on the disk.
     """
-    compressed, encode_s = _timed(lambda: codec.compress(x, max_pixels=max_pixels))
+    compressed, encode_s = _timed(lambda: codec.compress(x))
     data = store(compressed.data)
-    x_hat, stage1_s = _timed(lambda: codec.reconstruct(data, max_pixels=max_pixels))
+    x_hat, stage1_s = _timed(lambda: codec.reconstruct(data))
     return Coded(name, x, data, compressed.bpp_est, encode_s, x_hat, stage1_s)
 
 

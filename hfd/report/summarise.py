@@ -39,7 +39,7 @@ class CurveDistances:
 
 
 def distances_of_images(originals: ImageFeatures, decoded: ImageFeatures, draws: int) -> CurveDistances:
-    """From all patches at once. ``originals``, ``decoded``: image -> features (P, D); the images are those of ``decoded``.
+    """From all patches at once: image -> features (P, D) of both; the images are those of ``decoded``.
 
     0 ``draws``: no intervals.
     """
