@@ -36,8 +36,30 @@ class Engine(Protocol):
     def with_gpus(self) -> Engine:
         """The same engine, whose maps get the GPUs of ``cluster.map_gpus``."""
 
-    def map(self, work: Callable[[Any], Any], items: Sequence[Any], on_done: Callable[[Any], None]) -> None:
-        """Call ``work`` on every item, in any order and maybe at once; ``on_done`` with each result, here."""
+    def map(
+        self,
+        work: Callable[[Any], Any],
+        items: Sequence[Any],
+        on_done: Callable[[Any], None],
+        on_death: Callable[[Any], None] | None = None,
+    ) -> None:
+        """Call ``work`` on every item, in any order and maybe at once; ``on_done`` with each result, here.
+
+        ``on_death`` is called, here, with an item on which worker processes keep dying; None: that ends the map.
+        """
+
+    def map_with_model(
+        self,
+        load: Callable[[], Any] | None,
+        work: Callable[..., Any],
+        items: Sequence[Any],
+        on_done: Callable[[Any], None],
+        on_death: Callable[[Any], None] | None = None,
+    ) -> None:
+        """As ``map``, with ``work(model, item)`` in long-lived workers, each of which calls ``load`` once.
+
+        ``load`` None: ``work(item)``, in such workers all the same.
+        """
 
     def train(self, work: Callable[[Worker], None], name: str) -> None:
         """Call ``work`` once for each training worker; it must take up where a killed one stopped."""
@@ -65,10 +87,30 @@ class Inline:
     def with_gpus(self) -> Inline:
         return self
 
-    def map(self, work: Callable[[Any], Any], items: Sequence[Any], on_done: Callable[[Any], None]) -> None:
+    def map(
+        self,
+        work: Callable[[Any], Any],
+        items: Sequence[Any],
+        on_done: Callable[[Any], None],
+        on_death: Callable[[Any], None] | None = None,
+    ) -> None:
+        self.map_with_model(None, work, items, on_done, on_death)
+
+    def map_with_model(
+        self,
+        load: Callable[[], Any] | None,
+        work: Callable[..., Any],
+        items: Sequence[Any],
+        on_done: Callable[[Any], None],
+        on_death: Callable[[Any], None] | None = None,
+    ) -> None:
+        del on_death  # here, the process that dies is this one
+        if not items:
+            return
         with torch_threads(self.config.map_threads):
+            model = () if load is None else (load(),)
             for item in items:
-                on_done(work(item))
+                on_done(work(*model, item))
 
     def train(self, work: Callable[[Worker], None], name: str) -> None:
         del name

@@ -3,95 +3,51 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hfd.baselines.pillow_codecs import available_baselines
-from hfd.data.shards import RowGroup, list_row_groups, read_row_group
+from hfd.data.shards import list_row_groups
 from hfd.errors import DataError
-from hfd.images import RgbArray, encode_webp_lossless, load_rgb
 from hfd.report.content import ImageRow, SummaryRow
-from hfd.report.summarise import baselines_at_our_rate, gains_over_x_hat, summarise
+from hfd.report.summarise import CurveRows, baselines_at_our_rate, gains_over_x_hat, summarise
 from hfd.report.tables import gain_text, rate_text, summary_text
 from hfd.storage import Folder
 from pipelines.cluster import map_device
 from pipelines.context import Context
-from pipelines.corpus import Corpus, Photo
-from pipelines.measure import Curve, MeasureSettings, load_codec, measure, setting_label
-from pipelines.parts import digest_of_parts, part_name, run_parts
+from pipelines.corpus import Corpus
+from pipelines.distances import FeatureFile, measure_distances
+from pipelines.evaluate_parts import (
+    INDEX,
+    HeldOut,
+    Listed,
+    PartPlan,
+    Task,
+    evaluate_part,
+    feature_name,
+    row_name,
+)
+from pipelines.evaluate_tiles import measure_large, plan_tiles, plan_wholes, sample_unit
+from pipelines.measure import MeasureSettings, load_codec
+from pipelines.parts import READ_THREADS, digest_of_parts, run_parts
 from pipelines.steps import Done, Outcome, Step, point_latest
 from pipelines.tracking import StepRun
 from pipelines.write_report import Evaluation, write_report
 
 NAME = "evaluate"
 
-SHOWN_PX = 1024
-"""The report shows this much of a side at most: the middle of a larger picture."""
-
-SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("image", "system", "setting")]
-    + [(name, pa.int64()) for name in ("width", "height", "num_bytes")]
-    + [
-        (name, pa.float64())
-        for name in ("bpp", "bpp_est", "psnr", "ms_ssim", "top_octave_energy", "encode_s", "decode_s")
-    ]
-)
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """A validation crop in a shard."""
-
-    crops: Folder
-    group: RowGroup
-    row: int
-
-    @property
-    def key(self) -> str:
-        return f"{self.group.shard}#{self.group.index}.{self.row}"
-
-    def load(self, max_pixels: int) -> tuple[str, RgbArray]:
-        del max_pixels
-        row = read_row_group(self.crops, self.group)[self.row]
-        return row.id, row.pictures["x"]
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A picture of a folder or prefix."""
-
-    photo: Photo
-
-    @property
-    def key(self) -> str:
-        return self.photo.key
-
-    def load(self, max_pixels: int) -> tuple[str, RgbArray]:
-        return self.photo.key, load_rgb(self.photo.read(), name=self.photo.key, max_pixels=max_pixels)
-
-
-@dataclass(frozen=True)
-class PartPlan:
-    """The images of one part, and whether each is to be shown in the report."""
-
-    images: tuple[HeldOut | Listed, ...]
-    shown: tuple[bool, ...]
-    model: Folder
-    settings: MeasureSettings
-    max_pixels: int
-    device: str
+LISTED_IMAGES = 1000
+"""The report lists these, the first ones, and those that it shows; the table in ``images.parquet`` holds all."""
 
 
 def plan(context: Context, prepared: Done, model: Done, corpus: Corpus | None) -> Step:
@@ -123,34 +79,127 @@ def _evaluate(
     record: StepRun,
 ) -> Outcome:
     prepared, autoencoder, model = upstream
-    plans = _parts(context, images, model.folder)
-    with context.display.bar("evaluate", "parts") as progress:
-        results = run_parts(context.engine.with_gpus(), folder, plans, evaluate_part, progress)
-    rejects = [reject for result in results for reject in result["rejects"]]
-    _check_enough(context, len(images), rejects)
-    rows, originals, decoded = _gather(folder, len(plans))
-    summary = summarise(rows, originals, decoded)
-    _write_table(folder, "images.parquet", rows)
-    gains = gains_over_x_hat(originals, decoded, context.config.evaluate.bootstrap_draws)
-    points = baselines_at_our_rate(summary)
+    config = context.config.evaluate
+    measured = _measure(context, images, model.folder, folder)
+    _check_enough(context, len(images), measured.rejects)
+    table = _rows(measured.parts)
+    folder.write("images.parquet", _parquet(table.drop_columns([INDEX])))
+    curves = _curves(table)
+    distances, num_blocks = measure_distances(
+        context.engine,
+        folder,
+        [FeatureFile(part.folder, feature_name(part.index, part.count)) for part in measured.parts],
+        [(rows.system, rows.setting) for rows in curves],
+        num_patches=measured.num_patches,
+        exact_patches=config.exact_patches,
+        draws=config.bootstrap_draws,
+    )
+    summary = summarise(curves, distances)
+    gains, points = gains_over_x_hat(distances), baselines_at_our_rate(summary)
     lines = [summary_text(summary), *map(gain_text, gains), *map(rate_text, points), ""]
     folder.write("summary.txt", "\n".join(lines).encode())
-    missing = [name for name in available_baselines()[1] if name in context.config.evaluate.baselines]
     facts: dict[str, Any] = {
         "images": len(images),
-        "rejected": len(rejects),
-        "reasons": dict(sorted(Counter(reject["reason"] for reject in rejects).items())),
-        "missing_baselines": missing,
+        "rejected": len(measured.rejects),
+        "reasons": dict(sorted(Counter(reject["reason"] for reject in measured.rejects).items())),
+        "missing_baselines": [name for name in available_baselines()[1] if name in config.baselines],
+        "blocks": num_blocks,
+        "tiled": measured.num_tiled,
         "summary": [asdict(row) for row in summary],
         "gains": [asdict(gain) for gain in gains],
         "at_our_rate": [asdict(point) for point in points],
     }
-    write_report(context, Evaluation(step, prepared, autoencoder, model, rows, summary, rejects, facts), folder)
+    listed = _listed(table, {task.index for task in measured.tasks if task.shown})
+    write_report(
+        context, Evaluation(step, prepared, autoencoder, model, listed, summary, measured.rejects, facts), folder
+    )
     for row in summary:
         record.log_metrics(0, tracked_metrics(row))
     for name in ("report.html", "images.parquet", "summary.txt"):
         record.log_artifact(folder.read(name), name=name)
-    return Outcome(digest_of_parts(results), facts)
+    return Outcome(measured.digest, facts)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where the rows and features of a part are."""
+
+    folder: Folder
+    index: int
+    count: int
+
+
+@dataclass(frozen=True)
+class AllMeasured:
+    """What the parts left: where their tables are, and what they told."""
+
+    tasks: Sequence[Task]
+    parts: Sequence[Part]
+    rejects: Sequence[dict[str, str]]
+    num_patches: int
+    num_tiled: int
+    digest: str
+
+
+def _measure(context: Context, images: Sequence[HeldOut | Listed], model: Folder, folder: Folder) -> AllMeasured:
+    """Every image measured: in parts, and the large ones among them by tiles, on all workers."""
+    plans, engine = _parts(context, images), context.engine.with_gpus()
+    load = functools.partial(load_codec, model.uri, map_device(context.config.cluster))
+    with context.display.bar("evaluate", "parts") as progress:
+        results = run_parts(engine, folder, plans, evaluate_part, progress, load=load)
+    parts = [Part(folder, index, len(plans)) for index in range(len(plans))]
+    tasks = [task for plan in plans for task in plan.tasks]
+    large = [one for result in results for one in result["large"]]
+    if large:
+        units = plan_tiles(folder, large, plans[0].settings)
+        with context.display.bar("evaluate tiles", "tiles") as progress:
+            tiles = run_parts(engine, folder / "tiles", units, sample_unit, progress, load=load)
+        wholes = plan_wholes(folder, tasks, large, tiles, plans[0])
+        with context.display.bar("evaluate large", "pictures") as progress:
+            results += run_parts(context.engine, folder / "large", wholes, measure_large, progress)
+        parts += [Part(folder / "large", index, len(wholes)) for index in range(len(wholes))]
+        folder.delete("pixels")
+    rejects = [reject for result in results for reject in result["rejects"]]
+    num_patches = sum(result["patches"] for result in results)
+    return AllMeasured(tasks, parts, rejects, num_patches, len(large), digest_of_parts(results))
+
+
+def _rows(parts: Sequence[Part]) -> pa.Table:
+    """The rows of all images in their order, with their places in a column of its own."""
+
+    def read(part: Part) -> pa.Table:
+        return pq.read_table(io.BytesIO(part.folder.read(row_name(part.index, part.count))))
+
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        table = pa.concat_tables(pool.map(read, parts))
+    return table.take(pc.sort_indices(table, [(INDEX, "ascending")]))
+
+
+def _curves(table: pa.Table) -> list[CurveRows]:
+    """The table by system and setting, in the order in which they first appear."""
+    found = table.group_by(["system", "setting"], use_threads=False).aggregate([]).to_pylist()
+    curves = []
+    for system, setting in ((one["system"], one["setting"]) for one in found):
+        rows = table.filter(pc.and_(pc.equal(table["system"], system), pc.equal(table["setting"], setting)))
+        names = ("bpp", "bpp_est", "psnr", "ms_ssim", "top_octave_energy", "encode_s", "decode_s")
+        values = {name: rows[name].drop_null().to_numpy() for name in names}
+        pixels = pc.multiply(rows["width"], rows["height"]).to_numpy()
+        curves.append(CurveRows(system, setting, **values, pixels=pixels))
+    return curves
+
+
+def _listed(table: pa.Table, shown: set[int]) -> list[ImageRow]:
+    """The rows that the report has."""
+    first = pc.unique(table[INDEX]).slice(0, LISTED_IMAGES)
+    wanted = pa.array(sorted(shown | set(first.to_pylist())), pa.int64())
+    rows = table.filter(pc.is_in(table[INDEX], wanted)).drop_columns([INDEX])
+    return [ImageRow(**row) for row in rows.to_pylist()]
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
 
 
 def tracked_metrics(row: SummaryRow) -> dict[str, float]:
@@ -178,106 +227,30 @@ def images_of(context: Context, prepared: Done, corpus: Corpus | None) -> list[H
     return held_out[:limit]
 
 
-def _parts(context: Context, images: Sequence[HeldOut | Listed], model: Folder) -> list[PartPlan]:
+def _parts(context: Context, images: Sequence[HeldOut | Listed]) -> list[PartPlan]:
     config = context.config.evaluate
-    settings = MeasureSettings(config.samplers, config.patch_px, config.baselines, config.baseline_rates)
+    settings = MeasureSettings(
+        config.samplers,
+        config.patch_px,
+        config.baselines,
+        config.baseline_rates,
+        config.tile_pixels,
+        config.batch_pixels,
+    )
     # A function of the number of images alone, so that a part means the same on every cluster.
     size = max(1, min(64, len(images) // 128))
     stride = max(1, len(images) // max(1, config.num_examples))
-    shown = [index % stride == 0 and index // stride < config.num_examples for index in range(len(images))]
+    tasks = [
+        Task(index, image, shown=index % stride == 0 and index // stride < config.num_examples)
+        for index, image in enumerate(images)
+    ]
     return [
-        PartPlan(
-            tuple(images[start : start + size]),
-            tuple(shown[start : start + size]),
-            model,
-            settings,
-            context.config.prepare.max_pixels,
-            map_device(context.config.cluster),
-        )
-        for start in range(0, len(images), size)
+        PartPlan(tuple(tasks[start : start + size]), settings, context.config.prepare.max_pixels)
+        for start in range(0, len(tasks), size)
     ]
 
 
-def evaluate_part(index: int, count: int, folder: Folder, plan: PartPlan) -> dict[str, Any]:
-    """Measure the images of one part; rows, features, files and shown pictures go to the step's folder."""
-    codec = load_codec(plan.model.uri, plan.device)
-    rows: list[ImageRow] = []
-    rejects: list[dict[str, str]] = []
-    features: dict[str, npt.NDArray[np.float32]] = {}
-    digest = hashlib.sha256()
-    for image, shown in zip(plan.images, plan.shown, strict=True):
-        try:
-            name, x = image.load(plan.max_pixels)
-            measured = measure(codec, name, x, plan.settings, functools.partial(_keep, folder, f"files/{name}.hfd"))
-        except DataError as error:
-            if error.is_outage:
-                raise
-            rejects.append({"photo": image.key, "reason": error.reason, "message": str(error)})
-            continue
-        rows += measured.rows
-        features[f"{name}|original|"] = measured.original
-        digest.update(measured.data)
-        for curve, picture in measured.pictures.items():
-            features[f"{name}|{curve[0]}|{curve[1]}"] = measured.features[curve]
-            digest.update(picture.data)
-        if shown:
-            _keep_pictures(folder, f"pictures/{index:05d}-{len(rows):03d}", name, x, measured.pictures)
-    buffer = io.BytesIO()
-    np.savez(buffer, **{str(i): values for i, values in enumerate(features.values())})
-    folder.write(f"features/{index:05d}-of-{count:05d}.npz", buffer.getvalue())
-    _write_table(folder, f"rows/{index:05d}-of-{count:05d}.parquet", rows)
-    return {"digest": digest.hexdigest(), "rejects": rejects, "features": list(features)}
-
-
-def _keep(folder: Folder, name: str, data: bytes) -> bytes:
-    folder.write(name, data)
-    return folder.read(name)
-
-
-def _keep_pictures(folder: Folder, prefix: str, name: str, x: RgbArray, pictures: dict[Curve, RgbArray]) -> None:
-    """The versions that the report shows: original, both stages, and AVIF near our rate; large ones cut."""
-    wanted: list[tuple[Curve, RgbArray]] = [(("original", ""), x)]
-    wanted += [(curve, pictures[curve]) for curve in pictures if curve[0] in ("autoencoder", "sample")]
-    near = [curve for side in ("at most", "at least") if (curve := ("avif", setting_label(side, 1.0))) in pictures]
-    wanted += [(curve, pictures[curve]) for curve in near[:1]]
-    names = "".join(f"{system}|{setting}\n" for (system, setting), _ in wanted)
-    for number, (_, picture) in enumerate(wanted):
-        folder.write(f"{prefix}/{number}.webp", encode_webp_lossless(_middle(picture)))
-    folder.write(f"{prefix}/names.txt", f"{name}\n{names}".encode())
-
-
-def _middle(x: RgbArray) -> RgbArray:
-    top, left = (max(0, (side - SHOWN_PX) // 2) for side in x.shape[:2])
-    return x[top : top + SHOWN_PX, left : left + SHOWN_PX]
-
-
-def _gather(
-    folder: Folder, count: int
-) -> tuple[list[ImageRow], dict[str, npt.NDArray[np.float32]], dict[Curve, dict[str, npt.NDArray[np.float32]]]]:
-    rows: list[ImageRow] = []
-    originals: dict[str, npt.NDArray[np.float32]] = {}
-    decoded: dict[Curve, dict[str, npt.NDArray[np.float32]]] = {}
-    for index in range(count):
-        table = pq.read_table(io.BytesIO(folder.read(f"rows/{index:05d}-of-{count:05d}.parquet")))
-        rows += [ImageRow(**row) for row in table.to_pylist()]
-        names = json.loads(folder.read(part_name(index, count)))["features"]
-        arrays = np.load(io.BytesIO(folder.read(f"features/{index:05d}-of-{count:05d}.npz")), allow_pickle=False)
-        for number, full_name in enumerate(names):
-            image, system, setting = full_name.rsplit("|", 2)
-            if system == "original":
-                originals[image] = arrays[str(number)]
-            else:
-                decoded.setdefault((system, setting), {})[image] = arrays[str(number)]
-    return rows, originals, decoded
-
-
-def _write_table(folder: Folder, name: str, rows: Sequence[ImageRow]) -> None:
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA), buffer)
-    folder.write(name, buffer.getvalue())
-
-
-def _check_enough(context: Context, num_images: int, rejects: list[dict[str, str]]) -> None:
+def _check_enough(context: Context, num_images: int, rejects: Sequence[dict[str, str]]) -> None:
     limit = context.config.prepare.max_reject_share
     if len(rejects) > limit * num_images or len(rejects) == num_images:
         named = "; ".join(reject["message"] for reject in rejects[:3])

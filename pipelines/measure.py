@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -37,12 +36,41 @@ class MeasureSettings:
     patch_px: int
     baselines: tuple[str, ...]
     baseline_rates: tuple[float, ...]
+    tile_pixels: int
+    batch_pixels: int
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A picture that went through stage 1: ``data``: the file as read back; ``x_hat`` decoded from it; seconds."""
+
+    name: str
+    x: RgbArray
+    data: bytes
+    bpp_est: float
+    encode_s: float
+    x_hat: RgbArray
+    stage1_s: float
+
+    @property
+    def seed(self) -> int:
+        return seed_of_file(self.data)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A stage-2 sample at the setting that ``label`` names, and the seconds that its walk took."""
+
+    label: str
+    picture: RgbArray
+    seconds: float
 
 
 @dataclass
 class Measured:
     """``data``: the .hfd file; patch features (P, 1280) of the ``original`` and by curve; decoded pictures by curve."""
 
+    name: str
     data: bytes
     original: npt.NDArray[np.float32]
     rows: list[ImageRow] = field(default_factory=list)
@@ -50,39 +78,50 @@ class Measured:
     pictures: dict[Curve, RgbArray] = field(default_factory=dict)
 
 
-@functools.lru_cache(maxsize=1)
 def load_codec(uri: str, device: str) -> Codec:
-    """One codec a worker process; stage 2 on the GPU where the worker was given one."""
+    """What a worker loads once; stage 2 on the GPU where the worker was given one."""
     return Codec.load(Folder(uri), device=device)
 
 
-def measure(
-    codec: Codec, name: str, x: RgbArray, settings: MeasureSettings, store: Callable[[bytes], bytes]
-) -> Measured:
-    """Measure every system on a picture, uint8 (H, W, 3).
+def code(codec: Codec, name: str, x: RgbArray, store: Callable[[bytes], bytes]) -> Coded:
+    """Stage 1 of a picture, uint8 (H, W, 3).
 
     ``store`` keeps the file's bytes and returns them as read back: decoding starts from what is on the disk.
     """
     compressed, encode_s = _timed(lambda: codec.compress(x))
     data = store(compressed.data)
-    measured = Measured(data, original=features_of(x, settings.patch_px))
-    ruler = _Ruler(name, x, settings.patch_px, measured)
     x_hat, stage1_s = _timed(lambda: codec.reconstruct(data))
-    ruler.add(("autoencoder", "x_hat"), x_hat, len(data), encode_s, stage1_s, bpp_est=compressed.bpp_est)
-    for sampler in settings.samplers if codec.decoder is not None else ():
-        sampling = sampling_of(sampler, codec)
-        sample, stage2_s = _timed(lambda s=sampling: codec.sample(x_hat, s, seed=seed_of_file(data)))  # type: ignore[misc]
-        ruler.add(
-            ("sample", sampling.label),
-            sample,
-            len(data),
-            encode_s,
-            stage1_s + stage2_s,
-            bpp_est=compressed.bpp_est,
-        )
-    for curve, encoded, picture, times in _baselines(x, len(data), settings):
-        ruler.add(curve, picture, encoded, *times)
+    return Coded(name, x, data, compressed.bpp_est, encode_s, x_hat, stage1_s)
+
+
+def sample_batch(codec: Codec, batch: Sequence[Coded], settings: MeasureSettings) -> list[list[Sample]]:
+    """Every sampler's samples of pictures of one size, a list for each picture. Each takes its share of the time."""
+    found: list[list[Sample]] = [[] for _ in batch]
+    x_hats, seeds = [coded.x_hat for coded in batch], [coded.seed for coded in batch]
+    for sampling in samplings(codec, settings):
+        pictures, seconds = _timed(lambda s=sampling: codec.sample_batch(x_hats, s, seeds=seeds))  # type: ignore[misc]
+        for samples, picture in zip(found, pictures, strict=True):
+            samples.append(Sample(sampling.label, picture, seconds / len(batch)))
+    return found
+
+
+def judge(coded: Coded, samples: Sequence[Sample], settings: MeasureSettings) -> Measured:
+    """Measure every system on a picture: both stages and the baselines around their rate."""
+    measured = Measured(coded.name, coded.data, original=features_of(coded.x, settings.patch_px))
+    ruler = _Ruler(coded.name, coded.x, settings.patch_px, measured)
+    size, times = len(coded.data), (coded.encode_s, coded.stage1_s)
+    ruler.add(("autoencoder", "x_hat"), coded.x_hat, size, *times, bpp_est=coded.bpp_est)
+    for sample in samples:
+        decode_s = coded.stage1_s + sample.seconds
+        ruler.add(("sample", sample.label), sample.picture, size, coded.encode_s, decode_s, bpp_est=coded.bpp_est)
+    for curve, encoded, picture, baseline_times in _baselines(coded.x, size, settings):
+        ruler.add(curve, picture, encoded, *baseline_times)
     return measured
+
+
+def samplings(codec: Codec, settings: MeasureSettings) -> list[Sampling]:
+    """What stage 2 is to be asked for; nothing where a model has none."""
+    return [sampling_of(sampler, codec) for sampler in settings.samplers] if codec.decoder is not None else []
 
 
 def sampling_of(sampler: SamplerConfig, codec: Codec) -> Sampling:

@@ -1,4 +1,4 @@
-"""The engine on Ray: Ray Data for maps, Ray Train for trainings. The only home of ``ray``."""
+"""The engine on Ray: Ray Data for maps, a pool of actors where there is a model, Ray Train for trainings."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 
 from hfd.config import ClusterConfig
 from hfd.errors import ConfigError, HfdError
+from pipelines.actor_pool import DyingWorkersError, PoolSize, map_on_actors
 from pipelines.cluster import Worker, torch_threads
 
 MAX_TASK_RETRIES = 2
@@ -35,7 +36,7 @@ def ray_engine(config: ClusterConfig) -> Iterator[OnRay]:
 
 @dataclass(frozen=True)
 class OnRay:
-    """Ray Data for maps (a few blocks of items a CPU), Ray Train for trainings."""
+    """Ray Data for maps (a few blocks of items a CPU), actors for maps with a model, Ray Train for trainings."""
 
     config: ClusterConfig
     map_gpus: float
@@ -43,23 +44,56 @@ class OnRay:
     def with_gpus(self) -> OnRay:
         return OnRay(self.config, self.config.map_gpus)
 
-    def map(self, work: Callable[[Any], Any], items: Sequence[Any], on_done: Callable[[Any], None]) -> None:
+    def map(
+        self,
+        work: Callable[[Any], Any],
+        items: Sequence[Any],
+        on_done: Callable[[Any], None],
+        on_death: Callable[[Any], None] | None = None,
+    ) -> None:
+        """Ray Data, and, once workers keep dying, a pool for what is left: it can tell on which item they do."""
+        done: set[int] = set()
+        try:
+            for index, result in self._results(work, items):
+                done.add(index)
+                on_done(result)
+        except DyingWorkersError:
+            if on_death is None:
+                raise
+            left = [item for index, item in enumerate(items) if index not in done]
+            self.map_with_model(None, work, left, on_done, on_death)
+
+    def map_with_model(
+        self,
+        load: Callable[[], Any] | None,
+        work: Callable[..., Any],
+        items: Sequence[Any],
+        on_done: Callable[[Any], None],
+        on_death: Callable[[Any], None] | None = None,
+    ) -> None:
+        if items:
+            cpus, gpus = self.config.cpus_of_map, self.map_gpus
+            fitting = max(1, sum(_count_fitting(node, cpus, gpus) for node in _nodes()))
+            size = PoolSize(self.config.map_workers or fitting, cpus, gpus, self.config.map_threads)
+            map_on_actors(size, load, work, items, on_done, on_death)
+
+    def _results(self, work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         import ray.data
 
         if not items:
             return
-        threads = self.config.map_threads
+        threads, cpus = self.config.map_threads, self.config.cpus_of_map
 
         def call(row: dict[str, Any]) -> dict[str, Any]:
-            return {"result": _call(work, pickle.loads(row["item"]), threads)}
+            return {"index": row["index"], "result": _call(work, pickle.loads(row["item"]), threads)}
 
-        rows = [{"item": pickle.dumps(item)} for item in items]
+        rows = [{"index": index, "item": pickle.dumps(item)} for index, item in enumerate(items)]
         with warnings.catch_warnings():
             # Bounded retries have no other spelling before Ray 2.64, which this project does not accept.
             warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
-            results = ray.data.from_items(rows, override_num_blocks=_num_blocks(len(rows), threads)).map(
+            results = ray.data.from_items(rows, override_num_blocks=_num_blocks(len(rows), cpus)).map(
                 call,
-                num_cpus=threads,
+                num_cpus=cpus,
                 num_gpus=self.map_gpus or None,
                 concurrency=self.config.map_workers,
                 max_retries=MAX_TASK_RETRIES,
@@ -69,7 +103,7 @@ class OnRay:
                 result = pickle.loads(row["result"])
                 if isinstance(result, HfdError):
                     raise result
-                on_done(result)
+                yield row["index"], result
 
     def train(self, work: Callable[[Worker], None], name: str) -> None:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -103,11 +137,11 @@ class OnRay:
                 TorchTrainer(loop, train_loop_config={}, scaling_config=scaling, run_config=run).fit()
 
 
-def _num_blocks(num_items: int, threads: int) -> int:
+def _num_blocks(num_items: int, cpus: float) -> int:
     """Enough for the load to even out. Between two blocks Ray Data leaves a CPU idle for about 0.2 s."""
     import ray
 
-    return min(num_items, BLOCKS_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1.0)) // threads))
+    return min(num_items, BLOCKS_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1.0) / cpus)))
 
 
 def _call(work: Callable[[Any], Any], item: Any, threads: int) -> bytes:
@@ -137,7 +171,7 @@ def _deaths(setting: str) -> Iterator[None]:
             causes = [error.controller_failure]
         if any(isinstance(cause, RayTaskError) for cause in causes):
             raise
-        raise HfdError(
+        raise DyingWorkersError(
             f"{setting}: its worker processes do not start or keep dying ({type(causes[0]).__name__}), mostly for want "
             "of memory. Ask for fewer, or give the machine more, then run the same command again"
         ) from error
@@ -262,7 +296,7 @@ def check_fits(config: ClusterConfig, nodes: Sequence[Mapping[str, float]]) -> N
     workers = config.train_workers_min or config.train_workers
     wanted = (
         ("train_workers", workers, float(config.train_threads), config.train_gpus),
-        ("map_threads", 1, float(config.map_threads), config.map_gpus),
+        ("map_threads" if config.map_cpus is None else "map_cpus", 1, config.cpus_of_map, config.map_gpus),
     )
     for name, count, cpus, gpus in wanted:
         fitting = sum(_count_fitting(node, cpus, gpus) for node in nodes)

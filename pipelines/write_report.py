@@ -48,7 +48,10 @@ def write_report(context: Context, evaluation: Evaluation, folder: Folder) -> No
 
 def _examples(folder: Folder, rows: Sequence[ImageRow]) -> list[Example]:
     by_curve = {(row.image, row.system, row.setting): row for row in rows}
-    prefixes = sorted(entry.key.rpartition("/")[0] for entry in folder.files() if entry.key.endswith("/names.txt"))
+    if not folder.exists("pictures"):
+        return []
+    kept = (folder / "pictures").files()
+    prefixes = sorted(f"pictures/{entry.key.rpartition('/')[0]}" for entry in kept if entry.key.endswith("/names.txt"))
     examples = []
     for prefix in prefixes:
         name, *curves = folder.read(f"{prefix}/names.txt").decode().splitlines()
@@ -79,7 +82,8 @@ def _facts(context: Context, evaluation: Evaluation) -> list[tuple[str, str]]:
         ("Stage 2 training", _training(model)),
         (
             "Distances",
-            f"EfficientNet-Lite0 features of {config.evaluate.patch_px} px patches; not comparable with FID",
+            f"EfficientNet-Lite0 features of {config.evaluate.patch_px} px patches; not comparable with FID"
+            + (f"; over {facts['blocks']} blocks of images, as are the intervals" if facts["blocks"] else ""),
         ),
         ("Realism against x_hat", "; ".join(gain_text(Gain(**gain)) for gain in facts["gains"]) or "not measured"),
         ("Baselines at our rate", "; ".join(rate_text(RatePoint(**point)) for point in facts["at_our_rate"]) or "none"),
@@ -111,6 +115,9 @@ def _warnings(evaluation: Evaluation) -> list[str]:
     if facts["rejected"]:
         named = ", ".join(f"{reject['photo']} ({reject['reason']})" for reject in evaluation.rejects[:10])
         warnings.append(f"{facts['rejected']} of {facts['images']} evaluated images rejected: {named}.")
+    listed, measured = len({row.image for row in evaluation.rows}), facts["images"] - facts["rejected"]
+    if listed < measured:
+        warnings.append(f"The table lists {listed} of {measured} images; images.parquet holds all of them.")
     if facts["missing_baselines"]:
         warnings.append(f"This Pillow cannot encode {', '.join(facts['missing_baselines'])}: left out.")
     return warnings

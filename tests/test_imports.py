@@ -33,7 +33,7 @@ READS_CONFIG = {"config", "presets", "model_sizes", "cli"}
 """Mathematics takes numbers and tensors, never a configuration."""
 
 ENGINES = {
-    "ray": {"pipelines.on_ray", "pipelines.jobs"},
+    "ray": {"pipelines.on_ray", "pipelines.actor_pool", "pipelines.jobs"},
     "mlflow": {"pipelines.tracking"},
     "boto3": {"pipelines.cell"},
     "botocore": {"pipelines.cell"},

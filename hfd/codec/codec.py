@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,11 @@ from hfd.autoencoder.weights import Autoencoder, read_autoencoder
 from hfd.codec.container import LATENTS, MODEL_BYTES, Container, pack, unpack
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, read_decoder
 from hfd.diffusion.sampling import Sampling
+from hfd.diffusion.window import Tile, Window
 from hfd.errors import BitstreamError, DataError
 from hfd.images import RgbArray
 from hfd.storage import Folder
+from hfd.tiling import Reach
 from hfd.weights import fingerprint_of
 
 DEFAULT_MAX_PIXELS = 64_000_000
@@ -115,13 +117,55 @@ class Codec:
         seed: int,
         precision: str = "auto",
         on_step: Callable[[int], None] | None = None,
+        tiles: Sequence[Tile] = (),
     ) -> RgbArray:
-        """The stage-2 sample for a reconstruction, uint8 (H, W, 3) to uint8 (H, W, 3)."""
+        """The stage-2 sample for a reconstruction, uint8 (H, W, 3) to uint8 (H, W, 3).
+
+        ``tiles``: of a unit of `Spread.STEPS`, by which the network sees the picture at every step.
+        """
+        decoder, cond = self._decoder(), self._cond([x_hat])
+        sample = decoder.sample(cond, settings, seeds=[seed], precision=precision, on_step=on_step, tiles=tiles)
+        return tensor_to_picture(sample)
+
+    def sample_batch(
+        self, x_hats: Sequence[RgbArray], settings: Sampling, *, seeds: Sequence[int], precision: str = "auto"
+    ) -> list[RgbArray]:
+        """The samples for reconstructions of one size, at once; :meth:`sample` of each up to rounding."""
+        sample = self._decoder().sample(self._cond(x_hats), settings, seeds=seeds, precision=precision)
+        return [tensor_to_picture(sample[i : i + 1]) for i in range(len(x_hats))]
+
+    def sample_tile(
+        self,
+        x_hat: RgbArray,
+        settings: Sampling,
+        *,
+        tile: Tile,
+        size: tuple[int, int],
+        seed: int,
+        precision: str = "auto",
+    ) -> RgbArray:
+        """``tile.core`` of the sample for a picture of ``size`` (height, width), from ``tile.window`` of its x_hat.
+
+        The tile is one of a plan with this codec's :meth:`reach` (:func:`hfd.tiling.plan_units`).
+        """
+        window = Window(tile.window, *size)
+        cond = self._cond([x_hat])
+        sample = self._decoder().sample(cond, settings, seeds=[seed], precision=precision, window=window)
+        return tensor_to_picture(tile.core.within(tile.window).cut(sample))
+
+    def reach(self, settings: Sampling) -> Reach:
+        """How far a sample's pixel looks, for plans of tiles."""
+        net = self._decoder().net
+        return Reach(self._decoder().reach_px(settings), net.receptive_field_px, net.stride)
+
+    def _decoder(self) -> ScoreDecoder:
         if self.decoder is None:
             raise DataError("model: has no decoder, expected one. Train stage 2, or ask for the reconstruction")
-        cond = picture_to_tensor(x_hat).to(next(self.decoder.net.parameters()).device)
-        sample = self.decoder.sample(cond, settings, seeds=[seed], precision=precision, on_step=on_step)
-        return tensor_to_picture(sample)
+        return self.decoder
+
+    def _cond(self, x_hats: Sequence[RgbArray]) -> Tensor:
+        cond = torch.cat([picture_to_tensor(x_hat) for x_hat in x_hats])
+        return cond.to(next(self._decoder().net.parameters()).device)
 
 
 def resolve_model(folder: Folder) -> Folder:

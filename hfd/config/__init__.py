@@ -5,7 +5,7 @@ Presets and overrides are read by :mod:`hfd.presets`. Nothing heavy is imported 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,7 @@ from hfd.config.decoder import (
     SamplerConfig,
     UNetConfig,
 )
+from hfd.config.evaluate import EvaluateConfig
 from hfd.config.promote import MIN_DRAWS, LeaseConfig, PromoteConfig
 
 __all__ = [
@@ -59,23 +60,6 @@ class PrepareConfig(Section):
     max_pixels: int = Field(178_956_970, ge=1, description="A header that claims more is rejected undecoded.")
 
 
-class EvaluateConfig(Section):
-    """What is measured, and on what."""
-
-    data: str | None = Field(None, description="Folder or s3:// prefix of images; None: the validation split.")
-    max_images: int | None = Field(None, ge=1, description="The first so many images by key; None: all.")
-    samplers: tuple[SamplerConfig, ...] = Field((SamplerConfig(),), description="Each one a line of the tables.")
-    patch_px: int = Field(256, ge=32, multiple_of=2, description="Patches of the Frechet and kernel distances.")
-    baselines: tuple[Literal["jpeg", "webp", "avif"], ...] = ("jpeg", "webp", "avif")
-    baseline_rates: tuple[Annotated[float, Field(gt=0.0)], ...] = Field(
-        (1.0,), description="Factors of our bytes at which the baselines are bracketed, for the curves."
-    )
-    bootstrap_draws: int = Field(
-        100, ge=0, le=10_000, description="For the intervals of realism gained over x_hat; 0: none."
-    )
-    num_examples: int = Field(4, ge=0, le=24, description="Pictures in the report's viewer.")
-
-
 class ClusterConfig(Section):
     """Where the steps run: how fast, not what comes out."""
 
@@ -92,6 +76,9 @@ class ClusterConfig(Section):
         None, ge=1, description="Tasks at once in prepare, reconstruct, evaluate; None: as fits."
     )
     map_threads: int = Field(1, ge=1, description="Torch threads (and logical CPUs) of each such task.")
+    map_cpus: float | None = Field(
+        None, gt=0.0, description="Logical CPUs of each such task where they differ: below 1 for work that a GPU does."
+    )
     map_gpus: float = Field(0.0, ge=0.0, description="GPUs of each reconstruct and evaluate task.")
     train_workers: int = Field(1, ge=1, description="Data-parallel training workers.")
     train_workers_min: int | None = Field(
@@ -116,6 +103,11 @@ class ClusterConfig(Section):
         if self.kind == "attach" and self.address is None:
             raise ValueError("address: missing, expected the address of a running Ray with kind=attach")
         return self
+
+    @property
+    def cpus_of_map(self) -> float:
+        """Logical CPUs that Ray sets aside for a task of a map."""
+        return float(self.map_threads) if self.map_cpus is None else self.map_cpus
 
 
 class TrackingConfig(Section):

@@ -10,15 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hfd.diffusion.finish import REACH_PX as FINISH_PX
 from hfd.diffusion.finish import Finish, finished
 from hfd.diffusion.flow import FlowTimes, PosteriorMeanFlow, RectifiedFlow
-from hfd.diffusion.grain import add_grain
+from hfd.diffusion.grain import FILTER_PX, add_grain
+from hfd.diffusion.grain import REACH_PX as GRAIN_PX
 from hfd.diffusion.process import Process, answer
 from hfd.diffusion.samplers import seeded_noise
 from hfd.diffusion.sampling import Sampling, walk
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.unet import UNet
 from hfd.diffusion.vp import Diffusion, Prediction, Weighting
+from hfd.diffusion.window import Box, Tile, Window, noise_in
 from hfd.errors import DataError
 from hfd.precision import autocast
 from hfd.storage import Folder
@@ -46,10 +49,12 @@ class ScoreDecoder:
         """What is done to its samples unless they are asked for without."""
         return Finish.of(self.config)
 
-    def add_grain(self, sample: Tensor, *, seeds: Sequence[int], amount: float | None = None) -> Tensor:
+    def add_grain(
+        self, sample: Tensor, *, seeds: Sequence[int], amount: float | None = None, window: Window | None = None
+    ) -> Tensor:
         """Grain on a sample (B, 3, H, W) in [0, 1]; ``amount`` None: what this decoder was measured to lack."""
         lacking = float(self.config.get("grain", 0.0))
-        return add_grain(sample, lacking if amount is None else amount, seeds=seeds)
+        return add_grain(sample, lacking if amount is None else amount, seeds=seeds, window=window)
 
     def denoise(
         self, x_t: Tensor, t: Tensor, x_hat: Tensor, *, known: Tensor | None = None, precision: str = "auto"
@@ -71,6 +76,8 @@ class ScoreDecoder:
         seeds: Sequence[int],
         precision: str = "auto",
         on_step: Callable[[int], None] | None = None,
+        window: Window | None = None,
+        tiles: Sequence[Tile] = (),
     ) -> Tensor:
         """A realistic image for each reconstruction.
 
@@ -78,6 +85,13 @@ class ScoreDecoder:
         and range. Every image's noise comes from its own seed; beside which images it is sampled changes it by
         rounding alone, measured on a CPU: by 3e-6 at most in float32, and in bfloat16, with one step, by 0.016
         (four grey levels) in the worst pixel and 0.003 on average.
+
+        ``window``: the reconstructions are this part of larger pictures. Its top and left are multiples of the
+        network's stride; its bottom and right are, too, or are the picture's own. What comes out is the whole
+        picture's sample, up to the same rounding, but for :meth:`reach_px` at edges that are not the picture's own.
+        ``tiles``: the network sees one of these at a time, at every step, with the context that one evaluation
+        needs (:attr:`UNet.receptive_field_px`); they cut the picture as padded to the stride. Memory then follows
+        the tiles but for a few whole pictures in float32, at any number of steps.
         """
         height, width = x_hat.shape[-2:]
         right, below = -width % self.net.stride, -height % self.net.stride
@@ -86,17 +100,45 @@ class ScoreDecoder:
         sample = walk(
             settings,
             self.process,
-            lambda x_t, t: self.denoise(x_t, t, cond, precision=precision),
+            lambda x_t, t: self._denoise_by_tiles(x_t, t, cond, tiles, precision),
             cond,
-            seeded_noise(seeds, (3, height + below, width + right), x_hat.device),
+            seeded_noise(seeds, (3, height + below, width + right), x_hat.device)
+            if window is None
+            else noise_in(seeds, 3, (height + below, width + right), x_hat.device, self._padded(window)),
             on_step,
         )
         sample = ((sample + 1.0) / 2.0)[..., :height, :width].clamp(0.0, 1.0)
         if settings.finish:
-            sample = finished(sample, self.finish, seeds=seeds)
+            sample = finished(sample, self.finish, seeds=seeds, window=window)
         if settings.grain:
-            sample = self.add_grain(sample, seeds=seeds)
+            sample = self.add_grain(sample, seeds=seeds, window=window)
         return torch.lerp(x_hat, sample, settings.realism)
+
+    def reach_px(self, settings: Sampling) -> int:
+        """The largest distance along an axis between a sample's pixel and a pixel of x_hat that it depends on.
+
+        Every evaluation of the network looks :attr:`UNet.receptive_field_px` further than the one after it; then the
+        finish, and the grain.
+        """
+        steps = self.net.receptive_field_px * settings.evaluations(self.process)
+        return steps + FINISH_PX * settings.finish + (GRAIN_PX + FILTER_PX) * settings.grain
+
+    def _denoise_by_tiles(self, x_t: Tensor, t: Tensor, cond: Tensor, tiles: Sequence[Tile], precision: str) -> Tensor:
+        if not tiles:
+            return self.denoise(x_t, t, cond, precision=precision)
+        whole = torch.empty_like(x_t)
+        for tile in tiles:
+            seen, known = (tile.window.cut(x).contiguous(memory_format=torch.channels_last) for x in (x_t, cond))
+            found = self.denoise(seen, t, known, precision=precision)
+            tile.core.cut(whole).copy_(tile.core.within(tile.window).cut(found))
+        return whole
+
+    def _padded(self, window: Window) -> Window:
+        """A window in its picture as padded to the network's stride."""
+        stride, box = self.net.stride, window.box
+        size = box.height + -box.height % stride, box.width + -box.width % stride
+        height, width = window.height + -window.height % stride, window.width + -window.width % stride
+        return Window(Box(box.top, box.left, *size), height, width)
 
 
 def build_process(config: Mapping[str, Any]) -> Process:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hfd.diffusion.samplers import seeded_noise
+from hfd.diffusion.window import Window, noise_in
 
 REACH_PX = 3
 """A pixel depends on none further away than this, nor does its noise on any other pixel."""
@@ -51,12 +51,15 @@ class Finish:
         return cls(float(section.get("sharpen", 0.0)), float(section.get("chroma_noise", 0.0)))
 
 
-def finished(sample: Tensor, finish: Finish, *, seeds: Sequence[int]) -> Tensor:
-    """``sample`` (B, 3, H, W) in [0, 1] with its finish, in the same range. One seed a picture."""
+def finished(sample: Tensor, finish: Finish, *, seeds: Sequence[int], window: Window | None = None) -> Tensor:
+    """``sample`` (B, 3, H, W) in [0, 1] with its finish, in the same range. One seed a picture.
+
+    ``window``: where in larger pictures the samples lie; right but for ``REACH_PX`` at edges that are not theirs.
+    """
     if finish == Finish():
         return sample
     detail = finish.sharpen * edges(luma(sample))
-    noise = seeded_noise(seeds, (3, *sample.shape[-2:]), sample.device)(FINISH_STEP)
+    noise = noise_in(seeds, 3, (sample.shape[-2], sample.shape[-1]), sample.device, window)(FINISH_STEP)
     noise = (finish.chroma_noise * GREY_LEVEL) * (noise - luma(noise))
     return (sample + detail + noise).clamp(0.0, 1.0)
 

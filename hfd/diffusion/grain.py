@@ -14,10 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hfd.diffusion.samplers import seeded_noise
+from hfd.diffusion.window import Window, noise_in
 
 REACH_PX = 8
 """How far contrast is averaged. Noise and contrast depend on no pixel further away than this and the filter's 2."""
+
+FILTER_PX = 2
+"""What the filter adds to it."""
 
 GRAIN_STEP = 2**31 - 1
 """The number under which the noise of a seed is drawn: no sampler takes as many steps."""
@@ -32,18 +35,18 @@ def high_pass(x: Tensor) -> Tensor:
     return x - F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), kernel, groups=x.shape[1])
 
 
-def add_grain(sample: Tensor, amount: float, *, seeds: Sequence[int]) -> Tensor:
+def add_grain(sample: Tensor, amount: float, *, seeds: Sequence[int], window: Window | None = None) -> Tensor:
     """``sample`` (B, 3, H, W) in [0, 1] with grain: the same noise in all three colours, as film and sensors' luma.
 
-    ``amount`` is in units of the sample's local standard deviation in the top octave; 0 changes nothing.
+    ``amount`` is in units of the sample's local standard deviation in the top octave; 0 changes nothing. ``window``:
+    where in larger pictures the samples lie.
     """
     if amount == 0.0:
         return sample
     luma = sample.mean(dim=1, keepdim=True)
     energy = high_pass(luma).square()
-    window = 2 * REACH_PX + 1
-    local = F.avg_pool2d(F.pad(energy, (REACH_PX,) * 4, mode="replicate"), window, stride=1).sqrt()
-    white = seeded_noise(seeds, (1, *sample.shape[-2:]), sample.device)(GRAIN_STEP)
+    local = F.avg_pool2d(F.pad(energy, (REACH_PX,) * 4, mode="replicate"), 2 * REACH_PX + 1, stride=1).sqrt()
+    white = noise_in(seeds, 1, (sample.shape[-2], sample.shape[-1]), sample.device, window)(GRAIN_STEP)
     return (sample + amount * local * high_pass(white) / _STD).clamp(0.0, 1.0)
 
 

@@ -158,10 +158,11 @@ def seeded_noise(seeds: Sequence[int], shape: tuple[int, int, int], device: torc
     """
 
     def noise(step: int) -> Tensor:
-        rows = []
-        for seed in seeds:
-            generator = torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + step) % 2**63)
-            rows.append(torch.randn(shape, generator=generator))
-        return torch.stack(rows).to(device)
+        return torch.stack([torch.randn(shape, generator=generator_of(seed, step)) for seed in seeds]).to(device)
 
     return noise
+
+
+def generator_of(seed: int, step: int) -> torch.Generator:
+    """On the CPU: of one sample's noise at one step."""
+    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + step) % 2**63)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from hfd.errors import DataError
 from hfd.metrics.frechet import Features, OfCounts
@@ -34,6 +33,49 @@ class Difference:
         return self.high < 0.0
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A distance of a whole set (``value``) and of each draw from it, in order."""
+
+    value: float
+    draws: tuple[float, ...]
+
+    def less(self, reference: Drawn) -> Difference:
+        """This distance less another's of the same draws, and Efron's percentile interval of it."""
+        differences = np.subtract(self.draws, reference.draws)
+        low, high = np.quantile(differences, [(1.0 - COVERAGE) / 2.0, (1.0 + COVERAGE) / 2.0])
+        return Difference(self.value - reference.value, float(low), float(high))
+
+
+def drawn(distance: OfCounts, patches: Sequence[int], *, draws: int, seed: int = 0) -> Drawn:
+    """A distance over images (or blocks of them) drawn again and again, as many as there are, with replacement.
+
+    ``patches``: of each image, by which its draws are checked: those with fewer than ``MIN_PATCHES`` are drawn afresh.
+    ``distance`` is given how often each image counts, float64 (I,). The draws depend on ``patches`` and the seed alone,
+    so that distances of several decoders can be drawn apart and compared afterwards.
+
+    Raises:
+        DataError: fewer than ``MIN_IMAGES`` images that have patches at all (``reason="too-few"``): draws say nothing.
+    """
+    if np.count_nonzero(patches) < MIN_IMAGES:
+        raise DataError(
+            f"features: got fewer than {MIN_IMAGES} pictures with patches. Use more pictures or a smaller patch_px",
+            reason="too-few",
+        )
+    rng, num = np.random.default_rng(seed), len(patches)
+    values: list[float] = []
+    while len(values) < draws:
+        taken = rng.integers(0, num, num)
+        if sum(patches[i] for i in taken) >= MIN_PATCHES:  # pictures may be too small for any
+            values.append(distance(np.bincount(taken, minlength=num).astype(np.float64)))
+    return Drawn(distance(np.ones(num)), tuple(values))
+
+
+def of_images(distance: OfCounts, patches: Sequence[int]) -> OfCounts:
+    """A distance of paired rows as one of images, each of which has so many of them."""
+    return lambda counts: distance(np.repeat(counts, patches))
+
+
 def paired_differences(
     distance: Distance,
     originals: ImageFeatures,
@@ -45,45 +87,28 @@ def paired_differences(
 ) -> dict[str, Difference]:
     """``distance(original, decoder) - distance(original, reference)`` over whole images, and how far it may be off.
 
-    A draw takes as many images as there are, with replacement, the same ones for all (Efron's percentile interval):
-    patches of one image hang together, so images are what is drawn. ``distance`` is that of paired rows, as
+    A draw takes as many images as there are, with replacement, the same ones for all: patches of one image hang
+    together, so images are what is drawn. ``distance`` is that of paired rows, as
     :func:`hfd.metrics.frechet.frechet_of_counts`.
 
     Raises:
-        DataError: fewer than ``MIN_IMAGES`` images that have patches at all (``reason="too-few"``): draws say nothing.
+        DataError: see `drawn`.
         ValueError: the images, or their patches, are not the same for all.
     """
     images = list(originals)
     patches = [len(originals[image]) for image in images]
-    if np.count_nonzero(patches) < MIN_IMAGES:
-        raise DataError(
-            f"features: got fewer than {MIN_IMAGES} pictures with patches. Use more pictures or a smaller patch_px",
-            reason="too-few",
-        )
     rows = np.concatenate(list(originals.values()))
-    distances = {name: distance(rows, _rows(images, features)) for name, features in decoders.items()}
-    of_reference = distance(rows, _rows(images, reference))
 
-    def differences(drawn: npt.NDArray[np.intp]) -> list[float]:
-        counts = np.repeat(np.bincount(drawn, minlength=len(images)), patches).astype(np.float64)
-        level = of_reference(counts)
-        return [of_decoder(counts) - level for of_decoder in distances.values()]
+    def of(features: ImageFeatures) -> Drawn:
+        pairs = distance(rows, rows_of(images, features))
+        return drawn(of_images(pairs, patches), patches, draws=draws, seed=seed)
 
-    rng = np.random.default_rng(seed)
-    values: list[list[float]] = []
-    while len(values) < draws:
-        drawn = rng.integers(0, len(images), len(images))
-        if sum(patches[i] for i in drawn) >= MIN_PATCHES:  # pictures may be too small for any
-            values.append(differences(drawn))
-    quantiles = np.quantile(values, [(1.0 - COVERAGE) / 2.0, (1.0 + COVERAGE) / 2.0], axis=0)
-    whole = differences(np.arange(len(images)))
-    return {
-        name: Difference(value, float(low), float(high))
-        for name, value, low, high in zip(distances, whole, *quantiles, strict=True)
-    }
+    level = of(reference)
+    return {name: of(features).less(level) for name, features in decoders.items()}
 
 
-def _rows(images: list[str], features: ImageFeatures) -> Features:
+def rows_of(images: Sequence[str], features: ImageFeatures) -> Features:
+    """Features (P, D) of all images, in their order. Raises :class:`ValueError` where they are others."""
     if set(features) != set(images):
         raise ValueError("features: got other images than the originals', expected the same")
     return np.concatenate([features[image] for image in images])

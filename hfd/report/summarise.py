@@ -1,67 +1,124 @@
-"""Per-image rows and features to one row a system and setting."""
+"""Per-image rows and distances to one row a system and setting."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from hfd.metrics.bootstrap import MIN_IMAGES, paired_differences
+from hfd.metrics.blocks import BlockSums, frechet_of_blocks, kernel_of_blocks
+from hfd.metrics.bootstrap import MIN_IMAGES, MIN_PATCHES, Drawn, ImageFeatures, drawn, of_images, rows_of
 from hfd.metrics.frechet import (
+    FloatArray,
     GaussianStats,
+    OfCounts,
     frechet_distance,
     frechet_of_counts,
     kernel_distance,
     kernel_of_counts,
 )
-from hfd.report.content import OUR_SYSTEMS, Gain, ImageRow, RatePoint, SummaryRow
+from hfd.report.content import OUR_SYSTEMS, Gain, RatePoint, SummaryRow
 
-MIN_PATCHES = 2
-"""Fewer patches than this have no covariance: the distances are then None."""
+Curve = tuple[str, str]
+"""(system, setting): what a row of the summary is about."""
 
 
-def summarise(
-    rows: Sequence[ImageRow],
-    originals: Mapping[str, npt.NDArray[np.float32]],
-    decoded: Mapping[tuple[str, str], Mapping[str, npt.NDArray[np.float32]]],
-) -> list[SummaryRow]:
+@dataclass(frozen=True)
+class CurveDistances:
+    """Both distances of one system at one setting; None where there are too few patches.
+
+    ``fd_drawn``, ``kd_drawn``: what their intervals come from; None where there is one image, or none were asked for.
+    """
+
+    fd: float | None
+    kd: float | None
+    fd_drawn: Drawn | None = None
+    kd_drawn: Drawn | None = None
+
+
+def distances_of_images(originals: ImageFeatures, decoded: ImageFeatures, draws: int) -> CurveDistances:
+    """From all patches at once: image -> features (P, D) of both; the images are those of ``decoded``.
+
+    0 ``draws``: no intervals.
+    """
+    images = list(decoded)
+    reference, features = (rows_of(images, {image: side[image] for image in images}) for side in (originals, decoded))
+    if len(features) < MIN_PATCHES:
+        return CurveDistances(None, None)
+    fd = frechet_distance(GaussianStats.of(reference), GaussianStats.of(features))
+    patches = [len(decoded[image]) for image in images]
+    return CurveDistances(
+        fd,
+        kernel_distance(reference, features),
+        _drawn(lambda: of_images(frechet_of_counts(reference, features), patches), patches, draws),
+        _drawn(lambda: of_images(kernel_of_counts(reference, features), patches), patches, draws),
+    )
+
+
+def distances_of_blocks(blocks: Sequence[BlockSums], draws: int) -> CurveDistances:
+    """From sums over blocks of images; intervals over blocks, in place of images."""
+    patches = [block.decoded.num for block in blocks]
+    if sum(patches) < MIN_PATCHES:
+        return CurveDistances(None, None)
+    everything = np.ones(len(blocks))
+    frechet, kernel = frechet_of_blocks(blocks), kernel_of_blocks(blocks)
+    kd = kernel(everything)
+    return CurveDistances(
+        frechet(everything),
+        kd if math.isfinite(kd) else None,
+        _drawn(lambda: frechet, patches, draws),
+        _drawn(lambda: kernel, patches, draws),
+    )
+
+
+def _drawn(distance: Callable[[], OfCounts], patches: Sequence[int], draws: int) -> Drawn | None:
+    if draws == 0 or np.count_nonzero(patches) < MIN_IMAGES:
+        return None
+    return drawn(distance(), patches, draws=draws)
+
+
+@dataclass(frozen=True, eq=False)
+class CurveRows:
+    """What was measured of one system at one setting, a value an image, float64; fields as in `ImageRow`.
+
+    ``bpp_est`` and ``ms_ssim`` hold the known values alone.
+    """
+
+    system: str
+    setting: str
+    bpp: FloatArray
+    bpp_est: FloatArray
+    psnr: FloatArray
+    ms_ssim: FloatArray
+    top_octave_energy: FloatArray
+    encode_s: FloatArray
+    decode_s: FloatArray
+    pixels: FloatArray
+
+
+def summarise(curves: Sequence[CurveRows], distances: Mapping[Curve, CurveDistances]) -> list[SummaryRow]:
     """One row per (system, setting): systems in the order in which they first appear, each by rising rate.
 
-    ``originals``: image -> features (P, D) of its patches; ``decoded``: (system, setting) -> image ->
-    features. Rates and distortions are means over images; the distances compare all patches of the decoded
-    images with the patches of the same originals.
+    Rates and distortions are means over images.
     """
-    systems = list(dict.fromkeys(row.system for row in rows))
-    curves = dict.fromkeys((row.system, row.setting) for row in rows)
-    summary = [
-        _summary([row for row in rows if (row.system, row.setting) == curve], originals, decoded[curve])
-        for curve in curves
-    ]
+    systems = list(dict.fromkeys(rows.system for rows in curves))
+    summary = [_summary(rows, distances[rows.system, rows.setting]) for rows in curves]
     return sorted(summary, key=lambda row: (systems.index(row.system), row.bpp))
 
 
-def gains_over_x_hat(
-    originals: Mapping[str, npt.NDArray[np.float32]],
-    decoded: Mapping[tuple[str, str], Mapping[str, npt.NDArray[np.float32]]],
-    draws: int,
-) -> list[Gain]:
-    """The distances of every sample less those of x_hat on the same files. None at 0 draws, or with one image."""
-    x_hat = decoded.get(("autoencoder", "x_hat"))
-    if draws == 0 or x_hat is None or sum(len(features) > 0 for features in originals.values()) < MIN_IMAGES:
-        return []
-    shared = {image: originals[image] for image in x_hat}
-    samples = {setting: features for (system, setting), features in decoded.items() if system == "sample"}
-    found = {
-        metric: paired_differences(distance, shared, samples, x_hat, draws=draws)
-        for metric, distance in (("FD-EffNet", frechet_of_counts), ("KD-EffNet", kernel_of_counts))
-    }
-    return [
-        Gain(setting, metric, of[setting].value, of[setting].low, of[setting].high)
-        for setting in samples
-        for metric, of in found.items()
-    ]
+def gains_over_x_hat(distances: Mapping[Curve, CurveDistances]) -> list[Gain]:
+    """The distances of every sample less those of x_hat on the same files. None without draws."""
+    x_hat = distances.get(("autoencoder", "x_hat"))
+    gains = []
+    for (system, setting), found in distances.items():
+        for metric, name in (("FD-EffNet", "fd_drawn"), ("KD-EffNet", "kd_drawn")):
+            one, level = getattr(found, name), getattr(x_hat, name, None)
+            if system == "sample" and one is not None and level is not None:
+                of = one.less(level)
+                gains.append(Gain(setting, metric, of.value, of.low, of.high))
+    return gains
 
 
 def baselines_at_our_rate(summary: Sequence[SummaryRow]) -> list[RatePoint]:
@@ -89,36 +146,23 @@ def _between(low: SummaryRow, high: SummaryRow, bpp: float) -> RatePoint | None:
     return RatePoint(low.system, bpp, psnr, fd, kd)
 
 
-def _summary(
-    rows: Sequence[ImageRow],
-    originals: Mapping[str, npt.NDArray[np.float32]],
-    decoded: Mapping[str, npt.NDArray[np.float32]],
-) -> SummaryRow:
-    images = [row.image for row in rows]
-    reference = np.concatenate([originals[image] for image in images])
-    features = np.concatenate([decoded[image] for image in images])
-    enough = len(features) >= MIN_PATCHES
-    megapixels = [row.width * row.height / 1e6 for row in rows]
+def _summary(rows: CurveRows, distances: CurveDistances) -> SummaryRow:
+    megapixels = float(rows.pixels.sum()) / 1e6
     return SummaryRow(
-        system=rows[0].system,
-        setting=rows[0].setting,
-        num_images=len(rows),
-        bpp=_mean([row.bpp for row in rows]),
-        bpp_est=_mean_or_none([row.bpp_est for row in rows]),
-        psnr=_mean([row.psnr for row in rows]),
-        ms_ssim=_mean_or_none([row.ms_ssim for row in rows]),
-        top_octave_energy=_mean([row.top_octave_energy for row in rows]),
-        fd_effnet=frechet_distance(GaussianStats.of(reference), GaussianStats.of(features)) if enough else None,
-        kd_effnet=kernel_distance(reference, features) if enough else None,
-        encode_s_per_mp=sum(row.encode_s for row in rows) / sum(megapixels),
-        decode_s_per_mp=sum(row.decode_s for row in rows) / sum(megapixels),
+        system=rows.system,
+        setting=rows.setting,
+        num_images=len(rows.bpp),
+        bpp=float(rows.bpp.mean()),
+        bpp_est=_mean_or_none(rows.bpp_est),
+        psnr=float(rows.psnr.mean()),
+        ms_ssim=_mean_or_none(rows.ms_ssim),
+        top_octave_energy=float(rows.top_octave_energy.mean()),
+        fd_effnet=distances.fd,
+        kd_effnet=distances.kd,
+        encode_s_per_mp=float(rows.encode_s.sum()) / megapixels,
+        decode_s_per_mp=float(rows.decode_s.sum()) / megapixels,
     )
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
-
-
-def _mean_or_none(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return _mean(known) if known else None
+def _mean_or_none(values: FloatArray) -> float | None:
+    return float(values.mean()) if len(values) else None

@@ -1,0 +1,136 @@
+"""Distances from sums over blocks of images: what a set too large to be held leaves behind, and how it is put together.
+
+A Frechet distance needs no more than the sums of a set, which add up: that of all blocks together is that of all their
+patches, up to rounding. The kernel of the kernel distance has a finite map too, of about D^3 / 6 numbers, which nobody
+can hold: here it is the mean over blocks of the unbiased estimate within each, as KID takes means over subsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hfd.metrics.frechet import (
+    Counts,
+    Features,
+    FloatArray,
+    GaussianStats,
+    OfCounts,
+    frechet_distance,
+    kernel_distance,
+)
+
+KERNEL_ROWS = 4096
+"""Patches of a block that its kernel distance is of, at most: whole images, the first ones that a block is given.
+
+A picture and its decoded version pull the estimate down by about the excess of their own kernel value over a
+stranger's, twice, divided by the number of patches: the more patches there are, the closer it is to none.
+"""
+
+_ADDED_ROWS = 1024
+"""Rows are added up by so many, or more: a D x D sum for each image alone would cost more than its product."""
+
+
+@dataclass(frozen=True, eq=False)
+class BlockSums:
+    """Paired sets of one block. ``kernel``: their kernel distance, None below two patches."""
+
+    reference: GaussianStats
+    decoded: GaussianStats
+    kernel: float | None
+
+    def to_arrays(self) -> dict[str, FloatArray]:
+        """For a file: float64 arrays, of outer products the upper triangle."""
+        kernel = np.nan if self.kernel is None else self.kernel
+        arrays = {"kernel": np.array([kernel]), "num": np.array([float(self.decoded.num)])}
+        for name, stats in (("reference", self.reference), ("decoded", self.decoded)):
+            arrays |= {f"{name}_sum": stats.sum, f"{name}_outer": _packed(stats.outer)}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, FloatArray]) -> BlockSums:
+        num, kernel = int(arrays["num"][0]), float(arrays["kernel"][0])
+        reference, decoded = (
+            GaussianStats(num, arrays[f"{name}_sum"], _unpacked(arrays[f"{name}_outer"], len(arrays[f"{name}_sum"])))
+            for name in ("reference", "decoded")
+        )
+        return cls(reference, decoded, None if np.isnan(kernel) else kernel)
+
+
+class BlockTaker:
+    """Takes pairs of feature sets, float (P, D) each, image by image, and adds them up."""
+
+    def __init__(self, dimension: int) -> None:
+        nothing = GaussianStats(0, np.zeros(dimension), np.zeros((dimension, dimension)))
+        self._reference, self._decoded = nothing, nothing
+        self._waiting: list[tuple[Features, Features]] = []
+        self._kept: list[tuple[Features, Features]] = []
+        self._num_kept = 0
+
+    def add(self, reference: Features, decoded: Features) -> None:
+        if reference.shape != decoded.shape:
+            raise ValueError(f"features: got {reference.shape} and {decoded.shape}, expected pairs of rows")
+        if not len(decoded):
+            return
+        self._waiting.append((reference, decoded))
+        if sum(len(rows) for rows, _ in self._waiting) >= _ADDED_ROWS:
+            self._add_waiting()
+        room = KERNEL_ROWS - self._num_kept
+        if room > 0:
+            self._kept.append((reference[:room].copy(), decoded[:room].copy()))
+            self._num_kept += min(room, len(decoded))
+
+    def sums(self) -> BlockSums:
+        self._add_waiting()
+        kernel = None
+        if self._num_kept > 1:
+            kernel = kernel_distance(*(np.concatenate(side) for side in zip(*self._kept, strict=True)))
+        return BlockSums(self._reference, self._decoded, kernel)
+
+    def _add_waiting(self) -> None:
+        if self._waiting:
+            reference, decoded = (np.concatenate(side) for side in zip(*self._waiting, strict=True))
+            self._reference += GaussianStats.of(reference)
+            self._decoded += GaussianStats.of(decoded)
+            self._waiting = []
+
+
+def frechet_of_blocks(blocks: Sequence[BlockSums]) -> OfCounts:
+    """:func:`frechet_distance` of all blocks together, by how often each counts, float64 (B,)."""
+    nums = np.array([block.decoded.num for block in blocks], np.float64)
+    dimension = len(blocks[0].decoded.sum)
+    sides = [
+        (np.stack([stats.sum for stats in side]), np.stack([_packed(stats.outer) for stats in side]))
+        for side in ([block.reference for block in blocks], [block.decoded for block in blocks])
+    ]
+
+    def distance(counts: Counts) -> float:
+        num = round(float(counts @ nums))
+        a, b = (GaussianStats(num, counts @ sums, _unpacked(counts @ outers, dimension)) for sums, outers in sides)
+        return frechet_distance(a, b)
+
+    return distance
+
+
+def kernel_of_blocks(blocks: Sequence[BlockSums]) -> OfCounts:
+    """The mean of the blocks' kernel distances, by how often each counts; blocks without one count nothing."""
+    values = np.array([0.0 if block.kernel is None else block.kernel for block in blocks])
+    known = np.array([block.kernel is not None for block in blocks], np.float64)
+
+    def distance(counts: Counts) -> float:
+        return float(counts @ values / (counts @ known)) if counts @ known else float("nan")
+
+    return distance
+
+
+def _packed(outer: FloatArray) -> FloatArray:
+    upper: FloatArray = outer[np.triu_indices(len(outer))]
+    return upper
+
+
+def _unpacked(upper: FloatArray, dimension: int) -> FloatArray:
+    outer = np.zeros((dimension, dimension))
+    outer[np.triu_indices(dimension)] = upper
+    return outer + np.triu(outer, 1).T
