@@ -97,7 +97,7 @@ def _plan_step(context: Context, name: str, inputs: Inputs, done: dict[str, Done
     if not all(other in done for other in needed):
         return None
     if name == "prepare":
-        return prepare.plan(context, inputs.photographs)
+        return prepare.plan(context, inputs.photographs, inputs.evaluation)
     if name == "train-autoencoder":
         return train_autoencoder.plan(context, done["prepare"])
     if name == "reconstruct":
@@ -135,7 +135,7 @@ def _walk(context: Context, inputs: Inputs, only: str | None) -> list[Done]:
 
 def _run_step(context: Context, name: str, inputs: Inputs, done: dict[str, Done]) -> Done:
     if name == "prepare":
-        return prepare.run(context, inputs.photographs)
+        return prepare.run(context, inputs.photographs, inputs.evaluation)
     if name == "train-autoencoder":
         return train_autoencoder.run(context, done["prepare"])
     if name == "reconstruct":

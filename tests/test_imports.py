@@ -33,6 +33,7 @@ READS_CONFIG = {"config", "presets", "model_sizes", "cli"}
 """Mathematics takes numbers and tensors, never a configuration."""
 
 ENGINES = {"ray": {"pipelines.on_ray"}, "mlflow": {"pipelines.tracking"}, "boto3": set(), "botocore": set()}
+ENGINES |= {name: {"pipelines.s3_objects"} for name in ("boto3", "botocore")}
 """The modules and packages that may import each engine."""
 
 
