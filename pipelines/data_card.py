@@ -64,20 +64,20 @@ def _spreads(table: pa.Table, kept: npt.NDArray[np.bool_]) -> list[Spread]:
     width, height, size = (_numbers(table, name) for name in ("width", "height", "size"))
     longer, shorter = np.maximum(width, height), np.minimum(width, height)
     wanted = [
-        ("longer", "Longer side", "px", longer, True),
-        ("shorter", "Shorter side", "px", shorter, True),
-        ("aspect", "Aspect ratio", "longer over shorter side", longer / shorter, False),
-        ("bytes", "Size of the file", "bytes per pixel", size / (width * height), True),
-        ("quality", "Estimated JPEG quality", "of JPEG files", _numbers(table, "jpeg_quality"), False),
-        ("colour", "Colourfulness", "levels", _numbers(table, "colourfulness"), False),
-        ("sharpness", "Sharpness", "variance of the Laplacian + 1", _numbers(table, "sharpness") + 1.0, True),
-        ("clipped", "Clipped samples", "share", _numbers(table, "clipped_share"), False),
+        ("Longer side", "px", longer, True),
+        ("Shorter side", "px", shorter, True),
+        ("Aspect ratio", "longer over shorter side", longer / shorter, False),
+        ("Size of the file", "bytes per pixel", size / (width * height), True),
+        ("Estimated JPEG quality", "of JPEG files", _numbers(table, "jpeg_quality"), False),
+        ("Colourfulness", "levels", _numbers(table, "colourfulness"), False),
+        ("Sharpness", "variance of the Laplacian + 1", _numbers(table, "sharpness") + 1.0, True),
+        ("Clipped samples", "share", _numbers(table, "clipped_share"), False),
     ]
     found = []
-    for name, title, unit, values, log in wanted:
+    for title, unit, values, log in wanted:
         known = np.isfinite(values) & (values > 0 if log else True)
         if known.any():
-            found.append(Spread(name, title, unit, values[known & kept], values[known & ~kept], log))
+            found.append(Spread(title, unit, values[known & kept], values[known & ~kept], log))
     return found
 
 

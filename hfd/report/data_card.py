@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from hfd.images import RgbArray
@@ -22,11 +23,10 @@ COLUMNS = 8
 class Spread:
     """One measured property of the photographs: its values among those kept and those rejected."""
 
-    name: str
     title: str
     unit: str
-    kept: Sequence[float]
-    rejected: Sequence[float]
+    kept: npt.NDArray[np.float64]
+    rejected: npt.NDArray[np.float64]
     log: bool = False
 
 
@@ -46,10 +46,10 @@ class Card:
 
 
 _STYLE = """
-:root { --bg: #f3f3f4; --surface: #fff; --ink: #1c1c1d; --muted: #5c5c60; --line: #dadadd; --c-autoencoder: #0b5fc4;
-  --c-jpeg: #9a6a00; --c-ink: var(--ink); --c-muted: var(--muted); --c-grid: #dedee1; --c-surface: var(--surface); }
+:root { --bg: #f3f3f4; --surface: #fff; --ink: #1c1c1d; --muted: #5c5c60; --line: #dadadd; --c-kept: #0b5fc4;
+  --c-rejected: #9a6a00; }
 @media (prefers-color-scheme: dark) { :root { --bg: #131314; --surface: #1c1c1e; --ink: #ededee; --muted: #a3a3a8;
-  --line: #343438; --c-autoencoder: #6aaaff; --c-jpeg: #dcae4e; --c-grid: #343438; } }
+  --line: #343438; --c-kept: #6aaaff; --c-rejected: #dcae4e; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 75rem; padding: 2rem clamp(1rem, 3.5vw, 2.5rem) 4rem; background: var(--bg);
   color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Arial, sans-serif;
@@ -82,17 +82,15 @@ def contact_sheet(pictures: Sequence[RgbArray]) -> bytes:
         tile = tile.resize((TILE_PX, TILE_PX), Image.Resampling.LANCZOS)
         sheet.paste(tile, (TILE_PX * (number % COLUMNS), TILE_PX * (number // COLUMNS)))
     buffer = io.BytesIO()
-    sheet.save(buffer, "WEBP", quality=90)
+    sheet.save(buffer, "WEBP", quality=90, method=2)
     return buffer.getvalue()
 
 
 def render_card(card: Card) -> str:
     """The page as HTML text, all of its text escaped; a function of ``card`` alone."""
     tiles = "".join(f"<div><dt>{html.escape(name)}</dt><dd>{count:,}</dd></div>" for name, count in card.counts.items())
-    charts = [
-        histogram(one.name, one.title, one.kept, one.rejected, unit=one.unit, log=one.log) for one in card.spreads
-    ]
-    charts += [bars("formats", "Formats", card.formats), bars("reasons", "Reasons for rejection", card.reasons)]
+    charts = [histogram(one.title, one.kept, one.rejected, unit=one.unit, log=one.log) for one in card.spreads]
+    charts += [bars("Formats", card.formats), bars("Reasons for rejection", card.reasons)]
     picture = ""
     if card.sheet:
         data = base64.b64encode(card.sheet).decode()
@@ -108,11 +106,11 @@ def render_card(card: Card) -> str:
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{html.escape(card.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f"<h1>{html.escape(card.title)}</h1>\n<p>{html.escape(card.source)}</p>\n<dl>{tiles}</dl>\n{picture}\n"
-        f"<h2>What the photographs are like</h2>\n<p>{_dot('autoencoder', KEPT)}kept &ensp; "
-        f"{_dot('jpeg', REJECTED)}rejected. Sizes are known of photographs that were decoded.</p>\n"
+        f"<h2>What the photographs are like</h2>\n<p>{_dot(KEPT)}kept &ensp; "
+        f"{_dot(REJECTED)}rejected. Sizes are known of photographs that were decoded.</p>\n"
         f'<div class="charts">{"".join(f"<div>{chart}</div>" for chart in charts)}</div>\n</body>\n</html>\n'
     )
 
 
-def _dot(name: str, colour: str) -> str:
-    return f'<span class="dot" style="background: var(--c-{name}, {colour})"></span>'
+def _dot(colour: str) -> str:
+    return f'<span class="dot" style="background: {colour}"></span>'
