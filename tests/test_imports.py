@@ -35,8 +35,8 @@ READS_CONFIG = {"config", "presets", "model_sizes", "cli"}
 ENGINES = {
     "ray": {"pipelines.on_ray", "pipelines.actor_pool", "pipelines.jobs"},
     "mlflow": {"pipelines.tracking"},
-    "boto3": {"pipelines.cell"},
-    "botocore": {"pipelines.cell"},
+    "boto3": {"pipelines.cell", "pipelines.s3_objects"},
+    "botocore": {"pipelines.cell", "pipelines.s3_objects"},
 }
 """The modules and packages that may import each engine."""
 

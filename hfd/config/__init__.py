@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from hfd.config.autoencoder import AutoencoderConfig
-from hfd.config.base import Precision, Section, Share, TrainConfig
+from hfd.config.base import Precision, Section, TrainConfig
 from hfd.config.decoder import (
     AdversarialConfig,
     DecoderConfig,
@@ -23,6 +23,7 @@ from hfd.config.decoder import (
     UNetConfig,
 )
 from hfd.config.evaluate import EvaluateConfig
+from hfd.config.prepare import PrepareConfig
 from hfd.config.promote import MIN_DRAWS, LeaseConfig, PromoteConfig
 
 __all__ = [
@@ -41,23 +42,6 @@ class DataConfig(Section):
         description="Folder, s3://bucket/prefix, or builtin:photographs (those of scikit-image and "
         "scikit-learn). None: has to be given as data.uri=...",
     )
-
-
-class PrepareConfig(Section):
-    """From photographs to shards of source crops."""
-
-    source_crop_px: int = Field(
-        512, ge=64, le=4096, description="Side of a source crop; a smaller photo is kept whole."
-    )
-    min_side_px: int = Field(128, ge=16, description="Shorter side below which a photograph is rejected.")
-    max_crops_per_photo: int = Field(1, ge=1, le=4096)
-    downscale: float | None = Field(
-        None, gt=0.0, le=1.0, description="Factor applied to lossy sources before cropping; None keeps them."
-    )
-    validation_share: float = Field(0.05, ge=0.0, lt=1.0, description="Share of photographs held out, by content hash.")
-    max_reject_share: Share = Field(0.2, description="The step fails when more photographs than this are rejected.")
-    photos_per_shard: int = Field(32, ge=1, description="The fixed shard plan: photographs per shard.")
-    max_pixels: int = Field(178_956_970, ge=1, description="A header that claims more is rejected undecoded.")
 
 
 class ClusterConfig(Section):

@@ -126,9 +126,23 @@ def source_crops(data: bytes, photo: str, settings: CropSettings) -> list[Source
     Raises:
         DataError: ``reason`` is ``"too-small"`` or one of `hfd.images.load_picture`.
     """
-    picture = load_picture(data, name=photo, max_pixels=settings.max_pixels)
+    picture = reduced_source(load_picture(data, name=photo, max_pixels=settings.max_pixels), data, settings)
+    return cut_crops(picture, photo, content_hash(data), settings)
+
+
+def reduced_source(picture: Image.Image, data: bytes, settings: CropSettings) -> Image.Image:
+    """A decoded picture as it is cut: a lossy source by ``downscale`` smaller, as `source_crops` says."""
     if settings.downscale is not None and is_lossy_source(data):
-        picture = _reduced(picture, settings.downscale, settings.min_side_px)
+        return _reduced(picture, settings.downscale, settings.min_side_px)
+    return picture
+
+
+def cut_crops(picture: Image.Image, photo: str, content: str, settings: CropSettings) -> list[SourceCrop]:
+    """Cut the source crops of a picture that is already as small as it is to be; see `source_crops`.
+
+    Raises:
+        DataError: ``reason`` is ``"too-small"``.
+    """
     width, height = picture.size
     if min(width, height) < settings.min_side_px:
         raise DataError(
@@ -136,7 +150,6 @@ def source_crops(data: bytes, photo: str, settings: CropSettings) -> list[Source
             f"{settings.min_side_px} px. Leave it out or lower min_side_px.",
             reason="too-small",
         )
-    content = content_hash(data)
     split = split_of(content, seed=settings.seed, validation_share=settings.validation_share)
     boxes = crop_boxes(width, height, content=content, settings=settings)
     return [

@@ -1,0 +1,190 @@
+"""What photographs are judged by before a compressor learns from them: pure functions, and the limits they meet.
+
+A compressor trained on pictures that were compressed hard, are blurred, grey or burnt out learns just that.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from hfd.errors import ConfigError, DataError
+
+# The tables of the JPEG standard (ITU-T T.81, K.1 and K.2), which libjpeg scales by quality; in zigzag order.
+# fmt: off
+_LUMA = (
+    16, 11, 12, 14, 12, 10, 16, 14, 13, 14, 18, 17, 16, 19, 24, 40, 26, 24, 22, 22, 24, 49, 35, 37, 29, 40, 58, 51, 61,
+    60, 57, 51, 56, 55, 64, 72, 92, 78, 64, 68, 87, 69, 55, 56, 80, 109, 81, 87, 95, 98, 103, 104, 103, 62, 77, 113,
+    121, 112, 100, 120, 92, 101, 103, 99,
+)
+# fmt: on
+_SIDE_PX = 256
+"""Colourfulness is that of a picture averaged down to between this and twice this."""
+
+
+@dataclass(frozen=True)
+class FilterSettings:
+    """Limits; None: no limit.
+
+    Raises:
+        ConfigError: a value outside its range.
+    """
+
+    min_jpeg_quality: int | None = None
+    """1 to 100, on libjpeg's scale; JPEG alone is judged by it."""
+    max_aspect_ratio: float | None = None
+    """Longer over shorter side, at least 1."""
+    min_colourfulness: float | None = None
+    """See `colourfulness`; 0 is grey."""
+    min_sharpness: float | None = None
+    """See `sharpness`; 0 is flat."""
+    max_clipped_share: float | None = None
+    """See `clipped_share`; in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        if self.max_aspect_ratio is not None and self.max_aspect_ratio < 1.0:
+            raise ConfigError(f"max_aspect_ratio: got {self.max_aspect_ratio}, expected at least 1. Change it")
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What was measured of a decoded picture; None: not asked for."""
+
+    colourfulness: float | None = None
+    sharpness: float | None = None
+    clipped_share: float | None = None
+
+
+NOTHING = Looks()
+
+
+def jpeg_quality(data: bytes) -> int | None:
+    """Estimate the quality, 1 to 100, that a JPEG was written with; None for any other format.
+
+    libjpeg scales the standard's tables by a function of quality: the estimate is the quality whose luma table is
+    nearest in the sum of absolute differences, which is exact for what libjpeg and Pillow write with their standard
+    tables. Encoders with tables of their own (cameras, Photoshop, MozJPEG) get the nearest.
+    """
+    table = _first_table(data)
+    if table is None:
+        return None
+    return 1 + int(np.abs(_scaled_tables() - table).sum(axis=1).argmin())
+
+
+def aspect_ratio(width: int, height: int) -> float:
+    """Longer over shorter side: 1 for a square."""
+    return max(width, height) / min(width, height)
+
+
+def colourfulness(picture: Image.Image) -> float:
+    """How much colour an RGB picture has: 0 for grey, about 10 for faint tints, above 30 for most photographs.
+
+    With rg = R - G and yb = (R + G) / 2 - B in levels: sqrt(var rg + var yb) + 0.3 sqrt(mean(rg)^2 + mean(yb)^2)
+    (Hasler and Suesstrunk 2003, M3), of a picture averaged down to few pixels so that noise in colour does not count.
+    """
+    factor = max(1, min(picture.size) // _SIDE_PX)
+    x = np.asarray(picture.reduce(factor), dtype=np.float32)
+    rg = x[..., 0] - x[..., 1]
+    yb = 0.5 * (x[..., 0] + x[..., 1]) - x[..., 2]
+    return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))
+
+
+def sharpness(picture: Image.Image) -> float:
+    """Variance of the 4-neighbour Laplacian of 8-bit luma, borders left out: 0 for flat pictures, low for blur.
+
+    Below about 20 a photograph has no edge that spans less than several pixels. 0 where a side is below 3 px.
+    """
+    x = np.asarray(picture.convert("L")).astype(np.int16)
+    laplacian = 4 * x[1:-1, 1:-1] - x[:-2, 1:-1] - x[2:, 1:-1] - x[1:-1, :-2] - x[1:-1, 2:]
+    if laplacian.size == 0:
+        return 0.0
+    # In integers: exact, so that the limit means the same on every machine.
+    total, squares = int(laplacian.sum(dtype=np.int64)), int(np.square(laplacian, dtype=np.int32).sum(dtype=np.int64))
+    return float(squares / laplacian.size - (total / laplacian.size) ** 2)
+
+
+def clipped_share(picture: Image.Image) -> float:
+    """Share in [0, 1] of an RGB picture's samples, over the three channels, at 0 or 255."""
+    counts = picture.histogram()
+    return sum(counts[start] + counts[start + 255] for start in (0, 256, 512)) / sum(counts)
+
+
+def look_at(picture: Image.Image, settings: FilterSettings) -> Looks:
+    """Measure what the settings have a limit for, and nothing else."""
+    return Looks(
+        colourfulness(picture) if settings.min_colourfulness is not None else None,
+        sharpness(picture) if settings.min_sharpness is not None else None,
+        clipped_share(picture) if settings.max_clipped_share is not None else None,
+    )
+
+
+def check_encoding(name: str, quality: int | None, settings: FilterSettings) -> None:
+    """Raises :class:`DataError`, reason ``jpeg-quality``, where a JPEG was compressed too hard."""
+    _at_least(name, "an estimated JPEG quality", quality, settings.min_jpeg_quality, "jpeg-quality", "min_jpeg_quality")
+
+
+def check_looks(name: str, size: tuple[int, int], looks: Looks, settings: FilterSettings) -> None:
+    """Raises :class:`DataError`; ``reason`` is ``aspect-ratio``, ``grey``, ``blurred`` or ``clipped``."""
+    aspect = aspect_ratio(*size)
+    _at_most(name, "an aspect ratio", aspect, settings.max_aspect_ratio, "aspect-ratio", "max_aspect_ratio")
+    _at_least(name, "a colourfulness", looks.colourfulness, settings.min_colourfulness, "grey", "min_colourfulness")
+    _at_least(name, "a sharpness", looks.sharpness, settings.min_sharpness, "blurred", "min_sharpness")
+    _at_most(name, "a clipped share", looks.clipped_share, settings.max_clipped_share, "clipped", "max_clipped_share")
+
+
+def _at_least(name: str, what: str, got: float | None, limit: float | None, reason: str, setting: str) -> None:
+    if got is not None and limit is not None and got < limit:
+        raise DataError(
+            f"{name}: got {what} of {got:.4g}, expected at least {limit:g}. Leave it out or lower prepare.{setting}.",
+            reason=reason,
+        )
+
+
+def _at_most(name: str, what: str, got: float | None, limit: float | None, reason: str, setting: str) -> None:
+    if got is not None and limit is not None and got > limit:
+        raise DataError(
+            f"{name}: got {what} of {got:.4g}, expected at most {limit:g}. Leave it out or raise prepare.{setting}.",
+            reason=reason,
+        )
+
+
+def _first_table(data: bytes) -> npt.NDArray[np.int64] | None:
+    """Quantisation table 0 (luma, by universal custom) of a JPEG in zigzag order; None where there is none."""
+    if not data.startswith(b"\xff\xd8"):
+        return None
+    at = 2
+    while len(data) >= at + 4 and data[at] == 0xFF and data[at + 1] != 0xDA:  # up to the start of scan
+        if data[at + 1] == 0xFF:  # a fill byte
+            at += 1
+            continue
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at + 1] == 0xDB:
+            table = _table_zero(data[at + 4 : at + 2 + length])
+            if table is not None:
+                return table
+        at += 2 + length
+    return None
+
+
+def _table_zero(segment: bytes) -> npt.NDArray[np.int64] | None:
+    at = 0
+    while at < len(segment):
+        width = 2 if segment[at] >> 4 else 1
+        values = segment[at + 1 : at + 1 + 64 * width]
+        if segment[at] & 15 == 0 and len(values) == 64 * width:
+            return np.frombuffer(values, dtype=">u2" if width == 2 else "u1").astype(np.int64)
+        at += 1 + 64 * width
+    return None
+
+
+@functools.cache
+def _scaled_tables() -> npt.NDArray[np.int64]:
+    """The luma table at each quality, (100, 64): libjpeg's ``jpeg_quality_scaling``, clamped to a byte."""
+    qualities = np.arange(1, 101)
+    scale = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
+    tables: npt.NDArray[np.int64] = np.clip((np.array(_LUMA)[None, :] * scale[:, None] + 50) // 100, 1, 255)
+    return tables
