@@ -143,6 +143,7 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
     def _batches_fill_workers(self) -> Self:
         for stage, train in self._trainings():
             least = self.cluster.train_workers * train.accumulate
