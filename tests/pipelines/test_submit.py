@@ -18,8 +18,9 @@ from hfd.cli import app
 from hfd.errors import ConfigError, HfdError
 from hfd.presets import load_config, preset_folder
 from pipelines import submit
-from pipelines.jobs import LogPosition, server_address
+from pipelines.jobs import LogPosition
 from pipelines.submit import Job, Sent, plan_job, read_command
+from pipelines.submit_command import server_address
 
 WHERE = ["data.uri=s3://bucket/photos", "workspace=s3://bucket/work", "tracking.uri=http://mlflow:5000"]
 
