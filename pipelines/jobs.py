@@ -273,7 +273,7 @@ def _answers(address: str, name: str = "") -> Iterator[None]:
             "RAY_AUTH_TOKEN_PATH"
         ) from error
     except (OSError, requests.exceptions.RequestException) as error:
-        raise UnreachableError(f"{address}: no job server answers ({_brief(error)})") from error
+        raise UnreachableError(f"{address}: no job server answers ({_brief(_root(error))})") from error
     except RuntimeError as error:
         if "already exists" in str(error):
             raise _TakenError from error
@@ -282,6 +282,13 @@ def _answers(address: str, name: str = "") -> Iterator[None]:
         if "status code 5" in str(error):
             raise UnreachableError(f"{address}: answers with an error ({_brief(error)})") from error
         raise HfdError(f"{address}: refused the request ({_brief(error)})") from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """Where an error began: the libraries between wrap it in their own words."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def _brief(error: object) -> str:
