@@ -6,10 +6,8 @@ import contextlib
 import functools
 import logging
 import os
-import socket
 import tempfile
 import time
-import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +17,7 @@ from hfd.errors import HfdError
 from pipelines.submit import Job
 from pipelines.tracking.redaction import redact
 
-DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-CONNECT_S = 10.0
+CONNECT_S = 30.0
 ANSWER_S = 60.0
 """For one answer of the server; an upload has to be through in this time."""
 
@@ -87,33 +84,14 @@ class LogPosition:
         return fresh
 
 
-def server_address(given: str | None) -> str:
-    """An address as ``http://host:port``: the given one, that of the environment, or the usual one.
-
-    Raises :class:`HfdError` for one that is no job server's.
-    """
-    address = given or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or DEFAULT_ADDRESS
-    address = (address if "://" in address else f"http://{address}").rstrip("/")
-    parts = urllib.parse.urlsplit(address)
-    try:
-        usable = parts.scheme in ("http", "https") and parts.hostname is not None and parts.username is None
-        _ = parts.port
-    except ValueError:
-        usable = False
-    if not usable:
-        raise HfdError(f"--address: got {redact(address)}, expected that of a job server, such as {DEFAULT_ADDRESS}")
-    return address
-
-
 def connect(address: str) -> Server:
     """A server that answers. Raises :class:`UnreachableError`; :class:`HfdError` where it wants another token."""
-    # Ray lets the environment win over an argument.
-    os.environ["RAY_API_SERVER_ADDRESS"] = address
-    parts = urllib.parse.urlsplit(address)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    import requests
+
+    os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray lets the environment win over an argument
     with _answers(address):
-        # Ray's client waits for ever for a host that drops what it is sent.
-        socket.create_connection((str(parts.hostname), port), timeout=CONNECT_S).close()
+        # Ray's own client has no time limit, and would wait for ever for a host that drops what it is sent.
+        requests.get(f"{address}/api/version", timeout=CONNECT_S)
         from ray.job_submission import JobSubmissionClient
 
         for logger in _CHATTY:
@@ -295,7 +273,7 @@ def _answers(address: str, name: str = "") -> Iterator[None]:
             "RAY_AUTH_TOKEN_PATH"
         ) from error
     except (OSError, requests.exceptions.RequestException) as error:
-        raise UnreachableError(f"{address}: no job server answers ({_brief(error)})") from error
+        raise UnreachableError(f"{address}: no job server answers ({_brief(_root(error))})") from error
     except RuntimeError as error:
         if "already exists" in str(error):
             raise _TakenError from error
@@ -304,6 +282,13 @@ def _answers(address: str, name: str = "") -> Iterator[None]:
         if "status code 5" in str(error):
             raise UnreachableError(f"{address}: answers with an error ({_brief(error)})") from error
         raise HfdError(f"{address}: refused the request ({_brief(error)})") from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """Where an error began: the libraries between wrap it in their own words."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def _brief(error: object) -> str:

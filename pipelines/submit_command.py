@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+import urllib.parse
 
-from pipelines.jobs import STOPPED, Listed, connect, follow, list_jobs, server_address, start, stop
+from hfd.errors import HfdError
+from pipelines.jobs import STOPPED, Listed, connect, follow, list_jobs, start, stop
 from pipelines.submit import Job
+from pipelines.tracking.redaction import redact
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
 
 def describe(job: Job) -> str:
@@ -53,6 +59,24 @@ def stop_job(name: str, address: str | None) -> str:
     server = connect(server_address(address))
     job = stop(server, name)
     return f"{job.name}: {job.status}"
+
+
+def server_address(given: str | None) -> str:
+    """An address as ``http://host:port``: the given one, that of the environment, or the usual one.
+
+    Raises :class:`HfdError` for one that is no job server's.
+    """
+    address = given or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or DEFAULT_ADDRESS
+    address = (address if "://" in address else f"http://{address}").rstrip("/")
+    parts = urllib.parse.urlsplit(address)
+    try:
+        usable = parts.scheme in ("http", "https") and parts.hostname is not None and parts.username is None
+        _ = parts.port
+    except ValueError:
+        usable = False
+    if not usable:
+        raise HfdError(f"--address: got {redact(address)}, expected that of a job server, such as {DEFAULT_ADDRESS}")
+    return address
 
 
 def _since(job: Listed) -> str:

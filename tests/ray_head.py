@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STARTED_WITHIN_S = 180.0
+NODE = "127.0.0.2"
+"""Loopback as well; Ray takes 127.0.0.1 for a slip, and listens on the machine's own address instead."""
+
 TOKEN = "a-token-of-the-tests"
 
 
@@ -47,7 +50,7 @@ def ray_head(
     with tempfile.TemporaryDirectory(prefix="hfd-head-", dir="/tmp", ignore_cleanup_errors=True) as files:
         gcs, jobs, client, agent, agent_rpc, metrics, env_agent, nodes, objects = _free_ports(9)
         command = [
-            str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1",
+            str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--node-ip-address={NODE}",
             "--dashboard-host=127.0.0.1", f"--port={gcs}", f"--dashboard-port={jobs}",
             f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}",
             f"--dashboard-agent-grpc-port={agent_rpc}", f"--metrics-export-port={metrics}",
@@ -68,7 +71,7 @@ def ray_head(
         address = f"http://127.0.0.1:{jobs}"
         try:
             _await_answer(head, address, Path(files, "head.log"))
-            yield RayHead(address, f"127.0.0.1:{gcs}", token, head)
+            yield RayHead(address, f"{NODE}:{gcs}", token, head)
         finally:
             _end(head)
 

@@ -27,7 +27,10 @@ LAUNCHER_FILE = {
         "worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2},
     },
     "head_node_type": HEAD,
-}
+    "file_mounts": {}, "auth": {}, "docker": {}, "cluster_synced_files": [], "initialization_commands": [],
+    "setup_commands": [], "head_setup_commands": [], "worker_setup_commands": [], "head_start_ray_commands": [],
+    "worker_start_ray_commands": [],
+}  # fmt: skip
 
 ATTACH = """
 import json, sys, time

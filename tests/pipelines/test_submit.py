@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +19,9 @@ from hfd.cli import app
 from hfd.errors import ConfigError, HfdError
 from hfd.presets import load_config, preset_folder
 from pipelines import submit
-from pipelines.jobs import LogPosition, server_address
+from pipelines.jobs import LogPosition
 from pipelines.submit import Job, Sent, plan_job, read_command
+from pipelines.submit_command import server_address
 
 WHERE = ["data.uri=s3://bucket/photos", "workspace=s3://bucket/work", "tracking.uri=http://mlflow:5000"]
 
@@ -290,7 +292,14 @@ def test_a_job_server_that_is_not_there_is_one_line(
     hfd: Hfd, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
-    assert hfd(*command).complaint.startswith("http://127.0.0.1:1: no job server answers (")
+    assert hfd(*command).complaint.startswith("http://127.0.0.1:1: no job server answers ([Errno 111] ")
+
+
+def test_a_server_that_accepts_and_never_answers_is_given_up(hfd: Hfd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.jobs.CONNECT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert hfd("jobs", "-a", address).complaint == f"{address}: no job server answers (timed out)"
 
 
 @pytest.mark.parametrize("arguments", [["retrain"], ["retrain", "--confg", "desk"], ["retrain", "-c", "desk", "seed"]])
