@@ -64,10 +64,7 @@ def plan(context: Context, model: Done, evaluated: Done) -> Step:
 
 def run(context: Context, upstream: Upstream) -> Done:
     step = plan(context, upstream.model, upstream.evaluated)
-    done = context.do(step, lambda folder, record: _promote(context, upstream, folder, record))
-    evaluated = upstream.evaluated.step
-    point_latest(context.workspace, report=f"{evaluated.name}/{evaluated.key}/report.html")  # not the champion's
-    return done
+    return context.do(step, lambda folder, record: _promote(context, upstream, folder, record))
 
 
 def _promote(context: Context, upstream: Upstream, folder: Folder, record: StepRun) -> Outcome:
@@ -124,7 +121,11 @@ def _evaluate_champion(context: Context, upstream: Upstream, registry: Registry,
     model = context.do(step, fetch)
     stage1 = json.loads(model.folder.read("decoder/config.json"))["autoencoder"]
     autoencoder = replace(model, manifest=replace(model.manifest, digest=stage1))
-    return evaluate.run(context, upstream.prepared, autoencoder, model, upstream.pictures)
+    try:
+        return evaluate.run(context, upstream.prepared, autoencoder, model, upstream.pictures)
+    finally:  # the newest report is the candidate's
+        ours = upstream.evaluated.step
+        point_latest(context.workspace, report=f"{ours.name}/{ours.key}/report.html")
 
 
 def _limits(settings: PromoteConfig) -> Limits:

@@ -197,7 +197,7 @@ class Registry:
         """Whatever the server's client raises, as one line."""
         try:
             yield
-        except HfdError:
+        except (HfdError, AssertionError, AttributeError, KeyError, TypeError):  # the user's, or our own
             raise
         except Exception as error:
             raise unanswered(self.uri, error) from error

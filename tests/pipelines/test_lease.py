@@ -18,9 +18,9 @@ from lease_worker import QUICK
 from tiny_run import tiny_config, tiny_overrides, write_photographs
 
 from hfd.config import LeaseConfig
-from hfd.errors import ConfigError, DataError, HfdError
+from hfd.errors import DataError, HfdError
 from hfd.storage import Folder
-from pipelines.cell import MAX_BYTES, S3Cell, open_cell
+from pipelines.cell import S3Cell, open_cell
 from pipelines.cluster import Inline
 from pipelines.context import Context
 from pipelines.lease import NAME, _decode, _encode, _this_process, acquire, lease
@@ -68,85 +68,6 @@ def in_cell(workspace: Folder) -> dict[str, Any]:
     found = open_cell(workspace, NAME).read()
     assert found is not None
     return dict(json.loads(found.data)) if found.data else {}
-
-
-# --- the cell --------------------------------------------------------------------------------------
-
-
-def test_a_cell_changes_only_for_who_knows_it(workspace: Folder) -> None:
-    cell = open_cell(workspace, "cell")
-    first = cell.swap(b"one", None)
-    assert first is not None
-    assert cell.swap(b"two", None) is None and cell.swap(b"two", '"other"') is None
-    found = cell.read()
-    assert found is not None and (found.data, found.version) == (b"one", first)
-    assert -1.0 <= found.age_s < 60.0
-    second = cell.swap(b"three", first)
-    assert second not in (None, first) and cell.swap(b"four", first) is None
-    empty = cell.swap(b"", second)
-    found = cell.read()
-    assert found is not None and (found.data, found.version) == (b"", empty)
-    assert cell.swap(b"five", empty) is not None
-
-
-def test_an_age_grows_by_the_storages_clock(workspace: Folder) -> None:
-    cell = open_cell(workspace, "cell")
-    cell.swap(b"one", None)
-    time.sleep(2.2)
-    found = cell.read()
-    assert found is not None and found.age_s >= 1.0
-
-
-def test_a_cell_hides_from_listings_and_holds_little(workspace: Folder) -> None:
-    open_cell(workspace, NAME).swap(b"x" * (MAX_BYTES // 2), None)
-    assert workspace.files() == []
-
-
-def test_what_cannot_be_locked_or_reached_is_one_line(
-    tmp_path: Path, s3: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(DataError, match=r"cannot be locked \(.*\)\. Check the folder's owner"):
-        open_cell(Folder(str(tmp_path / "file")), NAME).read()
-    with pytest.raises(ConfigError, match=r"^workspace: got gs://bucket/x, expected a local folder or s3://"):
-        open_cell(Folder("gs://bucket/x"), NAME)
-    with pytest.raises(DataError, match=r"the server refuses \(NoSuchBucket\)"):
-        open_cell(Folder("s3://no-such-bucket/x"), NAME).swap(b"x", None)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    with pytest.raises(DataError, match=r"the server refuses \(SignatureDoesNotMatch\)"):
-        open_cell(s3, NAME).read()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(DataError, match="no answer"):
-        open_cell(s3, NAME).swap(b"x", None)
-
-
-def test_a_server_that_writes_in_spite_of_a_condition_is_refused(s3: Folder) -> None:
-    cell = open_cell(s3, "cell")
-    assert isinstance(cell, S3Cell)
-    cell.swap(b"one", None)
-    cell.check()
-
-    class Careless:
-        """The real client, without its conditions."""
-
-        def put_object(self, **arguments: Any) -> Any:
-            kept = {key: value for key, value in arguments.items() if not key.startswith("If")}
-            return cell._client.put_object(**kept)
-
-        def get_object(self, **arguments: Any) -> Any:
-            return cell._client.get_object(**arguments)
-
-    with pytest.raises(ConfigError, match="ignores IfNoneMatch, expected one that checks conditional writes"):
-        S3Cell(cell.bucket, cell.key, Careless()).check()
-
-
-def test_a_write_whose_answer_was_lost_is_recognised(s3: Folder) -> None:
-    cell = open_cell(s3, "cell")
-    first = cell.swap(b"one", None)
-    assert first is not None
-    second = cell.swap(b"two", first)
-    assert cell.swap(b"two", first) == second  # as a client's retry would
-    assert cell.swap(b"three", first) is None
 
 
 # --- who holds ---------------------------------------------------------------------------------------
