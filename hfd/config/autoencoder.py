@@ -26,7 +26,7 @@ class AutoencoderConfig(Section):
     relaxed_factor: float = Field(1.0, gt=0.0)
     aux_lr: float = Field(1e-3, gt=0.0, description="Learning rate of the entropy bottleneck's quantiles.")
     warm_start: str | None = Field(
-        None, description="A model whose autoencoder to start from: a folder or shipped name."
+        None, description="A model whose autoencoder to start from: a folder, shipped name or models:/NAME@ALIAS."
     )
     frozen: bool = Field(False, description="Take the autoencoder of warm_start as it is; nothing is trained.")
     train: TrainConfig

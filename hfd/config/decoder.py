@@ -136,7 +136,9 @@ class DecoderConfig(Section):
     unet: UNetConfig = UNetConfig()
     ema: EmaConfig = EmaConfig()
     neighbours_share: Share = Field(0.5, description="Share of samples trained with parts of the picture known.")
-    warm_start: str | None = Field(None, description="A model whose decoder to start from: a folder or shipped name.")
+    warm_start: str | None = Field(
+        None, description="A model whose decoder to start from: a folder, shipped name or models:/NAME@ALIAS."
+    )
     frozen: bool = Field(False, description="Take the decoder of warm_start as it is; nothing is trained.")
     train: TrainConfig
     adversarial: AdversarialConfig | None = Field(None, description="Fine-tuning after it; None: none.")

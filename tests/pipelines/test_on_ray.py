@@ -132,6 +132,7 @@ NODES = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 4.0, "memory": 1e9}]
     [
         {"train_workers": 12, "train_threads": 1},
         {"train_workers": 3, "train_threads": 4},
+        {"train_workers": 100, "train_workers_min": 12, "train_threads": 1},
         {"train_workers": 1, "train_threads": 8, "train_gpus": 1},
         {"train_workers": 2, "train_threads": 2, "train_gpus": 0.5},
         {"map_threads": 8, "map_gpus": 0.25},
@@ -145,6 +146,7 @@ def test_what_fits_the_nodes_passes(settings: dict[str, Any]) -> None:
     ("settings", "name", "fitting"),
     [
         ({"train_workers": 13, "train_threads": 1}, "train_workers", 12),
+        ({"train_workers": 100, "train_workers_min": 13, "train_threads": 1}, "train_workers", 12),
         # Twelve CPUs in all, and yet no node has nine.
         ({"train_threads": 9}, "train_workers", 0),
         ({"train_workers": 4, "train_threads": 4}, "train_workers", 3),
