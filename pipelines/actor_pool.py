@@ -69,7 +69,7 @@ class Server:
             return pickle.dumps(error)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Actor:
     handle: Any
     started: Any
