@@ -15,6 +15,7 @@ from PIL import Image
 from tiny_run import tiny_config, write_photographs
 
 from hfd.errors import ConfigError
+from hfd.storage import Folder
 from pipelines import evaluate, evaluate_parts
 from pipelines.context import Silent
 from pipelines.retrain import retrain
@@ -120,6 +121,27 @@ def test_more_patches_than_are_held_at_once_come_in_blocks(trained: tuple[Path, 
     assert not left
     page = blocks.folder.read("report.html").decode()
     assert "blocks of images" in page and "blocks of images" not in exact.folder.read("report.html").decode()
+
+
+@pytest.mark.slow
+def test_everything_may_lie_on_s3(trained: tuple[Path, Path], pictures: Path, s3: Folder) -> None:
+    """Pictures and workspace: tiles, sums and the rest are written there and read back, with the same figures."""
+    photographs, workspace = trained
+    for path in pictures.iterdir():
+        (s3 / "pictures").write(path.name, path.read_bytes())
+    for entry in Folder(str(workspace)).files():
+        (s3 / "workspace").write(entry.key, Folder(str(workspace)).read(entry.key))
+    settings = ["evaluate.tile_pixels=65536", "evaluate.exact_patches=0", "evaluate.bootstrap_draws=2"]
+    overrides = ["evaluate.max_images=null", "evaluate.baselines=[jpeg]", *settings]
+    remote = [f"evaluate.data={(s3 / 'pictures').uri}", f"workspace={(s3 / 'workspace').uri}"]
+    found = retrain(tiny_config(photographs, workspace, *overrides, *remote), Silent())
+    assert [done.skipped for done in found] == [True, True, True, True, True, False]
+    here = evaluated(trained, pictures, *settings)
+    assert found[-1].digest == here.digest
+    for one, other in zip(found[-1].manifest.facts["summary"], here.manifest.facts["summary"], strict=True):
+        assert one["psnr"] == other["psnr"] and one["fd_effnet"] == pytest.approx(other["fd_effnet"], rel=1e-9)
+    keys = [{entry.key for entry in done.folder.files()} for done in (found[-1], here)]
+    assert keys[0] == keys[1] and not any(key.startswith(("pixels/", "features/")) for key in keys[0])
 
 
 def test_a_report_lists_so_many_images_and_says_so(
