@@ -69,7 +69,7 @@ class Server:
             return pickle.dumps(error)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Actor:
     handle: Any
     started: Any
@@ -109,7 +109,7 @@ class _Pool:
         on_death: OnDeath | None,
     ) -> None:
         import ray
-        from ray import cloudpickle  # by value where a script is what holds the function
+        from ray import cloudpickle
 
         self._size, self._items, self._on_done, self._on_death = size, items, on_done, on_death
         self._load, self._work = cloudpickle.dumps(load), ray.put(cloudpickle.dumps(work))
@@ -141,10 +141,12 @@ class _Pool:
     def _feed(self, actor: _Actor) -> None:
         if not actor.ready:
             return
+        from ray import cloudpickle
+
         ahead = 2 if len(self._waiting) > len(self._actors) else 1
         while self._waiting and len(actor.queue) < ahead:
             index = self._waiting.popleft()
-            actor.queue.append((actor.handle.call.remote(self._work, pickle.dumps(self._items[index])), index))
+            actor.queue.append((actor.handle.call.remote(self._work, cloudpickle.dumps(self._items[index])), index))
 
     def _next(self) -> list[tuple[_Actor, Any]]:
         """What is settled: an actor that has started or a call that has ended, each with its actor."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from hfd.errors import DataError
+from hfd.images import RgbArray
 from pipelines.cluster import Worker
 
 
@@ -32,3 +34,38 @@ def linger(_worker: Worker, started: Path) -> None:
     """Train for longer than any test waits; ``started`` tells that it has begun."""
     started.touch()
     time.sleep(3600.0)
+
+
+@dataclass(frozen=True)
+class Killer:
+    """A picture that no process survives."""
+
+    key: str
+
+    def load(self, max_pixels: int) -> tuple[str, RgbArray]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError(max_pixels)
+
+
+def process_number() -> int:
+    return os.getpid()
+
+
+def tell(model: int, item: Path) -> tuple[int, int, str]:
+    """The number that the model was made with, that of the process, and the item; "poison" kills."""
+    if item.name == "poison":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return model, os.getpid(), item.name
+
+
+def refuse_to_load() -> int:
+    raise DataError("model: got nothing, expected something", reason="missing")
+
+
+def die_while_loading() -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def err(_model: int, item: int) -> int:
+    raise ZeroDivisionError(f"a bug with item {item}")

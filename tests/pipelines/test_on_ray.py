@@ -136,6 +136,7 @@ NODES = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 4.0, "memory": 1e9}]
         {"train_workers": 1, "train_threads": 8, "train_gpus": 1},
         {"train_workers": 2, "train_threads": 2, "train_gpus": 0.5},
         {"map_threads": 8, "map_gpus": 0.25},
+        {"map_threads": 9, "map_cpus": 0.5},
     ],
 )
 def test_what_fits_the_nodes_passes(settings: dict[str, Any]) -> None:
@@ -153,6 +154,7 @@ def test_what_fits_the_nodes_passes(settings: dict[str, Any]) -> None:
         ({"train_workers": 2, "train_threads": 1, "train_gpus": 1}, "train_workers", 1),
         ({"map_threads": 9}, "map_threads", 0),
         ({"map_gpus": 2}, "map_threads", 0),
+        ({"map_cpus": 8.5}, "map_cpus", 0),
     ],
 )
 def test_what_ray_would_wait_for_for_ever_is_refused_with_the_numbers(

@@ -1,0 +1,164 @@
+"""The evaluation against one plain loop a core, and its scheduling against ideal on 64 simulated workers.
+
+    python benchmarks/evaluation.py ../shared/data/kodak [--pictures 24] [--rounds 3] [--skip-loops]
+
+First: ours on Ray with two workers (parts, files, rows and features kept, resumable) against two plain processes that
+share the same pictures, and compress, decode, sample and measure them in a loop, and keep nothing. Both begin without a
+process of theirs, and end with the last figure; Ray itself is up.
+
+Second: 64 actors of 1/32 CPU whose model sleeps 0.2 to 0.5 s a part, as one does that waits for a GPU; efficiency is
+the time slept over 64 times the time from the first part's start to the last one's end. Simulated: nothing is said of
+64 machines, or GPUs. Prints ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import multiprocessing
+import os
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+WORKERS = 2
+SIMULATED = 64
+PARTS_PER_WORKER = 40
+SHORTEST_S, LONGEST_S = 0.2, 0.5
+
+
+def settings() -> Any:
+    from hfd.config import SamplerConfig
+    from pipelines.measure import MeasureSettings
+
+    return MeasureSettings((SamplerConfig(),), 128, (), (1.0,), 4_194_304, 262_144)
+
+
+def model() -> str:
+    from hfd.codec.codec import shipped_models
+
+    return shipped_models()["desk-025"].uri
+
+
+def plain_loop(paths: list[str]) -> float:
+    """What anyone would write around the same calls; returns the sum of a figure, so that nothing is left out."""
+    import torch
+
+    from hfd.images import load_rgb
+    from pipelines.measure import code, judge, load_codec, sample_batch
+
+    torch.set_num_threads(1)
+    codec, total = load_codec(model(), "cpu"), 0.0
+    for path in paths:
+        coded = code(codec, path, load_rgb(Path(path)), lambda data: data)
+        (samples,) = sample_batch(codec, [coded], settings())
+        total += sum(row.psnr for row in judge(coded, samples, settings()).rows)
+    return total
+
+
+def plain(paths: list[str]) -> float:
+    """Seconds of as many processes as there are workers, each with its share."""
+    context = multiprocessing.get_context("spawn")
+    started = time.perf_counter()
+    with context.Pool(WORKERS) as pool:
+        pool.map(plain_loop, [paths[i::WORKERS] for i in range(WORKERS)], chunksize=1)
+    return time.perf_counter() - started
+
+
+def ours(engine: Any, folder: str, names: list[str]) -> float:
+    """Seconds of the evaluation's own parts, a picture each, as of any set of fewer than 256."""
+    from hfd.storage import Folder
+    from pipelines.corpus import Photo
+    from pipelines.evaluate_parts import Listed, PartPlan, Task, evaluate_part
+    from pipelines.measure import load_codec
+    from pipelines.parts import run_parts
+
+    photos = [Listed(Photo(name, Folder(folder), name, 0, "")) for name in names]
+    plans = [PartPlan((Task(i, photo, False),), settings(), 2**30) for i, photo in enumerate(photos)]
+    with tempfile.TemporaryDirectory(prefix="hfd-bench-") as scratch:
+        started = time.perf_counter()
+        run_parts(
+            engine,
+            Folder(scratch),
+            plans,
+            evaluate_part,
+            lambda *_: None,
+            load=functools.partial(load_codec, model(), "cpu"),
+        )
+        return time.perf_counter() - started
+
+
+def compare_loops(folder: str, num_pictures: int, rounds: int) -> None:
+    from hfd.config import ClusterConfig
+    from pipelines.cluster import engine
+
+    names = sorted(path.name for path in Path(folder).iterdir() if path.suffix in (".png", ".jpg"))[:num_pictures]
+    times: dict[str, list[float]] = {"plain": [], "ours": []}
+    with engine(ClusterConfig(kind="local", num_cpus=WORKERS)) as ready:
+        for _ in range(rounds):
+            times["plain"].append(plain([str(Path(folder, name)) for name in names]))
+            times["ours"].append(ours(ready, folder, names))
+    ratios = [a / b for a, b in zip(times["plain"], times["ours"], strict=True)]
+    for name, values in times.items():
+        print(f"{name:<6} {len(names) / statistics.median(values):.3f} pictures/s with {WORKERS} processes")
+    print(
+        f"ratio ours/plain {statistics.median(ratios):.3f} (min {min(ratios):.3f}, max {max(ratios):.3f})", flush=True
+    )
+
+
+def wait_for_all(there: str) -> None:
+    """A model that is loaded once all workers are: starting 64 processes on a few cores is not what is measured."""
+    Path(there, str(os.getpid())).touch()
+    while len(list(Path(there).iterdir())) < SIMULATED:
+        time.sleep(0.05)
+
+
+def sleep_part(index: int, count: int, folder: Any, seconds: float, _model: None) -> dict[str, Any]:
+    del index, count, folder
+    started = time.time()
+    time.sleep(seconds)
+    return {"digest": "", "slept": seconds, "started": started, "ended": time.time()}
+
+
+def measure_scheduling() -> None:
+    from hfd.config import ClusterConfig
+    from hfd.storage import Folder
+    from pipelines.cluster import engine
+    from pipelines.parts import run_parts
+
+    rng = random.Random(0)
+    naps = [rng.uniform(SHORTEST_S, LONGEST_S) for _ in range(SIMULATED * PARTS_PER_WORKER)]
+    config = ClusterConfig(
+        kind="local", num_cpus=WORKERS, map_workers=SIMULATED, map_cpus=WORKERS / SIMULATED, train_threads=1
+    )
+    with tempfile.TemporaryDirectory(prefix="hfd-bench-") as scratch, engine(config) as ready:
+        there = Path(scratch, "there")
+        there.mkdir()
+        load = functools.partial(wait_for_all, str(there))
+        results = run_parts(ready, Folder(f"{scratch}/out"), naps, sleep_part, lambda *_: None, load=load)
+    span = max(result["ended"] for result in results) - min(result["started"] for result in results)
+    slept = sum(result["slept"] for result in results)
+    print(
+        f"{len(naps)} parts on {SIMULATED} simulated workers: {slept / SIMULATED:.2f} s ideal, {span:.2f} s taken, "
+        f"efficiency {slept / SIMULATED / span:.3f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--pictures", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--skip-loops", action="store_true")
+    arguments = parser.parse_args()
+    measure_scheduling()
+    if not arguments.skip_loops:
+        compare_loops(arguments.folder, arguments.pictures, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
