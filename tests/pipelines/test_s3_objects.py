@@ -134,6 +134,34 @@ def test_a_server_that_ignores_the_condition_is_caught_before_memory_is_taken(
     assert caught.value.reason == "changed" and line(caught)
 
 
+def test_an_answer_that_breaks_off_is_asked_for_again(s3: Folder, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from botocore.exceptions import ResponseStreamingError
+
+    put(client, s3, "photos/a.jpg", b"whole")
+    (photo,) = listed(s3).photos
+    real = s3_objects._client(None, None)
+    get, left = real.get_object, [2]
+
+    class Broken:
+        def read(self) -> bytes:
+            raise ResponseStreamingError(error="cut")
+
+        def close(self) -> None:
+            pass
+
+    def flaky(**arguments: Any) -> dict[str, Any]:
+        found: dict[str, Any] = get(**arguments)
+        left[0] -= 1
+        return {**found, "Body": Broken()} if left[0] >= 0 else found
+
+    monkeypatch.setattr(real, "get_object", flaky)
+    assert photo.read() == b"whole" and left == [-1]
+    left[0] = 100
+    with pytest.raises(DataError, match=r"no connection to the server \(ResponseStreamingError\)") as caught:
+        photo.read()
+    assert caught.value.reason == "connection" and left == [100 - s3_objects.FETCHES] and line(caught)
+
+
 def test_only_new_objects_are_fetched_when_a_prefix_grows(
     s3: Folder, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
