@@ -9,21 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hfd.metrics.bootstrap import COVERAGE
+from hfd.metrics.bootstrap import COVERAGE, Drawn
 from hfd.report.tables import format_number
 
 MEAN_DRAWS = 200
 """For the intervals of PSNR and bpp, which are stated beside the limits and not judged by."""
 
 _DIGITS = {"FD-EffNet": 1, "KD-EffNet": 4, "PSNR dB": 2, "bpp": 4, "images": 0, "decodes": 0}
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A distance of a whole set (``value``) and of each draw of its images, in order."""
-
-    value: float
-    draws: tuple[float, ...]
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def run(context: Context, corpus: Corpus, evaluation: Corpus | None = None) -> D
     apart = evaluation if context.config.prepare.drop_evaluation else None
     done = context.do(step, lambda folder, record: _prepare(context, corpus, apart, folder, record))
     if not done.skipped:
-        _newest(context).write("newest.json", json.dumps({"key": step.key}).encode() + b"\n")
+        context.workspace.write(_newest(context), json.dumps({"key": step.key}).encode() + b"\n")
     return done
 
 
@@ -120,6 +120,8 @@ def _rewrite(context: Context, corpus: Corpus, folder: Folder, count: int, cut: 
         ]
         order = tuple(photo.key for photo in photos)
         plans.append(RewritePlan(folder, index, count, order, tuple(missing), settings))
+    if not plans:
+        return
     with context.display.bar("prepare: duplicates", "shards") as progress:
         run_parts(context.engine, folder / "rewrites", plans, rewrite_part, progress)
 
@@ -145,18 +147,18 @@ def _look_settings(context: Context) -> LookSettings:
     return LookSettings(CropSettings(seed=context.config.seed, **crops), FilterSettings(**filters), hashed)
 
 
-def _newest(context: Context) -> Folder:
+def _newest(context: Context) -> str:
     """Where the newest snapshot is noted whose photographs were judged and cut by these settings."""
     settings = _look_settings(context)
     names = {"crops": vars(settings.crops), "filters": vars(settings.filters), "hashed": settings.hashed}
-    return context.workspace / f"{NAME}/by-settings/{digest_of({'format': FORMAT, **names})[:16]}"
+    return f"snapshots/{digest_of({'format': FORMAT, **names})[:16]}.json"
 
 
 def _earlier(context: Context, folder: Folder) -> Earlier | None:
     """The snapshot to copy from, if there is one that is whole. It saves work and changes nothing."""
     note = _newest(context)
     try:
-        key = str(json.loads(note.read("newest.json"))["key"]) if note.exists("newest.json") else ""
+        key = str(json.loads(context.workspace.read(note))["key"]) if context.workspace.exists(note) else ""
         found = context.workspace / f"{NAME}/{key}"
         if not key or found.uri == folder.uri or not found.exists("manifest.json") or not found.exists(TABLE):
             return None

@@ -74,7 +74,7 @@ def _promote(context: Context, upstream: Upstream, folder: Folder, record: StepR
         # Promoted by a run that was killed just afterwards, or by another workspace.
         verdict = _kept(folder) or Verdict(True, None, (), "is the champion already")
         return _outcome(registry, verdict, champion, folder, record)
-    sampled = read_sample(upstream.evaluated.folder, context.config.evaluate.bootstrap_draws)
+    sampled = read_sample(upstream.evaluated.folder)
     verdict = _judge(context, upstream, registry, champion, sampled)
     folder.write("verdict.json", json.dumps(asdict(verdict), indent=2).encode() + b"\n")
     version = None
@@ -99,7 +99,7 @@ def _judge(
         criteria = [*sanity(sampled, settings.distances), decodes]
     else:
         measured = _evaluate_champion(context, upstream, registry, champion)
-        theirs = read_sample(measured.folder, context.config.evaluate.bootstrap_draws)
+        theirs = read_sample(measured.folder)
         criteria = [*compare(theirs, sampled, _limits(settings)), decodes]
     known = registry.find(upstream.model.digest)
     reason = ""

@@ -19,6 +19,9 @@ from hfd.storage import Entry
 CONNECTIONS = 16
 """Kept open by a process: as many as it may fetch from at once."""
 
+FETCHES = 4
+"""How often an object is asked for whose bytes break off: botocore repeats requests, but not the reading of answers."""
+
 _CREDENTIALS = {
     "SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidClientTokenId", "ExpiredToken", "InvalidToken",
     "RequestTimeTooSkewed", "AuthorizationHeaderMalformed",
@@ -89,17 +92,26 @@ def fetch(uri: str, name: str, size: int, stamp: str) -> bytes:
     Raises:
         DataError: one line; ``reason`` is ``changed``, ``missing`` (deleted since), ``permission`` or an outage.
     """
-    where = parse(uri)
+    from botocore.exceptions import HTTPClientError, IncompleteReadError
+
     what = f"{uri.rstrip('/')}/{name}"
     with _one_line(what):
-        found = _client(where.region, where.endpoint).get_object(
-            Bucket=where.bucket, Key=where.prefix + name, IfMatch=f'"{stamp}"'
-        )
-        with contextlib.closing(found["Body"]) as body:
-            # A server that ignores the condition is caught here, before memory is taken.
-            if found["ContentLength"] != size or str(found["ETag"]).strip('"') != stamp:
-                raise changed(what, f"{found['ContentLength']} bytes, {found['ETag']}", f'{size} bytes, "{stamp}"')
-            return bytes(body.read())
+        for _ in range(FETCHES - 1):
+            with contextlib.suppress(HTTPClientError, IncompleteReadError):
+                return _fetch_once(uri, name, size, stamp, what)
+        return _fetch_once(uri, name, size, stamp, what)
+
+
+def _fetch_once(uri: str, name: str, size: int, stamp: str, what: str) -> bytes:
+    where = parse(uri)
+    found = _client(where.region, where.endpoint).get_object(
+        Bucket=where.bucket, Key=where.prefix + name, IfMatch=f'"{stamp}"'
+    )
+    with contextlib.closing(found["Body"]) as body:
+        # A server that ignores the condition is caught here, before memory is taken.
+        if found["ContentLength"] != size or str(found["ETag"]).strip('"') != stamp:
+            raise changed(what, f"{found['ContentLength']} bytes, {found['ETag']}", f'{size} bytes, "{stamp}"')
+        return bytes(body.read())
 
 
 def changed(what: str, got: str, expected: str) -> DataError:
@@ -119,8 +131,6 @@ def _client(region: str | None, endpoint: str | None) -> Any:
         connect_timeout=10,
         read_timeout=60,
         retries={"mode": "standard", "max_attempts": 6},
-        # Bytes are checked against the ETag and, once decoded, by their content hash.
-        response_checksum_validation="when_required",
     )
     try:
         return boto3.session.Session().client("s3", region_name=region, endpoint_url=endpoint, config=patience)

@@ -66,9 +66,15 @@ class World:
             f"cluster.address={self.cluster.address}", "prepare.photos_per_shard=2", "prepare.max_reject_share=0.3",
             "evaluate.data=s3://tests/pictures", "evaluate.baselines=[]", "evaluate.max_images=null",
             "autoencoder.train.checkpoint_every_s=0.5", "decoder.train.checkpoint_every_s=0.5",
-            "decoder.adversarial=null", *more, steps=TRAIN_STEPS,
+            "decoder.adversarial=null", f"promote.model={model_of(workspace)}", "evaluate.bootstrap_draws=20",
+            *more, steps=TRAIN_STEPS,
         )  # fmt: skip
         return [sys.executable, "-m", "hfd", step, "-c", "demo", *settings]
+
+
+def model_of(workspace: str) -> str:
+    """A registered model of each workspace's own."""
+    return "hfd-" + workspace.rstrip("/").rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,8 @@ def judged(world: World, step: str, workspace: str, word: str, first: Ended) -> 
     found = world.store.digests(workspace, step)
     if found != [world.expected[step]]:
         return "FAILED", f"digests {found}, expected {world.expected[step]}; {first.err[-1500:]}"
+    if step == "promote" and (versions := world.mlflow.versions(model_of(workspace))) != ["1 champion"]:
+        return "FAILED", f"versions {versions}"
     return word, first.err
 
 

@@ -118,6 +118,16 @@ class Mlflow:
                     raise RuntimeError((self._folder / "mlflow.log").read_text()[-2000:]) from error
                 time.sleep(0.2)
 
+    def versions(self, model: str) -> list[str]:
+        """The versions of a registered model with their aliases, such as ``1 champion``."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(self.uri)
+        found = client.search_model_versions(f"name='{model}'")
+        aliases = client.get_registered_model(model).aliases
+        named = {version: alias for alias, version in aliases.items()}
+        return sorted(f"{one.version} {named.get(str(one.version), '')}".strip() for one in found)
+
     def stop(self) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

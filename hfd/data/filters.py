@@ -96,7 +96,7 @@ def colourfulness(picture: Image.Image) -> float:
 def sharpness(picture: Image.Image) -> float:
     """Variance of the 4-neighbour Laplacian of 8-bit luma, borders left out: 0 for flat pictures, low for blur.
 
-    Below about 20 a photograph has no edge that spans less than several pixels. 0 where a side is below 3 px.
+    A Gaussian blur of 2 px takes photographs from between 130 and 8,000 to about 8. 0 where a side is below 3 px.
     """
     x = np.asarray(picture.convert("L")).astype(np.int16)
     laplacian = 4 * x[1:-1, 1:-1] - x[:-2, 1:-1] - x[2:, 1:-1] - x[1:-1, :-2] - x[1:-1, 2:]

@@ -47,7 +47,7 @@ def histogram(
     for tick in _log_ticks(edges[0], edges[-1]) if log else _ticks(edges[0], edges[-1]):
         place = math.log(tick) if log else tick
         at = float(np.interp(place, [places[0], places[-1]], [_LEFT, _WIDTH - _RIGHT]))
-        parts.append(_text(at, _HEIGHT - _BOTTOM + 17, f"{tick:g}", anchor="middle"))
+        parts.append(_text(min(at, _WIDTH - 18), _HEIGHT - _BOTTOM + 17, f"{tick:g}", anchor="middle"))
     parts.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 8, unit, anchor="middle"))
     return _svg(title, f"median {float(np.median(values)):.4g}", parts)
 

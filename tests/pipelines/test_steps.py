@@ -54,6 +54,8 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
         ("prepare.source_crop_px=128", {"prepare"}),
         ("prepare.photos_per_shard=3", {"prepare"}),
         ("prepare.downscale=0.5", {"prepare"}),
+        ("prepare.min_sharpness=9", {"prepare"}),
+        ("prepare.near_bits=3", {"prepare"}),
         ("prepare.max_pixels=1000000", {"prepare", "evaluate"}),
         ("autoencoder.lmbda=0.01", {"train-autoencoder"}),
         ("autoencoder.train.budget=7 steps", {"train-autoencoder"}),

@@ -1,0 +1,90 @@
+"""The card of a data set: counts that add up, text that cannot break out, and a sheet of the right pictures."""
+
+from __future__ import annotations
+
+import io
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import photograph
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from hfd.report.data_card import COLUMNS, TILE_PX, Card, Spread, contact_sheet, render_card
+from hfd.report.histograms import bars, bin_edges, histogram
+
+SVG = "{http://www.w3.org/2000/svg}"
+VALUES = st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=60)
+
+
+def counts_of(svg: str) -> list[tuple[int, int]]:
+    """(kept, rejected) of every bar, from its tooltip."""
+    titles = [title.text or "" for title in ET.fromstring(svg).iter(f"{SVG}title")]
+    found = [re.fullmatch(r".*: (\d+) kept, (\d+) rejected", title) for title in titles]
+    return [(int(one[1]), int(one[2])) for one in found if one]
+
+
+@given(VALUES, VALUES, st.booleans())
+def test_every_photograph_is_in_one_bar(kept: list[float], rejected: list[float], log: bool) -> None:
+    pairs = counts_of(histogram("Title", np.array(kept), np.array(rejected), unit="px", log=log))
+    assert sum(pair[0] for pair in pairs) == len(kept) and sum(pair[1] for pair in pairs) == len(rejected)
+
+
+@given(VALUES, st.booleans())
+def test_edges_rise_and_hold_every_value(values: list[float], log: bool) -> None:
+    edges = bin_edges(np.array(values), log=log)
+    assert (np.diff(edges) > 0).all() and edges[0] <= min(values) and max(values) <= edges[-1]
+
+
+def test_bars_are_as_high_as_what_they_count() -> None:
+    svg = histogram("Quality", np.array([90.0, 90, 90, 91]), np.array([91.0, 91]), unit="")
+    heights = [float(rect.get("height", "")) for rect in ET.fromstring(svg).iter(f"{SVG}rect")]
+    assert counts_of(svg) == [(3, 0), (1, 2)]
+    assert heights[0] == pytest.approx(3 * heights[1], abs=0.3) and heights[2] == pytest.approx(2 * heights[1], abs=0.3)
+
+
+def test_names_are_ordered_by_number_and_escaped() -> None:
+    svg = bars("Reasons", {"few": (0, 2), "<b>many": (3, 4)})
+    texts = [text.text for text in ET.fromstring(svg).iter(f"{SVG}text")]
+    assert texts.index("<b>many") < texts.index("few") and {"7", "2"} <= set(texts)
+
+
+@pytest.mark.parametrize("svg", [histogram("A", np.array([]), np.array([]), unit=""), bars("A", {})])
+def test_nothing_to_show_says_so(svg: str) -> None:
+    assert "not measured" in svg or "none" in svg
+    ET.fromstring(svg)
+
+
+def test_the_sheet_holds_the_middle_of_each_picture_in_order() -> None:
+    pictures = [np.full((100, 160 + i, 3), (25 * i, 40, 80), dtype=np.uint8) for i in range(COLUMNS + 2)]
+    for x in pictures:
+        x[:, :20], x[:, -20:] = 255, 255  # outside the middle square
+    sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(pictures))), dtype=int)
+    assert sheet.shape == (2 * TILE_PX, COLUMNS * TILE_PX, 3)
+    for i in range(COLUMNS + 2):
+        top, left = i // COLUMNS * TILE_PX, i % COLUMNS * TILE_PX
+        tile = sheet[top + 10 : top + TILE_PX - 10, left + 10 : left + TILE_PX - 10]
+        assert abs(tile - [25 * i, 40, 80]).mean() < 4
+    assert contact_sheet([]) == b""
+
+
+CARD = Card(
+    "Data card", "s3://bucket/a<b>", {"photographs": 1200}, [Spread("Side", "px", np.array([1.0]), np.array([2.0]))],
+    {"JPEG": (3, 1)}, {"</svg><script>": (0, 1)}, contact_sheet([photograph(50, 60)]), 1,
+)  # fmt: skip
+
+
+def test_the_page_stands_alone_and_escapes_what_it_is_given() -> None:
+    page = render_card(CARD)
+    assert page == render_card(CARD)
+    assert "<script" not in page and "a<b>" not in page and "a&lt;b&gt;" in page and "1,200" in page
+    assert not re.findall(r'(?:src|href)="(?!data:)', page) and "default-src 'none'" in page
+    assert page.count("<svg") == page.count("</svg>") == 3 and "data:image/webp;base64," in page
+
+
+def test_a_card_without_crops_has_no_sheet() -> None:
+    assert "<img" not in render_card(replace(CARD, sheet=b"", sheet_images=0))
