@@ -7,20 +7,33 @@ import io
 import json
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfd.metrics.bootstrap import paired_differences
-from hfd.metrics.frechet import GaussianStats, frechet_distance, kernel_distance
+from hfd.config import ClusterConfig
+from hfd.metrics.bootstrap import Drawn, paired_differences
+from hfd.metrics.frechet import (
+    GaussianStats,
+    frechet_distance,
+    frechet_of_counts,
+    kernel_distance,
+    kernel_of_counts,
+)
 from hfd.report.content import ImageRow
 from hfd.storage import Folder
-from pipelines.evaluate import _write_table
-from pipelines.evaluated import DISTANCES, read_sample
-from pipelines.gate import Criterion, Drawn, Limits, Sampled, compare, decoding, sanity, table
+from pipelines.cluster import Inline
+from pipelines.distances import ORIGINAL, FeatureFile, measure_distances, write_features
+from pipelines.evaluate import _parquet
+from pipelines.evaluate_parts import SCHEMA, feature_name
+from pipelines.evaluated import read_sample
+from pipelines.gate import Criterion, Limits, Sampled, compare, decoding, sanity, table
+from pipelines.measure import Measured
 
 LIMITS = Limits(("FD-EffNet", "KD-EffNet"), max_psnr_loss_db=0.1, max_bpp_rise=0.02)
 DRAWS = 50
@@ -30,21 +43,22 @@ def folder_of(path: Path, shift: float, *, images: int = 8, parts: int = 2, patc
     """What an evaluation leaves, of features alone; those decoded are ``shift`` away from the original's."""
     rng = np.random.default_rng(0)
     folder = Folder(str(path))
-    rows: list[ImageRow] = []
-    for part in range(parts):
-        features: dict[str, np.ndarray] = {}
-        for i in range(part, images, parts):
-            original = rng.normal(size=(patches, 6)).astype(np.float32)
-            noise = rng.normal(size=(patches, 6)).astype(np.float32)
-            for curve, far in (("original|", 0.0), ("sample|1 step", shift), ("sample|2 steps", 9.0), ("webp|x", 9.0)):
-                features[f"a|b {i}|{curve}"] = original + far * (1 + 0.1 * noise)
-            rows += [row(f"a|b {i}", system, setting, i) for system, setting in CURVES]
-        name = f"{part:05d}-of-{parts:05d}"
-        folder.write(f"parts/{name}.json", json.dumps({"features": list(features)}).encode())
-        buffer = io.BytesIO()
-        np.savez(buffer, **{str(i): values for i, values in enumerate(features.values())})
-        folder.write(f"features/{name}.npz", buffer.getvalue())
-    _write_table(folder, "images.parquet", rows)
+    measured: list[Measured] = []
+    for i in range(images):
+        original = rng.normal(size=(patches, 6)).astype(np.float32)
+        noise = rng.normal(size=(patches, 6)).astype(np.float32)
+        one = Measured(f"a|b {i}", b"", original, [row(f"a|b {i}", *curve, i) for curve in CURVES])
+        for curve, far in zip(CURVES, (0.3, shift, 9.0, 9.0), strict=True):
+            one.features[curve] = original + far * (1 + 0.1 * noise)
+        measured.append(one)
+    files = [FeatureFile(folder, feature_name(part, parts)) for part in range(parts)]
+    for part, file in enumerate(files):
+        write_features(folder, file.name, measured[part * images // parts : (part + 1) * images // parts])
+    rows = [asdict(row) for one in measured for row in one.rows]
+    folder.write("images.parquet", _parquet(pa.Table.from_pylist(rows, schema=SCHEMA)))
+    measure_distances(
+        Inline(ClusterConfig()), folder, files, CURVES, num_patches=images * patches, exact_patches=1000, draws=DRAWS
+    )
     return folder
 
 
@@ -58,9 +72,7 @@ def row(image: str, system: str, setting: str, i: int) -> ImageRow:
 
 @pytest.fixture(scope="module")
 def by_shift(tmp_path_factory: pytest.TempPathFactory) -> dict[float, Sampled]:
-    return {
-        shift: read_sample(folder_of(tmp_path_factory.mktemp("evaluation"), shift), DRAWS) for shift in (0.5, 1.0, 2.0)
-    }
+    return {shift: read_sample(folder_of(tmp_path_factory.mktemp("evaluation"), shift)) for shift in (0.5, 1.0, 2.0)}
 
 
 @pytest.fixture
@@ -96,15 +108,18 @@ def test_a_better_candidate_passes_everything_and_the_way_back_does_not(sampled:
 def test_the_figures_are_those_of_the_report(tmp_path: Path) -> None:
     """Distances by their own definition, differences as :mod:`hfd.metrics.bootstrap` has them."""
     folders = [folder_of(tmp_path / str(shift), shift) for shift in (2.0, 0.5)]
-    champion, candidate = (read_sample(folder, DRAWS) for folder in folders)
+    champion, candidate = (read_sample(folder) for folder in folders)
     found = by_name(compare(champion, candidate, LIMITS))
-    originals, theirs, ours = features_in(folders[0], "original|"), *(features_in(f, "sample|1 step") for f in folders)
+    originals, theirs, ours = (
+        features_in(folders[0], ORIGINAL),
+        *(features_in(f, ("sample", "1 step")) for f in folders),
+    )
     rows = [np.concatenate(list(side.values())) for side in (originals, theirs, ours)]
     for side, decoded in (("champion", rows[1]), ("candidate", rows[2])):
         fd = frechet_distance(GaussianStats.of(rows[0]), GaussianStats.of(decoded))
         assert getattr(found["FD-EffNet"], side) == pytest.approx(fd, rel=1e-6)
         assert getattr(found["KD-EffNet"], side) == pytest.approx(kernel_distance(rows[0], decoded), rel=1e-6)
-    for name, distance in DISTANCES.items():
+    for name, distance in (("FD-EffNet", frechet_of_counts), ("KD-EffNet", kernel_of_counts)):
         expected = paired_differences(distance, originals, {"": ours}, theirs, draws=DRAWS)[""]
         assert (found[name].difference, found[name].low, found[name].high) == pytest.approx(
             (expected.value, expected.low, expected.high), rel=1e-6
@@ -112,16 +127,14 @@ def test_the_figures_are_those_of_the_report(tmp_path: Path) -> None:
     assert champion.psnr == {f"a|b {i}": 28.0 + i for i in range(8)}
 
 
-def features_in(folder: Folder, curve: str) -> dict[str, np.ndarray]:
+def features_in(folder: Folder, curve: tuple[str, str]) -> dict[str, np.ndarray]:
     """By image, in the order in which images are drawn."""
     found = {}
-    for part in ("00000-of-00002", "00001-of-00002"):
-        names = json.loads(folder.read(f"parts/{part}.json"))["features"]
-        arrays = np.load(io.BytesIO(folder.read(f"features/{part}.npz")))
-        found |= {
-            name.removesuffix(f"|{curve}"): arrays[str(i)] for i, name in enumerate(names) if name.endswith(curve)
-        }
-    return dict(sorted(found.items()))
+    for part in range(2):
+        with np.load(io.BytesIO(folder.read(feature_name(part, 2)))) as arrays:
+            names = json.loads(arrays["names"].tobytes())
+            found |= {image: arrays[str(i)] for i, (image, *rest) in enumerate(names) if tuple(rest) == curve}
+    return found
 
 
 def test_the_champion_does_not_beat_itself(sampled: Callable[..., Sampled]) -> None:
@@ -176,9 +189,7 @@ def test_other_images_are_no_comparison(sampled: Callable[..., Sampled]) -> None
 
 
 def test_what_cannot_be_measured_is_not_passed(sampled: Callable[..., Sampled], tmp_path: Path) -> None:
-    one, other = (
-        read_sample(folder_of(tmp_path / f"{shift}", shift, images=1, parts=1), DRAWS) for shift in (2.0, 0.5)
-    )
+    one, other = (read_sample(folder_of(tmp_path / f"{shift}", shift, images=1, parts=1)) for shift in (2.0, 0.5))
     found = by_name(compare(one, other, LIMITS))
     assert one.distances == {} and (found["FD-EffNet"].difference, found["FD-EffNet"].passed) == (None, False)
     fewer = {name: Drawn(drawn.value, drawn.draws[1:]) for name, drawn in sampled(0.5).distances.items()}
@@ -191,9 +202,8 @@ def test_what_cannot_be_measured_is_not_passed(sampled: Callable[..., Sampled], 
 def test_the_cut_into_parts_changes_nothing(tmp_path: Path) -> None:
     """Images are drawn by name; the parts that they were measured in depend on how many there are."""
     whole, parts = (folder_of(tmp_path / str(parts), 0.5, parts=parts) for parts in (1, 8))
-    for name in ("features", "parts"):
-        assert len((parts / name).files()) == 8 and len((whole / name).files()) == 1
-    one, other = read_sample(whole, DRAWS), read_sample(parts, DRAWS)
+    assert len((parts / "features").files()) == 8 and len((whole / "features").files()) == 1
+    one, other = read_sample(whole), read_sample(parts)
     assert {k: d.value for k, d in one.distances.items()} == pytest.approx(
         {k: d.value for k, d in other.distances.items()}
     )
