@@ -25,6 +25,9 @@ from pipelines.steps import Done
 STEPS = 40
 RAY = ["cluster.kind=local", "cluster.num_cpus=2", "cluster.train_workers=2"]
 
+FLOAT = ["autoencoder.train.precision=float32", "decoder.train.precision=float32"]
+"""The rounding of bfloat16 would hide a mistake."""
+
 __all__ = ["scratch"]
 
 
@@ -46,8 +49,8 @@ def assert_same_weights(found: Folder, expected: Folder) -> None:
 @pytest.mark.usefixtures("scratch")
 def test_two_workers_on_ray_learn_what_one_does(s3: Folder, tmp_path: Path) -> None:
     photographs = write_photographs(tmp_path / "photographs")
-    settings = ["autoencoder.train.checkpoint_every_s=0.2", "autoencoder.train.accumulate=2"]
-    alone = tiny_config(photographs, tmp_path / "alone", *settings[:1], steps=STEPS)
+    settings = [*FLOAT, "autoencoder.train.checkpoint_every_s=0.2", "autoencoder.train.accumulate=2"]
+    alone = tiny_config(photographs, tmp_path / "alone", *FLOAT, steps=STEPS)
     with running(alone) as context:
         prepared = prepare.run(context, list_corpus(str(photographs), setting="data.uri"))
         expected = train_autoencoder.run(context, prepared)
@@ -72,7 +75,7 @@ def test_two_workers_on_ray_learn_what_one_does(s3: Folder, tmp_path: Path) -> N
         # Of the training nothing is left in the bucket but its weights.
         assert not [entry.key for entry in s3.files() if "checkpoint" in entry.key]
 
-        shared = tiny_config(photographs, tmp_path / "fsdp", *RAY, "cluster.strategy=fsdp", steps=STEPS)
+        shared = tiny_config(photographs, tmp_path / "fsdp", *FLOAT, *RAY, "cluster.strategy=fsdp", steps=STEPS)
         context = replace(context, config=shared, workspace=Folder(shared.workspace_uri), engine=on(context, shared))
         fsdp = train_decoder.run(context, pairs, expected)
         assert_same_weights(fsdp.folder / "decoder", decoder.folder / "decoder")
@@ -80,7 +83,7 @@ def test_two_workers_on_ray_learn_what_one_does(s3: Folder, tmp_path: Path) -> N
         assert names[0] == names[1]
 
         wild = ["autoencoder.train.lr=1", "autoencoder.train.grad_clip=1e9", "autoencoder.train.warmup_steps=0"]
-        config = tiny_config(photographs, tmp_path / "wild", *RAY, *wild, steps=STEPS)
+        config = tiny_config(photographs, tmp_path / "wild", *FLOAT, *RAY, *wild, steps=STEPS)
         context = replace(context, config=config, workspace=Folder(config.workspace_uri), engine=on(context, config))
         with pytest.raises(TrainingError, match=r"^train-autoencoder: loss: got a ") as caught:
             train_autoencoder.run(context, prepared)
@@ -88,7 +91,7 @@ def test_two_workers_on_ray_learn_what_one_does(s3: Folder, tmp_path: Path) -> N
 
     # One CPU for one or two workers: it begins with the one that there is room for.
     few = ["cluster.kind=local", "cluster.num_cpus=1", "cluster.train_workers=2", "cluster.train_workers_min=1"]
-    with running(tiny_config(photographs, tmp_path / "few", *few, steps=STEPS)) as context:
+    with running(tiny_config(photographs, tmp_path / "few", *FLOAT, *few, steps=STEPS)) as context:
         elastic: Done = train_autoencoder.run(context, prepared)
         assert_same_weights(elastic.folder / "autoencoder", expected.folder / "autoencoder")
 
