@@ -25,12 +25,12 @@ from pipelines.warm_start import warm_start
 NAME = "hfd kodak"
 
 
-def register(uri: str, source: str, *aliases: str) -> str:
+def register(uri: str, source: str, *aliases: str, run_id: str | None = None) -> str:
     """A version of ``NAME`` whose files lie at ``source``; its number."""
     client = open_client(uri)
     if not any(model.name == NAME for model in client.search_registered_models()):
         client.create_registered_model(NAME)
-    version = client.create_model_version(NAME, source=source)
+    version = client.create_model_version(NAME, source=source, run_id=run_id)
     for alias in aliases:
         client.set_registered_model_alias(NAME, alias, version.version)
     return str(version.version)
@@ -169,7 +169,7 @@ def test_from_a_server_that_keeps_the_files(tmp_path: Path, model_folder: Folder
         client = open_client(server.uri)
         run = client.create_run(client.create_experiment("e")).info
         client.log_artifacts(run.run_id, str(model_folder.path), "model")
-        register(server.uri, f"{run.artifact_uri}/model", "champion")
+        register(server.uri, f"{run.artifact_uri}/model", "champion", run_id=run.run_id)
         found = warm_start(f"models:/{NAME}@champion", "autoencoder", context_of(server.uri, tmp_path / "work"))
         assert found.inputs == warm_start(model_folder.uri, "autoencoder").inputs
     finally:
