@@ -71,7 +71,8 @@ class Folder:
             return pafs.LocalFileSystem(use_mmap=True), str(self.path)
         try:
             # What a URI cannot hold as it is (spaces, other scripts) is escaped; escapes stay what they are.
-            filesystem, path = pafs.FileSystem.from_uri(quote(self.uri, safe="%/:?#[]@!$&'()*+,;=~"))
+            uri = re.sub("%(?![0-9A-Fa-f]{2})", "%25", self.uri)
+            filesystem, path = pafs.FileSystem.from_uri(quote(uri, safe="%/:?#[]@!$&'()*+,;=~"))
         except (ValueError, OSError, NotImplementedError) as error:
             raise DataError(
                 f"{self.uri}: got an unusable URI, expected a folder or s3://bucket/prefix ({_brief(error)})"

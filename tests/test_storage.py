@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -388,7 +389,13 @@ def test_a_server_that_comes_back_is_waited_for(s3: Folder, proxy: Proxy, monkey
     monkeypatch.setattr(storage, "WAITS_S", (0.05,) * 100)
     s3.write("before", b"x")
     proxy.down = True
-    threading.Timer(0.5, lambda: setattr(proxy, "down", False)).start()
+
+    def come_back() -> None:
+        while not proxy.refused:
+            time.sleep(0.01)
+        proxy.down = False
+
+    threading.Thread(target=come_back, daemon=True).start()
     s3.write("after", b"y" * 6_000_000)
     assert proxy.refused > 0
     assert (s3.read("before"), len(s3.read("after"))) == (b"x", 6_000_000)

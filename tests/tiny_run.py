@@ -36,7 +36,7 @@ def tiny_overrides(photographs: Path | str, workspace: Path | str, *more: str, s
         "seed=1", "prepare.photos_per_shard=2", "prepare.validation_share=0.3", "prepare.source_crop_px=160",
         "autoencoder.warm_start=null", "decoder.warm_start=null", "decoder.adversarial.warm_start=null",
         "decoder.steps=null", "decoder.finish=null",
-        "autoencoder.gdn_channels=null", "decoder.process={kind: diffusion}", "evaluate.bootstrap_draws=5",
+        "autoencoder.gdn_channels=null", "decoder.process={kind: diffusion}", "evaluate.bootstrap_draws=20",
         "autoencoder.N=16", "autoencoder.M=16", "autoencoder.groups=[8, 8]",
         "decoder.unet.channels=[16, 16]", "decoder.unet.blocks=[1, 1]", "decoder.adversarial.discriminator=[8, 8, 8]",
         "evaluate.samplers=[{steps: 2}]", "evaluate.patch_px=64", "evaluate.num_examples=1", "evaluate.max_images=2",

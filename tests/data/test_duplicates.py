@@ -123,6 +123,8 @@ def test_what_stays_among_hashes_that_share_most_bits(values: list[int], bits: i
 @pytest.mark.parametrize("bits", range(MAX_BITS + 1))
 def test_near_to_any_of_others_is_what_trying_all_finds(bits: int) -> None:
     hashes, others = np.split(clustered(460, seed=1), [400])
+    flips = np.repeat(np.array([0, 1, 3], dtype=np.uint64), 5)  # some that are near however few bits it takes
+    others = np.concatenate([others, hashes[: len(flips)] ^ flips])
     expected = [min(bits_between(a, b) for b in others.tolist()) <= bits for a in hashes.tolist()]
     assert near_any(hashes, others, bits).tolist() == expected
     assert 0 < sum(expected) < 400
