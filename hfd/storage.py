@@ -88,7 +88,7 @@ class Folder:
         if self.is_local:
             with _one_line(f"{self.uri}/{name}"):
                 return call()
-        return _patiently(f"{self.uri}/{name}", call)
+        return patiently(f"{self.uri}/{name}", call)
 
     def exists(self, name: str = "") -> bool:
         filesystem, path = self._at(name)
@@ -208,10 +208,11 @@ def _writing_local(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def _patiently(what: str, call: Callable[[], T]) -> T:
+def patiently(what: str, call: Callable[[], T], *, known: bool = False) -> T:
     """``call`` on a server, tried again over :data:`WAITS_S` while it is away or overloaded.
 
-    One that has never answered this process is not waited for: its address is more likely to be wrong.
+    One that is not ``known`` and has never answered this process is not waited for: its address is more likely to be
+    wrong.
     """
     for wait_s in (*WAITS_S, None):
         try:
@@ -221,7 +222,7 @@ def _patiently(what: str, call: Callable[[], T]) -> T:
             if error.reason not in ("connection", "io"):
                 _answered.set()
                 raise
-            if wait_s is None or not _answered.is_set():
+            if wait_s is None or not (known or _answered.is_set()):
                 raise
             time.sleep(wait_s)
         else:
@@ -256,7 +257,7 @@ class _PatientFile(io.RawIOBase):
     def read(self, size: int | None = -1) -> bytes:
         start = self._position
         count = self._size - start if size is None or size < 0 else min(size, self._size - start)
-        data = _patiently(self._what, lambda: cast(bytes, self._file.read_at(max(0, count), start)))
+        data = patiently(self._what, lambda: cast(bytes, self._file.read_at(max(0, count), start)))
         self._position += len(data)
         return data
 

@@ -14,13 +14,10 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from hfd.errors import ConfigError, DataError
-from hfd.storage import Entry
+from hfd.storage import Entry, patiently
 
 CONNECTIONS = 16
 """Kept open by a process: as many as it may fetch from at once."""
-
-FETCHES = 4
-"""How often an object is asked for whose bytes break off: botocore repeats requests, but not the reading of answers."""
 
 _CREDENTIALS = {
     "SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidClientTokenId", "ExpiredToken", "InvalidToken",
@@ -92,14 +89,13 @@ def fetch(uri: str, name: str, size: int, stamp: str) -> bytes:
     Raises:
         DataError: one line; ``reason`` is ``changed``, ``missing`` (deleted since), ``permission`` or an outage.
     """
-    from botocore.exceptions import HTTPClientError, IncompleteReadError
-
     what = f"{uri.rstrip('/')}/{name}"
-    with _one_line(what):
-        for _ in range(FETCHES - 1):
-            with contextlib.suppress(HTTPClientError, IncompleteReadError):
-                return _fetch_once(uri, name, size, stamp, what)
-        return _fetch_once(uri, name, size, stamp, what)
+
+    def once() -> bytes:
+        with _one_line(what):
+            return _fetch_once(uri, name, size, stamp, what)
+
+    return patiently(what, once, known=True)  # it was listed: the server is there
 
 
 def _fetch_once(uri: str, name: str, size: int, stamp: str, what: str) -> bytes:
