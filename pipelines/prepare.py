@@ -151,7 +151,7 @@ def _newest(context: Context) -> str:
     """Where the newest snapshot is noted whose photographs were judged and cut by these settings."""
     settings = _look_settings(context)
     names = {"crops": vars(settings.crops), "filters": vars(settings.filters), "hashed": settings.hashed}
-    return f"snapshots/{digest_of({'format': FORMAT, **names})[:16]}.json"
+    return f"{NAME}/newest-{digest_of({'format': FORMAT, **names})[:16]}.json"
 
 
 def _earlier(context: Context, folder: Folder) -> Earlier | None:

@@ -127,6 +127,7 @@ def _client(region: str | None, endpoint: str | None) -> Any:
         connect_timeout=10,
         read_timeout=60,
         retries={"mode": "standard", "max_attempts": 6},
+        parameter_validation=False,  # ours are always the same few, and an object costs milliseconds of Python as it is
     )
     try:
         return boto3.session.Session().client("s3", region_name=region, endpoint_url=endpoint, config=patience)

@@ -104,6 +104,22 @@ def s3(s3_service: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest.Fi
 
 
 @pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of the corpus's photographs that this process has read, from the last time it was cleared."""
+    from pipelines.corpus import Photo
+
+    seen: list[str] = []
+    original = Photo.read
+
+    def spy(self: Photo) -> bytes:
+        seen.append(self.key)
+        return original(self)
+
+    monkeypatch.setattr(Photo, "read", spy)
+    return seen
+
+
+@pytest.fixture
 def hfd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Hfd:
     """Runs a command line in this process."""
 

@@ -79,10 +79,10 @@ def contact_sheet(pictures: Sequence[RgbArray]) -> bytes:
         side = min(x.shape[:2])
         top, left = (x.shape[0] - side) // 2, (x.shape[1] - side) // 2
         tile = Image.fromarray(np.ascontiguousarray(x[top : top + side, left : left + side]))
-        tile = tile.resize((TILE_PX, TILE_PX), Image.Resampling.LANCZOS)
+        tile = tile.resize((TILE_PX, TILE_PX), Image.Resampling.LANCZOS, reducing_gap=2.0)
         sheet.paste(tile, (TILE_PX * (number % COLUMNS), TILE_PX * (number // COLUMNS)))
     buffer = io.BytesIO()
-    sheet.save(buffer, "WEBP", quality=90, method=2)
+    sheet.save(buffer, "WEBP", quality=90, method=1)
     return buffer.getvalue()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from test_snapshots import run, variants, write
+from snapshot_runs import run, variants, write
 from tiny_run import jpeg
 
 from hfd.report.data_card import TILE_PX

@@ -66,7 +66,7 @@ def test_any_key_is_listed_in_order_and_read_back(s3: Folder, client: Any) -> No
     assert pickle.loads(pickle.dumps(found.photos[0])).read().decode() == found.photos[0].key
 
 
-@pytest.mark.parametrize("prefix", ["with space", "ünter/猫", "100% real", "with%20escape"])
+@pytest.mark.parametrize("prefix", ["with space", "ünter/猫", "with%20escape"])
 def test_a_prefix_of_any_script_is_that_of_the_folder(s3: Folder, prefix: str) -> None:
     """What is written through a folder is found by the listing under the same URI."""
     (s3 / prefix).write("x.jpg", b"here")
