@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hfd.data.crops import CropSettings, SourceCrop
@@ -26,13 +26,14 @@ from hfd.data.shards import (
 from hfd.errors import DataError
 from hfd.storage import Folder
 from pipelines.corpus import Photo
+from pipelines.parts import KILLED_WORKER, killed_worker
 from pipelines.photo_table import part_table_name, rows_between, table_of, write_table
 from pipelines.read_ahead import read_ahead
 
 GLOBAL_REASONS = ("in-evaluation", "duplicate", "near-duplicate")
 """Given by comparison with other pictures, after all parts; every other reason is a photograph's own."""
 
-PASSING_REASONS = ("changed", "missing", "permission")
+PASSING_REASONS = ("changed", "missing", "permission", KILLED_WORKER)
 """Of the moment: a later snapshot tries these photographs again."""
 
 
@@ -60,6 +61,17 @@ class ShardPlan:
     photos: tuple[Photo, ...]
     settings: LookSettings
     earlier: Earlier | None = None
+    killers: frozenset[int] = frozenset()
+    """Places of photographs that are rejected unseen: workers died on them."""
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def only(self, index: int) -> ShardPlan:
+        return replace(self, photos=(self.photos[index],), killers=frozenset())
+
+    def rejecting(self, indices: frozenset[int]) -> ShardPlan:
+        return replace(self, killers=self.killers | indices)
 
 
 @dataclass(frozen=True)
@@ -80,11 +92,15 @@ class RewritePlan:
 def prepare_part(index: int, count: int, folder: Folder, plan: ShardPlan) -> dict[str, Any]:
     """Cut one shard's photographs. Whole decoded photographs live here, one at a time, and nowhere else."""
     known = _known(plan)
-    fetched = read_ahead([photo for photo in plan.photos if photo.key not in known])
+    killers = {plan.photos[place].key for place in plan.killers}
+    fetched = read_ahead([photo for photo in plan.photos if photo.key not in known and photo.key not in killers])
     rows: list[dict[str, Any]] = []
     with contextlib.closing(fetched), _shard(folder, index, count) as writers:
         copies = _Copies(plan.earlier)
         for photo in plan.photos:
+            if photo.key in killers:
+                rows.append(_unseen(photo) | killed_worker(photo.key) | {"part": index})
+                continue
             row = known.get(photo.key)
             if row is not None:
                 copied = copies.crops_of(row)
@@ -172,7 +188,7 @@ def _add(
     photo: Photo, data: bytes | DataError, settings: LookSettings, writers: Mapping[str, ShardWriter]
 ) -> dict[str, Any]:
     """Judge a photograph, write its crops, and return its row."""
-    row: dict[str, Any] = {"photo": photo.key, "size": photo.size, "stamp": photo.stamp, "crops": 0, "pixels": 0}
+    row = _unseen(photo)
     if isinstance(data, DataError):
         return row | {"reason": data.reason, "message": str(data)}
     found = examine(data, photo.key, settings.crops, settings.filters, hashed=settings.hashed)
@@ -189,6 +205,10 @@ def _add(
         "digest": _digest(found.crops),
         "row": 0,
     }
+
+
+def _unseen(photo: Photo) -> dict[str, Any]:
+    return {"photo": photo.key, "size": photo.size, "stamp": photo.stamp, "crops": 0, "pixels": 0}
 
 
 def _facts(found: Examined) -> dict[str, Any]:

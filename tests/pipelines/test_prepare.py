@@ -24,6 +24,7 @@ from pipelines import prepare
 from pipelines.cluster import Inline
 from pipelines.context import Context
 from pipelines.corpus import list_corpus
+from pipelines.parts import PartTask, Suspect
 from pipelines.steps import Done
 
 GOOD = 12
@@ -222,3 +223,44 @@ def test_an_outage_stops_the_step_and_blames_no_photograph(
             run(messy, tmp_path / "w")
     assert list((tmp_path / "w").rglob("*.parquet")) == []
     assert run(messy, tmp_path / "w").manifest.facts["rejected"] == len(BAD)
+
+
+class Fragile(Inline):
+    """An engine whose workers die on one photograph, wherever it is still to be decoded."""
+
+    def map(self, work: Any, items: Any, on_done: Any, on_death: Any = None) -> None:
+        for item in items:
+            if deadly(item):
+                on_death(item)
+            else:
+                on_done(work(item))
+
+    def map_with_model(self, load: Any, work: Any, items: Any, on_done: Any, on_death: Any = None) -> None:
+        assert load is None
+        self.map(work, items, on_done, on_death)
+
+
+DEADLY = "a.jpg"
+
+
+def deadly(item: PartTask | Suspect) -> bool:
+    if isinstance(item, Suspect):
+        return item.task.payload.photos[item.item].key == DEADLY
+    plan = item.payload
+    return any(photo.key == DEADLY and place not in plan.killers for place, photo in enumerate(plan.photos))
+
+
+def test_a_photograph_that_kills_its_worker_is_named_and_costs_no_other(tmp_path: Path) -> None:
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for index, name in enumerate([DEADLY, "b.jpg", "c.jpg", "d.jpg", "e.jpg"]):
+        (photographs / name).write_bytes(jpeg(200, 220, seed=index))
+    whole = crops(run(photographs, tmp_path / "whole"))
+    config = tiny_config(photographs, tmp_path / "fragile")
+    context = Context(config, Folder(config.workspace_uri), Fragile(config.cluster))
+    done = prepare.run(context, list_corpus(str(photographs), setting="data.uri"), None)
+    assert done.manifest.facts["reasons"] == {"killed-worker": 1}
+    (reject,) = rejects(done.folder)
+    assert (reject["photo"], reject["reason"]) == (DEADLY, "killed-worker")
+    assert crops(done) == {key: crop for key, crop in whole.items() if crop[1] != DEADLY}
+    assert len(crops(done)) == 4
