@@ -156,7 +156,8 @@ def _call(work: Callable[[Any], Any], item: Any, threads: int) -> bytes:
 
 @contextlib.contextmanager
 def _deaths(setting: str) -> Iterator[None]:
-    """One line for workers that keep dying; an exception that the work itself raised passes as it is."""
+    """One line for workers that keep dying, and for a mistake that a worker could not leave in a file, as with a full
+    disk; any other exception that the work itself raised passes as it is."""
     from ray.exceptions import RayError, RayTaskError
     from ray.train import ControllerError, WorkerGroupError
 
@@ -166,6 +167,10 @@ def _deaths(setting: str) -> Iterator[None]:
         causes: list[BaseException] = [error]
         if isinstance(error, WorkerGroupError):
             causes = list(error.worker_failures.values())
+            for cause in causes:
+                own = getattr(cause, "_base_exc", cause)
+                if isinstance(own, HfdError):
+                    raise own from None
             if any(not isinstance(cause, RayError) for cause in causes):
                 raise
         elif isinstance(error, ControllerError):

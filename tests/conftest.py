@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +158,17 @@ def file(tmp_path: Path, compressed: bytes) -> Path:
     path = tmp_path / "photo.hfd"
     path.write_bytes(compressed)
     return path
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB, where the machine lets us mount one."""
+    mount_point = tmp_path / "small"
+    mount_point.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(mount_point)]
+    with suppress(OSError):
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            yield mount_point
+            subprocess.run(["umount", str(mount_point)], check=True)
+            return
+    pytest.skip("needs the right to mount a tmpfs")

@@ -27,6 +27,7 @@ class Proxy:
         self._host = urlsplit(upstream).netloc
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign] # clients are killed in mid-request
         threading.Thread(target=self._server.serve_forever, name="s3-proxy", daemon=True).start()
 
     @property

@@ -18,6 +18,9 @@ import psutil
 
 NODE_CPUS = 2
 
+_NOT_AT_WORK = ("IDLE", "Agent", "Controller", "StatsActor", "SPILL", "RESTORE")
+"""In the names of Ray's processes that run no task of ours, or hold a node together."""
+
 
 class Store:
     """The bucket as it is, past the proxy."""
@@ -186,4 +189,4 @@ def _works(process: psutil.Process) -> bool:
         name = " ".join(process.cmdline())
     except psutil.Error:
         return False
-    return name.startswith("ray::") and "IDLE" not in name and "Controller" not in name and "StatsActor" not in name
+    return name.startswith("ray::") and not any(other in name for other in _NOT_AT_WORK)

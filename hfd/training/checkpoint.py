@@ -25,7 +25,11 @@ class Checkpoints:
         """Write one; those before the last ``KEEP`` go once it is whole."""
         # Straight into the file: a buffer would hold the state once more.
         with self.folder.writing(_name(step)) as stream:
-            torch.save({"identity": self.identity, "step": step, "state": state}, stream)
+            try:
+                torch.save({"identity": self.identity, "step": step, "state": state}, stream)
+            except RuntimeError as error:
+                # Torch closes its archive after a full disk, and complains of that.
+                raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         for name in self._names()[:-KEEP]:
             self.folder.delete(name)
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny_training import checkpoints_in, decoder_task, differing
 
-from hfd.errors import TrainingError
+from hfd.errors import DataError, TrainingError
 from hfd.training.checkpoint import KEEP
 
 
@@ -38,6 +38,15 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     assert names(tmp_path) == ["checkpoint-000000500.pt", "checkpoint-001000000.pt"]
     step, back = checkpoints.latest()
     assert step == 1_000_000 and differing(back, state(1_000_000)) == []
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_one_before(small_disk: Path) -> None:
+    checkpoints = checkpoints_in(small_disk)
+    checkpoints.save(1, state(1))
+    with pytest.raises(DataError, match="the disk is full") as error:
+        checkpoints.save(2, {"task": {"weights": torch.zeros(500_000)}})
+    assert error.value.reason == "disk-full"
+    assert names(small_disk) == ["checkpoint-000000001.pt"]
 
 
 def test_everything_a_task_holds_comes_back(tmp_path: Path) -> None:
