@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import os
 import pickle
 import signal
 import socket
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +22,12 @@ MAX_TASK_RETRIES = 2
 MAX_TRAIN_RESTARTS = 3
 TASKS_PER_SLOT = 2
 CONNECT_SECONDS = 20.0
-NODE_POLL_SECONDS = 2.0
 
 
 @contextlib.contextmanager
 def ray_engine(config: ClusterConfig) -> Iterator[OnRay]:
     """An engine on a Ray that is started here (``local``) or found (``attach``), and large enough."""
-    with _session(config), _grown(config):
+    with _session(config):
         check_fits(config, _nodes())
         yield OnRay(config, map_gpus=0.0)
 
@@ -256,35 +253,6 @@ def _quiet() -> None:
     for name in ("ray.data", "ray.train"):
         # What goes wrong is raised: as a line of its own, not as a traceback beside it.
         logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-@contextlib.contextmanager
-def _grown(config: ClusterConfig) -> Iterator[None]:
-    """Ask the cluster's autoscaler for what the run takes, wait for it, and let it go afterwards.
-
-    A cluster without an autoscaler pays no heed, and then the wait is for nothing.
-    """
-    if not config.node_wait_s:
-        yield
-        return
-    from ray.autoscaler.sdk import request_resources
-
-    one = {"CPU": config.train_threads, **({"GPU": math.ceil(config.train_gpus)} if config.train_gpus else {})}
-    deadline = time.monotonic() + config.node_wait_s
-    try:
-        while time.monotonic() < deadline:
-            try:
-                check_fits(config, _nodes())
-                break
-            except ConfigError:
-                request_resources(bundles=[one] * config.train_workers)
-                time.sleep(NODE_POLL_SECONDS)
-        else:
-            check_fits(config, _nodes())
-        request_resources(bundles=[one] * config.train_workers)  # or they would go while photographs are cut
-        yield
-    finally:
-        request_resources(bundles=[])
 
 
 def _nodes() -> list[Mapping[str, float]]:

@@ -27,10 +27,9 @@ TOKEN = "a-token-of-the-tests"
 
 @dataclass
 class RayHead:
-    """A head node: ``address`` of its job server, ``gcs_address`` of its Ray, and what a client needs to be let in."""
+    """A head node: ``address`` of its job server, and what a client needs to be let in."""
 
     address: str
-    gcs_address: str
     environment: Mapping[str, str]
     process: subprocess.Popen[bytes]
 
@@ -40,13 +39,8 @@ class RayHead:
 
 
 @contextmanager
-def ray_head(
-    num_cpus: int, environment: Mapping[str, str], autoscaling: Mapping[str, object] | None = None
-) -> Iterator[RayHead]:
-    """A running head; ``environment`` is added to its own, as a pod's would be. Stopped with all it started.
-
-    ``autoscaling``: what a cluster launcher file would say, for a head that starts nodes on demand.
-    """
+def ray_head(num_cpus: int, environment: Mapping[str, str]) -> Iterator[RayHead]:
+    """A running head; ``environment`` is added to its own, as a pod's would be. Stopped with all it started."""
     with tempfile.TemporaryDirectory(prefix="hfd-head-", dir="/tmp", ignore_cleanup_errors=True) as files:
         gcs, jobs, client, agent, agent_rpc, metrics, env_agent, nodes, objects = _free_ports(9)
         command = [
@@ -57,9 +51,6 @@ def ray_head(
             f"--runtime-env-agent-port={env_agent}", f"--node-manager-port={nodes}", f"--object-manager-port={objects}",
             f"--num-cpus={num_cpus}", "--object-store-memory=100000000", "--disable-usage-stats",
         ]  # fmt: skip
-        if autoscaling is not None:
-            Path(files, "autoscaling.json").write_text(json.dumps(autoscaling))
-            command.append(f"--autoscaling-config={files}/autoscaling.json")
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
         own = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         own |= {"RAY_TMPDIR": files, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -71,7 +62,7 @@ def ray_head(
         address = f"http://127.0.0.1:{jobs}"
         try:
             _await_answer(head, address, Path(files, "head.log"))
-            yield RayHead(address, f"{NODE}:{gcs}", token, head)
+            yield RayHead(address, token, head)
         finally:
             _end(head)
 

@@ -52,9 +52,6 @@ class ClusterConfig(Section):
         description="inline: in this process; local: a Ray started for the run; attach: a running Ray.",
     )
     address: str | None = Field(None, description="Of the Ray to attach to, such as auto or ray://head:10001.")
-    node_wait_s: float = Field(
-        0.0, ge=0.0, description="Seconds to wait for the nodes that a growing cluster starts on demand."
-    )
     num_cpus: int | None = Field(None, ge=1, description="Logical CPUs of a local Ray; None: those of the machine.")
     map_workers: int | None = Field(
         None, ge=1, description="Tasks at once in prepare, reconstruct, evaluate; None: as fits."
