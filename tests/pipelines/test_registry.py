@@ -18,6 +18,9 @@ from hfd.storage import Folder
 from pipelines.registry import FILES, ROLLED_BACK, Registry, Version, model_digest, open_registry
 from pipelines.tracking.client import open_client
 
+ENOUGH = "evaluate.bootstrap_draws=20"
+"""What a configuration with a registry asks for."""
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -34,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def registry(server: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Registry:
     """A registered model of the test's own, with no version yet."""
     name = request.node.name.split("[")[0]
-    return open_registry(tiny_config(tmp_path, tmp_path, f"tracking.uri={server.uri}", f"promote.model={name}"))
+    return open_registry(tiny_config(tmp_path, tmp_path, f"tracking.uri={server.uri}", f"promote.model={name}", ENOUGH))
 
 
 def run_in(registry: Registry) -> str:
@@ -146,7 +149,9 @@ def test_rolling_back_goes_from_champion_to_champion(registry: Registry, tmp_pat
 
 
 def test_the_command_prints_one_line(registry: Registry, server: Server, tmp_path: Path, hfd: Hfd) -> None:
-    settings = tiny_overrides(tmp_path, tmp_path, f"tracking.uri={server.uri}", f"promote.model={registry.model}")
+    settings = tiny_overrides(
+        tmp_path, tmp_path, f"tracking.uri={server.uri}", f"promote.model={registry.model}", ENOUGH
+    )
     command = ("rollback", "-c", "demo", *settings)
     assert "has no champion, expected one. Give --to VERSION" in hfd(*command).complaint
     three(registry, tmp_path)
@@ -156,7 +161,7 @@ def test_the_command_prints_one_line(registry: Registry, server: Server, tmp_pat
     assert hfd(*command).out.startswith(f"{registry.model}: version 1 is champion")
     assert "was the first champion" in hfd(*command).complaint
     assert hfd(*command, "--to", "3").out.startswith(f"{registry.model}: version 3 is champion")
-    assert "missing, expected the name of a registered model" in hfd(*command[:-1]).complaint
+    assert "missing, expected the name of a registered model" in hfd(*command[:-2]).complaint
 
 
 def test_what_is_fetched_is_what_was_registered(registry: Registry, server: Server, tmp_path: Path) -> None:
@@ -195,13 +200,15 @@ def test_a_registry_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
     gone = f"http://127.0.0.1:{free_port()}"
     expected = r"^tracking.uri: got http://\S+, expected its model registry to answer .*: what is done is kept$"
     with pytest.raises(HfdError, match=expected):
-        open_registry(tiny_config(tmp_path, tmp_path, f"tracking.uri={gone}", "promote.model=x"))
+        open_registry(tiny_config(tmp_path, tmp_path, f"tracking.uri={gone}", "promote.model=x", ENOUGH))
     with pytest.raises(HfdError, match=expected):
         Registry(open_client(gone), gone, "x").champion()
 
 
 def test_a_database_file_serves_too(tmp_path: Path) -> None:
-    config = tiny_config(tmp_path, tmp_path / "w", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "promote.model=x")
+    config = tiny_config(
+        tmp_path, tmp_path / "w", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "promote.model=x", ENOUGH
+    )
     registry = open_registry(config)
     made = model(tmp_path, "a")
     registry.client.create_experiment("hfd", artifact_location=(tmp_path / "artifacts").as_uri())
@@ -215,3 +222,8 @@ def test_a_database_file_serves_too(tmp_path: Path) -> None:
 def test_a_registry_without_tracking_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^promote.model: got x with tracking.uri=null, expected the MLflow server"):
         tiny_config(tmp_path, tmp_path, "promote.model=x")
+
+
+def test_too_few_draws_for_an_interval_are_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^evaluate.bootstrap_draws: got 19, expected 20 or more with promote.model"):
+        tiny_config(tmp_path, tmp_path, "promote.model=x", "tracking.uri=auto", "evaluate.bootstrap_draws=19")
