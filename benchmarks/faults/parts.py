@@ -18,8 +18,8 @@ import psutil
 
 NODE_CPUS = 2
 
-_NOT_AT_WORK = ("IDLE", "Agent", "Controller", "StatsActor", "SPILL", "RESTORE")
-"""In the names of Ray's processes that run no task of ours, or hold a node together."""
+_AT_WORK = ("ray::_call", "ray::Server", "ray::RayTrainWorker")
+"""Names of Ray's processes that run our work: a task, an actor of a pool, a training worker."""
 
 
 class Store:
@@ -189,4 +189,4 @@ def _works(process: psutil.Process) -> bool:
         name = " ".join(process.cmdline())
     except psutil.Error:
         return False
-    return name.startswith("ray::") and not any(other in name for other in _NOT_AT_WORK)
+    return name.startswith(_AT_WORK)
