@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The engine on Ray: tasks for maps, a pool of actors where there is a model, Ray Train for trainings."""
-=======
-"""The engine on Ray: Ray Data for maps, Ray Train for trainings. The only home of ``ray``."""
->>>>>>> ingest
+"""The engine on Ray: Ray Data for maps, a pool of actors where there is a model, Ray Train for trainings."""
 
 from __future__ import annotations
 
@@ -38,11 +34,7 @@ def ray_engine(config: ClusterConfig) -> Iterator[OnRay]:
 
 @dataclass(frozen=True)
 class OnRay:
-<<<<<<< HEAD
-    """Ray tasks for maps, a few more than run at once; actors for maps with a model; Ray Train for trainings."""
-=======
-    """Ray Data for maps (a few blocks of items a CPU), Ray Train for trainings."""
->>>>>>> ingest
+    """Ray Data for maps (a few blocks of items a CPU), actors for maps with a model, Ray Train for trainings."""
 
     config: ClusterConfig
     map_gpus: float
@@ -50,7 +42,6 @@ class OnRay:
     def with_gpus(self) -> OnRay:
         return OnRay(self.config, self.config.map_gpus)
 
-<<<<<<< HEAD
     def map(
         self,
         work: Callable[[Any], Any],
@@ -58,33 +49,17 @@ class OnRay:
         on_done: Callable[[Any], None],
         on_death: Callable[[Any], None] | None = None,
     ) -> None:
-        import ray
-=======
-    def map(self, work: Callable[[Any], Any], items: Sequence[Any], on_done: Callable[[Any], None]) -> None:
-        import ray.data
->>>>>>> ingest
-
-        if not items:
-            return
-        threads = self.config.map_threads
-<<<<<<< HEAD
-        call = ray.remote(_call).options(
-            num_cpus=self.config.cpus_of_map, num_gpus=self.map_gpus or None, max_retries=MAX_TASK_RETRIES
-        )
-        remaining, waiting = iter(items), dict[Any, Any]()
-        with _deaths("cluster.map_workers"):
-            try:
-                while True:
-                    # Asked anew each time: a cluster grows with what waits, and shrinks.
-                    for item in itertools.islice(remaining, max(0, self._at_once() - len(waiting))):
-                        waiting[call.remote(work, item, threads)] = item
-                    if not waiting:
-                        return
-                    for ref in ray.wait(list(waiting), num_returns=1)[0]:
-                        _take(ref, waiting.pop(ref), on_done, on_death)
-            finally:
-                for ref in waiting:
-                    ray.cancel(ref)
+        """Ray Data, and, once workers keep dying, a pool for what is left: it can tell on which item they do."""
+        done: set[int] = set()
+        try:
+            for index, result in self._results(work, items):
+                done.add(index)
+                on_done(result)
+        except DyingWorkersError:
+            if on_death is None:
+                raise
+            left = [item for index, item in enumerate(items) if index not in done]
+            self.map_with_model(None, work, left, on_done, on_death)
 
     def map_with_model(
         self,
@@ -100,26 +75,23 @@ class OnRay:
             size = PoolSize(self.config.map_workers or fitting, cpus, gpus, self.config.map_threads)
             map_on_actors(size, load, work, items, on_done, on_death)
 
-    def _at_once(self) -> int:
-        """Tasks on their way: all that run, and the next for each, so that no CPU waits for this process."""
-        import ray
+    def _results(self, work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        import ray.data
 
-        if self.config.map_workers is not None:
-            return self.config.map_workers
-        slots = int(ray.cluster_resources().get("CPU", 1.0) / self.config.cpus_of_map)
-        return TASKS_PER_SLOT * max(1, slots)
-=======
+        if not items:
+            return
+        threads, cpus = self.config.map_threads, self.config.cpus_of_map
 
         def call(row: dict[str, Any]) -> dict[str, Any]:
-            return {"result": _call(work, pickle.loads(row["item"]), threads)}
+            return {"index": row["index"], "result": _call(work, pickle.loads(row["item"]), threads)}
 
-        rows = [{"item": pickle.dumps(item)} for item in items]
+        rows = [{"index": index, "item": pickle.dumps(item)} for index, item in enumerate(items)]
         with warnings.catch_warnings():
             # Bounded retries have no other spelling before Ray 2.64, which this project does not accept.
             warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
-            results = ray.data.from_items(rows, override_num_blocks=_num_blocks(len(rows), threads)).map(
+            results = ray.data.from_items(rows, override_num_blocks=_num_blocks(len(rows), cpus)).map(
                 call,
-                num_cpus=threads,
+                num_cpus=cpus,
                 num_gpus=self.map_gpus or None,
                 concurrency=self.config.map_workers,
                 max_retries=MAX_TASK_RETRIES,
@@ -129,8 +101,7 @@ class OnRay:
                 result = pickle.loads(row["result"])
                 if isinstance(result, HfdError):
                     raise result
-                on_done(result)
->>>>>>> ingest
+                yield row["index"], result
 
     def train(self, work: Callable[[Worker], None], name: str) -> None:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -164,29 +135,11 @@ class OnRay:
                 TorchTrainer(loop, train_loop_config={}, scaling_config=scaling, run_config=run).fit()
 
 
-<<<<<<< HEAD
-def _take(ref: Any, item: Any, on_done: Callable[[Any], None], on_death: Callable[[Any], None] | None) -> None:
-    """What came of a task: a result, the user's mistake, or a worker that died of it each time it was tried."""
-    import ray
-    from ray.exceptions import RayError, RaySystemError, RayTaskError
-
-    try:
-        result = pickle.loads(ray.get(ref))
-    except RayError as error:
-        if on_death is None or isinstance(error, RayTaskError | RaySystemError):
-            raise
-        on_death(item)
-        return
-    if isinstance(result, HfdError):
-        raise result
-    on_done(result)
-=======
-def _num_blocks(num_items: int, threads: int) -> int:
+def _num_blocks(num_items: int, cpus: float) -> int:
     """Enough for the load to even out. Between two blocks Ray Data leaves a CPU idle for about 0.2 s."""
     import ray
 
-    return min(num_items, BLOCKS_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1.0)) // threads))
->>>>>>> ingest
+    return min(num_items, BLOCKS_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1.0) / cpus)))
 
 
 def _call(work: Callable[[Any], Any], item: Any, threads: int) -> bytes:
