@@ -43,7 +43,7 @@ def test_every_command_of_the_page_is_valid(hfd: Hfd, words: list[str]) -> None:
     if words[0] == "submit":
         ended = hfd("submit", "--dry-run", *words[1:])
         assert (ended.code, ended.err) == (0, "")
-    elif words[0] not in ("jobs", "stop"):
+    elif words[0] not in ("jobs", "stop", "rollback"):
         assert "--dry-run" in words
         assert hfd(*words).code == 0
 
@@ -51,7 +51,7 @@ def test_every_command_of_the_page_is_valid(hfd: Hfd, words: list[str]) -> None:
 def test_work_for_the_cluster_would_be_accepted_there() -> None:
     submitted = [words for words in commands(PAGE) if words[0] == "submit"]
     for words in submitted:
-        start = next(at for at, word in enumerate(words) if word in ("retrain", "prepare", "evaluate"))
+        start = next(at for at, word in enumerate(words) if word in ("retrain", "prepare", "evaluate", "promote"))
         job = plan_job(read_command(typer.main.get_command(app), words[start:]))
         assert job.name.startswith("hfd-")
 
