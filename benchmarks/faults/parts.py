@@ -18,7 +18,7 @@ import psutil
 
 NODE_CPUS = 2
 
-_AT_WORK = ("ray::_call", "ray::Server", "ray::RayTrainWorker")
+_AT_WORK = ("ray::Map", "ray::Server", "ray::RayTrainWorker")
 """Names of Ray's processes that run our work: a task, an actor of a pool, a training worker."""
 
 
