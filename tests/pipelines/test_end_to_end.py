@@ -231,7 +231,7 @@ def test_nothing_to_evaluate_on_is_said_before_any_training(photographs: Path, t
     config = tiny_config(photographs, tmp_path, "prepare.validation_share=0")
     with pytest.raises(DataError, match=r"^evaluate\.data: missing, and the validation split is empty"):
         retrain(config, Silent())
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lease", "prepare", "snapshots"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lease", "prepare"]
 
 
 def test_a_mistake_inside_a_training_is_one_line_and_can_be_put_right(photographs: Path, tmp_path: Path) -> None:
