@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import io
+import math
 import multiprocessing
 import os
 import re
@@ -129,15 +130,17 @@ def ours(job: Job, ready: Any, scratch: Path) -> float:
 @contextmanager
 def stored() -> Iterator[list[float]]:
     """The most that Ray's object store held, in MiB, sampled; in the list that is yielded."""
+    import ray
     from ray._private.internal_api import memory_summary
 
-    peak, stop = [0.0], threading.Event()
+    address = ray.get_runtime_context().gcs_address  # other Rays may run on this machine
+    peak, stop = [math.nan], threading.Event()
 
     def watch() -> None:
         while not stop.wait(0.2):
-            found = re.search(r"Plasma memory usage (\d+) MiB", memory_summary(stats_only=True))
+            found = re.search(r"Plasma memory usage (\d+) MiB", memory_summary(address, stats_only=True))
             if found:
-                peak[0] = max(peak[0], float(found[1]))
+                peak[0] = float(found[1]) if math.isnan(peak[0]) else max(peak[0], float(found[1]))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -210,21 +213,22 @@ def profile(job: Job) -> None:
 
 def compare(job: Job, rounds: int) -> None:
     rates: dict[str, list[float]] = {"plain": [], "single-image tasks": [], "ours": []}
-    peaks: dict[str, float] = dict.fromkeys(rates, 0.0)
+    peaks: dict[str, list[float]] = {name: [] for name in rates}
     count = len(job.keys)
     for _ in range(rounds):
         rates["plain"].append(count / plain(job))
         with engine(job.config.cluster) as ready:
             with stored() as peak:
                 rates["ours"].append(count / in_scratch(lambda scratch: ours(job, ready, scratch)))
-            peaks["ours"] = max(peaks["ours"], peak[0])
+            peaks["ours"] += peak
             with stored() as peak:
                 rates["single-image tasks"].append(count / in_scratch(lambda scratch: single_tasks(job, scratch)))
-            peaks["single-image tasks"] = max(peaks["single-image tasks"], peak[0])
+            peaks["single-image tasks"] += peak
     medians = {name: statistics.median(values) for name, values in rates.items()}
     for name, median in medians.items():
         runs = ", ".join(f"{rate:.1f}" for rate in rates[name])
-        print(f"{name:<20} {median:7.1f} images/s ({runs}); most in the object store {peaks[name]:.0f} MiB")
+        held = ", ".join(f"{peak:.0f}" for peak in peaks[name]) or "none"
+        print(f"{name:<20} {median:7.1f} images/s ({runs}); most in the object store, MiB: {held}")
     for name, goal in (("plain", 0.9), ("single-image tasks", 2.0)):
         print(f"ours / {name:<20} {medians['ours'] / medians[name]:.2f} (goal: at least {goal})")
 
