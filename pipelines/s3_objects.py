@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from hfd.errors import ConfigError, DataError
 from hfd.storage import Entry, patiently
+from pipelines.s3_direct import CONNECT_S, READ_S, DirectBucket, direct_bucket
 
 CONNECTIONS = 16
 """Kept open by a process: as many as it may fetch from at once."""
@@ -100,6 +101,10 @@ def fetch(uri: str, name: str, size: int, stamp: str) -> bytes:
 
 def _fetch_once(uri: str, name: str, size: int, stamp: str, what: str) -> bytes:
     where = parse(uri)
+    direct = _direct(where.bucket, where.region, where.endpoint)
+    data = direct.get(where.prefix + name, size, stamp) if direct else None
+    if data is not None:
+        return data
     found = _client(where.region, where.endpoint).get_object(
         Bucket=where.bucket, Key=where.prefix + name, IfMatch=f'"{stamp}"'
     )
@@ -115,29 +120,44 @@ def changed(what: str, got: str, expected: str) -> DataError:
     return DataError(f"{what}: got {got}, expected {expected} as listed. Run again to list anew", reason="changed")
 
 
-@functools.lru_cache(maxsize=8)
 def _client(region: str | None, endpoint: str | None) -> Any:
-    """One for each process and server: making one takes a tenth of a second. Shared by threads."""
+    return _connected(region, endpoint)[1]
+
+
+@functools.lru_cache(maxsize=8)
+def _connected(region: str | None, endpoint: str | None) -> tuple[Any, Any]:
+    """Botocore's session and client, one of each for a process and server: making them takes a tenth of a second.
+
+    Clients are shared by threads. Sessions must not be, while they make one.
+    """
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
     patience = Config(
         max_pool_connections=CONNECTIONS,
-        connect_timeout=10,
-        read_timeout=60,
+        connect_timeout=CONNECT_S,
+        read_timeout=READ_S,
         retries={"mode": "standard", "max_attempts": 6},
         parameter_validation=False,  # ours are always the same few, and an object costs milliseconds of Python as it is
     )
     try:
-        return boto3.session.Session().client("s3", region_name=region, endpoint_url=endpoint, config=patience)
+        session = boto3.session.Session()
+        client = session.client("s3", region_name=region, endpoint_url=endpoint, config=patience)
+        return session._session, client
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"AWS_ENDPOINT_URL: not usable ({_brief(error)}). Correct the environment") from error
 
 
+@functools.lru_cache(maxsize=64)
+def _direct(bucket: str, region: str | None, endpoint: str | None) -> DirectBucket | None:
+    return direct_bucket(*_connected(region, endpoint), bucket, CONNECTIONS)
+
+
 def forget_clients() -> None:
     """Make new clients from here on: for a process whose environment has changed."""
-    _client.cache_clear()
+    _direct.cache_clear()
+    _connected.cache_clear()
 
 
 def _is_object(client: Any, bucket: str, key: str) -> bool:

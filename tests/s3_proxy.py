@@ -17,12 +17,12 @@ class Proxy:
     """Forwards requests to ``upstream`` as they are, so that their signatures hold.
 
     ``share_of_503``: how many of the requests are answered SlowDown. ``down``: connections are dropped unanswered.
-    ``requests`` and ``refused`` count.
+    ``requests``, ``refused`` and ``connections`` count.
     """
 
     def __init__(self, upstream: str, seed: int = 0) -> None:
         self.share_of_503, self.down = 0.0, False
-        self.requests = self.refused = 0
+        self.requests = self.refused = self.connections = 0
         self._random, self._lock = random.Random(seed), threading.Lock()
         self._host = urlsplit(upstream).netloc
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -47,6 +47,10 @@ class Proxy:
     def _handler(proxy) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - ``self`` is the handler below
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                proxy.connections += 1
+                super().setup()
 
             def forward(self) -> None:
                 proxy.requests += 1

@@ -36,7 +36,7 @@ ENGINES = {
     "ray": {"pipelines.on_ray", "pipelines.actor_pool", "pipelines.jobs"},
     "mlflow": {"pipelines.tracking"},
     "boto3": {"pipelines.cell", "pipelines.s3_objects"},
-    "botocore": {"pipelines.cell", "pipelines.s3_objects"},
+    "botocore": {"pipelines.cell", "pipelines.s3_direct", "pipelines.s3_objects"},
 }
 """The modules and packages that may import each engine."""
 

@@ -24,7 +24,7 @@ class PrepareConfig(Section):
         description="The step fails when more photographs than this are rejected. Those that are there twice, or that "
         "the evaluation has too, do not count.",
     )
-    photos_per_shard: int = Field(32, ge=1, description="The fixed shard plan: photographs per shard.")
+    photos_per_shard: int = Field(128, ge=1, description="The fixed shard plan: photographs per shard.")
     max_pixels: int = Field(178_956_970, ge=1, description="A header that claims more is rejected undecoded.")
 
     min_jpeg_quality: int | None = Field(
