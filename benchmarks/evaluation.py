@@ -15,14 +15,19 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 import multiprocessing
 import os
 import random
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.corpus import Photo
 
 WORKERS = 2
 SIMULATED = 64
@@ -59,25 +64,25 @@ def plain_loop(paths: list[str]) -> float:
     return total
 
 
-def plain(paths: list[str]) -> float:
-    """Seconds of as many processes as there are workers, each with its share."""
+def plain(paths: list[str]) -> tuple[float, float]:
+    """Seconds of as many processes as there are workers, each with its share; and the sum of its figures."""
     context = multiprocessing.get_context("spawn")
     started = time.perf_counter()
     with context.Pool(WORKERS) as pool:
-        pool.map(plain_loop, [paths[i::WORKERS] for i in range(WORKERS)], chunksize=1)
-    return time.perf_counter() - started
+        totals = pool.map(plain_loop, [paths[i::WORKERS] for i in range(WORKERS)], chunksize=1)
+    return time.perf_counter() - started, sum(totals)
 
 
-def ours(engine: Any, folder: str, names: list[str]) -> float:
-    """Seconds of the evaluation's own parts, a picture each, as of any set of fewer than 256."""
+def ours(engine: Any, photos: Sequence[Photo]) -> tuple[float, float]:
+    """The same of the evaluation's own parts, a picture each, as of any set of fewer than 256."""
+    import pyarrow.parquet as pq
+
     from hfd.storage import Folder
-    from pipelines.corpus import Photo
-    from pipelines.evaluate_parts import Listed, PartPlan, Task, evaluate_part
+    from pipelines.evaluate_parts import Listed, PartPlan, Task, evaluate_part, row_name
     from pipelines.measure import load_codec
     from pipelines.parts import run_parts
 
-    photos = [Listed(Photo(name, Folder(folder), name, 0, "")) for name in names]
-    plans = [PartPlan((Task(i, photo, False),), settings(), 2**30) for i, photo in enumerate(photos)]
+    plans = [PartPlan((Task(i, Listed(photo), False),), settings(), 2**30) for i, photo in enumerate(photos)]
     with tempfile.TemporaryDirectory(prefix="hfd-bench-") as scratch:
         started = time.perf_counter()
         run_parts(
@@ -88,22 +93,29 @@ def ours(engine: Any, folder: str, names: list[str]) -> float:
             lambda *_: None,
             load=functools.partial(load_codec, model(), "cpu"),
         )
-        return time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        tables = [pq.read_table(Path(scratch, row_name(i, len(plans)))) for i in range(len(plans))]
+        return seconds, sum(sum(table["psnr"].to_pylist()) for table in tables)
 
 
 def compare_loops(folder: str, num_pictures: int, rounds: int) -> None:
     from hfd.config import ClusterConfig
     from pipelines.cluster import engine
+    from pipelines.corpus import list_corpus
 
-    names = sorted(path.name for path in Path(folder).iterdir() if path.suffix in (".png", ".jpg"))[:num_pictures]
+    photos = list_corpus(folder, setting="folder").photos[:num_pictures]
     times: dict[str, list[float]] = {"plain": [], "ours": []}
     with engine(ClusterConfig(kind="local", num_cpus=WORKERS)) as ready:
         for _ in range(rounds):
-            times["plain"].append(plain([str(Path(folder, name)) for name in names]))
-            times["ours"].append(ours(ready, folder, names))
+            seconds, expected = plain([str(Path(folder, photo.name)) for photo in photos])
+            times["plain"].append(seconds)
+            seconds, found = ours(ready, photos)
+            times["ours"].append(seconds)
+            if not math.isclose(found, expected, rel_tol=1e-6):
+                raise SystemExit(f"the figures differ: {found} and {expected}, so that the times mean nothing")
     ratios = [a / b for a, b in zip(times["plain"], times["ours"], strict=True)]
     for name, values in times.items():
-        print(f"{name:<6} {len(names) / statistics.median(values):.3f} pictures/s with {WORKERS} processes")
+        print(f"{name:<6} {len(photos) / statistics.median(values):.3f} pictures/s with {WORKERS} processes")
     print(
         f"ratio ours/plain {statistics.median(ratios):.3f} (min {min(ratios):.3f}, max {max(ratios):.3f})", flush=True
     )
