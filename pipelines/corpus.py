@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from pipelines.s3_objects import changed, fetch, list_objects
 
 BUILTIN = "builtin:photographs"
 WHEEL = "wheel"
+
+_TOLD_EVERY = 1000
+"""Files between two reports of progress: a page of a listing."""
 
 _BUILTIN_FILES = {
     "skimage": (
@@ -82,10 +85,11 @@ class Corpus:
         return digest.hexdigest()
 
 
-def list_corpus(uri: str | None, *, setting: str) -> Corpus:
+def list_corpus(uri: str | None, *, setting: str, on_progress: Callable[[int, None], None] | None = None) -> Corpus:
     """List a folder, an ``s3://`` prefix, or ``builtin:photographs``; sorted by key.
 
-    ``setting`` is the configuration key that errors name. Raises :class:`DataError` when nothing is there.
+    ``setting`` is the configuration key that errors name. ``on_progress`` is told how many files were listed so far.
+    Raises :class:`DataError` when nothing is there.
     """
     if uri is None:
         raise ConfigError(f"{setting}: missing, expected a folder or s3:// prefix. Give it as {setting}=...")
@@ -93,7 +97,7 @@ def list_corpus(uri: str | None, *, setting: str) -> Corpus:
         photos, others = tuple(_builtin()), 0
     else:
         try:
-            photos, others = _listed(Folder(uri))
+            photos, others = _listed(Folder(uri), on_progress)
         except DataError as error:
             raise DataError(f"{setting}: {error}", reason=error.reason) from error
         except ConfigError as error:
@@ -103,11 +107,13 @@ def list_corpus(uri: str | None, *, setting: str) -> Corpus:
     return Corpus(uri, photos, others)
 
 
-def _listed(folder: Folder) -> tuple[tuple[Photo, ...], int]:
+def _listed(folder: Folder, on_progress: Callable[[int, None], None] | None) -> tuple[tuple[Photo, ...], int]:
     """The pictures of a folder or prefix, sorted by key, and how many other files there are."""
     entries: Iterable[Entry] = list_objects(folder.uri) if _is_s3(folder) else folder.files()
     photos, others = [], 0
-    for entry in entries:
+    for number, entry in enumerate(entries, 1):
+        if on_progress is not None and number % _TOLD_EVERY == 0:
+            on_progress(number, None)
         if entry.key[entry.key.rfind(".") :].lower() in IMAGE_SUFFIXES:
             photos.append(Photo(entry.key, folder, entry.key, entry.size, entry.stamp))
         else:

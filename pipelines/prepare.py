@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hfd.config import Config
 from hfd.data.crops import CropSettings
 from hfd.data.filters import FilterSettings
 from hfd.errors import DataError
@@ -88,12 +89,7 @@ def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder
 
 def _cut(context: Context, corpus: Corpus, folder: Folder) -> tuple[pa.Table, int]:
     """Judge and cut every photograph by itself; the table of them, and how many were copied."""
-    settings, earlier = _look_settings(context), _earlier(context, folder)
-    size = context.config.prepare.photos_per_shard
-    plans = [
-        ShardPlan(corpus.photos[start : start + size], settings, earlier)
-        for start in range(0, len(corpus.photos), size)
-    ]
+    plans = plans_of(context.config, corpus, _earlier(context, folder))
     existing = {entry.key for entry in folder.files()} if folder.exists() else set()
     if not all(part_name(index, len(plans)) in existing for index in range(len(plans))):
         # A shard that is cut again is whole again, whatever was dropped from it before.
@@ -103,12 +99,19 @@ def _cut(context: Context, corpus: Corpus, folder: Folder) -> tuple[pa.Table, in
     return gather(folder, len(plans)), sum(result["copied"] for result in results)
 
 
+def plans_of(config: Config, corpus: Corpus, earlier: Earlier | None) -> list[ShardPlan]:
+    """The parts of the first pass: one for each shard."""
+    settings, size = _look_settings(config), config.prepare.photos_per_shard
+    photos = corpus.photos
+    return [ShardPlan(photos[start : start + size], settings, earlier) for start in range(0, len(photos), size)]
+
+
 def _rewrite(context: Context, corpus: Corpus, folder: Folder, count: int, cut: pa.Table, table: pa.Table) -> None:
     """Write again the shards that hold what is dropped, or lack what an earlier snapshot had dropped and this keeps."""
     has_rows, stays = pc.is_valid(cut["row"]), pc.is_null(table["reason"])
     wrong = pc.xor(has_rows, stays)
     affected = sorted(set(table["part"].filter(wrong).to_pylist()))
-    settings, size = _look_settings(context), context.config.prepare.photos_per_shard
+    settings, size = _look_settings(context.config), context.config.prepare.photos_per_shard
     plans = []
     for index in affected:
         part = slice(index * size, (index + 1) * size)
@@ -138,18 +141,18 @@ def _num_parts(context: Context, corpus: Corpus) -> int:
     return -(-len(corpus.photos) // context.config.prepare.photos_per_shard)
 
 
-def _look_settings(context: Context) -> LookSettings:
-    config = context.config.prepare
+def _look_settings(run: Config) -> LookSettings:
+    config = run.prepare
     values = config.model_dump()
     crops = {field.name: values[field.name] for field in fields(CropSettings) if field.name != "seed"}
     filters = {field.name: values[field.name] for field in fields(FilterSettings)}
     hashed = config.near_bits is not None and (config.drop_duplicates or config.drop_evaluation)
-    return LookSettings(CropSettings(seed=context.config.seed, **crops), FilterSettings(**filters), hashed)
+    return LookSettings(CropSettings(seed=run.seed, **crops), FilterSettings(**filters), hashed)
 
 
 def _newest(context: Context) -> str:
     """Where the newest snapshot is noted whose photographs were judged and cut by these settings."""
-    settings = _look_settings(context)
+    settings = _look_settings(context.config)
     names = {"crops": vars(settings.crops), "filters": vars(settings.filters), "hashed": settings.hashed}
     return f"{NAME}/newest-{digest_of({'format': FORMAT, **names})[:16]}.json"
 

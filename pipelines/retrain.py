@@ -45,7 +45,7 @@ def retrain(config: Config, display: Display, *, only: str | None = None) -> lis
     """
     if only is not None and only not in steps_of(config):
         raise ConfigError(f"{ASKED_FOR_BY[only]}: missing, expected what hfd {only} needs. Set it")
-    inputs = list_inputs(config)
+    inputs = list_inputs(config, display)
     idle = _context(config, display)
     planned = plan(config, inputs)
     if only is not None:

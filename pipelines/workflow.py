@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hfd.config import Config
 from pipelines import evaluate, finetune_decoder, prepare, promote, reconstruct, train_autoencoder, train_decoder
-from pipelines.context import Context
+from pipelines.context import Context, Display, Silent
 from pipelines.corpus import Corpus, list_corpus
 from pipelines.steps import STEPS, Done, Step
 
@@ -38,10 +38,15 @@ class Entry:
         return self._run(context, *(done[name] for name in self.needs))
 
 
-def list_inputs(config: Config) -> Inputs:
-    photographs = list_corpus(config.data.uri, setting="data.uri")
-    given = config.evaluate.data
-    return Inputs(photographs, list_corpus(given, setting="evaluate.data") if given is not None else None)
+def list_inputs(config: Config, display: Display | None = None) -> Inputs:
+    """List what is read from outside, which takes minutes where it is millions of objects."""
+    shown, given = display or Silent(), config.evaluate.data
+    with shown.bar("list photographs", "files") as progress:
+        photographs = list_corpus(config.data.uri, setting="data.uri", on_progress=progress)
+    if given is None:
+        return Inputs(photographs, None)
+    with shown.bar("list pictures", "files") as progress:
+        return Inputs(photographs, list_corpus(given, setting="evaluate.data", on_progress=progress))
 
 
 def steps_of(config: Config) -> list[str]:

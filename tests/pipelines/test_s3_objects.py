@@ -101,6 +101,10 @@ def test_more_objects_than_a_page_holds(s3: Folder, client: Any, monkeypatch: py
     monkeypatch.setattr(real, "get_paginator", lambda _name: Small())
     assert [entry.key for entry in s3_objects.list_objects(uri)] == names
     assert pages == [10, 10, 5]
+    told: list[int] = []
+    monkeypatch.setattr("pipelines.corpus._TOLD_EVERY", 10)
+    list_corpus(uri, setting="data.uri", on_progress=lambda done, _total: told.append(done))
+    assert told == [10, 20]
 
 
 def test_an_object_that_changes_after_the_listing_is_rejected_as_changed(
