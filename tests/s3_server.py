@@ -16,14 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STARTED_WITHIN_S = 60.0
+READER = "hfd-reader"
 
 
 @dataclass(frozen=True)
 class S3Server:
-    """``bucket`` exists, no other does. ``environment`` is what a client needs, credentials included."""
+    """``bucket`` exists, no other does. ``environment`` is what a client needs, credentials included; ``reader``: that
+    of one who may list and read, and not write."""
 
     bucket: str
     environment: dict[str, str]
+    reader: dict[str, str]
 
 
 def find_weed() -> Path | None:
@@ -39,13 +42,12 @@ def find_weed() -> Path | None:
 def s3_server(weed: Path, folder: Path) -> Iterator[S3Server]:
     """Run a server that keeps everything under ``folder``; it has made up its own secret."""
     key, secret = "hfd-tests", secrets.token_hex(20)
-    identity = {
-        "name": "tests",
-        "credentials": [{"accessKey": key, "secretKey": secret}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
+    identities = [
+        {"name": name, "credentials": [{"accessKey": name, "secretKey": secret}], "actions": actions}
+        for name, actions in ((key, ["Admin", "Read", "Write", "List", "Tagging"]), (READER, ["Read", "List"]))
+    ]
     (folder / "data").mkdir()
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     master, volume, filer, s3 = _free_ports(4)
     command = [
         str(weed), "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
@@ -67,7 +69,7 @@ def s3_server(weed: Path, folder: Path) -> Iterator[S3Server]:
         server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
     try:
         _create_bucket(server, environment, "tests", log_path)
-        yield S3Server("tests", environment)
+        yield S3Server("tests", environment, environment | {"AWS_ACCESS_KEY_ID": READER})
     finally:
         server.kill()
         server.wait()

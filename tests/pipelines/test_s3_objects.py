@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from s3_server import S3Server
 from tiny_run import jpeg, tiny_config
 
 from hfd.errors import ConfigError, DataError
@@ -212,6 +213,21 @@ def test_what_is_wrong_with_the_environment_is_one_line(
     assert caught.value.reason == reason
     assert line(caught).startswith(f"data.uri: {s3.uri}/photos: {expected}")
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in line(caught)
+
+
+def test_a_workspace_that_may_not_be_written_is_one_line(
+    s3: Folder, client: Any, s3_service: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(client, s3, "photos/a.jpg", jpeg(150, 170, seed=1))
+    for name, value in s3_service.reader.items():
+        monkeypatch.setenv(name, value)
+    s3_objects.forget_clients()
+    corpus = listed(s3)
+    assert corpus.photos[0].read() == jpeg(150, 170, seed=1)
+    config = tiny_config(f"{s3.uri}/photos", f"{s3.uri}/workspace")
+    with pytest.raises(DataError, match=r"/workspace/prepare/.*(refuses|permission)") as caught:
+        prepare.run(Context(config, Folder(config.workspace_uri), Inline(config.cluster)), corpus)
+    assert caught.value.reason == "permission" and line(caught)
 
 
 def test_no_credentials_at_all_are_one_line(s3: Folder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
