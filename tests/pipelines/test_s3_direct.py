@@ -109,7 +109,7 @@ def test_connections_are_kept(s3: Folder, client: Any, proxied: Proxy, monkeypat
     assert proxied.connections == before
 
 
-@pytest.mark.parametrize("bucket", ["b", "with.dots"])
+@pytest.mark.parametrize("bucket", ["photographs", "with.dots"])
 def test_requests_to_aws_go_where_the_client_sends_them(monkeypatch: pytest.MonkeyPatch, bucket: str) -> None:
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
@@ -119,7 +119,7 @@ def test_requests_to_aws_go_where_the_client_sends_them(monkeypatch: pytest.Monk
     direct = s3_objects._direct(bucket, "eu-west-3", None)
     assert direct is not None and direct.region == "eu-west-3"
     assert direct.base == {
-        "b": "https://b.s3.eu-west-3.amazonaws.com/",
+        "photographs": "https://photographs.s3.eu-west-3.amazonaws.com/",
         "with.dots": "https://s3.eu-west-3.amazonaws.com/with.dots/",
     }[bucket]  # fmt: skip
     assert s3_objects._direct("fast--use1-az4--x-s3", "us-east-1", None) is None
