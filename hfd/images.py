@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from hfd.errors import DataError
 
 ImageSource: TypeAlias = bytes | Path | BinaryIO
 RgbArray: TypeAlias = npt.NDArray[np.uint8]
+T = TypeVar("T")
 
 DEFAULT_MAX_PIXELS = 2**27
 """134 million pixels, 400 MB once decoded: above any camera in use but for stitched panoramas."""
@@ -41,7 +42,8 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG2000_SIGNATURES = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _SIGNATURES = (_PNG_SIGNATURE, *_JPEG2000_SIGNATURES, b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 # Opened by Pillow, but drawings, containers or films: some would run another program to be drawn.
-_NOT_PICTURES = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
+# What is compressed already, where our plugin is registered, would lose twice.
+_NOT_PICTURES = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "HFD"})
 _ADVICE = "Leave it out or replace the file."
 
 _TRANSPOSE = {
@@ -77,6 +79,20 @@ def load_picture(source: ImageSource, *, name: str = "", max_pixels: int = DEFAU
         DataError: one line; ``reason`` is ``"not-an-image"``, ``"truncated"``, ``"too-large"``, ``"broken"``
             (any other failure to decode) or ``"unreadable"`` (the path or stream cannot be read at all).
     """
+    return load_with(upright_srgb, source, name=name, max_pixels=max_pixels)
+
+
+def load_with(
+    convert: Callable[[Image.Image, str], T],
+    source: ImageSource,
+    *,
+    name: str = "",
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> T:
+    """What ``convert`` makes of a picture, as Pillow decoded it, and its raw mode (:func:`hfd.colour.raw_mode_of`).
+
+    Arguments and errors are those of `load_picture`.
+    """
     label = _label(source, name)
     with _stream(source, label) as stream, _pillow_failures(label, stream), _pillow_warnings_off:
         image = _open_header(stream, label, max_pixels)
@@ -86,9 +102,19 @@ def load_picture(source: ImageSource, *, name: str = "", max_pixels: int = DEFAU
             raise EOFError("no end of codestream")
         # Icon containers state the true size of the picture inside only once it is decoded.
         _check_size(image.size, label, max_pixels)
-        method = _TRANSPOSE.get(_orientation(image.getexif))
-        rgb = to_srgb(image, raw_mode)
-        return rgb if method is None else rgb.transpose(method)
+        return convert(image, raw_mode)
+
+
+def upright_srgb(image: Image.Image, raw_mode: str) -> Image.Image:
+    """A decoded picture in sRGB, upright, over white: mode RGB. See `load_picture`."""
+    turn = turn_of(image)
+    return turn(to_srgb(image, raw_mode))
+
+
+def turn_of(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """What turns a picture upright, as its EXIF (or XMP) says. Ask before its ``info`` is lost in a conversion."""
+    method = _TRANSPOSE.get(_orientation(image.getexif))
+    return lambda other: other if method is None else other.transpose(method)
 
 
 def load_rgb(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbArray:
