@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import cast
 
 from hfd.codec.codec import Codec, find_model, model_of_file, resolve_model, seed_of_file, shipped_models
-from hfd.codec.container import LATENTS, unpack
+from hfd.codec.container import ICC, SAMPLING, SECTION_NAMES, VERSION, Container, unpack
 from hfd.codec.export import export_model
+from hfd.codec.sections import DefaultSampling, decode_sampling
 from hfd.diffusion.sampling import SamplerKind, Sampling
 from hfd.errors import BitstreamError, ConfigError, DataError
 from hfd.images import encode_png, load_rgb
@@ -106,15 +107,34 @@ def describe(path: Path) -> str:
         )
     data = read_file(_existing(path))
     with _naming(path):
-        container = unpack(data)
-    bpp = 8 * len(data) / (container.width * container.height)
-    named = {"latents" if tag == LATENTS else f"section {tag}": section for tag, section in container.sections.items()}
-    return (
-        f"size         {container.width} x {container.height}\n"
-        f"bytes        {len(data)} ({bpp:.3f} bpp)\n"
-        f"model        {container.model.hex()}\n"
-        f"holds        {', '.join(f'{name} {len(section)} bytes' for name, section in named.items())}"
+        return _describe_file(unpack(data), len(data))
+
+
+def _describe_file(container: Container, num_bytes: int) -> str:
+    bpp = 8 * num_bytes / (container.width * container.height)
+    held = (
+        f"{SECTION_NAMES.get(tag, f'section {tag}')} {len(section)} bytes"
+        for tag, section in container.sections.items()
     )
+    lines = [
+        f"size         {container.width} x {container.height}",
+        f"bytes        {num_bytes} ({bpp:.3f} bpp)",
+        f"version      {VERSION}",
+        f"model        {container.model.hex()}",
+        f"rate         {container.rate}",
+        f"colour       {'of its ICC profile' if ICC in container.sections else 'sRGB'}",
+        f"checksum     {container.checksum:08x}",
+        f"holds        {', '.join(held)}",
+    ]
+    if SAMPLING in container.sections:
+        lines.append(f"sampling     {_describe_sampling(decode_sampling(container.sections[SAMPLING]))}")
+    return "\n".join(lines)
+
+
+def _describe_sampling(wish: DefaultSampling) -> str:
+    """What differs from the defaults."""
+    named = ((field.name, getattr(wish, field.name), field.default) for field in fields(wish))
+    return ", ".join(f"{name} {value}" for name, value, default in named if value != default)
 
 
 @contextmanager
@@ -124,6 +144,10 @@ def _naming(file: Path) -> Iterator[None]:
         yield
     except BitstreamError as error:
         raise type(error)(f"{file}: {error}") from error
+    except DataError as error:
+        if error.reason != "too-large":  # what is wrong with the model names the model
+            raise
+        raise DataError(f"{file}: {error}", reason=error.reason) from error
 
 
 def _existing(path: Path) -> Path:

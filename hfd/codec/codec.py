@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,9 +21,10 @@ from torch import Tensor
 from hfd.autoencoder.coding import LatentCoder
 from hfd.autoencoder.model import STRIDE, pad_to_stride
 from hfd.autoencoder.weights import Autoencoder, read_autoencoder
-from hfd.codec.container import LATENTS, MODEL_BYTES, Container, pack, unpack
+from hfd.codec.container import DEFAULT_RATE, LATENTS, MODEL_BYTES, SAMPLING, Container, check_size, pack, unpack
+from hfd.codec.sections import DefaultSampling, decode_sampling
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, read_decoder
-from hfd.diffusion.sampling import Sampling
+from hfd.diffusion.sampling import SamplerKind, Sampling
 from hfd.diffusion.window import Tile, Window
 from hfd.errors import BitstreamError, DataError
 from hfd.images import RgbArray
@@ -80,34 +83,66 @@ class Codec:
         return Sampling(steps=DEFAULT_STEPS if self.decoder is None else self.decoder.default_steps)
 
     @torch.no_grad()
-    def compress(self, x: RgbArray, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Compressed:
-        """Compress a picture, uint8 (H, W, 3) sRGB."""
+    def compress(
+        self,
+        x: RgbArray,
+        *,
+        rate: int = DEFAULT_RATE,
+        sections: Mapping[int, bytes] = MappingProxyType({}),
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> Compressed:
+        """Compress a picture, uint8 (H, W, 3) sRGB.
+
+        ``rate``: the quantiser's id, 0 to 255; ``sections``: what goes with the picture
+        (:meth:`hfd.codec.sections.Extras.to_sections`).
+        """
         height, width = x.shape[:2]
-        _check_size(width, height, max_pixels)
+        check_size(width, height, max_pixels)
         coded, _ = self._coder.encode(pad_to_stride(picture_to_tensor(x)))
-        data = pack(Container(width, height, self.model, coded.checksum, {LATENTS: coded.payload}))
+        held = {**sections, LATENTS: coded.payload}
+        data = pack(Container(width, height, self.model, rate, coded.checksum, held))
         return Compressed(data, 8 * len(data) / (width * height), coded.bits_est / (width * height))
 
     @torch.no_grad()
     def reconstruct(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbArray:
-        """The stage-1 reconstruction x_hat of a file, uint8 (H, W, 3).
-
-        Raises :class:`BitstreamError` for a file that is damaged, foreign, or made by another model.
-        """
+        """The stage-1 reconstruction x_hat of a file, uint8 (H, W, 3). Raises as :meth:`latent` does."""
         container = unpack(data)
+        x_hat = self.autoencoder.model.reconstruct(self._y_hat(container, max_pixels))
+        return tensor_to_picture(x_hat[..., : container.height, : container.width])
+
+    @torch.no_grad()
+    def latent(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tensor:
+        """The quantised latent y_hat of a file, float32 (1, M, h, w), with h and w sixteenths of the padded sides.
+
+        Raises :class:`BitstreamError` for a file that is damaged, foreign, or made by another model, and
+        :class:`DataError` for one of more than ``max_pixels``, before memory is taken.
+        """
+        return self._y_hat(unpack(data), max_pixels)
+
+    def _y_hat(self, container: Container, max_pixels: int) -> Tensor:
         if container.model != self.model:
             raise BitstreamError(
                 f"model: got a file made by {container.model.hex()}, expected {self.model.hex()}. "
                 "Give the model that made it with --model"
             )
+        if container.rate != DEFAULT_RATE:
+            raise BitstreamError(f"rate: got {container.rate}, expected {DEFAULT_RATE}. Use a newer hfd")
         width, height = container.width, container.height
-        _check_size(width, height, max_pixels)
+        check_size(width, height, max_pixels)
         padded = (height + -height % STRIDE, width + -width % STRIDE)
-        y_hat = self._coder.decode(
+        return self._coder.decode(
             container.sections[LATENTS], checksum=container.checksum, height=padded[0], width=padded[1]
         )
-        x_hat = self.autoencoder.model.reconstruct(y_hat)
-        return tensor_to_picture(x_hat[..., :height, :width])
+
+    def sampling_of(self, data: bytes) -> tuple[Sampling, int]:
+        """The sampling and the seed that a file asks for: where it says nothing, the model's own and
+        :func:`seed_of_file`. Raises :class:`BitstreamError`."""
+        section = unpack(data).sections.get(SAMPLING)
+        wish = DefaultSampling() if section is None else decode_sampling(section)
+        steps = self.default_sampling.steps if wish.steps is None else wish.steps
+        kind = cast(SamplerKind, wish.kind)  # checked by Sampling itself
+        settings = Sampling(steps, kind, wish.gamma, wish.realism, wish.grain, wish.finish)
+        return settings, seed_of_file(data) if wish.seed is None else wish.seed
 
     def sample(
         self,
@@ -212,7 +247,7 @@ def model_of_file(data: bytes) -> Folder:
 
 def seed_of_file(data: bytes) -> int:
     """The default sampling seed of a file: the same file gives the same picture."""
-    return zlib.crc32(data)
+    return zlib.crc32(memoryview(data)[:-4])  # over the whole it would be one number for all files, since their CRC32 ends them
 
 
 def picture_to_tensor(x: RgbArray) -> Tensor:
@@ -224,8 +259,3 @@ def tensor_to_picture(x: Tensor) -> RgbArray:
     """float (1, 3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
     picture: RgbArray = (x[0].clamp(0.0, 1.0) * 255.0).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
     return picture
-
-
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise DataError(f"size: got {width} x {height}, expected at most {max_pixels} pixels", reason="too-large")
