@@ -247,7 +247,8 @@ def model_of_file(data: bytes) -> Folder:
 
 def seed_of_file(data: bytes) -> int:
     """The default sampling seed of a file: the same file gives the same picture."""
-    return zlib.crc32(memoryview(data)[:-4])  # over the whole it would be one number for all files, since their CRC32 ends them
+    # Over the whole it would be one number for all files, since each ends with its own CRC32.
+    return zlib.crc32(memoryview(data)[:-4])
 
 
 def picture_to_tensor(x: RgbArray) -> Tensor:

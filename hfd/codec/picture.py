@@ -1,0 +1,158 @@
+"""What a file keeps of a picture: its colours and, beside them, transparency and metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image
+
+from hfd.codec.sections import Extras
+from hfd.colour import raw_mode_of, split_srgb
+from hfd.errors import DataError
+from hfd.images import DEFAULT_MAX_PIXELS, ImageSource, RgbArray, load_with, turn_of
+
+_TIFF_KEPT = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853})
+"""What a TIFF's tags say of the picture (description, camera, resolution, time, rights, EXIF, GPS); the others say how
+its file is laid out."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """``rgb``: uint8 (H, W, 3), upright; ``extras``: what goes with it."""
+
+    rgb: RgbArray
+    extras: Extras = field(default_factory=Extras)
+
+    @property
+    def width(self) -> int:
+        return int(self.rgb.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.rgb.shape[0])
+
+    def to_image(self) -> Image.Image:
+        """For Pillow: mode RGB, or RGBA where there is transparency, with its metadata in ``info``."""
+        image = Image.fromarray(self.rgb)
+        if self.extras.alpha is not None:
+            image.putalpha(Image.fromarray(self.extras.alpha))
+        image.info.update(info_of(self.extras))
+        return image
+
+
+def info_of(extras: Extras) -> dict[str, bytes]:
+    """Profile and EXIF under the keys, and in the form, that Pillow has for them."""
+    exif = None if extras.exif is None else b"Exif\0\0" + extras.exif
+    return {key: data for key, data in (("icc_profile", extras.icc), ("exif", exif)) if data is not None}
+
+
+def read_picture(
+    source: ImageSource,
+    *,
+    name: str = "",
+    keep_alpha: bool = True,
+    keep_metadata: bool = False,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Picture:
+    """A picture from its file, upright; see :func:`hfd.images.load_picture`, whose errors are raised.
+
+    ``keep_alpha``: transparency stays beside the colours, which are white where nothing of them shows; otherwise it is
+    composited over white. ``keep_metadata``: EXIF stays, and colours of an RGB profile stay what they are, with it.
+    Otherwise colours are converted to sRGB.
+    """
+
+    def convert(image: Image.Image, raw_mode: str) -> Picture:
+        exif = _tidy_exif(image.getexif, image.format) if keep_metadata else None
+        return _convert(image, raw_mode, turn_of(image), keep_alpha=keep_alpha, keep_profile=keep_metadata, exif=exif)
+
+    return load_with(convert, source, name=name, max_pixels=max_pixels)
+
+
+def picture_of_image(
+    image: Image.Image,
+    *,
+    keep_alpha: bool = True,
+    keep_metadata: bool = False,
+    icc: bytes | None = None,
+    exif: bytes | None = None,
+) -> Picture:
+    """`read_picture` of an image that Pillow has opened or made; the image stays as it is.
+
+    ``icc``, ``exif``: to be kept in place of the image's own. Raises :class:`DataError` where there are no pixels, or
+    they have no defined white.
+    """
+    if 0 in image.size:
+        raise DataError(f"image: got {image.width} x {image.height} px, expected a pixel at least")
+    raw_mode = raw_mode_of(image)
+    image.load()
+    turn = turn_of(image)
+    if exif is not None:
+        kept = _tidy_exif(lambda: _parsed(exif), None)
+    else:
+        kept = _tidy_exif(image.getexif, image.format) if keep_metadata else None
+    own = image.copy()
+    if icc is not None:
+        own.info["icc_profile"] = icc
+    keep_profile = keep_metadata or icc is not None
+    try:
+        return _convert(own, raw_mode, turn, keep_alpha=keep_alpha, keep_profile=keep_profile, exif=kept)
+    except ValueError as error:
+        raise DataError(f"image: {error}. Scale it to 8 bits", reason="broken") from error
+
+
+def picture_of_array(x: npt.NDArray[np.uint8], *, keep_alpha: bool = True) -> Picture:
+    """A picture from uint8 (H, W), (H, W, 3) or (H, W, 4) in sRGB, the fourth channel opacity.
+
+    Raises :class:`DataError` for another shape or type.
+    """
+    fits = x.ndim == 2 or (x.ndim == 3 and x.shape[2] in (3, 4))
+    if x.dtype != np.uint8 or not fits or 0 in x.shape:
+        raise DataError(
+            f"image: got {x.dtype} {x.shape}, expected uint8 (H, W), (H, W, 3) or (H, W, 4) with a pixel at least. "
+            "Scale floats by 255, round and convert them"
+        )
+    return picture_of_image(Image.fromarray(np.ascontiguousarray(x)), keep_alpha=keep_alpha)
+
+
+def _convert(
+    image: Image.Image,
+    raw_mode: str,
+    turn: Callable[[Image.Image], Image.Image],
+    *,
+    keep_alpha: bool,
+    keep_profile: bool,
+    exif: bytes | None,
+) -> Picture:
+    colour, plane, icc = split_srgb(image, raw_mode, keep_profile=keep_profile)
+    rgb = np.array(turn(colour), dtype=np.uint8, order="C")
+    if plane is None:
+        return Picture(rgb, Extras(icc=icc, exif=exif))
+    alpha = np.array(turn(plane), dtype=np.uint8, order="C")
+    if keep_alpha and (alpha < 255).any():
+        rgb[alpha == 0] = 255  # what cannot be seen is not to cost bits
+        return Picture(rgb, Extras(alpha, icc, exif))
+    over = Image.new("RGB", (rgb.shape[1], rgb.shape[0]), (255, 255, 255))
+    over.paste(Image.fromarray(rgb), mask=Image.fromarray(alpha))
+    return Picture(np.array(over, dtype=np.uint8, order="C"), Extras(icc=icc, exif=exif))
+
+
+def _tidy_exif(read: Callable[[], Image.Exif], file_format: str | None) -> bytes | None:
+    """EXIF as a TIFF stream, without the orientation. None where there is none, or it is damaged."""
+    # Damaged EXIF breaks its parser in as many ways as there are field types, and the picture is still good.
+    try:
+        copy = _parsed(read().tobytes())  # the image keeps its own
+        unwanted = set(copy) - _TIFF_KEPT if file_format == "TIFF" else {ExifTags.Base.Orientation} & set(copy)
+        for tag in unwanted:
+            del copy[tag]
+        return copy.tobytes().removeprefix(b"Exif\0\0") if len(copy) else None
+    except Exception:
+        return None
+
+
+def _parsed(data: bytes) -> Image.Exif:
+    exif = Image.Exif()
+    exif.load(data)
+    return exif
