@@ -286,6 +286,8 @@ def _one_line(what: str) -> Iterator[None]:
                 f"{what}: the disk is full. Free some space and run the same command again",
                 reason="disk-full",
             ) from error
+        if error.errno == errno.EROFS:
+            raise DataError(f"{what}: the file system is read-only. Give another place", reason="permission") from error
         raise _server_error(what, error) from error
 
 

@@ -78,7 +78,11 @@ def test_info_says_what_a_file_holds(hfd: Hfd, file: Path, compressed: bytes) ->
     assert ended.out == (
         "size         90 x 70\n"
         f"bytes        {len(compressed)} ({8 * len(compressed) / 6300:.3f} bpp)\n"
+        "version      2\n"
         f"model        {container.model.hex()}\n"
+        "rate         128\n"
+        "colour       sRGB\n"
+        f"checksum     {container.checksum:08x}\n"
         f"holds        latents {len(container.sections[0])} bytes\n"
     )
 
@@ -101,15 +105,16 @@ def _untouched(folder: Path) -> dict[str, bytes]:
 def test_a_missing_file_is_named(hfd: Hfd, command: str, model_folder: Folder, tmp_path: Path) -> None:
     model = [] if command == "info" else ["-m", model_folder.path]
     complaint = hfd(command, tmp_path / "none.xyz", *model).complaint
-    assert complaint == f"{tmp_path}/none.xyz: got no such file, expected a file"
+    assert complaint == f"{tmp_path}/none.xyz: got no such file, expected a file or a folder"
     assert _untouched(tmp_path) == {}
 
 
 @pytest.mark.parametrize("command", ["compress", "decompress"])
-def test_a_folder_is_no_file(hfd: Hfd, command: str, model_folder: Folder, tmp_path: Path) -> None:
+def test_a_folder_without_such_files(hfd: Hfd, command: str, model_folder: Folder, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/notes.txt").write_text("no picture")
     complaint = hfd(command, tmp_path / "folder", "-m", model_folder.path).complaint
-    assert complaint == f"{tmp_path}/folder: got a folder, expected a file"
+    assert complaint.startswith(f"{tmp_path}/folder: got a folder without such files, expected .")
 
 
 def test_info_of_a_folder_that_is_no_model(hfd: Hfd, tmp_path: Path) -> None:
@@ -250,9 +255,14 @@ def test_the_input_is_never_overwritten(hfd: Hfd, photo: Path, model_folder: Fol
 
 
 def test_an_output_that_is_a_folder(hfd: Hfd, photo: Path, model_folder: Folder, tmp_path: Path) -> None:
-    (tmp_path / "folder.hfd").mkdir()
-    complaint = hfd("compress", photo, "-m", model_folder.path, "-o", tmp_path / "folder.hfd", "-f").complaint
-    assert complaint == f"{tmp_path}/folder.hfd: got a folder, expected the name of a file for --output"
+    (tmp_path / "there").mkdir()
+    for folder in ("there", "new/"):
+        assert hfd("compress", photo, "-m", model_folder.path, "-o", f"{tmp_path}/{folder}").code == 0
+        assert (tmp_path / folder / f"{photo.stem}.hfd").is_file()
+    (tmp_path / "there/x.hfd").mkdir()
+    (tmp_path / "x.png").write_bytes(photo.read_bytes())
+    complaint = hfd("compress", tmp_path / "x.png", "-m", model_folder.path, "-o", tmp_path / "there", "-f").complaint
+    assert complaint == f"{tmp_path}/there/x.hfd: got a folder, expected the name of a file for --output"
 
 
 def test_an_output_below_a_file(hfd: Hfd, photo: Path, file: Path, model_folder: Folder) -> None:
@@ -275,11 +285,11 @@ def test_a_new_output_folder_is_made(hfd: Hfd, photo: Path, model_folder: Folder
     assert (tmp_path / "a/b/x.hfd").is_file()
 
 
-@pytest.mark.parametrize("name", ["x.jpg", "x", "x.webp", "x.png.bak"])
-def test_an_output_that_is_no_png(hfd: Hfd, file: Path, model_folder: Folder, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["x.gif", "x", "x.png.bak", "png"])
+def test_an_output_of_another_kind(hfd: Hfd, file: Path, model_folder: Folder, tmp_path: Path, name: str) -> None:
     complaint = hfd("decompress", file, "-m", model_folder.path, "-o", tmp_path / name).complaint
     assert complaint.startswith(f"{tmp_path}/{name}: got ")
-    assert complaint.endswith("expected .png")
+    assert complaint.endswith("expected one of .png, .webp, .jpg, .jpeg")
     assert not (tmp_path / name).exists()
 
 

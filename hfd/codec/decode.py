@@ -83,7 +83,8 @@ class Region:
         """Raises :class:`DataError` where the region leaves the picture."""
         if self.x + self.width > container.width or self.y + self.height > container.height:
             raise DataError(
-                f"region: got {self}, expected one within {container.width} x {container.height} px. Move or shrink it"
+                f"region: got {self}, expected one within {container.width} x {container.height} px. Move or shrink it",
+                reason="region",
             )
 
 

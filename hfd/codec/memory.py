@@ -22,4 +22,6 @@ def enough_memory() -> Iterator[None]:
 
 
 def _too_large() -> DataError:
-    return DataError("memory: got less than the picture needs. Cut or scale the picture, or use a larger machine")
+    return DataError(
+        "memory: got less than the picture needs. Cut or scale the picture, or use a larger machine", reason="memory"
+    )
