@@ -76,13 +76,12 @@ def finest_within(encoder: RatedEncoder, limit_bytes: int) -> Finest:
 
 def _guess(sizes: dict[int, int], too_large: int, fitting: int, limit_bytes: int) -> int:
     """Where log bytes cross the limit if they are linear in the rate id, as they nearly are; inside the bracket."""
-    measured = sorted(end for end in (too_large, fitting) if end in sizes)
-    if not measured:
+    if not sizes:
         return (too_large + fitting) // 2
-    near = measured[0]
-    slope = 1.0 / _IDS_PER_OCTAVE
-    if len(measured) == 2 and sizes[too_large] > sizes[fitting]:
-        slope = math.log2(sizes[too_large] / sizes[fitting]) / (fitting - too_large)
+    ends = sorted(sizes, key=lambda at: abs(math.log(sizes[at] / limit_bytes)))[:2]
+    near, slope = ends[0], 1.0 / _IDS_PER_OCTAVE
+    if len(ends) == 2 and (sizes[ends[0]] - sizes[ends[1]]) * (ends[1] - ends[0]) > 0:
+        slope = math.log2(sizes[ends[0]] / sizes[ends[1]]) / (ends[1] - ends[0])
     at = near + math.log2(sizes[near] / limit_bytes) / slope
     return min(fitting - 1, max(too_large + 1, math.ceil(at)))
 
