@@ -14,8 +14,9 @@ import torch
 from networks import Fixed, lively_elic
 from torch import Tensor
 
-from hfd.autoencoder.coding import EntropyTables, FrequencyTables, LatentCoder, build_tables
+from hfd.autoencoder.coding import EntropyTables, FrequencyTables, LatentCoder, _indexes, build_tables
 from hfd.autoencoder.model import Elic
+from hfd.autoencoder.rates import DEFAULT_RATE, MAX_RATE, MIN_RATE, step_units
 from hfd.autoencoder.weights import read_autoencoder, write_autoencoder
 from hfd.errors import BitstreamError, DecodeMismatchError
 from hfd.storage import Folder
@@ -147,7 +148,7 @@ def test_damaged_streams_are_refused(coder: LatentCoder) -> None:
 def test_longer_stream_than_any_encoder_writes_is_refused(coder: LatentCoder) -> None:
     """Escapes ask for as many more bits as they like: the reader must not run past its memory."""
     symbols = 16 * 16 + 16
-    with pytest.raises(BitstreamError, match=f"expected at most {8 * symbols + 8} for 64 x 64 pixels"):
+    with pytest.raises(BitstreamError, match=f"expected at most {8 * symbols + 8} for {symbols} symbols"):
         coder.decode(b"\xff" * (8 * symbols + 12), checksum=0, height=64, width=64)
     with pytest.raises(DecodeMismatchError):
         coder.decode(b"\xff" * (8 * symbols + 8), checksum=0, height=64, width=64)
@@ -227,6 +228,12 @@ def test_table_of_a_scale_is_the_nearest_by_ratio(model: Elic) -> None:
     coder = LatentCoder(model, tables)
     scales = tables.scales
     half = float((scales[6] / scales[5]).sqrt())
-    between = [float(scales[5]) * half * 0.999, float(scales[5]) * half * 1.001]
-    asked = torch.tensor([-1.0, 0.0, 0.11, float(scales[5]), *between, 255.0, 1e6])
-    assert coder._indexes_y(asked.reshape(1, 1, -1)) == [0, 0, 0, 5, 5, 6, len(scales) - 1, len(scales) - 1]
+    between = [float(scales[5]) * half * 0.97, float(scales[5]) * half * 1.03]
+    asked = torch.tensor([-1.0, 0.0, 0.11, float(scales[5]), *between, 255.0, 1e6], dtype=torch.float64)
+    expected = [0, 0, 0, 5, 5, 6, len(scales) - 1, len(scales) - 1]
+    for rate in (MIN_RATE, DEFAULT_RATE, MAX_RATE):
+        thresholds = coder._thresholds(rate)
+        assert bool((thresholds == thresholds.floor()).all())
+        # The scale of a symbol is that of the latent over the step.
+        units = (asked * step_units(rate)).round()
+        assert _indexes(units.unsqueeze(0), thresholds) == expected
