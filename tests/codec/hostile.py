@@ -99,9 +99,11 @@ def _forged(rng: random.Random, files: Sequence[bytes]) -> bytes:
     container = unpack(rng.choice(files))
     model = container.model if rng.random() < 0.8 else rng.randbytes(4)
     rate = container.rate if rng.random() < 0.7 else rng.randrange(256)
-    body = b"\x89HFD\x02" + bytes([rng.randrange(256)]) + model + bytes([rate])
-    body += rng.choice([b"\x3f", b"\x00\x01", b"\xff\xff\xff", rng.randbytes(3)])
-    body += rng.choice([b"\x3f", b"\x00\x01", b"\xff\xff\xff", rng.randbytes(3)])
+    layout = rng.choice([rng.randrange(256), rng.randrange(32), 0b00000, 0b10000, 0b10101, 0b10001])
+    body = b"\x89HFD\x02" + bytes([layout]) + model + bytes([rate])
+    for extra in (layout & 3, layout >> 2 & 3):
+        length = 1 + extra if rng.random() < 0.8 else rng.randrange(5)
+        body += rng.choice([b"\x3f", b"\x00\x01", b"\x20\x00\x01", b"\xff\xff\xff\xff", rng.randbytes(4)])[:length]
     body += container.checksum.to_bytes(4, "little")
     for _ in range(rng.choice([0, 1, 1, 2, 5, 400])):
         content = rng.randbytes(rng.choice([0, 1, 9, 30]))

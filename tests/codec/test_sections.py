@@ -291,5 +291,5 @@ def test_an_alpha_cut_short_or_damaged_is_refused_or_of_its_size(noisy: bool) ->
 
 def test_an_alpha_as_large_as_its_picture_claims_is_refused_before_memory_is_taken() -> None:
     container = Container(2**20, 2**20, bytes(4), 128, 0, {LATENTS: b"", ALPHA: b"\x00" + png(2**20, 2**20)})
-    with pytest.raises(DataError, match="^size: got 1048576 x 1048576 pixels, expected at most 1000 pixels"):
+    with pytest.raises(DataError, match=r"^size: got 1048576 x 1048576 pixels, expected at most 1000 pixels"):
         read_extras(container, max_pixels=1000)
