@@ -97,7 +97,7 @@ class Codec:
         (:meth:`hfd.codec.sections.Extras.to_sections`).
         """
         height, width = x.shape[:2]
-        check_size(width, height, max_pixels)
+        check_size(width, height, max_pixels, stride=STRIDE)
         coded, _ = self._coder.encode(pad_to_stride(picture_to_tensor(x)))
         held = {**sections, LATENTS: coded.payload}
         data = pack(Container(width, height, self.model, rate, coded.checksum, held))
@@ -128,7 +128,7 @@ class Codec:
         if container.rate != DEFAULT_RATE:
             raise BitstreamError(f"rate: got {container.rate}, expected {DEFAULT_RATE}. Use a newer hfd")
         width, height = container.width, container.height
-        check_size(width, height, max_pixels)
+        check_size(width, height, max_pixels, stride=STRIDE)
         padded = (height + -height % STRIDE, width + -width % STRIDE)
         return self._coder.decode(
             container.sections[LATENTS], checksum=container.checksum, height=padded[0], width=padded[1]

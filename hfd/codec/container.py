@@ -102,11 +102,15 @@ def unpack(data: bytes) -> Container:
     return Container(width, height, model, rate, checksum, {LATENTS: latents, **optional})
 
 
-def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Raises :class:`DataError` where a picture, or a header that claims one, is larger than its reader allows."""
-    if width * height > max_pixels:
+def check_size(width: int, height: int, max_pixels: int, *, stride: int = 1) -> None:
+    """Raises :class:`DataError` where a picture, or a header that claims one, is larger than its reader allows.
+
+    ``stride``: the sides count as multiples of this, which is what memory is taken for: a line one pixel high is not.
+    """
+    if (width + -width % stride) * (height + -height % stride) > max_pixels:
+        rounded = f", each side rounded up to a multiple of {stride}" if stride > 1 else ""
         raise DataError(
-            f"size: got {width} x {height} pixels, expected at most {max_pixels} pixels. "
+            f"size: got {width} x {height} pixels, expected at most {max_pixels} pixels{rounded}. "
             "Cut the picture, or allow more with max_pixels",
             reason="too-large",
         )
