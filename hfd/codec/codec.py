@@ -93,12 +93,12 @@ class Codec:
     ) -> Compressed:
         """Compress a picture, uint8 (H, W, 3) sRGB.
 
-        ``rate``: the quantiser's id, 0 to 255; ``sections``: what goes with the picture
+        ``rate``: the quantiser's id, 64 to 192; ``sections``: what goes with the picture
         (:meth:`hfd.codec.sections.Extras.to_sections`).
         """
         height, width = x.shape[:2]
         check_size(width, height, max_pixels, stride=STRIDE)
-        coded, _ = self._coder.encode(pad_to_stride(picture_to_tensor(x)))
+        coded, _ = self._coder.encode(pad_to_stride(picture_to_tensor(x)), rate)
         held = {**sections, LATENTS: coded.payload}
         data = pack(Container(width, height, self.model, rate, coded.checksum, held))
         return Compressed(data, 8 * len(data) / (width * height), coded.bits_est / (width * height))
@@ -125,13 +125,15 @@ class Codec:
                 f"model: got a file made by {container.model.hex()}, expected {self.model.hex()}. "
                 "Give the model that made it with --model"
             )
-        if container.rate != DEFAULT_RATE:
-            raise BitstreamError(f"rate: got {container.rate}, expected {DEFAULT_RATE}. Use a newer hfd")
         width, height = container.width, container.height
         check_size(width, height, max_pixels, stride=STRIDE)
         padded = (height + -height % STRIDE, width + -width % STRIDE)
         return self._coder.decode(
-            container.sections[LATENTS], checksum=container.checksum, height=padded[0], width=padded[1]
+            container.sections[LATENTS],
+            checksum=container.checksum,
+            height=padded[0],
+            width=padded[1],
+            rate=container.rate,
         )
 
     def sampling_of(self, data: bytes) -> tuple[Sampling, int]:

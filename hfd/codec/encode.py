@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hfd.autoencoder.rates import DEFAULT_RATE
 from hfd.codec.codec import Codec
 from hfd.codec.library import borrowed, lmbda_of, name_of
 from hfd.codec.memory import enough_memory
 from hfd.codec.picture import Picture
-from hfd.codec.quality import RATES, TRAINED_RATE, rung_of
+from hfd.codec.quality import RATES, rung_of
 from hfd.codec.rate_control import Choice, RatedEncoder, best_within
 from hfd.errors import ConfigError
 from hfd.storage import Folder
@@ -57,7 +58,7 @@ def encode(picture: Picture, target: Target, models: Sequence[Folder]) -> Choice
     limit_bytes = target.limit_bytes(picture.width, picture.height)
     if limit_bytes is not None:
         return best_within([_rated(picture, sections, folder) for folder in models], limit_bytes)
-    folder, rate = models[-1], TRAINED_RATE
+    folder, rate = models[-1], DEFAULT_RATE
     if target.quality is not None:
         lmbdas = [lmbda_of(one) for one in models] if len(models) > 1 else [1.0]
         rung = rung_of(target.quality, [name_of(one) for one in models], lmbdas)

@@ -7,12 +7,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hfd.autoencoder.rates import DEFAULT_RATE, MAX_RATE
 from hfd.errors import ConfigError
 
-TRAINED_RATE = 128
-"""The rate id that models are trained for: a quantiser of step 1."""
-
-RATES: Sequence[int] = range(128, 129)
+RATES: Sequence[int] = range(94, MAX_RATE + 1)
 """The ids that are in use, finest first. Id r is a step of 2^((r - 128) / 16)."""
 
 SHIPPED_LADDER: Sequence[tuple[int, str, int]] = (
@@ -55,7 +53,7 @@ def rung_of(quality: int, names: Sequence[str], lmbdas: Sequence[float]) -> Rung
     low, high = logs[0] - _octaves(RATES[-1]), logs[-1] - _octaves(RATES[0])
     wanted = low + (high - low) * (quality - 1) / 99
     model = min(range(len(logs)), key=lambda k: (abs(logs[k] - wanted), k))
-    return Rung(model, nearest_rate(TRAINED_RATE + round(16 * (logs[model] - wanted))))
+    return Rung(model, nearest_rate(DEFAULT_RATE + round(16 * (logs[model] - wanted))))
 
 
 def nearest_rate(rate: int) -> int:
@@ -64,7 +62,7 @@ def nearest_rate(rate: int) -> int:
 
 
 def _octaves(rate: int) -> float:
-    return (rate - TRAINED_RATE) / 16
+    return (rate - DEFAULT_RATE) / 16
 
 
 def _on_ladder(quality: int) -> tuple[str, int]:

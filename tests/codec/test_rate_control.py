@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hfd.autoencoder.rates import DEFAULT_RATE
 from hfd.codec.encode import Target
-from hfd.codec.quality import RATES, SHIPPED_LADDER, TRAINED_RATE, nearest_rate, rung_of
+from hfd.codec.quality import RATES, SHIPPED_LADDER, nearest_rate, rung_of
 from hfd.codec.rate_control import Choice, RatedEncoder, best_within, finest_within
 from hfd.errors import ConfigError, DataError
 
@@ -183,7 +184,7 @@ def test_the_corners_of_the_ladder_are_on_it() -> None:
         rung = rung_of(quality, *SHIPPED)
         assert (SHIPPED[0][rung.model], rung.rate) == (name, nearest_rate(rate))
     assert (SHIPPED_LADDER[0][0], SHIPPED_LADDER[-1][0]) == (1, 100)
-    assert TRAINED_RATE in RATES
+    assert DEFAULT_RATE in RATES
 
 
 @pytest.mark.parametrize("quality", [0, 101, -3])
