@@ -18,6 +18,7 @@ import hfd
 from hfd.codec import library
 from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
+from hfd.codec.picture import read_picture
 from hfd.errors import BitstreamError, ConfigError, DataError
 from hfd.storage import Folder
 
@@ -110,9 +111,8 @@ def test_orientation_is_applied_and_metadata_kept_if_asked(model: str, tmp_path:
         assert hfd.compress(opened, model=model, keep_metadata=True) == data
         values = np.asarray(opened.transpose(Image.Transpose.ROTATE_270))
     # The colours are those of the file, for its own profile: coded as they are, and not as sRGB.
-    latents = unpack(hfd.compress(values, model=model)).sections[0]
-    assert unpack(data).sections[0] == latents
-    assert unpack(plain).sections[0] != latents
+    np.testing.assert_array_equal(read_picture(path, keep_metadata=True).rgb, values)
+    assert np.abs(read_picture(path).rgb.astype(int) - values).mean() > 2
 
 
 def wide_profile() -> bytes:
@@ -142,7 +142,7 @@ def test_what_is_no_picture_is_one_line(model: str, image: object, words: str) -
 
 def test_mistakes_of_decoding_are_one_line(model: str) -> None:
     data = hfd.compress(X, model=model)
-    with pytest.raises(BitstreamError, match="This is no .hfd file"):
+    with pytest.raises(BitstreamError, match=r"This is no"):
         hfd.decompress(b"", model=model)
     with pytest.raises(BitstreamError, match="expected one of the shipped models"):
         hfd.decompress(data)
@@ -286,7 +286,7 @@ def test_memory_that_runs_out_is_one_line(model: str, monkeypatch: pytest.Monkey
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(Codec, "compress", hungry)
-    with pytest.raises(DataError, match="^memory: got less than the picture needs"):
+    with pytest.raises(DataError, match=r"^memory: got less than the picture needs"):
         hfd.compress(X, model=model)
 
     def broken(*_: object, **__: object) -> None:

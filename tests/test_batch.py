@@ -56,7 +56,7 @@ def test_a_folder_is_taken_with_its_tree_in_order(tree: Path, tmp_path: Path) ->
 
 def test_several_folders_keep_their_names_below_the_output(tree: Path, tmp_path: Path) -> None:
     batch = pictures(tree / "sub", tree / "b.png", tree, output=tmp_path / "out")
-    assert list(planned(batch, tmp_path / "out").values()) == [
+    assert [os.path.relpath(job.output, tmp_path / "out") for job in batch.jobs if job.output] == [
         "sub/c.hfd",
         "sub/deep/d.hfd",
         "b.hfd",
@@ -110,9 +110,9 @@ def test_special_files_are_told(tmp_path: Path) -> None:
 def test_plans_that_cannot_be_meant(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match="^-: got other inputs beside standard input"):
+    with pytest.raises(ConfigError, match=r"^-: got other inputs beside standard input"):
         pictures("-", tree)
-    with pytest.raises(ConfigError, match="^--output: got - for several files, expected a folder"):
+    with pytest.raises(ConfigError, match=r"^--output: got - for several files, expected a folder"):
         pictures(tree, output="-")
     with pytest.raises(ConfigError, match="got a file for several outputs, expected a folder"):
         pictures(tree, output=tmp_path / "file")
@@ -144,7 +144,7 @@ def shout(source: Source, name: str) -> tuple[bytes, str]:
 
 
 def test_a_failure_leaves_the_others_done_and_is_counted(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(BatchError, match="^1 of 4 failed$") as caught:
+    with pytest.raises(BatchError, match=r"^1 of 4 failed$") as caught:
         run(pictures(tree), shout, label="x", existing=Existing())
     assert caught.value.exit_code == 1
     said = capsys.readouterr()
@@ -166,7 +166,7 @@ def test_a_single_file_fails_with_its_own_error(tree: Path) -> None:
 def test_existing_outputs_are_refused_skipped_or_replaced(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tree / "a.hfd").write_bytes(b"precious")
     (tree / "b.png").unlink()
-    with pytest.raises(BatchError, match="^1 of 3 failed$"):
+    with pytest.raises(BatchError, match=r"^1 of 3 failed$"):
         run(pictures(tree), shout, label="x", existing=Existing())
     assert "a.hfd: exists already. Give another --output, or --force to replace it" in capsys.readouterr().err
     (tree / "sub/c.hfd").write_bytes(b"older")
@@ -212,5 +212,5 @@ def test_a_read_only_file_system_is_one_line(tree: Path, monkeypatch: pytest.Mon
 
 def test_an_output_that_is_a_device_is_never_replaced(tree: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "out")
-    with pytest.raises(DataError, match="got something else than a file. Give another --output, or - for standard"):
+    with pytest.raises(DataError, match=r"got something else than a file. Give another --output, or - for standard"):
         run(pictures(tree / "sub/c.png", output=tmp_path / "out"), shout, label="x", existing=Existing(force=True))
