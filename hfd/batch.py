@@ -175,6 +175,7 @@ def run(batch: Batch, convert: Convert, *, label: str, existing: Existing) -> No
                 failed += 1
                 sys.stdout.flush()
                 print(f"hfd: {error}", file=sys.stderr, flush=True)
+        progress(count, count)
     if failed:
         raise BatchError(f"{failed} of {count} failed")
 

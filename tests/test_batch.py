@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -214,3 +215,26 @@ def test_an_output_that_is_a_device_is_never_replaced(tree: Path, tmp_path: Path
     os.mkfifo(tmp_path / "out")
     with pytest.raises(DataError, match=r"got something else than a file. Give another --output, or - for standard"):
         run(pictures(tree / "sub/c.png", output=tmp_path / "out"), shout, label="x", existing=Existing(force=True))
+
+
+class Screen(io.StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_bytes_neither_go_to_a_terminal_nor_come_from_one(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stdout", Screen())
+        with pytest.raises(ConfigError, match=r"got a terminal, expected a file or a pipe. Give --output FILE"):
+            run(pictures(tree / "sub/c.png", output="-"), shout, label="x", existing=Existing())
+    monkeypatch.setattr("sys.stdin", Screen())
+    with pytest.raises(ConfigError, match="standard input: got a terminal, expected a file or a pipe"):
+        run(pictures("-", output=tree / "x.hfd"), shout, label="x", existing=Existing())
+    assert not (tree / "x.hfd").exists()
+
+
+def test_bytes_to_standard_output_come_alone(tree: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    run(pictures(tree / "sub/c.png", output="-"), shout, label="x", existing=Existing())
+    assert capsysbinary.readouterr() == (b"SUB/C.PNG", b"")
