@@ -49,7 +49,9 @@ def test_hostile_files_are_refused_or_a_picture(tmp_path: Path) -> None:
 def test_a_case_is_the_same_each_time_and_files_are_cut_at_every_byte() -> None:
     files = [PLAIN, pack(Container(70, 33, bytes(4), 128, 9, {LATENTS: bytes(range(80)), 131: b"\x00\x00"}))]
     assert [hostile_file(i, files) for i in range(300)] == [hostile_file(i, files) for i in range(300)]
-    cut = {case.data for case in (hostile_file(i, files) for i in range(8 * sum(map(len, files)))) if case.kind == "cut"}
+    cut = {
+        case.data for case in (hostile_file(i, files) for i in range(8 * sum(map(len, files)))) if case.kind == "cut"
+    }
     assert cut == {data[:length] for data in files for length in range(len(data))}
 
 
