@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The file cannot be read."""
 
 
 def need(rule: bool) -> None:
     if not rule:
-        raise Refused
+        raise RefusedError
 
 
 @dataclass
@@ -87,7 +87,7 @@ def read_metadata(section: bytes) -> bytes:
         try:
             data = stream.decompress(section[1:], 2**22 + 1)
         except zlib.error:
-            raise Refused from None
+            raise RefusedError from None
         need(stream.eof and stream.unused_data == b"")
     need(len(data) <= 2**22)
     return data

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from format_reader import File, Refused, Row, read_file, read_metadata, read_sampling, read_symbols
+from format_reader import File, RefusedError, Row, read_file, read_metadata, read_sampling, read_symbols
 from hostile import hostile_file, sealed
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,7 +59,7 @@ def agree(data: bytes) -> bool:
     try:
         ours = unpack(data)
     except BitstreamError:
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedError):
             read_file(data)
         return False
     theirs = read_file(data)
@@ -111,7 +111,7 @@ def test_the_specification_agrees_on_forged_sampling(kind: int, flags: int, rest
         try:
             ours = decode_sampling(section)
         except BitstreamError:
-            with pytest.raises(Refused):
+            with pytest.raises(RefusedError):
                 read_sampling(section)
         else:
             assert read_sampling(section) == asdict(ours)
@@ -124,7 +124,7 @@ def test_the_specification_agrees_on_metadata(data: bytes, coding: int, tail: by
         try:
             ours = decode_metadata(section, name="icc")
         except BitstreamError:
-            with pytest.raises(Refused):
+            with pytest.raises(RefusedError):
                 read_metadata(section)
         else:
             assert read_metadata(section) == ours
@@ -174,7 +174,7 @@ def rows_of(tables: FrequencyTables) -> list[Row]:
     return [Row(cdf[:length], offset) for cdf, length, offset in used]
 
 
-@pytest.mark.parametrize("wildness", [1, 300, 10**8])
+@pytest.mark.parametrize("wildness", [1, 300, 10**7])
 def test_the_specification_reads_streams(wildness: int) -> None:
     """Symbols inside the tables and far outside, which take escapes."""
     from compressai.ans import BufferedRansEncoder
