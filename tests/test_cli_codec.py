@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import Hfd
+from conftest import photograph
 
 from hfd.autoencoder.coding import build_tables
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.weights import write_autoencoder
 from hfd.codec.codec import Codec
-from hfd.codec.container import unpack
+from hfd.codec.container import pack, unpack
+from hfd.codec.sections import DefaultSampling, Extras
 from hfd.images import load_rgb
 from hfd.storage import Folder
 
@@ -85,6 +88,19 @@ def test_info_says_what_a_file_holds(hfd: Hfd, file: Path, compressed: bytes) ->
         f"checksum     {container.checksum:08x}\n"
         f"holds        latents {len(container.sections[0])} bytes\n"
     )
+
+
+def test_info_of_a_file_with_every_section(hfd: Hfd, file: Path, compressed: bytes) -> None:
+    extras = Extras(photograph(70, 90)[..., 0], b"profile", b"exif", DefaultSampling(steps=3, realism=0.5, seed=9))
+    sections = {**unpack(compressed).sections, **extras.to_sections(), 200: b"later"}
+    file.write_bytes(pack(replace(unpack(compressed), sections=sections)))
+    ended = hfd("info", file)
+    assert (ended.code, ended.err) == (0, "")
+    held = [f"alpha {len(sections[128])}", "icc 8", "exif 5", "sampling 20", "section 200 5"]
+    held.insert(0, f"latents {len(sections[0])}")
+    assert f"holds        {', '.join(f'{one} bytes' for one in held)}\n" in ended.out
+    assert "colour       of its ICC profile\n" in ended.out
+    assert ended.out.endswith("sampling     steps 3, realism 0.5, seed 9\n")
 
 
 def test_info_says_what_a_model_is(hfd: Hfd, model_folder: Folder, compressed: bytes) -> None:
@@ -171,6 +187,34 @@ def test_a_foreign_file(hfd: Hfd, command: str, photo: Path, model_folder: Folde
     assert hfd(command, photo, *model).complaint == (
         f"{photo}: magic: got 89 50 4e 47, expected 89 48 46 44. This is no .hfd file"
     )
+
+
+@pytest.mark.parametrize("command", ["decompress", "info"])
+def test_a_file_of_version_1(hfd: Hfd, command: str, file: Path, model_folder: Folder) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[:4] + b"\x01" + data[5:])
+    assert hfd(command, file, *([] if command == "info" else ["-m", model_folder.path])).complaint == (
+        f"{file}: version: got version 1, expected version 2. Use the hfd release that wrote it"
+    )
+
+
+def test_a_file_whose_header_claims_two_thousand_million_pixels(
+    hfd: Hfd, file: Path, model_folder: Folder, compressed: bytes
+) -> None:
+    file.write_bytes(pack(replace(unpack(compressed), width=2**16, height=2**15)))
+    complaint = hfd("decompress", file, "-m", model_folder.path).complaint
+    assert complaint.startswith(f"{file}: size: got 65536 x 32768 pixels, expected at most 64000000 pixels")
+    assert "size         65536 x 32768\n" in hfd("info", file).out
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_file_whose_symbols_are_not_those_of_its_checksum(
+    hfd: Hfd, file: Path, model_folder: Folder, compressed: bytes
+) -> None:
+    file.write_bytes(pack(replace(unpack(compressed), checksum=1)))
+    complaint = hfd("decompress", file, "-m", model_folder.path).complaint
+    assert complaint.startswith(f"{file}: checksum of symbols: got ")
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
 def test_a_file_of_another_model(hfd: Hfd, file: Path, tmp_path: Path, compressed: bytes) -> None:
