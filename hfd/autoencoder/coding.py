@@ -21,11 +21,14 @@ from torch import Tensor
 from hfd.autoencoder.model import STRIDE, Elic, gaussian_bits
 from hfd.autoencoder.rates import DEFAULT_RATE, UNITS, check_rate, check_rate_of_file, step_units
 from hfd.autoencoder.streams import Layout, StreamReader, StreamWriter, bands_of
+from hfd.autoencoder.transforms import PixelRows, analyse, transform
 from hfd.autoencoder.walk import Z_STRIDE, LatentWalk, Part, take
 from hfd.errors import DecodeMismatchError
 
 Y_STRIDE = STRIDE // Z_STRIDE
 _SCALE_BITS = 24
+_STRIP_POSITIONS = 2**13
+"""Of y, analysed at once: 2 megapixels."""
 _LARGEST = 2**29
 """Symbols beyond would overflow in the coder."""
 
@@ -117,12 +120,17 @@ class LatentCoder:
         Returns the coded image and y_hat (1, M, H/16, W/16) float32, which is what :meth:`decode` will return.
         Raises :class:`ConfigError` for a rate outside 64 to 192.
         """
+        return self.encode_rows(lambda first, last: x[:, :, first:last], x.shape[2], x.shape[3], rate)
+
+    @torch.no_grad()
+    def encode_rows(self, rows: PixelRows, height: int, width: int, rate: int = DEFAULT_RATE) -> tuple[Coded, Tensor]:
+        """:meth:`encode` of a picture that is asked for by rows, from above, and is never whole in float32."""
         check_rate(rate)
         step, thresholds = step_units(rate), self._thresholds(rate)
-        y = self._model.g_a(x.to(_dtype_of(self._model.g_a)))
-        z = self._model.h_a(y.to(_dtype_of(self._model.h_a))).float().cpu()
-        y = y[0].float().cpu()
-        layout = self._layout(y.shape[1], y.shape[2])
+        strip = max(4, _STRIP_POSITIONS * Y_STRIDE // width)
+        y = analyse(self._model.g_a, rows, height, stride=Y_STRIDE, strip=strip)
+        z = transform(self._model.h_a, y).float().cpu()
+        layout = self._layout(*y.shape[2:])
         writer, sums = StreamWriter(layout), _Sums()
         with torch.autocast("cpu", enabled=False):
             symbols_z = torch.round(z[0] - self._medians / UNITS).clamp_(-_LARGEST, _LARGEST)
@@ -130,7 +138,7 @@ class LatentCoder:
             flat = sums.add(-1, symbols_z.flatten(1))
             writer.add(0, flat.tolist(), self._indexes_z(flat.numel()), self._lists_z)
             sums.bits += self._bits_z(z_hat)
-            y_groups = y.split(list(self._model.groups))
+            y_groups = torch.split(y[0], list(self._model.groups))
 
             def code(part: Part, scales: Tensor, means: Tensor) -> Tensor:
                 units = take(y_groups[part.k][:, part.first : part.last], part.phase).flatten(1).double().mul_(UNITS)
@@ -196,10 +204,6 @@ class LatentCoder:
         """
         means = [isqrt(low * high) for low, high in pairwise(self._scales)]
         return torch.tensor([mean * step_units(rate) >> _SCALE_BITS for mean in means], dtype=torch.float64)
-
-
-def _dtype_of(network: torch.nn.Module) -> torch.dtype:
-    return next((parameter.dtype for parameter in network.parameters()), torch.float32)
 
 
 def _indexes(scales: Tensor, thresholds: Tensor) -> list[int]:

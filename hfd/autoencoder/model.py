@@ -16,6 +16,8 @@ from compressai.models.sensetime import Elic2022Official
 from compressai.ops import quantize_ste
 from torch import Tensor, nn
 
+from hfd.autoencoder.transforms import transform
+
 STRIDE = 64
 """Sides of what the transforms are given must be multiples of this (y: 1/16, z: 1/64)."""
 
@@ -150,8 +152,7 @@ class Elic(nn.Module):
 
     def reconstruct(self, y_hat: Tensor) -> Tensor:
         """x_hat (B, 3, H, W) float32 in [0, 1] of a quantised latent."""
-        x_hat: Tensor = self.g_s(y_hat)
-        return x_hat.float().clamp(0.0, 1.0)
+        return transform(self.g_s, y_hat).float().clamp(0.0, 1.0)
 
 
 def checkerboard(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,82 @@
+"""Speed of the autoencoder path against CompressAI's compress and decompress, with the same weights, in one run.
+
+    python benchmarks/coding_speed.py PICTURES [--model desk-025] [--repeats 5] [--threads 1]
+
+Ours: a picture's tensor to payload, and payload to x_hat. Theirs: ``Elic2022Official.compress`` and ``decompress``
+around the very same modules, on the same tensor. The four calls take turns; what is printed is the median over repeats
+of each picture's time, summed over pictures, and the median of the ratios of calls made side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from peer import peer_of
+from torch import Tensor
+
+from hfd.autoencoder.coding import LatentCoder
+from hfd.autoencoder.model import pad_to_stride
+from hfd.autoencoder.weights import read_autoencoder
+from hfd.codec.codec import find_model, picture_to_tensor
+from hfd.images import load_rgb
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("--model", default="desk-025")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--count", type=int, default=4, help="pictures, the first by name")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    autoencoder = read_autoencoder(find_model(arguments.model) / "autoencoder")
+    model, coder = autoencoder.model, LatentCoder(autoencoder.model, autoencoder.tables)
+    peer = peer_of(model)
+    totals = {"compress": [0.0, 0.0], "decompress": [0.0, 0.0]}
+    ratios: dict[str, list[float]] = {name: [] for name in totals}
+    paths = sorted(arguments.pictures.iterdir())[: arguments.count]
+    for path in paths:
+        x = pad_to_stride(picture_to_tensor(load_rgb(path))).contiguous()
+        for name, (ours, theirs) in calls(model, coder, peer, x).items():
+            ours(), theirs()
+            pairs = [(seconds(ours), seconds(theirs)) for _ in range(arguments.repeats)]
+            for i in (0, 1):
+                totals[name][i] += statistics.median(pair[i] for pair in pairs)
+            ratios[name] += [there / here for here, there in pairs]
+    print(f"{len(paths)} pictures, {arguments.threads} threads, {arguments.repeats} repeats")
+    for name, (here, there) in totals.items():
+        ratio = statistics.median(ratios[name])
+        print(f"{name:<10} ours {here:6.2f} s, CompressAI {there:6.2f} s: {ratio:.2f} times as fast")
+
+
+def calls(
+    model: torch.nn.Module, coder: LatentCoder, peer: torch.nn.Module, x: Tensor
+) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
+    height, width = x.shape[2:]
+    coded, _ = coder.encode(x)
+    with torch.no_grad():
+        there = peer.compress(x)
+
+    def decompress() -> Tensor:
+        return model.reconstruct(coder.decode(coded.payload, checksum=coded.checksum, height=height, width=width))
+
+    return {
+        "compress": (lambda: coder.encode(x), torch.no_grad()(lambda: peer.compress(x))),
+        "decompress": (decompress, torch.no_grad()(lambda: peer.decompress(**there))),
+    }
+
+
+if __name__ == "__main__":
+    main()
