@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from networks import lively_unet
 from torch import Tensor
 
+from hfd.diffusion.cutting import Reach, cut_into_tiles, least_pixels
 from hfd.diffusion.decoder import ScoreDecoder
 from hfd.diffusion.flow import PosteriorMeanFlow
 from hfd.diffusion.process import Process
@@ -21,7 +22,7 @@ from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.vp import Diffusion
 from hfd.diffusion.window import Box, Tile, Window
 from hfd.errors import ConfigError
-from hfd.tiling import MAX_OVERHEAD, Reach, Spread, Unit, cut_into_tiles, least_pixels, plan_units, stitched
+from hfd.tiling import MAX_OVERHEAD, Spread, Unit, plan_units, stitched
 
 SIDES = st.integers(1, 700)
 
