@@ -63,6 +63,21 @@ class Scheme(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How a picture is cut into patches.
+
+    ``scheme`` None: one group; in four, a picture of more than ``STEPS_PIXELS`` whose patches would be mostly context,
+    which is one that is walked in many steps. ``patch_pixels``: of a window in one group at most, up to the stride's
+    padding; it changes the sample by rounding alone. ``groups_px``: side of a core in four groups, which is a part of
+    what the sample is.
+    """
+
+    scheme: Scheme | None = None
+    patch_pixels: int = PATCH_PIXELS
+    groups_px: int = GROUPS_PX
+
+
+@dataclass(frozen=True)
 class Patch:
     """Work for one call. ``known``: boxes in its window, px of the picture, that earlier groups have finished.
 
@@ -175,34 +190,20 @@ def _no_room(got: int, reach: Reach) -> str:
     return f"got {got}, expected at least {least_pixels(reach)}, for a network that looks {reach.step} px far"
 
 
-def plan_picture(
-    height: int,
-    width: int,
-    reach: Reach,
-    *,
-    box: Box | None = None,
-    scheme: Scheme | None = None,
-    patch_pixels: int = PATCH_PIXELS,
-    groups_px: int = GROUPS_PX,
-) -> Plan:
+def plan_picture(height: int, width: int, reach: Reach, layout: Layout = Layout(), *, box: Box | None = None) -> Plan:
     """The plan of a picture, or of a ``box`` of it. It depends on these numbers alone, never on who does the work.
-
-    ``scheme`` None: one group; in four, a picture of more than ``STEPS_PIXELS`` whose patches would be mostly context,
-    which is one that is walked in many steps. ``patch_pixels``: of a window in one group at most, up to the stride's
-    padding; it changes the sample by rounding alone. ``groups_px``: side of a core in four groups, which is a part of
-    what the sample is.
 
     Raises:
         ConfigError: patches without room for context, or a box that is not in the picture.
     """
-    whole = Box(0, 0, height, width)
+    whole, scheme = Box(0, 0, height, width), layout.scheme
     box = checked_box(box, height, width)
     if scheme is None:  # by the whole picture: a region is a region of what the whole would be
-        alone = bool(_tiles_of_their_own(whole, height, width, reach, patch_pixels))
+        alone = bool(_tiles_of_their_own(whole, height, width, reach, layout.patch_pixels))
         scheme = Scheme.ONE_GROUP if alone or whole.pixels <= STEPS_PIXELS else Scheme.FOUR_GROUPS
     if scheme is Scheme.FOUR_GROUPS:
-        return plan_four_groups(height, width, reach.stride, box=box, core_px=groups_px)
-    return Plan(height, width, box, scheme, (tuple(_patches_of_one_group(box, whole, reach, patch_pixels)),))
+        return plan_four_groups(height, width, reach.stride, box=box, core_px=layout.groups_px)
+    return Plan(height, width, box, scheme, (tuple(_patches_of_one_group(box, whole, reach, layout.patch_pixels)),))
 
 
 def checked_box(box: Box | None, height: int, width: int) -> Box:

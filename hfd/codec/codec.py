@@ -31,7 +31,7 @@ from hfd.diffusion.window import Box, Tile, Window
 from hfd.errors import BitstreamError, DataError
 from hfd.images import RgbArray
 from hfd.storage import Folder
-from hfd.tiling import Plan, Scheme, checked_box, plan_picture
+from hfd.tiling import Layout, Patch, checked_box, plan_picture
 from hfd.weights import fingerprint_of
 
 DEFAULT_MAX_PIXELS = 64_000_000
@@ -79,15 +79,10 @@ class Codec:
         return codec
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A codec that was loaded travels to another process as the name of its folder, and is loaded there once."""
-        return (
-            (type(self), (self.autoencoder, self.decoder))
-            if self._loaded_from is None
-            else (
-                _load_once,
-                self._loaded_from,
-            )
-        )
+        """A codec travels to another process as the name of its folder, and is loaded there once."""
+        if self._loaded_from is None:
+            raise TypeError("codec: got one of no folder, expected one of Codec.load. Another process loads it there")
+        return _load_once, self._loaded_from
 
     @property
     def model(self) -> bytes:
@@ -141,7 +136,7 @@ class Codec:
         *,
         seed: int,
         precision: str = "auto",
-        scheme: Scheme | None = None,
+        layout: Layout = Layout(),
         map_fn: MapPieces = map,
         on_patch: Callable[[int, int], None] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -151,14 +146,14 @@ class Codec:
         ``settings`` None: of the reconstruction, otherwise of the sample. Only what the box depends on is computed, but
         for the latent, which is entropy-decoded as a whole. It is the box of the whole picture, up to rounding: a grey
         level where the arithmetic is float32, and in bfloat16 what :meth:`ScoreDecoder.sample` states. The same for
-        any ``map_fn``; see :func:`hfd.tiling.plan_picture` for ``scheme``.
+        any ``map_fn``.
 
         Raises :class:`ConfigError` for a box that is not in the picture, and as :meth:`reconstruct`.
         """
         source = self.latents(data, max_pixels=max_pixels)
         if settings is None or settings.realism == 0.0:
             return source.read(checked_box(box, *source.size))
-        plan = plan_picture(*source.size, self.reach(settings), box=box, scheme=scheme)
+        plan = plan_picture(*source.size, self.reach(settings), layout, box=box)
         return sample_by_plan(
             source,
             plan,
@@ -179,25 +174,24 @@ class Codec:
         precision: str = "auto",
         on_step: Callable[[int], None] | None = None,
         tiles: Sequence[Tile] = (),
-        plan: Plan | None = None,
+        layout: Layout = Layout(),
         map_fn: MapPieces = map,
         on_patch: Callable[[int, int], None] | None = None,
     ) -> RgbArray:
         """The stage-2 sample for a reconstruction, uint8 (H, W, 3) to uint8 (H, W, 3), of any size.
 
         ``tiles``: of a unit of `Spread.STEPS`, by which the network sees the picture at every step. Otherwise it is
-        done by ``plan``, None: that of :func:`hfd.tiling.plan_picture`, of one patch up to `PATCH_PIXELS`. ``on_step``
-        is told of the steps where the picture is one patch, ``on_patch`` of the patches that are done, and of how many.
+        done by the plan of ``layout``: at once, where it has room in one patch. ``on_step`` is told of the steps of a
+        picture done at once, ``on_patch`` of the patches that are done, and of how many, of any other.
         """
-        height, width = x_hat.shape[:2]
-        plan = plan_picture(height, width, self.reach(settings)) if plan is None and not tiles else plan
-        if plan is None or (plan.num_patches == 1 and plan.box.pixels == height * width):
-            tiles = plan.groups[0][0].steps if plan is not None else tiles
-            decoder, cond = self._decoder(), self._cond([x_hat])
+        source = PixelSource(x_hat)
+        plan = plan_picture(*source.size, self.reach(settings), layout)
+        if tiles or plan.num_patches == 1:
+            decoder, cond, tiles = self._decoder(), self._cond([x_hat]), tiles or plan.groups[0][0].steps
             sample = decoder.sample(cond, settings, seeds=[seed], precision=precision, on_step=on_step, tiles=tiles)
             return tensor_to_picture(sample)
         return sample_by_plan(
-            PixelSource(x_hat),
+            source,
             plan,
             settings,
             self.sample_piece,
@@ -245,10 +239,7 @@ class Codec:
 
         The tile is one of a plan with this codec's :meth:`reach` (:func:`hfd.tiling.plan_units`).
         """
-        window = Window(tile.window, *size)
-        cond = self._cond([x_hat])
-        sample = self._decoder().sample(cond, settings, seeds=[seed], precision=precision, window=window)
-        return tensor_to_picture(tile.core.within(tile.window).cut(sample))
+        return self.sample_piece(Piece(Patch(tile), size, x_hat, (), settings, seed, precision))
 
     def reach(self, settings: Sampling) -> Reach:
         """How far a sample's pixel looks, for plans of tiles."""
