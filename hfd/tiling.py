@@ -42,8 +42,9 @@ MAX_OVERHEAD = 3.0
 """Tiles of their own are worth it while all windows together have at most so many times the picture's pixels."""
 
 
-PATCH_PIXELS = 2304**2
-"""Of a window in one group, context included: the least at which a large picture costs a quarter more than at once."""
+PATCH_PIXELS = 2112**2
+"""Of a window in one group, context included. With the shipped models, which look 126 px far, the largest pictures cost
+1.3 times the work of the whole at once, and photographs of 12 megapixels, in four patches, 1.15 times."""
 
 GROUPS_PX = 1024
 """Side of a core in four groups."""
