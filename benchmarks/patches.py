@@ -89,7 +89,6 @@ def main() -> None:
             two_s, both = timed(two)
             assert np.array_equal(one, both)
             ratios.append(one_s / two_s)
-            seconds.append((one_s, own, two_s))
             print(
                 f"one process {one_s:.1f} s ({own:.1f} s of processors), two {two_s:.1f} s: {ratios[-1]:.2f} times",
                 flush=True,

@@ -130,8 +130,9 @@ def main() -> None:
         print(
             f"{name:11}: energy at borders {ours[name].ratio:.4f} of elsewhere, whole image {wholes[name].ratio:.4f} "
             f"there: ratio {ours[name].ratio / wholes[name].ratio:.4f} (goal 0.98 to 1.02)\n"
-            f"{'':11}  {METRIC_NAME} {distance:.3f} against {base:.3f}: ratio {distance / base:.4f} (goal 0.97 to 1.03); "
-            f"differs from the whole by {differ[name] / count:.3f} grey levels"
+            f"{'':11}  {METRIC_NAME} {distance:.3f} against {base:.3f}: ratio {distance / base:.4f} "
+            f"(goal 0.97 to 1.03)\n"
+            f"{'':11}  differs from the whole by {differ[name] / count:.3f} grey levels in the mean"
         )
 
 

@@ -16,9 +16,8 @@ field further than the one after it:
 
 - few evaluations: every tile walks all steps by itself, with a context of all of them together (`Spread.TILES`);
 - many: context would be most of the work. One process walks the whole picture, and at every step the network sees
-  one tile after another, with a context of one evaluation (`Spread.STEPS`): other pictures go to other processes.
-  Lock-step over several processes is not attempted: each step would wait for the slowest and for the network between
-  them.
+  one tile after another, with a context of one evaluation (`Spread.STEPS`). Processes in lock-step are not attempted:
+  each step would wait for the slowest.
 
 Small pictures of one size share a batch. Either way the sample is what the whole picture alone gives, up to the
 rounding that :meth:`hfd.diffusion.decoder.ScoreDecoder.sample` states.
@@ -205,6 +204,15 @@ def plan_picture(height: int, width: int, reach: Reach, layout: Layout = Layout(
     if scheme is Scheme.FOUR_GROUPS:
         return plan_four_groups(height, width, reach.stride, box=box, core_px=layout.groups_px)
     return Plan(height, width, box, scheme, (tuple(_patches_of_one_group(box, whole, reach, layout.patch_pixels)),))
+
+
+def parse_box(text: str) -> Box:
+    """The box that a command line calls ``x,y,w,h``, px. Raises :class:`ConfigError` for anything else."""
+    try:
+        left, top, width, height = map(int, text.split(","))
+    except ValueError:
+        raise ConfigError(f"region: got {text!r}, expected x,y,w,h in whole pixels, such as 0,0,512,512") from None
+    return Box(top, left, height, width)
 
 
 def checked_box(box: Box | None, height: int, width: int) -> Box:
