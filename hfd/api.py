@@ -7,6 +7,7 @@ need the same model wait for each other.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,10 +16,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from hfd.codec.container import unpack
-from hfd.codec.decode import Region, SamplingOptions, decode
+from hfd.codec.decode import SamplingOptions, decode
 from hfd.codec.encode import Target, encode
 from hfd.codec.library import borrowed, find_models, model_that_made
 from hfd.codec.picture import Picture, picture_of_array, picture_of_image, read_picture
+from hfd.diffusion.window import Box
+from hfd.errors import ConfigError
 from hfd.storage import read_file
 
 PictureLike: TypeAlias = "Image.Image | npt.NDArray[np.uint8] | str | os.PathLike[str]"
@@ -79,7 +82,8 @@ def decompress(
         steps, sampler, gamma, realism, grain, finish: of stage 2 (:class:`hfd.diffusion.sampling.Sampling`); None: what
             the file says, or else the model's own. ``realism`` 0 gives x_hat and 1 the sample.
         region: (x, y, width, height) in pixels: only that part.
-        workers: processes that share the work of stage 2.
+        workers: processes that share the patches of a large picture. They are spawned: a script that asks for them
+            needs the usual ``if __name__ == "__main__"``.
 
     Raises:
         hfd.errors.BitstreamError: damaged, foreign, or made by another model.
@@ -87,10 +91,18 @@ def decompress(
     """
     held = read_file(Path(data)) if isinstance(data, os.PathLike) else bytes(data)
     options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
-    part = None if region is None else Region(*region)
+    part = None if region is None else _box(region)
     folder = model_that_made(unpack(held), None if model is None else os.fspath(model), held)
     with borrowed(folder) as codec:
         return decode(held, codec, options, region=part, workers=workers).picture.to_image()
+
+
+def _box(region: Sequence[int]) -> Box:
+    try:
+        x, y, width, height = region
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"region: got {region!r}, expected (x, y, width, height)") from error
+    return Box(y, x, height, width)
 
 
 def _read(image: PictureLike, *, keep_alpha: bool, keep_metadata: bool) -> Picture:

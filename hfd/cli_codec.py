@@ -87,7 +87,7 @@ def decompress(
     region: Annotated[
         str | None, typer.Option(metavar="X,Y,W,H", help="Only this part, in pixels from the upper left corner.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that share the work of stage 2.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the patches of large pictures.")] = 1,
     force: Force = False,
     skip: Skip = False,
 ) -> None:
@@ -96,8 +96,9 @@ def decompress(
     Of several, or a folder's, those that fail are told and the others done: exit code 1. Files keep their times.
     """
     from hfd.batch import Existing
-    from hfd.codec.decode import Region, SamplingOptions
+    from hfd.codec.decode import SamplingOptions
     from hfd.commands import decompress_files
+    from hfd.tiling import parse_box
 
     options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
     decompress_files(
@@ -106,7 +107,7 @@ def decompress(
         model,
         options,
         file_format=file_format,
-        region=None if region is None else Region.parse(region),
+        region=None if region is None else parse_box(region),
         workers=workers,
         existing=Existing(force, skip),
     )

@@ -12,12 +12,13 @@ from pathlib import Path
 from hfd.batch import Batch, Existing, Source, plan, run
 from hfd.codec.codec import find_model
 from hfd.codec.container import unpack
-from hfd.codec.decode import OnStep, Region, SamplingOptions, decode
+from hfd.codec.decode import OnProgress, SamplingOptions, decode
 from hfd.codec.encode import Target, encode
 from hfd.codec.export import export_model
 from hfd.codec.library import borrowed, find_models, model_that_made
 from hfd.codec.picture import read_picture
 from hfd.codec.picture_file import encode_picture, format_of
+from hfd.diffusion.window import Box
 from hfd.errors import BatchError, BitstreamError, ConfigError, DataError, HfdError
 from hfd.file_info import Facts, facts_of, text_of
 from hfd.images import IMAGE_SUFFIXES
@@ -67,7 +68,7 @@ def decompress_files(
     options: SamplingOptions,
     *,
     file_format: str | None = None,
-    region: Region | None = None,
+    region: Box | None = None,
     workers: int = 1,
     existing: Existing = Existing(),
 ) -> None:
@@ -89,8 +90,8 @@ def decompress_files(
         with _naming(name):
             container = unpack(data)  # a damaged file is told before the model is loaded
             folder = model_that_made(container, model, data)
-        with _naming(name), borrowed(folder) as codec, _steps(batch) as on_step:
-            decoded = decode(data, codec, options, region=region, workers=workers, on_step=on_step)
+        with _naming(name), borrowed(folder) as codec, _progress(batch) as on_progress:
+            decoded = decode(data, codec, options, region=region, workers=workers, on_progress=on_progress)
             picture = decoded.picture
             return encode_picture(picture, written), f"{picture.width} x {picture.height}, {decoded.what}"
 
@@ -98,12 +99,12 @@ def decompress_files(
 
 
 @contextmanager
-def _steps(batch: Batch) -> Iterator[OnStep | None]:
-    """A bar of one picture's steps; of several files, files are counted instead."""
+def _progress(batch: Batch) -> Iterator[OnProgress | None]:
+    """A bar of one picture's steps or patches; of several files, files are counted instead."""
     if not batch.is_one:
         yield None
         return
-    with Terminal().bar("decompress", "steps") as progress:
+    with Terminal().bar("decompress", "parts") as progress:
         yield progress
 
 

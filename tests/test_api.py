@@ -150,10 +150,23 @@ def test_mistakes_of_decoding_are_one_line(model: str) -> None:
         hfd.decompress(data, model=model, seed=-1)
     with pytest.raises(ConfigError, match=r"realism: got 1\.5, expected 0 to 1"):
         hfd.decompress(data, model=model, realism=1.5)
-    with pytest.raises(DataError, match="region: got 60,0,11,5, expected one within 70 x 40 px"):
+    with pytest.raises(DataError, match=r"region: got 60,0,11,5, expected x,y,w,h within 70 x 40 px. Move or"):
         hfd.decompress(data, model=model, region=(60, 0, 11, 5))
+    with pytest.raises(ConfigError, match=r"region: got \(1, 2\), expected \(x, y, width, height\)"):
+        hfd.decompress(data, model=model, region=(1, 2))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="workers: got 0, expected at least 1"):
         hfd.decompress(data, model=model, workers=0)
+
+
+def test_a_region_is_the_crop_of_the_whole(model: str) -> None:
+    alpha = np.tile(np.arange(70, dtype=np.uint8), (40, 1))
+    data = hfd.compress(np.dstack([X, alpha]), model=model)
+    for realism in (0.0, 1.0):
+        whole = np.asarray(hfd.decompress(data, model=model, steps=1, realism=realism)).astype(int)
+        part = hfd.decompress(data, model=model, steps=1, realism=realism, region=(30, 5, 21, 17))
+        assert (part.mode, part.size) == ("RGBA", (21, 17))
+        np.testing.assert_allclose(np.asarray(part).astype(int), whole[5:22, 30:51], atol=1 if realism == 0.0 else 4)
+        np.testing.assert_array_equal(np.asarray(part)[..., 3], alpha[5:22, 30:51])
 
 
 def test_targets_are_kept_to(model: str) -> None:

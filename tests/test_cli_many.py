@@ -195,5 +195,11 @@ def test_info_of_a_folder_of_models(hfd: Hfd, model_folder: Folder, tmp_path: Pa
 def test_parts_of_pictures(hfd: Hfd, file: Path, model_folder: Folder, tmp_path: Path) -> None:
     decompress = ["decompress", file, "-m", model_folder.path, "-o", tmp_path / "x.png"]
     complaint = hfd(*decompress, "--region", "80,0,11,5").complaint
-    assert complaint == f"{file}: region: got 80,0,11,5, expected one within 90 x 70 px. Move or shrink it"
+    assert complaint == f"{file}: region: got 80,0,11,5, expected x,y,w,h within 90 x 70 px. Move or shrink it"
     assert not (tmp_path / "x.png").exists()
+    ended = hfd(*decompress, "--region", "60,7,30,20", "--steps", 1, "--workers", 2)
+    assert ended.code == 0
+    assert ended.out.startswith(f"{tmp_path}/x.png: 30 x 20, sample of 1 step, seed ")
+    hfd(*decompress[:-1], tmp_path / "whole.png", "--steps", 1)
+    whole, part = load_rgb(tmp_path / "whole.png").astype(int), load_rgb(tmp_path / "x.png").astype(int)
+    np.testing.assert_allclose(part, whole[7:27, 60:90], atol=4)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TypeAlias, cast
 
 from hfd.codec.codec import DEFAULT_MAX_PIXELS, Codec
 from hfd.codec.container import Container, unpack
 from hfd.codec.memory import enough_memory
 from hfd.codec.picture import Picture
 from hfd.codec.sections import Extras, read_extras
+from hfd.codec.workers import process_map
 from hfd.diffusion.sampling import SamplerKind, Sampling
+from hfd.diffusion.window import Box
 from hfd.errors import ConfigError, DataError
-from hfd.images import RgbArray
+from hfd.tiling import Layout, checked_box, plan_picture
 
-OnStep = Callable[[int, int | None], None]
+OnProgress: TypeAlias = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -53,42 +55,6 @@ class SamplingOptions:
 
 
 @dataclass(frozen=True)
-class Region:
-    """A part of a picture, in pixels from its upper left corner: ``x``, ``y`` at least 0, sides at least 1."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-    def __post_init__(self) -> None:
-        if min(self.x, self.y) < 0 or min(self.width, self.height) < 1:
-            raise ConfigError(f"region: got {self}, expected X,Y from 0 and sides from 1, such as 0,0,64,64")
-
-    def __str__(self) -> str:
-        return f"{self.x},{self.y},{self.width},{self.height}"
-
-    @classmethod
-    def parse(cls, text: str) -> Region:
-        """From "x,y,w,h". Raises :class:`ConfigError`."""
-        try:
-            x, y, width, height = (int(part) for part in text.split(","))
-        except ValueError as error:
-            raise ConfigError(
-                f"region: got {text!r}, expected X,Y,WIDTH,HEIGHT in whole pixels, such as 0,0,64,64"
-            ) from error
-        return cls(x, y, width, height)
-
-    def check_within(self, container: Container) -> None:
-        """Raises :class:`DataError` where the region leaves the picture."""
-        if self.x + self.width > container.width or self.y + self.height > container.height:
-            raise DataError(
-                f"region: got {self}, expected one within {container.width} x {container.height} px. Move or shrink it",
-                reason="region",
-            )
-
-
-@dataclass(frozen=True)
 class Decoded:
     """``picture``, and ``what`` it is, in a few words."""
 
@@ -101,43 +67,43 @@ def decode(
     codec: Codec,
     options: SamplingOptions,
     *,
-    region: Region | None = None,
+    region: Box | None = None,
     workers: int = 1,
-    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Decoded:
     """Decode a file with the model that made it: the sample, or x_hat where realism is 0 or the model has no stage 2.
 
-    ``region``: only that part; ``workers``: processes that share the work of stage 2; ``on_step``: told (steps done, of
-    how many). Raises :class:`hfd.errors.BitstreamError`, :class:`DataError`, :class:`ConfigError`.
+    ``region``: only that part, with what it depends on; ``workers``: processes that share the patches of a picture that
+    has several; neither changes the picture, up to rounding. ``on_progress``: told how much is done, of how much: steps
+    of a picture that is sampled at once, patches of a larger one.
+    Raises :class:`hfd.errors.BitstreamError`, :class:`DataError`, :class:`ConfigError`.
     """
     container = unpack(data)
     settings, seed = options.resolve(codec, data)
-    if region is not None:
-        region.check_within(container)
+    box = None if region is None else _within(region, container)
     extras = read_extras(container, max_pixels=DEFAULT_MAX_PIXELS)
-    with enough_memory():
-        samples = settings.realism > 0.0 and codec.decoder is not None
-        if region is not None or workers != 1:
-            rgb = _decode_part(region, workers)
+    with process_map(workers) as map_fn, enough_memory():
+        if settings.realism == 0.0 or codec.decoder is None:
+            return Decoded(
+                Picture(codec.decode_region(data, box, None, seed=seed), _cut(extras, box)), "reconstruction"
+            )
+        plan = plan_picture(container.height, container.width, codec.reach(settings), Layout())
+        if box is None and plan.num_patches == 1:
+            told = None if on_progress is None else (lambda step: on_progress(step + 1, settings.steps))
+            rgb = codec.sample(codec.reconstruct(data), settings, seed=seed, on_step=told)
         else:
-            rgb = codec.reconstruct(data)
-            if samples:
-                told = None if on_step is None else (lambda step: on_step(step + 1, settings.steps))
-                rgb = codec.sample(rgb, settings, seed=seed, on_step=told)
-    what = f"sample of {settings.label}, seed {seed}" if samples else "reconstruction"
-    return Decoded(Picture(rgb, _cut(extras, region)), what)
+            rgb = codec.decode_region(data, box, settings, seed=seed, map_fn=map_fn, on_patch=on_progress)
+    return Decoded(Picture(rgb, _cut(extras, box)), f"sample of {settings.label}, seed {seed}")
 
 
-def _decode_part(region: Region | None, workers: int) -> RgbArray:
-    """A region, or the whole by several processes."""
-    if workers < 1:
-        raise ConfigError(f"workers: got {workers}, expected at least 1")
-    name = "region" if region is not None else "workers"
-    raise ConfigError(f"{name}: not available in this version. Leave --{name} out")
+def _within(region: Box, container: Container) -> Box:
+    try:
+        return checked_box(region, container.height, container.width)
+    except ConfigError as error:  # of many pictures some may hold it
+        raise DataError(f"{error}. Move or shrink it", reason="region") from error
 
 
-def _cut(extras: Extras, region: Region | None) -> Extras:
-    if region is None or extras.alpha is None:
+def _cut(extras: Extras, box: Box | None) -> Extras:
+    if box is None or extras.alpha is None:
         return extras
-    rows, columns = slice(region.y, region.y + region.height), slice(region.x, region.x + region.width)
-    return replace(extras, alpha=extras.alpha[rows, columns])
+    return replace(extras, alpha=extras.alpha[box.top : box.bottom, box.left : box.right])
