@@ -60,7 +60,7 @@ def compress(
 
 
 def decompress(
-    data: bytes | bytearray | memoryview | os.PathLike[str],
+    data: bytes | bytearray | memoryview | str | os.PathLike[str],
     *,
     model: str | os.PathLike[str] | None = None,
     seed: int | None = None,
@@ -76,7 +76,7 @@ def decompress(
     """The picture of an ``.hfd`` file, mode RGB or RGBA, its profile and EXIF in ``info`` where they were kept.
 
     Args:
-        data: the file's bytes, or its path as a `pathlib.Path`.
+        data: the file's bytes, or its path.
         model: as in `compress`; None: the shipped model that made the file.
         seed: of the sample; None: of the file's bytes, so that the same file gives the same picture.
         steps, sampler, gamma, realism, grain, finish: of stage 2 (:class:`hfd.diffusion.sampling.Sampling`); None: what
@@ -89,7 +89,7 @@ def decompress(
         hfd.errors.BitstreamError: damaged, foreign, or made by another model.
         hfd.errors.DataError, hfd.errors.ConfigError: no model; a value out of range.
     """
-    held = read_file(Path(data)) if isinstance(data, os.PathLike) else bytes(data)
+    held = read_file(Path(data)) if isinstance(data, str | os.PathLike) else bytes(data)
     options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
     part = None if region is None else _box(region)
     folder = model_that_made(unpack(held), None if model is None else os.fspath(model), held)

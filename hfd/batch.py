@@ -76,6 +76,8 @@ def plan(sources: Sequence[str], output: str | None, *, wanted: Iterable[str], s
     root = None if output is None else Path(output)
     if root is not None and root.exists() and not root.is_dir():
         raise ConfigError(f"{root}: got a file for several outputs, expected a folder. Give another --output")
+    if root is not None and not root.exists() and root.suffix.lower() == suffix:
+        raise ConfigError(f"{root}: got a file's name for several outputs, expected a folder's. Give another --output")
     jobs: list[Job] = []
     for source in dict.fromkeys(map(Path, sources)):
         if source.is_dir():

@@ -70,7 +70,7 @@ def test_paths_arrays_and_images_are_the_same_picture(model: str, tmp_path: Path
     file = tmp_path / "x.hfd"
     file.write_bytes(data)
     first = hfd.decompress(file, model=model, realism=0.0)
-    for held in (data, bytearray(data), memoryview(data)):
+    for held in (data, bytearray(data), memoryview(data), str(file)):
         assert hfd.decompress(held, model=model, realism=0.0).tobytes() == first.tobytes()
 
 

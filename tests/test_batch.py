@@ -117,6 +117,8 @@ def test_plans_that_cannot_be_meant(tree: Path, tmp_path: Path) -> None:
         pictures(tree, output="-")
     with pytest.raises(ConfigError, match="got a file for several outputs, expected a folder"):
         pictures(tree, output=tmp_path / "file")
+    with pytest.raises(ConfigError, match="got a file's name for several outputs, expected a folder's"):
+        pictures(tree / "b.png", tree / "sub/c.png", output=tmp_path / "out.hfd")
     with pytest.raises(ConfigError, match="got a folder, expected the name of a file for what comes from standard"):
         pictures("-", output=tmp_path)
     with pytest.raises(DataError, match=r"empty: got a folder without such files, expected \.png, \.jpg, \.\.\. in"):
