@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from hfd.codec.codec import DEFAULT_MAX_PIXELS
 from hfd.codec.container import unpack
 from hfd.codec.decode import SamplingOptions, decode
 from hfd.codec.encode import Target, encode
@@ -36,6 +37,7 @@ def compress(
     model: str | os.PathLike[str] | None = None,
     keep_alpha: bool = True,
     keep_metadata: bool = False,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> bytes:
     """The bytes of an ``.hfd`` file.
 
@@ -48,15 +50,17 @@ def compress(
         model: a shipped model's name, a model folder, a workspace, or a folder of several models; None: the shipped.
         keep_alpha: transparency is kept, without loss, where there is any; otherwise the picture is put over white.
         keep_metadata: EXIF and the profile of RGB colours are kept, and the colours with it as they are.
+        max_pixels: larger pictures are refused. Of files, Pillow's own guard stays in force
+            (:func:`hfd.images.allow_pixels`).
 
     Raises:
         hfd.errors.DataError: no picture, no model, or a limit that cannot be met, which names the smallest that can.
         hfd.errors.ConfigError: a value out of range, or more than one target.
     """
     target = Target(quality, bpp, num_bytes)
-    picture = _read(image, keep_alpha=keep_alpha, keep_metadata=keep_metadata)
+    picture = _read(image, keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels)
     models = find_models(None if model is None else os.fspath(model))
-    return encode(picture, target, models).data
+    return encode(picture, target, models, max_pixels=max_pixels).data
 
 
 def decompress(
@@ -72,6 +76,7 @@ def decompress(
     finish: bool | None = None,
     region: tuple[int, int, int, int] | None = None,
     workers: int = 1,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Image.Image:
     """The picture of an ``.hfd`` file, mode RGB or RGBA, its profile and EXIF in ``info`` where they were kept.
 
@@ -84,6 +89,7 @@ def decompress(
         region: (x, y, width, height) in pixels: only that part.
         workers: processes that share the patches of a large picture. They are spawned: a script that asks for them
             needs the usual ``if __name__ == "__main__"``.
+        max_pixels: larger pictures are refused, before memory is taken.
 
     Raises:
         hfd.errors.BitstreamError: damaged, foreign, or made by another model.
@@ -94,7 +100,7 @@ def decompress(
     part = None if region is None else _box(region)
     folder = model_that_made(unpack(held), None if model is None else os.fspath(model), held)
     with borrowed(folder) as codec:
-        return decode(held, codec, options, region=part, workers=workers).picture.to_image()
+        return decode(held, codec, options, region=part, workers=workers, max_pixels=max_pixels).picture.to_image()
 
 
 def _box(region: Sequence[int]) -> Box:
@@ -105,9 +111,9 @@ def _box(region: Sequence[int]) -> Box:
     return Box(y, x, height, width)
 
 
-def _read(image: PictureLike, *, keep_alpha: bool, keep_metadata: bool) -> Picture:
+def _read(image: PictureLike, *, keep_alpha: bool, keep_metadata: bool, max_pixels: int) -> Picture:
     if isinstance(image, Image.Image):
         return picture_of_image(image, keep_alpha=keep_alpha, keep_metadata=keep_metadata)
     if isinstance(image, np.ndarray):
         return picture_of_array(image, keep_alpha=keep_alpha)
-    return read_picture(Path(image), keep_alpha=keep_alpha, keep_metadata=keep_metadata)
+    return read_picture(Path(image), keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels)

@@ -15,6 +15,12 @@ Model = Annotated[
         help="A shipped model's name, a model folder, a workspace, whose newest model counts, or a folder of models.",
     ),
 ]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels", min=1, help="The most pixels of a picture, against forged headers. Default: 64000000."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing outputs.")]
 Skip = Annotated[bool, typer.Option("--skip", "-s", help="Leave existing outputs as they are and go on.")]
 
@@ -37,6 +43,7 @@ def compress(
     alpha: Annotated[
         bool, typer.Option("--alpha/--no-alpha", help="Keep transparency, without loss, or put it over white.")
     ] = True,
+    max_pixels: MaxPixels = None,
     force: Force = False,
     skip: Skip = False,
 ) -> None:
@@ -49,7 +56,8 @@ def compress(
     from hfd.commands import Kept, compress_files
 
     target, existing = Target(quality, bpp, num_bytes), Existing(force, skip)
-    compress_files(pictures, output, model, target=target, kept=Kept(alpha, keep_metadata), existing=existing)
+    kept = Kept(alpha, keep_metadata)
+    compress_files(pictures, output, model, target=target, kept=kept, max_pixels=max_pixels, existing=existing)
 
 
 def decompress(
@@ -88,6 +96,7 @@ def decompress(
         str | None, typer.Option(metavar="X,Y,W,H", help="Only this part, in pixels from the upper left corner.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the patches of large pictures.")] = 1,
+    max_pixels: MaxPixels = None,
     force: Force = False,
     skip: Skip = False,
 ) -> None:
@@ -109,6 +118,7 @@ def decompress(
         file_format=file_format,
         region=None if region is None else parse_box(region),
         workers=workers,
+        max_pixels=max_pixels,
         existing=Existing(force, skip),
     )
 

@@ -38,7 +38,7 @@ def to_srgb(image: Image.Image, raw_mode: str) -> Image.Image:
     """
     rgb, alpha, _ = split_srgb(image, raw_mode)
     if alpha is None:
-        return rgb
+        return rgb.copy() if rgb is image else rgb
     white = Image.new("RGB", rgb.size, (255, 255, 255))
     white.paste(rgb, mask=alpha)
     return white
@@ -55,7 +55,7 @@ def split_srgb(
     colour, alpha = _split_alpha(image, raw_mode)
     profile = image.info.get("icc_profile")
     if not isinstance(profile, bytes) or not profile:
-        return colour.convert("RGB"), alpha, None
+        return (colour if colour.mode == "RGB" else colour.convert("RGB")), alpha, None
     if keep_profile and colour.mode == "RGB" and _manages(profile):
         return colour, alpha, profile
     return _manage(colour, profile) or colour.convert("RGB"), alpha, None

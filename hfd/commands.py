@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hfd.batch import Batch, Existing, Source, plan, run
-from hfd.codec.codec import find_model
+from hfd.codec.codec import DEFAULT_MAX_PIXELS, find_model
 from hfd.codec.container import unpack
 from hfd.codec.decode import OnProgress, SamplingOptions, decode
 from hfd.codec.encode import Target, encode
@@ -21,7 +21,7 @@ from hfd.codec.picture_file import encode_picture, format_of
 from hfd.diffusion.window import Box
 from hfd.errors import BatchError, BitstreamError, ConfigError, DataError, HfdError
 from hfd.file_info import Facts, facts_of, text_of
-from hfd.images import IMAGE_SUFFIXES
+from hfd.images import IMAGE_SUFFIXES, allow_pixels
 from hfd.storage import Folder, read_file
 from hfd.terminal import Terminal
 
@@ -41,9 +41,13 @@ def compress_files(
     *,
     target: Target,
     kept: Kept = Kept(),
+    max_pixels: int | None = None,
     existing: Existing = Existing(),
 ) -> None:
     """Compress pictures, by the rules of :mod:`hfd.batch`. Raises :class:`hfd.errors.HfdError`."""
+    most = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
+    if max_pixels is not None:
+        allow_pixels(max_pixels)
     batch = plan(sources, output, wanted=IMAGE_SUFFIXES, suffix=".hfd")
     models = find_models(model)
     if not batch.is_one:
@@ -51,9 +55,9 @@ def compress_files(
             pass  # a model that cannot be loaded is one mistake, and not one for every file
 
     def convert(source: Source, name: str) -> tuple[bytes, str]:
-        picture = read_picture(source, name=name, keep_alpha=kept.alpha, keep_metadata=kept.metadata)
+        picture = read_picture(source, name=name, keep_alpha=kept.alpha, keep_metadata=kept.metadata, max_pixels=most)
         with _naming(name):
-            choice = encode(picture, target, models)
+            choice = encode(picture, target, models, max_pixels=most)
         num_bytes = len(choice.data)
         bpp = 8 * num_bytes / (picture.width * picture.height)
         return choice.data, f"{picture.width} x {picture.height}, {num_bytes} bytes, {bpp:.3f} bpp"
@@ -70,6 +74,7 @@ def decompress_files(
     file_format: str | None = None,
     region: Box | None = None,
     workers: int = 1,
+    max_pixels: int | None = None,
     existing: Existing = Existing(),
 ) -> None:
     """Decode files into pictures, by the rules of :mod:`hfd.batch`. Raises :class:`hfd.errors.HfdError`.
@@ -77,6 +82,7 @@ def decompress_files(
     ``model`` None: the shipped model that made each file. ``file_format``: one of
     :data:`hfd.codec.picture_file.FORMATS`; None: by the suffix of ``output``, or else PNG.
     """
+    most = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
     if file_format is not None:
         format_of(f"--format .{file_format}")
     batch = plan(sources, output, wanted=(".hfd",), suffix=f".{file_format or 'png'}")
@@ -91,7 +97,9 @@ def decompress_files(
             container = unpack(data)  # a damaged file is told before the model is loaded
             folder = model_that_made(container, model, data)
         with _naming(name), borrowed(folder) as codec, _progress(batch) as on_progress:
-            decoded = decode(data, codec, options, region=region, workers=workers, on_progress=on_progress)
+            decoded = decode(
+                data, codec, options, region=region, workers=workers, max_pixels=most, on_progress=on_progress
+            )
             picture = decoded.picture
             return encode_picture(picture, written), f"{picture.width} x {picture.height}, {decoded.what}"
 

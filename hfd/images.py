@@ -105,16 +105,23 @@ def load_with(
         return convert(image, raw_mode)
 
 
+def allow_pixels(max_pixels: int) -> None:
+    """Raise Pillow's own guard, for the whole process, to pictures of so many pixels; it is never lowered."""
+    guard = Image.MAX_IMAGE_PIXELS
+    if guard is not None:
+        Image.MAX_IMAGE_PIXELS = max(guard, -(-max_pixels // 2))
+
+
 def upright_srgb(image: Image.Image, raw_mode: str) -> Image.Image:
     """A decoded picture in sRGB, upright, over white: mode RGB. See `load_picture`."""
-    turn = turn_of(image)
-    return turn(to_srgb(image, raw_mode))
+    method = turn_of(image)
+    rgb = to_srgb(image, raw_mode)
+    return rgb if method is None else rgb.transpose(method)
 
 
-def turn_of(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+def turn_of(image: Image.Image) -> Image.Transpose | None:
     """What turns a picture upright, as its EXIF (or XMP) says. Ask before its ``info`` is lost in a conversion."""
-    method = _TRANSPOSE.get(_orientation(image.getexif))
-    return lambda other: other if method is None else other.transpose(method)
+    return _TRANSPOSE.get(_orientation(image.getexif))
 
 
 def load_rgb(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbArray:

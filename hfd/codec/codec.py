@@ -17,10 +17,11 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hfd.autoencoder.coding import LatentCoder
-from hfd.autoencoder.model import STRIDE, pad_to_stride
+from hfd.autoencoder.model import STRIDE
 from hfd.autoencoder.weights import Autoencoder, read_autoencoder
 from hfd.codec.container import DEFAULT_RATE, LATENTS, MODEL_BYTES, SAMPLING, Container, check_size, pack, unpack
 from hfd.codec.patches import LatentSource, MapPieces, Piece, PixelSource, known_in, sample_by_plan
@@ -112,7 +113,15 @@ class Codec:
         """
         height, width = x.shape[:2]
         check_size(width, height, max_pixels, stride=STRIDE)
-        coded, _ = self._coder.encode(pad_to_stride(picture_to_tensor(x)), rate)
+        padded = (height + -height % STRIDE, width + -width % STRIDE)
+
+        def rows(first: int, last: int) -> Tensor:
+            """Of the picture as padded, by its last row and column; never all of it in float32."""
+            part = picture_to_tensor(x[min(first, height - 1) : last])
+            beyond = last - first - part.shape[2]
+            return F.pad(part, (0, padded[1] - width, 0, beyond), mode="replicate")
+
+        coded, _ = self._coder.encode_rows(rows, *padded, rate)
         held = {**sections, LATENTS: coded.payload}
         data = pack(Container(width, height, self.model, rate, coded.checksum, held))
         return Compressed(data, 8 * len(data) / (width * height), coded.bits_est / (width * height))

@@ -69,30 +69,34 @@ def decode(
     *,
     region: Box | None = None,
     workers: int = 1,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
     on_progress: OnProgress | None = None,
 ) -> Decoded:
     """Decode a file with the model that made it: the sample, or x_hat where realism is 0 or the model has no stage 2.
 
     ``region``: only that part, with what it depends on; ``workers``: processes that share the patches of a picture that
     has several; neither changes the picture, up to rounding. ``on_progress``: told how much is done, of how much: steps
-    of a picture that is sampled at once, patches of a larger one.
+    of a picture that is sampled at once, patches of a larger one. ``max_pixels``: more than that are refused.
     Raises :class:`hfd.errors.BitstreamError`, :class:`DataError`, :class:`ConfigError`.
     """
     container = unpack(data)
     settings, seed = options.resolve(codec, data)
     box = None if region is None else _within(region, container)
-    extras = read_extras(container, max_pixels=DEFAULT_MAX_PIXELS)
+    extras = read_extras(container, max_pixels=max_pixels)
     with process_map(workers) as map_fn, enough_memory():
         if settings.realism == 0.0 or codec.decoder is None:
             return Decoded(
-                Picture(codec.decode_region(data, box, None, seed=seed), _cut(extras, box)), "reconstruction"
+                Picture(codec.decode_region(data, box, None, seed=seed, max_pixels=max_pixels), _cut(extras, box)),
+                "reconstruction",
             )
         plan = plan_picture(container.height, container.width, codec.reach(settings), Layout())
         if box is None and plan.num_patches == 1:
             told = None if on_progress is None else (lambda step: on_progress(step + 1, settings.steps))
-            rgb = codec.sample(codec.reconstruct(data), settings, seed=seed, on_step=told)
+            rgb = codec.sample(codec.reconstruct(data, max_pixels=max_pixels), settings, seed=seed, on_step=told)
         else:
-            rgb = codec.decode_region(data, box, settings, seed=seed, map_fn=map_fn, on_patch=on_progress)
+            rgb = codec.decode_region(
+                data, box, settings, seed=seed, map_fn=map_fn, on_patch=on_progress, max_pixels=max_pixels
+            )
     return Decoded(Picture(rgb, _cut(extras, box)), f"sample of {settings.label}, seed {seed}")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hfd.autoencoder.rates import DEFAULT_RATE
-from hfd.codec.codec import Codec
+from hfd.codec.codec import DEFAULT_MAX_PIXELS, Codec
 from hfd.codec.library import borrowed, lmbda_of, name_of
 from hfd.codec.memory import enough_memory
 from hfd.codec.picture import Picture
@@ -49,7 +49,9 @@ class Target:
         return math.floor(self.bpp * width * height / 8)
 
 
-def encode(picture: Picture, target: Target, models: Sequence[Folder]) -> Choice:
+def encode(
+    picture: Picture, target: Target, models: Sequence[Folder], *, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> Choice:
     """Compress a picture with one of the models (:func:`hfd.codec.library.find_models`, sorted by rate).
 
     Raises :class:`DataError` where a limit on bytes cannot be met, or the picture is too large.
@@ -57,29 +59,29 @@ def encode(picture: Picture, target: Target, models: Sequence[Folder]) -> Choice
     sections = picture.extras.to_sections()
     limit_bytes = target.limit_bytes(picture.width, picture.height)
     if limit_bytes is not None:
-        return best_within([_rated(picture, sections, folder) for folder in models], limit_bytes)
+        return best_within([_rated(picture, sections, folder, max_pixels) for folder in models], limit_bytes)
     folder, rate = models[-1], DEFAULT_RATE
     if target.quality is not None:
         lmbdas = [lmbda_of(one) for one in models] if len(models) > 1 else [1.0]
         rung = rung_of(target.quality, [name_of(one) for one in models], lmbdas)
         folder, rate = models[rung.model], rung.rate
-    return Choice(name_of(folder), rate, _rated(picture, sections, folder).encode(rate))
+    return Choice(name_of(folder), rate, _rated(picture, sections, folder, max_pixels).encode(rate))
 
 
-def _rated(picture: Picture, sections: dict[int, bytes], folder: Folder) -> RatedEncoder:
+def _rated(picture: Picture, sections: dict[int, bytes], folder: Folder, max_pixels: int) -> RatedEncoder:
     def compress(rate: int) -> bytes:
         with borrowed(folder) as codec, enough_memory():
-            return codec.compress(picture.rgb, rate=rate, sections=sections).data
+            return codec.compress(picture.rgb, rate=rate, sections=sections, max_pixels=max_pixels).data
 
     def mse(data: bytes) -> float:
         with borrowed(folder) as codec, enough_memory():
-            return _mse(codec, picture, data)
+            return _mse(codec, picture, data, max_pixels)
 
     return RatedEncoder(name_of(folder), RATES, compress, mse)
 
 
-def _mse(codec: Codec, picture: Picture, data: bytes) -> float:
+def _mse(codec: Codec, picture: Picture, data: bytes, max_pixels: int) -> float:
     """Mean squared error of stage 1, by rows: a picture's worth of float64 is not needed at once."""
-    x_hat = codec.reconstruct(data)
+    x_hat = codec.reconstruct(data, max_pixels=max_pixels)
     rows = (np.square(x.astype(np.float64) - y).sum() for x, y in zip(picture.rgb, x_hat, strict=True))
     return float(sum(rows)) / picture.rgb.size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,18 @@ from hfd.codec.sections import Extras
 from hfd.colour import raw_mode_of, split_srgb
 from hfd.errors import DataError
 from hfd.images import DEFAULT_MAX_PIXELS, ImageSource, RgbArray, load_with, turn_of
+
+_STRIP_PIXELS = 2**22
+
+_TURNS: Mapping[Image.Transpose, Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]] = {
+    Image.Transpose.FLIP_LEFT_RIGHT: np.fliplr,
+    Image.Transpose.FLIP_TOP_BOTTOM: np.flipud,
+    Image.Transpose.ROTATE_90: lambda x: np.rot90(x, 1),
+    Image.Transpose.ROTATE_180: lambda x: np.rot90(x, 2),
+    Image.Transpose.ROTATE_270: lambda x: np.rot90(x, 3),
+    Image.Transpose.TRANSPOSE: lambda x: x.swapaxes(0, 1),
+    Image.Transpose.TRANSVERSE: lambda x: np.rot90(x, 2).swapaxes(0, 1),
+}
 
 _TIFF_KEPT = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853})
 """What a TIFF's tags say of the picture (description, camera, resolution, time, rights, EXIF, GPS); the others say how
@@ -93,7 +105,7 @@ def picture_of_image(
         kept = _tidy_exif(lambda: _parsed(exif), None)
     else:
         kept = _tidy_exif(image.getexif, image.format) if keep_metadata else None
-    own = image.copy()
+    own = image.copy() if icc is not None or len(image.info) else image  # its info is changed on the way
     if icc is not None:
         own.info["icc_profile"] = icc
     keep_profile = keep_metadata or icc is not None
@@ -120,23 +132,42 @@ def picture_of_array(x: npt.NDArray[np.uint8], *, keep_alpha: bool = True) -> Pi
 def _convert(
     image: Image.Image,
     raw_mode: str,
-    turn: Callable[[Image.Image], Image.Image],
+    method: Image.Transpose | None,
     *,
     keep_alpha: bool,
     keep_profile: bool,
     exif: bytes | None,
 ) -> Picture:
-    colour, plane, icc = split_srgb(image, raw_mode, keep_profile=keep_profile)
-    rgb = np.array(turn(colour), dtype=np.uint8, order="C")
-    if plane is None:
-        return Picture(rgb, Extras(icc=icc, exif=exif))
-    alpha = np.array(turn(plane), dtype=np.uint8, order="C")
-    if keep_alpha and (alpha < 255).any():
-        rgb[alpha == 0] = 255  # what cannot be seen is not to cost bits
-        return Picture(rgb, Extras(alpha, icc, exif))
-    over = Image.new("RGB", (rgb.shape[1], rgb.shape[0]), (255, 255, 255))
-    over.paste(Image.fromarray(rgb), mask=Image.fromarray(alpha))
-    return Picture(np.array(over, dtype=np.uint8, order="C"), Extras(icc=icc, exif=exif))
+    """By strips, so that a large picture is in memory once as Pillow has it and once as an array."""
+    rgb = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    alpha: npt.NDArray[np.uint8] | None = None
+    icc: bytes | None = None
+    # Floats are read by what the largest of them is, in the whole picture.
+    rows = image.height if image.mode == "F" else max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        strip = image if rows >= image.height else image.crop((0, top, image.width, bottom))
+        colour, plane, icc = split_srgb(strip, raw_mode, keep_profile=keep_profile)
+        if plane is not None and not keep_alpha:
+            colour = _over_white(colour, plane)
+        rgb[top:bottom] = np.asarray(colour)
+        if plane is not None and keep_alpha:
+            alpha = np.empty(rgb.shape[:2], dtype=np.uint8) if alpha is None else alpha
+            alpha[top:bottom] = np.asarray(plane)
+            rgb[top:bottom][alpha[top:bottom] == 0] = 255  # what cannot be seen is not to cost bits
+    if alpha is not None and int(alpha.min()) == 255:
+        alpha = None
+    return Picture(_turned(rgb, method), Extras(None if alpha is None else _turned(alpha, method), icc, exif))
+
+
+def _over_white(colour: Image.Image, plane: Image.Image) -> Image.Image:
+    white = Image.new("RGB", colour.size, (255, 255, 255))
+    white.paste(colour, mask=plane)
+    return white
+
+
+def _turned(x: npt.NDArray[np.uint8], method: Image.Transpose | None) -> npt.NDArray[np.uint8]:
+    return x if method is None else np.ascontiguousarray(_TURNS[method](x))
 
 
 def _tidy_exif(read: Callable[[], Image.Exif], file_format: str | None) -> bytes | None:
