@@ -150,7 +150,9 @@ for index in range(arguments.first, arguments.first + arguments.cases):
     arguments.worker.write_bytes(b"case %d" % index)
     if index == 3:
         os.abort()
-    if index == 5:
+    while index == 5:
+        pass
+    if index == 7:
         time.sleep(3600)
     if index == 6:
         arguments.worker.with_name("failed-6.hfd").write_bytes(b"case 6")
@@ -164,14 +166,16 @@ def test_a_crash_a_hang_and_a_failure_are_counted_kept_and_survived(
     (tmp_path / "fake.py").write_text(FAKE)
     monkeypatch.setattr(fuzz, "__file__", str(tmp_path / "fake.py"))
     monkeypatch.setattr(fuzz, "WATCHDOG_S", 1.0)
+    monkeypatch.setattr(fuzz, "IDLE_S", 15.0)
     tally = fuzz.run(0, 9, 100, tmp_path / "kept")
-    assert tally.outcomes == {("kind", "picture"): 6, ("kind", "failure: X"): 1}
+    assert tally.outcomes == {("kind", "picture"): 5, ("kind", "failure: X"): 1}
     kept = {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
-    assert kept == {f"case-{index}.hfd": b"case %d" % index for index in (3, 5, 6)}
+    assert kept == {f"case-{index}.hfd": b"case %d" % index for index in (3, 5, 6, 7)}
     found = [re.sub(rf": {tmp_path}.*", "", line) for line in tally.failures]
     assert found == [
         "case 3: crash, exit code -6",
-        "case 5: hang of more than 1 s, exit code -9",
+        "case 5: hang of more than 1 s of processor time, exit code -9",
         "case 6: kind: failure: X",
+        "case 7: standstill of more than 15 s, exit code -9",
     ]
     assert tally.peak_bytes == 108
