@@ -144,9 +144,8 @@ def print_table(tally: Tally) -> None:
             row[outcome.split(":")[0]] += count * (kind in (one, "all"))
         print(f"{kind:<18}" + "".join(f"{row[outcome]:>21}" for outcome in outcomes))
     print(f"{sum(tally.outcomes.values())} files, {len(tally.failures)} failures")
-    print(
-        f"most memory over the start {tally.peak_bytes / 2**20:.0f} MiB, slowest file {tally.slowest_s:.2f} s (processor)"
-    )
+    print(f"most memory over the start {tally.peak_bytes / 2**20:.0f} MiB")
+    print(f"slowest file {tally.slowest_s:.2f} s of processor time")
 
 
 # --- the worker ----------------------------------------------------------------------------------
