@@ -29,8 +29,8 @@ Y_STRIDE = STRIDE // Z_STRIDE
 _SCALE_BITS = 24
 _STRIP_POSITIONS = 2**13
 """Of y, analysed at once: 2 megapixels."""
-_LARGEST = 2**29
-"""Symbols beyond would overflow in the coder."""
+_LARGEST = 2**27
+"""Symbols are within plus and minus this."""
 
 
 @dataclass(frozen=True)
