@@ -26,12 +26,13 @@ from hfd.codec.patches import LatentSource, MapPieces, Piece, PixelSource, known
 from hfd.codec.reconstruction import LatentCut, reach_cells, synthesise, to_grey_levels
 from hfd.diffusion.cutting import Reach
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, read_decoder
+from hfd.diffusion.groups import Patch
 from hfd.diffusion.sampling import Sampling
 from hfd.diffusion.window import Box, Tile, Window
 from hfd.errors import BitstreamError, DataError
 from hfd.images import RgbArray
 from hfd.storage import Folder
-from hfd.tiling import Layout, Patch, checked_box, plan_picture
+from hfd.tiling import Layout, checked_box, plan_picture
 from hfd.weights import fingerprint_of
 
 DEFAULT_MAX_PIXELS = 64_000_000
@@ -202,7 +203,7 @@ class Codec:
         )
 
     def sample_piece(self, piece: Piece) -> RgbArray:
-        """The finished core of a piece of a plan, uint8 (H, W, 3)."""
+        """``patch.finished`` of a piece of a plan, uint8 (H, W, 3)."""
         tile, condition = piece.patch.tile, piece.condition
         if isinstance(condition, LatentCut):
             condition = synthesise(self.autoencoder.model, condition, self._reach_cells)
@@ -216,7 +217,7 @@ class Codec:
             tiles=piece.patch.steps,
             known=None if known is None else known.to(cond.device),
         )
-        return tensor_to_picture(tile.core.within(tile.window).cut(sample))
+        return tensor_to_picture(piece.patch.finished.within(tile.window).cut(sample))
 
     def sample_batch(
         self, x_hats: Sequence[RgbArray], settings: Sampling, *, seeds: Sequence[int], precision: str = "auto"
