@@ -61,7 +61,7 @@ def decode(picture: str, side: int, scheme: Scheme, workers: int, patches: int |
     torch.set_num_threads(1)
     codec = Codec.load(shipped_models()["desk-025"])
     assert codec.decoder is not None
-    y_hat = codec.latents(codec.compress(load_rgb(Path(picture))).data)._y_hat
+    y_hat = codec.latents(codec.compress(load_rgb(Path(picture))).data).y_hat
     cells = -(-side // 64) * 4
     y_hat = repeated(y_hat, cells)
     before = psutil.Process().memory_info().rss - y_hat.nbytes

@@ -49,8 +49,8 @@ PATCH_PIXELS = 2112**2
 GROUPS_PX = 1024
 """Side of a core in four groups."""
 
-STEPS_PIXELS = 2**25
-"""Larger pictures are not walked as wholes, which takes about 80 bytes a pixel, but in four groups."""
+STEPS_PIXELS = 2**24
+"""Larger pictures are not walked as wholes, which takes about 110 bytes a pixel, but in four groups."""
 
 
 class Scheme(enum.Enum):

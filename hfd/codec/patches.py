@@ -88,11 +88,11 @@ class LatentSource:
     """Windows of an x_hat that whoever needs them synthesises from the latent y_hat (1, M, h, w) float32."""
 
     def __init__(self, model: Elic, y_hat: Tensor, size: tuple[int, int]) -> None:
-        self.size = size
-        self._model, self._y_hat, self._reach = model, y_hat, reach_cells(model.g_s)
+        self.size, self.y_hat = size, y_hat
+        self._model, self._reach = model, reach_cells(model.g_s)
 
     def cut(self, box: Box) -> LatentCut:
-        return cut_latent(self._y_hat, box, self._reach)
+        return cut_latent(self.y_hat, box, self._reach)
 
     def read(self, box: Box) -> RgbArray:
         return synthesise(self._model, self.cut(box), self._reach)
