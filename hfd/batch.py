@@ -23,8 +23,8 @@ STANDARD = "-"
 
 Source: TypeAlias = Path | bytes
 
-Convert: TypeAlias = Callable[[Source, str], tuple[bytes, str]]
-"""(a path or standard input's bytes, its name) -> the bytes to write, and what to say of them."""
+Convert: TypeAlias = Callable[[Source, str], tuple[Iterable[bytes], str]]
+"""(a path or standard input's bytes, its name) -> the bytes to write, in pieces, and what to say of them."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,8 @@ def _to_standard_output(job: Job, convert: Convert) -> None:
         raise ConfigError("standard output: got a terminal, expected a file or a pipe. Give --output FILE")
     source, name = (job.source, str(job.source)) if job.source is not None else (_standard_input(), "standard input")
     data, _ = convert(source, name)
-    sys.stdout.buffer.write(data)
+    for piece in data:
+        sys.stdout.buffer.write(piece)
 
 
 def _standard_input() -> bytes:

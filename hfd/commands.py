@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,13 +54,13 @@ def compress_files(
         with borrowed(models[-1]):
             pass  # a model that cannot be loaded is one mistake, and not one for every file
 
-    def convert(source: Source, name: str) -> tuple[bytes, str]:
+    def convert(source: Source, name: str) -> tuple[Iterable[bytes], str]:
         picture = read_picture(source, name=name, keep_alpha=kept.alpha, keep_metadata=kept.metadata, max_pixels=most)
         with _naming(name):
             choice = encode(picture, target, models, max_pixels=most)
         num_bytes = len(choice.data)
         bpp = 8 * num_bytes / (picture.width * picture.height)
-        return choice.data, f"{picture.width} x {picture.height}, {num_bytes} bytes, {bpp:.3f} bpp"
+        return [choice.data], f"{picture.width} x {picture.height}, {num_bytes} bytes, {bpp:.3f} bpp"
 
     run(batch, convert, label="compress", existing=existing)
 
@@ -91,7 +91,7 @@ def decompress_files(
         raise ConfigError(f"--format: got {file_format} for {single}, expected its suffix. Leave one of them out")
     written = file_format or ("png" if single is None else format_of(str(single)))
 
-    def convert(source: Source, name: str) -> tuple[bytes, str]:
+    def convert(source: Source, name: str) -> tuple[Iterable[bytes], str]:
         data = read_file(source) if isinstance(source, Path) else source
         with _naming(name):
             container = unpack(data)  # a damaged file is told before the model is loaded

@@ -138,12 +138,12 @@ def test_a_folder_that_cannot_be_read_is_told(tree: Path) -> None:
 # --- runs ----------------------------------------------------------------------------------------
 
 
-def shout(source: Source, name: str) -> tuple[bytes, str]:
+def shout(source: Source, name: str) -> tuple[list[bytes], str]:
     """A conversion that fails on what begins with "b"."""
     data = source.read_bytes() if isinstance(source, Path) else source
     if data.startswith(b"b"):
         raise BitstreamError(f"{name}: got nonsense, expected sense. Leave it out")
-    return data.upper(), f"{len(data)} bytes"
+    return [data[:1].upper(), data[1:].upper()], f"{len(data)} bytes"
 
 
 def test_a_failure_leaves_the_others_done_and_is_counted(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,7 +189,7 @@ def test_outputs_are_as_old_as_their_sources(tree: Path) -> None:
 
 
 def test_a_full_disk_and_a_mistake_of_usage_stop_all(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def mistaken(_source: Source, _name: str) -> tuple[bytes, str]:
+    def mistaken(_source: Source, _name: str) -> tuple[list[bytes], str]:
         raise ConfigError("sampler: got x, expected y")
 
     with pytest.raises(ConfigError):

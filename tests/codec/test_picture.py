@@ -125,7 +125,7 @@ def test_formats_without_loss(file_format: str) -> None:
     alpha = np.tile(np.arange(53, dtype=np.uint8), (37, 1))
     for x in (X, np.dstack([X, alpha])):
         picture = picture_of_array(x)
-        again = read_picture(encode_picture(picture, file_format))
+        again = read_picture(b"".join(encode_picture(picture, file_format)))
         np.testing.assert_array_equal(again.rgb, picture.rgb)
         if picture.extras.alpha is not None:
             np.testing.assert_array_equal(again.extras.alpha, alpha)
