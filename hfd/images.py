@@ -8,10 +8,8 @@ from __future__ import annotations
 import io
 import os
 import struct
-import threading
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, TypeVar
 
@@ -21,6 +19,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from hfd.colour import raw_mode_of, to_srgb
 from hfd.errors import DataError
+from hfd.pillow_warnings import pillow_warnings_off
 
 ImageSource: TypeAlias = bytes | Path | BinaryIO
 RgbArray: TypeAlias = npt.NDArray[np.uint8]
@@ -94,7 +93,7 @@ def load_with(
     Arguments and errors are those of `load_picture`.
     """
     label = _label(source, name)
-    with _stream(source, label) as stream, _pillow_failures(label, stream), _pillow_warnings_off:
+    with _stream(source, label) as stream, _pillow_failures(label, stream), pillow_warnings_off:
         image = _open_header(stream, label, max_pixels)
         raw_mode = raw_mode_of(image)
         image.load()
@@ -136,7 +135,7 @@ def image_size(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT
     errors are those of `load_rgb`; damage beyond the header is not seen.
     """
     label = _label(source, name)
-    with _stream(source, label) as stream, _pillow_failures(label, stream), _pillow_warnings_off:
+    with _stream(source, label) as stream, _pillow_failures(label, stream), pillow_warnings_off:
         image = _open_header(stream, label, max_pixels)
         width, height = image.size
         if ExifTags.Base.Orientation in getattr(image, "tag_v2", ()):
@@ -302,33 +301,3 @@ def _codestream_ends(stream: BinaryIO) -> bool:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-class _PillowWarningsOff(AbstractContextManager[None]):
-    """Silences Pillow's own warnings while any thread decodes: sizes are judged here, not by warning filters.
-
-    Re-entrant and shared by threads: ``warnings.catch_warnings`` alone, entered by two of them in turn, would
-    restore the filters in the wrong order and leave warnings off for good.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._depth = 0
-        self._filters: warnings.catch_warnings[None]
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._depth == 0:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-            self._depth += 1
-
-    def __exit__(self, *exc_info: object) -> None:
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                self._filters.__exit__(None, None, None)
-
-
-_pillow_warnings_off = _PillowWarningsOff()

@@ -288,7 +288,7 @@ def _one_line(what: str) -> Iterator[None]:
                 reason="disk-full",
             ) from error
         if error.errno == errno.EROFS:
-            raise DataError(f"{what}: the file system is read-only. Give another place", reason="permission") from error
+            raise DataError(f"{what}: the file system is read-only. Give another place", reason="io") from error
         raise _server_error(what, error) from error
 
 
