@@ -14,10 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hfd.autoencoder.coding import LatentCoder
-from hfd.autoencoder.model import STRIDE, pad_to_stride
+from hfd.autoencoder.model import STRIDE
+from hfd.autoencoder.transforms import PixelRows
 from hfd.autoencoder.weights import Autoencoder, read_autoencoder
 from hfd.codec.container import LATENTS, MODEL_BYTES, Container, pack, unpack
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, read_decoder
@@ -84,7 +86,8 @@ class Codec:
         """Compress a picture, uint8 (H, W, 3) sRGB."""
         height, width = x.shape[:2]
         _check_size(width, height, max_pixels)
-        coded, _ = self._coder.encode(pad_to_stride(picture_to_tensor(x)))
+        padded = (height + -height % STRIDE, width + -width % STRIDE)
+        coded, _ = self._coder.encode_rows(padded_rows(x), *padded)
         data = pack(Container(width, height, self.model, coded.checksum, {LATENTS: coded.payload}))
         return Compressed(data, 8 * len(data) / (width * height), coded.bits_est / (width * height))
 
@@ -218,6 +221,17 @@ def seed_of_file(data: bytes) -> int:
 def picture_to_tensor(x: RgbArray) -> Tensor:
     """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1], channels last."""
     return torch.from_numpy(np.array(x)).permute(2, 0, 1).unsqueeze(0).float().div(255.0)
+
+
+def padded_rows(x: RgbArray) -> PixelRows:
+    """Rows of ``pad_to_stride(picture_to_tensor(x))``, made when they are asked for."""
+    height, width = x.shape[:2]
+
+    def rows(first: int, last: int) -> Tensor:
+        part = picture_to_tensor(x[np.minimum(np.arange(first, last), height - 1)])
+        return F.pad(part, (0, -width % STRIDE, 0, 0), mode="replicate")
+
+    return rows
 
 
 def tensor_to_picture(x: Tensor) -> RgbArray:
