@@ -72,7 +72,11 @@ class Coded:
 
 @torch.no_grad()
 def build_tables(model: Elic) -> EntropyTables:
-    """Make the integer tables of a trained model, on the CPU in float32. Does not change the model."""
+    """Make the integer tables of a trained model, on the CPU in float32. Does not change the model.
+
+    Raises :class:`DataError` for a model that no :class:`LatentCoder` could use, before it is stored.
+    """
+    LatentWalk(model)
     from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 
     bottleneck = EntropyBottleneck(model.N)

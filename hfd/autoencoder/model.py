@@ -1,7 +1,7 @@
 """ELIC (He et al., arXiv 2203.10886), its parts as CompressAI builds them, its latent path written here.
 
-One walk over the latent serves training, encoding and decoding (:meth:`Elic.walk_latent`), so that the
-encoder and the decoder compute the entropy parameters by the same code on the same shapes.
+:meth:`Elic.walk_latent` visits the latent in floating point, with gradients, for training and estimates. Files are
+coded by the same steps on whole numbers (:mod:`hfd.autoencoder.walk`).
 """
 
 from __future__ import annotations

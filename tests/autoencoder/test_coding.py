@@ -24,7 +24,7 @@ from hfd.autoencoder.model import Elic
 from hfd.autoencoder.rates import DEFAULT_RATE, MAX_RATE, MIN_RATE, step_units
 from hfd.autoencoder.weights import read_autoencoder, write_autoencoder
 from hfd.codec.codec import find_model, picture_to_tensor, shipped_models
-from hfd.errors import BitstreamError, ConfigError, DecodeMismatchError
+from hfd.errors import BitstreamError, ConfigError, DataError, DecodeMismatchError
 from hfd.storage import Folder
 
 CONFIG = {"arch": "elic", "N": 16, "M": 16, "groups": [8, 8]}
@@ -353,6 +353,14 @@ def test_tables_come_from_the_model_and_leave_it_alone(model: Elic) -> None:
     with torch.no_grad():
         other.entropy_bottleneck.matrices[0].add_(0.5)
     assert not torch.equal(build_tables(other).z.cdf, tables.z.cdf)
+
+
+def test_a_model_that_cannot_be_exact_has_no_tables(model: Elic) -> None:
+    wild = copy.deepcopy(model)
+    with torch.no_grad():
+        wild.param_aggregation[1][2].weight[0, 0] = 1e6
+    with pytest.raises(DataError, match=r"param_aggregation\.1\.1: got weights whose sums can reach"):
+        build_tables(wild)
 
 
 def test_table_of_a_scale_is_the_nearest_by_ratio(model: Elic) -> None:
