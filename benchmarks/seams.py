@@ -3,7 +3,7 @@
     python benchmarks/seams.py PICTURES [--count 6] [--patch-px 704] [--groups-px 256]
 
 PICTURES: files, or folders of them. Those below a megapixel are put together, four at a time, to larger ones; the joins
-lie on no border of patches. Each is compressed and decoded by the shipped model three times: the whole image at once,
+lie at no border of patches. Each is compressed and decoded by the shipped model three times: the whole image at once,
 in one group, and in four groups, with patches far smaller than the defaults, so that there are many borders.
 
 A border's energy is the mean squared difference of the pixels on its two sides; elsewhere it is that of all other
@@ -77,7 +77,9 @@ def large_pictures(paths: list[Path]) -> Iterator[RgbArray]:
             height, width = sorted(x.shape[:2])
             x = x if x.shape[1] == width else np.rot90(x)
             four = waiting.setdefault((height, width), [])
-            four.append(x[: height - height % 2 - 1, : width - width % 2 - 1])  # odd sides, where no patch begins
+            below, right = divmod(len(four), 2)
+            # Not in the middle, where borders of patches would lie: what a join leaves in its neighbourhood is no seam.
+            four.append(x[: height - (4 if below else height // 6), : width - (4 if right else width // 6)])
             if len(four) == 4:
                 joined = np.concatenate([np.concatenate(four[:2], axis=1), np.concatenate(four[2:], axis=1)])
                 del waiting[height, width]

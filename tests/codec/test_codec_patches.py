@@ -297,3 +297,14 @@ def test_progress_counts_patches(codec: Codec) -> None:
 def test_a_folder_is_loaded_once_a_process(folder: Folder) -> None:
     one, other = (pickle.loads(pickle.dumps(Codec.load(folder))) for _ in range(2))
     assert one is other
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 300), (131, 2)])
+def test_the_smallest_pictures_go_through_both_schemes(codec: Codec, size: tuple[int, int]) -> None:
+    data = codec.compress(photograph(300, 300)[: size[0], : size[1]]).data
+    whole = codec.sample(codec.reconstruct(data), ONE_STEP, seed=2, precision="float32")
+    for layout in (Layout(), FOUR):
+        found = codec.decode_region(data, None, ONE_STEP, seed=2, precision="float32", layout=layout)
+        assert found.shape == (*size, 3)
+        if layout != FOUR or max(size) <= FOUR.groups_px:
+            assert worst(found, whole) <= 1
