@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -240,3 +241,17 @@ def test_bytes_neither_go_to_a_terminal_nor_come_from_one(tree: Path, monkeypatc
 def test_bytes_to_standard_output_come_alone(tree: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     run(pictures(tree / "sub/c.png", output="-"), shout, label="x", existing=Existing())
     assert capsysbinary.readouterr() == (b"SUB/C.PNG", b"")
+
+
+def test_bytes_that_fail_on_the_way_leave_nothing(tree: Path) -> None:
+    def broken(_source: Source, name: str) -> tuple[Iterator[bytes], str]:
+        def pieces() -> Iterator[bytes]:
+            yield b"one"
+            raise DataError(f"{name}: no more")
+
+        return pieces(), "never said"
+
+    before = sorted(tree.rglob("*"))
+    with pytest.raises(BatchError, match=r"^4 of 4 failed$"):
+        run(pictures(tree), broken, label="x", existing=Existing())
+    assert sorted(tree.rglob("*")) == before
