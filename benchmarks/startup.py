@@ -1,4 +1,4 @@
-"""`hfd --help` against a bare interpreter, in turn. Prints seconds and the ratio.
+"""`hfd --help` and `import hfd` against a bare interpreter, in turn. Prints seconds and the ratios.
 
 python benchmarks/startup.py [--runs 11]
 """
@@ -22,15 +22,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=11)
     runs = parser.parse_args().runs
-    commands = {"hfd --help": [sys.executable, "-m", "hfd", "--help"], "python -c pass": [sys.executable, "-c", "pass"]}
+    bare = "python -c pass"
+    commands = {
+        "hfd --help": [sys.executable, "-m", "hfd", "--help"],
+        "import hfd": [sys.executable, "-c", "import hfd"],
+        bare: [sys.executable, "-c", "pass"],
+    }
     times: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(runs + 1):
         for name, command in commands.items():
             times[name].append(seconds(command))
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}
     for name, median in medians.items():
-        print(f"{name:<16} {median:.3f} s (median of {runs})")
-    print(f"ratio            {medians['hfd --help'] / medians['python -c pass']:.1f}")
+        print(f"{name:<16} {median:.3f} s (median of {runs}), ratio {median / medians[bare]:.1f}")
 
 
 if __name__ == "__main__":

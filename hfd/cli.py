@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from hfd import cli_codec
 from hfd.errors import HfdError
 
 if TYPE_CHECKING:
@@ -28,12 +28,6 @@ Preset = Annotated[
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as data.uri=photos.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the settings and what would run; start nothing.")]
-Model = Annotated[
-    str | None,
-    typer.Option("--model", "-m", help="A model folder, or a workspace, whose newest model counts."),
-]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output.")]
-
 Address = Annotated[
     str | None,
     typer.Option("--address", "-a", help="The job server. Default: RAY_API_SERVER_ADDRESS, or http://127.0.0.1:8265."),
@@ -44,7 +38,7 @@ STOPPED = 130
 
 
 def main() -> NoReturn:
-    """Run the command line: exit code 2 and one line for a mistake, 130 for Ctrl-C."""
+    """Run the command line: exit code 2 and one line for a mistake, 1 where some files failed, 130 for Ctrl-C."""
     try:
         # typer makes a return value of what it meets itself: 0 after --help, 130 after Ctrl-C
         code = app(prog_name="hfd", standalone_mode=False)
@@ -52,7 +46,7 @@ def main() -> NoReturn:
             raise KeyboardInterrupt
         sys.stdout.flush()
     except HfdError as error:
-        _fail(str(error))
+        _fail(str(error), error.exit_code)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
@@ -68,10 +62,10 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int = 2) -> NoReturn:
     for line in message.splitlines():
         print(f"hfd: {line}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 @app.command()
@@ -135,75 +129,10 @@ def rollback(
     print(open_registry(load_config(config, overrides or ())).rollback(to))
 
 
-@app.command()
-def compress(
-    picture: Annotated[Path, typer.Argument(help="A picture in any format that Pillow opens.")],
-    model: Model = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Default: the picture's name with .hfd.")
-    ] = None,
-    force: Force = False,
-) -> None:
-    """Compress a picture into an .hfd file."""
-    from hfd.commands import compress_file
-
-    print(compress_file(picture, output, model, force=force))
-
-
-@app.command()
-def decompress(
-    file: Annotated[Path, typer.Argument(help="An .hfd file.")],
-    model: Model = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: the file's name with .png.")] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="Sampling steps of stage 2. Default: the model's own.")
-    ] = None,
-    sampler: Annotated[
-        str,
-        typer.Option(help="ancestral, ddim or dpmpp-2m for a diffusion; euler, heun or midpoint for a flow."),
-    ] = "auto",
-    gamma: Annotated[float, typer.Option(min=0.0, max=1.0, help="Noise of the ancestral sampler.")] = 0.0,
-    realism: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="From 0, the reconstruction, to 1, the sample.")
-    ] = 1.0,
-    grain: Annotated[bool, typer.Option("--grain", help="Add the fine noise that samples lack.")] = False,
-    finish: Annotated[
-        bool,
-        typer.Option("--finish/--no-finish", help="The finish the model has, or the sample as the network gave it."),
-    ] = True,
-    seed: Annotated[int | None, typer.Option(min=0, help="Default: drawn from the file's bytes.")] = None,
-    force: Force = False,
-) -> None:
-    """Decode an .hfd file into a picture."""
-    from hfd.commands import SamplingOptions, decompress_file
-
-    options = SamplingOptions(steps, sampler, gamma, realism, grain, finish)
-    print(decompress_file(file, output, model, options, seed=seed, force=force))
-
-
-@app.command()
-def export(
-    model: Annotated[str, typer.Argument(help="A model folder, a workspace, or a shipped model's name.")],
-    output: Annotated[Path, typer.Argument(help="The folder to write.")],
-    half: Annotated[bool, typer.Option("--half", help="Store the networks in half precision.")] = False,
-    steps: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="Sampling steps of the copy by default. Default: the model's.")
-    ] = None,
-) -> None:
-    """Copy a trained model to a folder of its own, to hand on."""
-    from hfd.commands import export_folder
-
-    print(export_folder(model, output, half=half, steps=steps))
-
-
-@app.command()
-def info(
-    file: Annotated[Path, typer.Argument(help="An .hfd file, a model folder or name, or a workspace.")],
-) -> None:
-    """Say what an .hfd file, a model folder or a workspace holds."""
-    from hfd.commands import describe
-
-    print(describe(file))
+app.command()(cli_codec.compress)
+app.command()(cli_codec.decompress)
+app.command()(cli_codec.export)
+app.command()(cli_codec.info)
 
 
 @app.command(context_settings={"allow_interspersed_args": False})

@@ -36,15 +36,29 @@ def to_srgb(image: Image.Image, raw_mode: str) -> Image.Image:
     Raises:
         ValueError: the sample values have no defined white (NaN, infinite, or integers outside 16 bits).
     """
-    colour, alpha = _split_alpha(image, raw_mode)
-    profile = image.info.get("icc_profile")
-    managed = _manage(colour, profile) if isinstance(profile, bytes) and profile else None
-    rgb = managed or colour.convert("RGB")
+    rgb, alpha, _ = split_srgb(image, raw_mode)
     if alpha is None:
-        return rgb
+        return rgb.copy() if rgb is image else rgb
     white = Image.new("RGB", rgb.size, (255, 255, 255))
     white.paste(rgb, mask=alpha)
     return white
+
+
+def split_srgb(
+    image: Image.Image, raw_mode: str, *, keep_profile: bool = False
+) -> tuple[Image.Image, Image.Image | None, bytes | None]:
+    """`to_srgb` before it is composited: colour (RGB), alpha (L, or None) and the ICC profile of the colour.
+
+    The profile is None, for sRGB, unless ``keep_profile`` and the picture has one for RGB that is whole and says
+    something else: then the values are as they are in the file, for that profile. Raises as `to_srgb`.
+    """
+    colour, alpha = _split_alpha(image, raw_mode)
+    profile = image.info.get("icc_profile")
+    if not isinstance(profile, bytes) or not profile:
+        return (colour if colour.mode == "RGB" else colour.convert("RGB")), alpha, None
+    if keep_profile and colour.mode == "RGB" and _manages(profile):
+        return colour, alpha, profile
+    return _manage(colour, profile) or colour.convert("RGB"), alpha, None
 
 
 def _split_alpha(image: Image.Image, raw_mode: str) -> tuple[Image.Image, Image.Image | None]:
@@ -88,6 +102,14 @@ def _eight_bit_float(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     # Resampling overshoots 1 a little; a picture in [0, 255] that never passes 2 would be black anyway.
     scale = 255.0 if samples.size == 0 or float(samples.max()) <= 2.0 else 1.0
     return np.rint(np.clip(samples * scale, 0.0, 255.0)).astype(np.uint8)
+
+
+def _manages(profile: bytes) -> bool:
+    """Whether a profile of RGB is whole, and other than sRGB."""
+    try:
+        return _transform(profile, "RGB") is not None
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        return False
 
 
 def _manage(colour: Image.Image, profile: bytes) -> Image.Image | None:

@@ -1,87 +1,119 @@
-"""What ``hfd compress``, ``decompress`` and ``info`` do."""
+"""What ``hfd compress``, ``decompress``, ``export`` and ``info`` do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-from hfd.codec.codec import Codec, find_model, model_of_file, resolve_model, seed_of_file, shipped_models
-from hfd.codec.container import LATENTS, unpack
+from hfd.batch import Batch, Existing, Source, plan, run
+from hfd.codec.codec import DEFAULT_MAX_PIXELS, find_model
+from hfd.codec.container import unpack
+from hfd.codec.decode import OnProgress, SamplingOptions, decode
+from hfd.codec.encode import Target, encode
 from hfd.codec.export import export_model
-from hfd.diffusion.sampling import SamplerKind, Sampling
-from hfd.errors import BitstreamError, ConfigError, DataError
-from hfd.images import encode_png, load_rgb
-from hfd.storage import Folder, read_file, write_file
+from hfd.codec.library import borrowed, find_models, model_that_made
+from hfd.codec.picture import read_picture
+from hfd.codec.picture_file import encode_picture, format_of
+from hfd.diffusion.window import Box
+from hfd.errors import BatchError, BitstreamError, ConfigError, DataError, HfdError
+from hfd.file_info import Facts, facts_of, text_of
+from hfd.images import IMAGE_SUFFIXES, allow_pixels
+from hfd.storage import Folder, read_file
 from hfd.terminal import Terminal
-
-DEFAULT_MODEL = "desk-025"
-"""The shipped model that compresses where none is named."""
 
 
 @dataclass(frozen=True)
-class SamplingOptions:
-    """What the command line says of sampling; None: the model's own."""
+class Kept:
+    """What a file keeps beside the colours: ``alpha``, transparency; ``metadata``, ICC profile and EXIF."""
 
-    steps: int | None
-    sampler: str
-    gamma: float
-    realism: float
-    grain: bool
-    finish: bool = True
-
-    def resolve(self, codec: Codec) -> Sampling:
-        """Raises :class:`hfd.errors.ConfigError` on a value out of range, or a sampler that does not fit."""
-        steps = codec.default_sampling.steps if self.steps is None else self.steps
-        kind = cast(SamplerKind, self.sampler)  # checked by Sampling itself
-        settings = Sampling(steps, kind, self.gamma, self.realism, self.grain, self.finish)
-        if codec.decoder is not None:
-            settings.kind_for(codec.decoder.process)
-        return settings
+    alpha: bool = True
+    metadata: bool = False
 
 
-def compress_file(picture: Path, output: Path | None, model: str | None, *, force: bool) -> str:
-    """Compress a picture; a line that says what came out. Raises :class:`hfd.errors.HfdError`."""
-    output = _output(picture, output, ".hfd", force)
-    x = load_rgb(_existing(picture), name=str(picture))
-    compressed = Codec.load(_model(model)).compress(x)
-    write_file(output, compressed.data)
-    return f"{output}: {x.shape[1]} x {x.shape[0]}, {len(compressed.data)} bytes, {compressed.bpp:.3f} bpp"
+def compress_files(
+    sources: Sequence[str],
+    output: str | None,
+    model: str | None,
+    *,
+    target: Target,
+    kept: Kept = Kept(),
+    max_pixels: int | None = None,
+    existing: Existing = Existing(),
+) -> None:
+    """Compress pictures, by the rules of :mod:`hfd.batch`. Raises :class:`hfd.errors.HfdError`."""
+    most = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
+    if max_pixels is not None:
+        allow_pixels(max_pixels)
+    batch = plan(sources, output, wanted=IMAGE_SUFFIXES, suffix=".hfd")
+    models = find_models(model)
+    if not batch.is_one:
+        with borrowed(models[-1]):
+            pass  # a model that cannot be loaded is one mistake, and not one for every file
+
+    def convert(source: Source, name: str) -> tuple[Iterable[bytes], str]:
+        picture = read_picture(source, name=name, keep_alpha=kept.alpha, keep_metadata=kept.metadata, max_pixels=most)
+        with _naming(name):
+            choice = encode(picture, target, models, max_pixels=most)
+        num_bytes = len(choice.data)
+        bpp = 8 * num_bytes / (picture.width * picture.height)
+        return [choice.data], f"{picture.width} x {picture.height}, {num_bytes} bytes, {bpp:.3f} bpp"
+
+    run(batch, convert, label="compress", existing=existing)
 
 
-def _model(model: str | None) -> Folder:
-    if model is None and DEFAULT_MODEL not in shipped_models():
-        raise ConfigError("model: missing, expected --model FOLDER: no model ships with this version")
-    return find_model(model or DEFAULT_MODEL)
+def decompress_files(
+    sources: Sequence[str],
+    output: str | None,
+    model: str | None,
+    options: SamplingOptions,
+    *,
+    file_format: str | None = None,
+    region: Box | None = None,
+    workers: int = 1,
+    max_pixels: int | None = None,
+    existing: Existing = Existing(),
+) -> None:
+    """Decode files into pictures, by the rules of :mod:`hfd.batch`. Raises :class:`hfd.errors.HfdError`.
 
-
-def decompress_file(
-    file: Path, output: Path | None, model: str | None, options: SamplingOptions, *, seed: int | None, force: bool
-) -> str:
-    """Decode a file into a PNG; a line that says what came out. Raises :class:`hfd.errors.HfdError`.
-
-    ``model`` None: the shipped model that made the file.
+    ``model`` None: the shipped model that made each file. ``file_format``: one of
+    :data:`hfd.codec.picture_file.FORMATS`; None: by the suffix of ``output``, or else PNG.
     """
-    output = _output(file, output, ".png", force)
-    if output.suffix.lower() != ".png":
-        raise DataError(f"{output}: got {output.suffix or 'no suffix'}, expected .png")
-    data = read_file(_existing(file))
-    with _naming(file):
-        unpack(data)  # a damaged file is told before the model is loaded
-        codec = Codec.load(model_of_file(data) if model is None else find_model(model))
-        settings = options.resolve(codec)
-        picture = codec.reconstruct(data)
-    what = "reconstruction"
-    if settings.realism > 0.0 and codec.decoder is not None:
-        with Terminal().bar("decompress", "steps") as progress:
-            seed = seed_of_file(data) if seed is None else seed
-            steps = settings.steps
-            picture = codec.sample(picture, settings, seed=seed, on_step=lambda step: progress(step + 1, steps))
-        what = f"sample of {settings.label}, seed {seed}"
-    write_file(output, encode_png(picture))
-    return f"{output}: {picture.shape[1]} x {picture.shape[0]}, {what}"
+    most = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
+    if file_format is not None:
+        format_of(f"--format .{file_format}")
+    batch = plan(sources, output, wanted=(".hfd",), suffix=f".{file_format or 'png'}")
+    single = batch.jobs[0].output if batch.is_one else None
+    if single is not None and file_format not in (None, format_of(str(single))):
+        raise ConfigError(f"--format: got {file_format} for {single}, expected its suffix. Leave one of them out")
+    written = file_format or ("png" if single is None else format_of(str(single)))
+
+    def convert(source: Source, name: str) -> tuple[Iterable[bytes], str]:
+        data = read_file(source) if isinstance(source, Path) else source
+        with _naming(name):
+            container = unpack(data)  # a damaged file is told before the model is loaded
+            folder = model_that_made(container, model, data)
+        with _naming(name), borrowed(folder) as codec, _progress(batch) as on_progress:
+            decoded = decode(
+                data, codec, options, region=region, workers=workers, max_pixels=most, on_progress=on_progress
+            )
+            picture = decoded.picture
+            return encode_picture(picture, written), f"{picture.width} x {picture.height}, {decoded.what}"
+
+    run(batch, convert, label="decompress", existing=existing)
+
+
+@contextmanager
+def _progress(batch: Batch) -> Iterator[OnProgress | None]:
+    """A bar of one picture's steps or patches; of several files, files are counted instead."""
+    if not batch.is_one:
+        yield None
+        return
+    with Terminal().bar("decompress", "parts") as progress:
+        yield progress
 
 
 def export_folder(model: str, output: Path, *, half: bool, steps: int | None) -> str:
@@ -91,54 +123,42 @@ def export_folder(model: str, output: Path, *, half: bool, steps: int | None) ->
     return f"{output}: {' and '.join(parts)}, {size / 1e6:.1f} MB"
 
 
-def describe(path: Path) -> str:
-    """What a file or model folder holds, in lines. Raises :class:`hfd.errors.HfdError`."""
-    shipped = shipped_models().get(str(path))
-    if shipped is not None or path.is_dir():
-        folder = shipped or resolve_model(Folder(str(path)))
-        codec = Codec.load(folder)
-        stage2 = "none" if codec.decoder is None else codec.decoder.fingerprint[:8]
-        settings = {key: value for key, value in codec.autoencoder.config.items() if key != "format"}
-        return (
-            f"model        {folder.uri}\n"
-            f"autoencoder  {codec.autoencoder.fingerprint[:8]}  {settings}\n"
-            f"decoder      {stage2}"
-        )
-    data = read_file(_existing(path))
-    with _naming(path):
-        container = unpack(data)
-    bpp = 8 * len(data) / (container.width * container.height)
-    named = {"latents" if tag == LATENTS else f"section {tag}": section for tag, section in container.sections.items()}
-    return (
-        f"size         {container.width} x {container.height}\n"
-        f"bytes        {len(data)} ({bpp:.3f} bpp)\n"
-        f"model        {container.model.hex()}\n"
-        f"holds        {', '.join(f'{name} {len(section)} bytes' for name, section in named.items())}"
-    )
+def describe(paths: Sequence[str], *, as_json: bool = False) -> None:
+    """Print what files and models hold: in lines, each under its name if there are several, or as a JSON array.
+
+    Raises :class:`BatchError` where some of several cannot be read, and the error itself of a single one.
+    """
+    found: list[tuple[str, Facts]] = []
+    failed = 0
+    for path in paths:
+        try:
+            found += [(path, facts) for facts in facts_of(path)]
+        except HfdError as error:
+            if len(paths) == 1:
+                raise
+            failed += 1
+            print(f"hfd: {error}", file=sys.stderr)
+    if as_json:
+        print(json.dumps([facts for _, facts in found], indent=2))
+    elif len(found) == 1 and len(paths) == 1:
+        print(text_of(found[0][1]))
+    else:
+        print("\n\n".join(f"{path}\n{text_of(facts)}" for path, facts in found))
+    if failed:
+        raise BatchError(f"{failed} of {len(paths)} failed")
 
 
 @contextmanager
-def _naming(file: Path) -> Iterator[None]:
+def _naming(name: str) -> Iterator[None]:
     """What is wrong with the bytes, said with the name of the file that held them."""
     try:
         yield
     except BitstreamError as error:
-        raise type(error)(f"{file}: {error}") from error
+        raise type(error)(f"{name}: {error}") from error
+    except DataError as error:
+        if error.reason not in _OF_THE_FILE:  # what is wrong with the model names the model
+            raise
+        raise DataError(f"{name}: {error}", reason=error.reason) from error
 
 
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no such file"
-        raise DataError(f"{path}: got {kind}, expected a file", reason="missing")
-    return path
-
-
-def _output(source: Path, output: Path | None, suffix: str, force: bool) -> Path:
-    output = source.with_suffix(suffix) if output is None else output
-    if output.is_dir():
-        raise DataError(f"{output}: got a folder, expected the name of a file for --output")
-    if output.exists() and source.exists() and output.samefile(source):
-        raise DataError(f"{output}: is the input itself. Give another --output")
-    if output.exists() and not force:
-        raise DataError(f"{output}: exists already. Give another --output, or --force to replace it")
-    return output
+_OF_THE_FILE = ("too-large", "target", "memory", "region", "format")

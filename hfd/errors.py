@@ -9,6 +9,9 @@ class HfdError(Exception):
     The message reads ``<key or file>: got <value>, expected <allowed>. <what to do>``.
     """
 
+    exit_code = 2
+    """Of the command line."""
+
 
 class ConfigError(HfdError):
     """A preset, an override or a combination of settings that cannot work."""
@@ -36,6 +39,12 @@ class BitstreamError(HfdError):
 
 class DecodeMismatchError(BitstreamError):
     """The decoded symbols do not match the checksum the encoder wrote: the picture would be wrong."""
+
+
+class BatchError(HfdError):
+    """Some files of many failed; each has been told, and the others are done."""
+
+    exit_code = 1
 
 
 class TrainingError(HfdError):

@@ -8,12 +8,10 @@ from __future__ import annotations
 import io
 import os
 import struct
-import threading
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +19,11 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from hfd.colour import raw_mode_of, to_srgb
 from hfd.errors import DataError
+from hfd.pillow_warnings import pillow_warnings_off
 
 ImageSource: TypeAlias = bytes | Path | BinaryIO
 RgbArray: TypeAlias = npt.NDArray[np.uint8]
+T = TypeVar("T")
 
 DEFAULT_MAX_PIXELS = 2**27
 """134 million pixels, 400 MB once decoded: above any camera in use but for stitched panoramas."""
@@ -41,7 +41,8 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG2000_SIGNATURES = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _SIGNATURES = (_PNG_SIGNATURE, *_JPEG2000_SIGNATURES, b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 # Opened by Pillow, but drawings, containers or films: some would run another program to be drawn.
-_NOT_PICTURES = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
+# What is compressed already, where our plugin is registered, would lose twice.
+_NOT_PICTURES = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "HFD"})
 _ADVICE = "Leave it out or replace the file."
 
 _TRANSPOSE = {
@@ -77,8 +78,22 @@ def load_picture(source: ImageSource, *, name: str = "", max_pixels: int = DEFAU
         DataError: one line; ``reason`` is ``"not-an-image"``, ``"truncated"``, ``"too-large"``, ``"broken"``
             (any other failure to decode) or ``"unreadable"`` (the path or stream cannot be read at all).
     """
+    return load_with(upright_srgb, source, name=name, max_pixels=max_pixels)
+
+
+def load_with(
+    convert: Callable[[Image.Image, str], T],
+    source: ImageSource,
+    *,
+    name: str = "",
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> T:
+    """What ``convert`` makes of a picture, as Pillow decoded it, and its raw mode (:func:`hfd.colour.raw_mode_of`).
+
+    Arguments and errors are those of `load_picture`.
+    """
     label = _label(source, name)
-    with _stream(source, label) as stream, _pillow_failures(label, stream), _pillow_warnings_off:
+    with _stream(source, label) as stream, _pillow_failures(label, stream), pillow_warnings_off:
         image = _open_header(stream, label, max_pixels)
         raw_mode = raw_mode_of(image)
         image.load()
@@ -86,9 +101,26 @@ def load_picture(source: ImageSource, *, name: str = "", max_pixels: int = DEFAU
             raise EOFError("no end of codestream")
         # Icon containers state the true size of the picture inside only once it is decoded.
         _check_size(image.size, label, max_pixels)
-        method = _TRANSPOSE.get(_orientation(image.getexif))
-        rgb = to_srgb(image, raw_mode)
-        return rgb if method is None else rgb.transpose(method)
+        return convert(image, raw_mode)
+
+
+def allow_pixels(max_pixels: int) -> None:
+    """Raise Pillow's own guard, for the whole process, to pictures of so many pixels; it is never lowered."""
+    guard = Image.MAX_IMAGE_PIXELS
+    if guard is not None:
+        Image.MAX_IMAGE_PIXELS = max(guard, -(-max_pixels // 2))
+
+
+def upright_srgb(image: Image.Image, raw_mode: str) -> Image.Image:
+    """A decoded picture in sRGB, upright, over white: mode RGB. See `load_picture`."""
+    method = turn_of(image)
+    rgb = to_srgb(image, raw_mode)
+    return rgb if method is None else rgb.transpose(method)
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """What turns a picture upright, as its EXIF (or XMP) says. Ask before its ``info`` is lost in a conversion."""
+    return _TRANSPOSE.get(_orientation(image.getexif))
 
 
 def load_rgb(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbArray:
@@ -103,7 +135,7 @@ def image_size(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT
     errors are those of `load_rgb`; damage beyond the header is not seen.
     """
     label = _label(source, name)
-    with _stream(source, label) as stream, _pillow_failures(label, stream), _pillow_warnings_off:
+    with _stream(source, label) as stream, _pillow_failures(label, stream), pillow_warnings_off:
         image = _open_header(stream, label, max_pixels)
         width, height = image.size
         if ExifTags.Base.Orientation in getattr(image, "tag_v2", ()):
@@ -269,33 +301,3 @@ def _codestream_ends(stream: BinaryIO) -> bool:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-class _PillowWarningsOff(AbstractContextManager[None]):
-    """Silences Pillow's own warnings while any thread decodes: sizes are judged here, not by warning filters.
-
-    Re-entrant and shared by threads: ``warnings.catch_warnings`` alone, entered by two of them in turn, would
-    restore the filters in the wrong order and leave warnings off for good.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._depth = 0
-        self._filters: warnings.catch_warnings[None]
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._depth == 0:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-            self._depth += 1
-
-    def __exit__(self, *exc_info: object) -> None:
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                self._filters.__exit__(None, None, None)
-
-
-_pillow_warnings_off = _PillowWarningsOff()

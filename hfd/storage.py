@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,10 +178,11 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a local file whole or not at all."""
+def write_file(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write a local file whole or not at all; of pieces, each is written as it comes."""
     with _one_line(str(path)), _writing_local(path) as stream:
-        stream.write(data)
+        for piece in [data] if isinstance(data, bytes) else data:
+            stream.write(piece)
 
 
 def _upload(source: Path, filesystem: Any, path: str) -> None:
@@ -286,6 +287,8 @@ def _one_line(what: str) -> Iterator[None]:
                 f"{what}: the disk is full. Free some space and run the same command again",
                 reason="disk-full",
             ) from error
+        if error.errno == errno.EROFS:
+            raise DataError(f"{what}: the file system is read-only. Give another place", reason="io") from error
         raise _server_error(what, error) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -33,7 +34,11 @@ class Terminal:
             TimeRemainingColumn(),
         )
         with Progress(
-            *columns, console=self._console, transient=True, disable=not self._console.is_terminal
+            *columns,
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+            redirect_stdout=sys.stdout.isatty(),  # lines that go to a file or a pipe are not for the screen
         ) as progress:
             task = progress.add_task(label, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)

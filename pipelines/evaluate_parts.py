@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 
 from hfd.codec.codec import Codec
 from hfd.data.shards import RowGroup, read_row_group
+from hfd.diffusion.cutting import Reach
 from hfd.errors import DataError
 from hfd.images import RgbArray, encode_webp_lossless, load_rgb
 from hfd.storage import Folder
-from hfd.tiling import Reach, Spread, plan_units
+from hfd.tiling import Spread, plan_units
 from pipelines.corpus import Photo
 from pipelines.distances import write_features
 from pipelines.measure import (

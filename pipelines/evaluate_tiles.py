@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from hfd.codec.codec import Codec
+from hfd.diffusion.cutting import Reach
 from hfd.diffusion.window import Box
 from hfd.errors import ConfigError
 from hfd.images import RgbArray
 from hfd.storage import Folder
-from hfd.tiling import Reach, Spread, Unit, plan_units, stitched
+from hfd.tiling import Spread, Unit, plan_units, stitched
 from pipelines.evaluate_parts import PartPlan, Task, digest_of_pictures, keep_pictures, write_measured
 from pipelines.measure import Coded, MeasureSettings, Sample, judge, samplings
 from pipelines.parts import killed_worker

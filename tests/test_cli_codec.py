@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import Hfd
+from conftest import photograph
 
 from hfd.autoencoder.coding import build_tables
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.weights import write_autoencoder
 from hfd.codec.codec import Codec
-from hfd.codec.container import unpack
+from hfd.codec.container import pack, unpack
+from hfd.codec.sections import DefaultSampling, Extras
 from hfd.images import load_rgb
 from hfd.storage import Folder
 
@@ -78,9 +81,26 @@ def test_info_says_what_a_file_holds(hfd: Hfd, file: Path, compressed: bytes) ->
     assert ended.out == (
         "size         90 x 70\n"
         f"bytes        {len(compressed)} ({8 * len(compressed) / 6300:.3f} bpp)\n"
+        "version      2\n"
         f"model        {container.model.hex()}\n"
+        "rate         128\n"
+        "colour       sRGB\n"
+        f"checksum     {container.checksum:08x}\n"
         f"holds        latents {len(container.sections[0])} bytes\n"
     )
+
+
+def test_info_of_a_file_with_every_section(hfd: Hfd, file: Path, compressed: bytes) -> None:
+    extras = Extras(photograph(70, 90)[..., 0], b"profile", b"exif", DefaultSampling(steps=3, realism=0.5, seed=9))
+    sections = {**unpack(compressed).sections, **extras.to_sections(), 200: b"later"}
+    file.write_bytes(pack(replace(unpack(compressed), sections=sections)))
+    ended = hfd("info", file)
+    assert (ended.code, ended.err) == (0, "")
+    held = [f"alpha {len(sections[128])}", "icc 8", "exif 5", "sampling 20", "section 200 5"]
+    held.insert(0, f"latents {len(sections[0])}")
+    assert f"holds        {', '.join(f'{one} bytes' for one in held)}\n" in ended.out
+    assert "colour       of its ICC profile\n" in ended.out
+    assert ended.out.endswith("sampling     steps 3, realism 0.5, seed 9\n")
 
 
 def test_info_says_what_a_model_is(hfd: Hfd, model_folder: Folder, compressed: bytes) -> None:
@@ -101,15 +121,16 @@ def _untouched(folder: Path) -> dict[str, bytes]:
 def test_a_missing_file_is_named(hfd: Hfd, command: str, model_folder: Folder, tmp_path: Path) -> None:
     model = [] if command == "info" else ["-m", model_folder.path]
     complaint = hfd(command, tmp_path / "none.xyz", *model).complaint
-    assert complaint == f"{tmp_path}/none.xyz: got no such file, expected a file"
+    assert complaint == f"{tmp_path}/none.xyz: got no such file, expected a file or a folder"
     assert _untouched(tmp_path) == {}
 
 
 @pytest.mark.parametrize("command", ["compress", "decompress"])
-def test_a_folder_is_no_file(hfd: Hfd, command: str, model_folder: Folder, tmp_path: Path) -> None:
+def test_a_folder_without_such_files(hfd: Hfd, command: str, model_folder: Folder, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/notes.txt").write_text("no picture")
     complaint = hfd(command, tmp_path / "folder", "-m", model_folder.path).complaint
-    assert complaint == f"{tmp_path}/folder: got a folder, expected a file"
+    assert complaint.startswith(f"{tmp_path}/folder: got a folder without such files, expected .")
 
 
 def test_info_of_a_folder_that_is_no_model(hfd: Hfd, tmp_path: Path) -> None:
@@ -149,7 +170,7 @@ def test_a_truncated_file(hfd: Hfd, command: str, kept: float, file: Path, model
     file.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
     complaint = hfd(command, file, *([] if command == "info" else ["-m", model_folder.path])).complaint
     assert complaint.startswith(f"{file}: ")
-    assert "truncated or damaged" in complaint or "no .hfd file" in complaint
+    assert any(words in complaint for words in ("truncated or damaged", "no .hfd file", "got no bytes"))
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
@@ -166,6 +187,34 @@ def test_a_foreign_file(hfd: Hfd, command: str, photo: Path, model_folder: Folde
     assert hfd(command, photo, *model).complaint == (
         f"{photo}: magic: got 89 50 4e 47, expected 89 48 46 44. This is no .hfd file"
     )
+
+
+@pytest.mark.parametrize("command", ["decompress", "info"])
+def test_a_file_of_version_1(hfd: Hfd, command: str, file: Path, model_folder: Folder) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[:4] + b"\x01" + data[5:])
+    assert hfd(command, file, *([] if command == "info" else ["-m", model_folder.path])).complaint == (
+        f"{file}: version: got version 1, expected version 2. Use the hfd release that wrote it"
+    )
+
+
+def test_a_file_whose_header_claims_two_thousand_million_pixels(
+    hfd: Hfd, file: Path, model_folder: Folder, compressed: bytes
+) -> None:
+    file.write_bytes(pack(replace(unpack(compressed), width=2**16, height=2**15)))
+    complaint = hfd("decompress", file, "-m", model_folder.path).complaint
+    assert complaint.startswith(f"{file}: size: got 65536 x 32768 pixels, expected at most 64000000 pixels")
+    assert "size         65536 x 32768\n" in hfd("info", file).out
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_file_whose_symbols_are_not_those_of_its_checksum(
+    hfd: Hfd, file: Path, model_folder: Folder, compressed: bytes
+) -> None:
+    file.write_bytes(pack(replace(unpack(compressed), checksum=1)))
+    complaint = hfd("decompress", file, "-m", model_folder.path).complaint
+    assert complaint.startswith(f"{file}: checksum of symbols: got ")
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
 def test_a_file_of_another_model(hfd: Hfd, file: Path, tmp_path: Path, compressed: bytes) -> None:
@@ -250,9 +299,14 @@ def test_the_input_is_never_overwritten(hfd: Hfd, photo: Path, model_folder: Fol
 
 
 def test_an_output_that_is_a_folder(hfd: Hfd, photo: Path, model_folder: Folder, tmp_path: Path) -> None:
-    (tmp_path / "folder.hfd").mkdir()
-    complaint = hfd("compress", photo, "-m", model_folder.path, "-o", tmp_path / "folder.hfd", "-f").complaint
-    assert complaint == f"{tmp_path}/folder.hfd: got a folder, expected the name of a file for --output"
+    (tmp_path / "there").mkdir()
+    for folder in ("there", "new/"):
+        assert hfd("compress", photo, "-m", model_folder.path, "-o", f"{tmp_path}/{folder}").code == 0
+        assert (tmp_path / folder / f"{photo.stem}.hfd").is_file()
+    (tmp_path / "there/x.hfd").mkdir()
+    (tmp_path / "x.png").write_bytes(photo.read_bytes())
+    complaint = hfd("compress", tmp_path / "x.png", "-m", model_folder.path, "-o", tmp_path / "there", "-f").complaint
+    assert complaint == f"{tmp_path}/there/x.hfd: got a folder, expected the name of a file for --output"
 
 
 def test_an_output_below_a_file(hfd: Hfd, photo: Path, file: Path, model_folder: Folder) -> None:
@@ -275,11 +329,11 @@ def test_a_new_output_folder_is_made(hfd: Hfd, photo: Path, model_folder: Folder
     assert (tmp_path / "a/b/x.hfd").is_file()
 
 
-@pytest.mark.parametrize("name", ["x.jpg", "x", "x.webp", "x.png.bak"])
-def test_an_output_that_is_no_png(hfd: Hfd, file: Path, model_folder: Folder, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["x.gif", "x", "x.png.bak", "png"])
+def test_an_output_of_another_kind(hfd: Hfd, file: Path, model_folder: Folder, tmp_path: Path, name: str) -> None:
     complaint = hfd("decompress", file, "-m", model_folder.path, "-o", tmp_path / name).complaint
     assert complaint.startswith(f"{tmp_path}/{name}: got ")
-    assert complaint.endswith("expected .png")
+    assert complaint.endswith("expected one of .png, .webp, .jpg, .jpeg")
     assert not (tmp_path / name).exists()
 
 

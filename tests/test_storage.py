@@ -238,7 +238,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(small_disk: Path) -> None:
         (errno.ENOSPC, "the disk is full", "disk-full"),
         (errno.EDQUOT, "the disk is full", "disk-full"),
         (errno.EACCES, "no permission", "permission"),
-        (errno.EROFS, "Read-only file system", "io"),
+        (errno.EROFS, "the file system is read-only", "io"),
     ],
 )
 def test_failures_on_the_way_to_the_disk(

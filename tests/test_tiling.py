@@ -13,15 +13,28 @@ from hypothesis import strategies as st
 from networks import lively_unet
 from torch import Tensor
 
+from hfd.diffusion.cutting import Reach, cut_into_tiles, grown, least_pixels
 from hfd.diffusion.decoder import ScoreDecoder
 from hfd.diffusion.flow import PosteriorMeanFlow
+from hfd.diffusion.groups import Patch
 from hfd.diffusion.process import Process
 from hfd.diffusion.sampling import Sampling
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.vp import Diffusion
 from hfd.diffusion.window import Box, Tile, Window
 from hfd.errors import ConfigError
-from hfd.tiling import MAX_OVERHEAD, Reach, Spread, Unit, cut_into_tiles, least_pixels, plan_units, stitched
+from hfd.tiling import (
+    MAX_OVERHEAD,
+    Layout,
+    Scheme,
+    Spread,
+    Unit,
+    parse_box,
+    plan_four_groups,
+    plan_picture,
+    plan_units,
+    stitched,
+)
 
 SIDES = st.integers(1, 700)
 
@@ -181,3 +194,139 @@ def test_steps_by_tiles_give_what_the_whole_gives(sampling: Sampling) -> None:
     whole = decoder.sample(x_hat, sampling, seeds=[7], precision="float32")
     found = by_plan(decoder, x_hat, sampling, units, "float32")
     torch.testing.assert_close(found, whole, rtol=0.0, atol=2e-5)
+
+
+BOXES = st.tuples(st.integers(0, 699), st.integers(0, 699), st.integers(1, 700), st.integers(1, 700))
+
+
+def box_in(height: int, width: int, drawn: tuple[int, int, int, int]) -> Box:
+    top, left = drawn[0] % height, drawn[1] % width
+    return Box(top, left, 1 + drawn[2] % (height - top), 1 + drawn[3] % (width - left))
+
+
+@settings(deadline=None, max_examples=200)
+@given(SIDES, SIDES, BOXES, st.integers(0, 150), st.integers(1, 20), st.sampled_from([1, 8]), st.integers(8_000, 10**5))
+def test_one_group_covers_a_box_with_its_context(
+    height: int, width: int, drawn: tuple[int, int, int, int], walk: int, step: int, stride: int, max_pixels: int
+) -> None:
+    box, reach = box_in(height, width, drawn), Reach(walk + step, step, stride)
+    plan = plan_picture(height, width, reach, Layout(Scheme.ONE_GROUP, max_pixels), box=box)
+    assert len(plan.groups) == 1 and (plan.height, plan.width, plan.box) == (height, width, box)
+    covered = np.zeros((height, width), int)
+    for patch in plan.groups[0]:
+        core, window = patch.tile.core, patch.tile.window
+        covered[core.top : core.bottom, core.left : core.right] += 1
+        side = 2 * reach.walk
+        seen = Box(core.top - reach.walk, core.left - reach.walk, core.height + side, core.width + side)
+        seen = seen.clipped(height, width)
+        assert seen.shared_with(window) == seen
+        assert window.top % stride == window.left % stride == 0
+        assert window.bottom % stride == 0 or window.bottom == height
+        assert window.right % stride == 0 or window.right == width
+        if patch.steps:
+            assert plan.num_patches == 1
+            padded = (window.height + -window.height % stride, window.width + -window.width % stride)
+            check_tiles(list(patch.steps), *padded, reach.step, stride, max_pixels)
+        else:
+            assert window.pixels <= max_pixels
+        assert not patch.known
+    assert covered.max() == 1 and (covered[box.top : box.bottom, box.left : box.right] == 1).all()
+    assert plan.pixels == sum(patch.tile.window.pixels for patch in plan.groups[0])
+    cells = sum(patch.tile.core.pixels for patch in plan.groups[0])
+    assert box.pixels <= cells <= (box.height + 2 * stride) * (box.width + 2 * stride)
+
+
+def sides_of(core: Box) -> list[Box]:
+    """Its first and last row, its first and last column."""
+    top, bottom = (Box(row, core.left, 1, core.width) for row in (core.top, core.bottom - 1))
+    left, right = (Box(core.top, column, core.height, 1) for column in (core.left, core.right - 1))
+    return [top, bottom, left, right]
+
+
+@settings(deadline=None, max_examples=200)
+@given(SIDES, SIDES, BOXES, st.sampled_from([48, 64, 200]), st.sampled_from([0, 8, 20, 48]))
+def test_four_groups_know_all_that_is_finished_around_them(
+    height: int, width: int, drawn: tuple[int, int, int, int], core_px: int, context_px: int
+) -> None:
+    stride, box = 8, box_in(height, width, drawn)
+    plan = plan_four_groups(height, width, stride, box=box, core_px=core_px, context_px=context_px)
+    whole = plan_four_groups(height, width, stride, core_px=core_px, context_px=context_px)
+    assert len(plan.groups) <= len(whole.groups) <= 4
+    finished, spilt = np.zeros((height, width), int), np.zeros((height, width), bool)
+    for group in plan.groups:
+        before = finished.copy()
+        for patch in group:
+            # The very work of the whole picture's plan: a region cannot differ from the whole.
+            assert any(patch in there for there in whole.groups)
+            window, core = patch.tile.window, patch.tile.core
+            assert window.shared_with(core) == core and window.top % stride == window.left % stride == 0
+            known = np.zeros((height, width), int)
+            for there in patch.known:
+                assert there.shared_with(window) == there and there.pixels
+                known[there.top : there.bottom, there.left : there.right] += 1
+            assert known.max() <= 1 and not known[core.top : core.bottom, core.left : core.right].any()
+            inside = (slice(window.top, window.bottom), slice(window.left, window.right))
+            # All that the whole's plan knows there was done; and of what is done, all is known.
+            assert np.array_equal(known[inside], before[inside])
+            finished[core.top : core.bottom, core.left : core.right] += 1
+            assert patch.finished.shared_with(window) == patch.finished
+            for side, px in zip(sides_of(core), patch.fades, strict=True):
+                band = grown(side, px - 1, 1).shared_with(core) if px else Box(core.top, core.left, 0, 0)
+                assert spilt[band.top : band.bottom, band.left : band.right].all()
+        for spill in itertools.chain.from_iterable(patch.spills for patch in group):
+            assert not finished[spill.top : spill.bottom, spill.left : spill.right].any()
+            spilt[spill.top : spill.bottom, spill.left : spill.right] = True
+    assert finished.max() == 1 and finished[box.top : box.bottom, box.left : box.right].all()
+    assert all(
+        patch.tile.core.shared_with(other.tile.window).pixels == 0
+        for group in plan.groups
+        for patch, other in itertools.permutations(group, 2)
+    )
+
+
+def test_the_number_of_groups_does_not_grow_and_each_holds_its_quarter() -> None:
+    plan = plan_four_groups(8000, 8000, 8, core_px=1000, context_px=128)
+    assert [len(group) for group in plan.groups] == [16] * 4
+    region = plan_four_groups(8000, 8000, 8, box=Box(3100, 3100, 10, 10), core_px=1000, context_px=128)
+    # Place (3, 3) of the last colour waits for (3, 2) and (3, 4), and these for rows 2 and 4 of columns 0 to 6.
+    assert [len(group) for group in region.groups] == [8, 6, 2, 1]
+    assert region.covers == Box(2000, 0, 3000, 7000)
+
+
+def test_the_scheme_is_chosen_by_the_whole_picture() -> None:
+    few, many = (Reach(steps * 126, 126, 8) for steps in (1, 50))
+    assert plan_picture(20_000, 20_000, few).scheme is Scheme.ONE_GROUP
+    assert plan_picture(20_000, 20_000, many).scheme is Scheme.FOUR_GROUPS
+    assert plan_picture(20_000, 20_000, many, box=Box(0, 0, 9, 9)).scheme is Scheme.FOUR_GROUPS
+    walked = plan_picture(3000, 4000, many)
+    assert walked.scheme is Scheme.ONE_GROUP and walked.num_patches == 1 and len(walked.groups[0][0].steps) == 4
+    small = plan_picture(2000, 2200, many)
+    assert small.groups == ((Patch(Tile(Box(0, 0, 2000, 2200), Box(0, 0, 2000, 2200))),),)
+
+
+def test_at_the_default_size_context_costs_less_than_a_third() -> None:
+    """At any size: between one patch and many, the cut is less even."""
+    reach = Reach(126, 123, 8)
+    for height, width in [(2000, 2600), (2305, 2305), (2400, 3000), (3000, 4000), (4000, 6000), (8000, 12_000)]:
+        assert plan_picture(height, width, reach).pixels <= 1.3 * height * width
+    assert plan_picture(20_000, 20_000, reach).pixels <= 1.3 * 20_000**2
+
+
+@pytest.mark.parametrize("core_px", [100, 120])
+def test_four_groups_want_room_for_their_context(core_px: int) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_picture(500, 500, Reach(126, 123, 8), Layout(Scheme.FOUR_GROUPS, groups_px=core_px))
+    assert str(caught.value) == f"groups_px: got {core_px}, expected a multiple of 8 from 128 on"
+
+
+def test_a_region_of_the_command_line() -> None:
+    assert parse_box("30, 20,300,200") == Box(20, 30, 200, 300)
+    for text in ("", "1,2,3", "1,2,3,4,5", "1,2,3,x", "1.5,2,3,4", "0x1,2,3,4"):
+        with pytest.raises(ConfigError) as caught:
+            parse_box(text)
+        assert str(caught.value) == (f"region: got {text!r}, expected x,y,w,h in whole pixels, such as 0,0,512,512")
+
+
+def test_patches_want_room_for_one_evaluation() -> None:
+    with pytest.raises(ConfigError, match=r"^patch_pixels: got 65536, expected at least 331776, for a network that"):
+        plan_picture(1000, 1000, Reach(139, 139, 8), Layout(patch_pixels=65536))

@@ -1,24 +1,36 @@
-"""Entropy coding of the latents: one rANS stream per image, from integer tables that travel with the weights.
+"""Entropy coding of the latents, from integer tables that travel with the weights.
 
 The tables (cumulative frequencies, 16 bit) are made once, when training ends, and stored as integers:
-a decoder never recomputes a probability from floating-point weights. The entropy *parameters* are still
-computed by float32 convolutions, the same calls on the same shapes on both sides; a checksum of the
-symbols guards against kernels that differ between machines.
+a decoder never recomputes a probability from floating-point weights. The entropy *parameters* are whole
+numbers too (`fixed_point`), so a stream decodes to the same symbols on any machine; a checksum of the symbols
+is the last line. Only the transforms (g_a, h_a, g_s) compute in floating point: the first two decide what is
+coded, the last what is shown, and neither what is read.
 """
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from itertools import pairwise
+from math import isqrt
 
-import numpy as np
 import torch
-from compressai.ans import BufferedRansEncoder, RansDecoder
 from compressai.models.base import get_scale_table
 from torch import Tensor
 
 from hfd.autoencoder.model import STRIDE, Elic, gaussian_bits
-from hfd.errors import BitstreamError, DecodeMismatchError
+from hfd.autoencoder.rates import DEFAULT_RATE, UNITS, check_rate, check_rate_of_file, step_units
+from hfd.autoencoder.streams import Layout, StreamReader, StreamWriter, bands_of
+from hfd.autoencoder.transforms import PixelRows, analyse, transform
+from hfd.autoencoder.walk import Z_STRIDE, LatentWalk, Part, take
+from hfd.errors import DecodeMismatchError
+
+Y_STRIDE = STRIDE // Z_STRIDE
+_SCALE_BITS = 24
+_STRIP_POSITIONS = 2**13
+"""Of y, analysed at once: 2 megapixels."""
+_LARGEST = 2**27
+"""Symbols are within plus and minus this."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class EntropyTables:
 
 @dataclass(frozen=True)
 class Coded:
-    """``payload``: the rANS stream; ``checksum``: CRC32 of all symbols; ``bits_est``: their likelihood estimate."""
+    """``payload``: the rANS streams; ``checksum``: of all symbols; ``bits_est``: their likelihood estimate."""
 
     payload: bytes
     checksum: int
@@ -60,7 +72,11 @@ class Coded:
 
 @torch.no_grad()
 def build_tables(model: Elic) -> EntropyTables:
-    """Make the integer tables of a trained model, on the CPU in float32. Does not change the model."""
+    """Make the integer tables of a trained model, on the CPU in float32. Does not change the model.
+
+    Raises :class:`DataError` for a model that no :class:`LatentCoder` could use, before it is stored.
+    """
+    LatentWalk(model)
     from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 
     bottleneck = EntropyBottleneck(model.N)
@@ -88,113 +104,145 @@ def _tables_of(entropy_model: torch.nn.Module) -> FrequencyTables:
 
 
 class LatentCoder:
-    """Encodes images to, and decodes latents from, one entropy-coded stream. Holds a model and its tables."""
+    """Encodes images to, and decodes latents from, an entropy-coded payload. Holds a model and its tables.
+
+    Raises :class:`DataError` for a model whose entropy parameters cannot be computed exactly.
+    """
 
     def __init__(self, model: Elic, tables: EntropyTables) -> None:
         self._model = model.eval()
-        self._tables = tables
-        # Geometric means of neighbours. Product and square root are rounded correctly, hence the same everywhere.
-        self._thresholds = (tables.scales[1:] * tables.scales[:-1]).sqrt()
+        self._walk = LatentWalk(model)
+        self._scales = [round(scale * 2**_SCALE_BITS) for scale in tables.scales.tolist()]
         self._lists_y = tables.y.as_lists()
         self._lists_z = tables.z.as_lists()
+        self._medians = (model.medians().detach().double().cpu().flatten() * UNITS).round().reshape(-1, 1, 1)
 
     @torch.no_grad()
-    def encode(self, x: Tensor) -> tuple[Coded, Tensor]:
-        """Encode one image (1, 3, H, W) float32 in [0, 1], sides multiples of 64.
+    def encode(self, x: Tensor, rate: int = DEFAULT_RATE) -> tuple[Coded, Tensor]:
+        """Encode one image (1, 3, H, W) float32 in [0, 1], sides multiples of 64, at a rate id.
 
-        Returns the coded image and y_hat (1, M, H/16, W/16), which is what :meth:`decode` will return.
+        Returns the coded image and y_hat (1, M, H/16, W/16) float32, which is what :meth:`decode` will return.
+        Raises :class:`ConfigError` for a rate outside 64 to 192.
         """
-        model, encoder, sums = self._model, BufferedRansEncoder(), _Sums()
-        y = model.g_a(x).float()
-        medians = model.medians()
-        z = model.h_a(y).float()
-        symbols_z = torch.round(z - medians).int()
-        z_hat = symbols_z.float() + medians
-        encoder.encode_with_indexes(symbols_z.flatten().tolist(), self._indexes_z(z_hat), *self._lists_z)
-        _, likelihood = model.entropy_bottleneck(z_hat, training=False)
-        sums.add(symbols_z, float(-likelihood.double().log2().sum()))
-
-        def code(k: int, at: Tensor, scales_hat: Tensor, means_hat: Tensor) -> Tensor:
-            symbols = torch.round(model.group(y, k).flatten(2)[..., at] - means_hat).int()
-            encoder.encode_with_indexes(symbols.flatten().tolist(), self._indexes_y(scales_hat), *self._lists_y)
-            sums.add(symbols, float(gaussian_bits(symbols.double(), scales_hat.double())))
-            return symbols.float() + means_hat
-
-        y_hat = model.walk_latent(z_hat, code)
-        return Coded(encoder.flush(), sums.checksum, sums.bits), y_hat
+        return self.encode_rows(lambda first, last: x[:, :, first:last], x.shape[2], x.shape[3], rate)
 
     @torch.no_grad()
-    def decode(self, payload: bytes, *, checksum: int, height: int, width: int) -> Tensor:
-        """The latent y_hat (1, M, H/16, W/16) of a stream; sides in pixels, multiples of 64.
+    def encode_rows(self, rows: PixelRows, height: int, width: int, rate: int = DEFAULT_RATE) -> tuple[Coded, Tensor]:
+        """:meth:`encode` of a picture that is asked for by rows, from above, and is never whole in float32."""
+        check_rate(rate)
+        step, thresholds = step_units(rate), self._thresholds(rate)
+        strip = max(4, _STRIP_POSITIONS * Y_STRIDE // width)
+        y = analyse(self._model.g_a, rows, height, stride=Y_STRIDE, strip=strip)
+        z = transform(self._model.h_a, y).float().cpu()
+        layout = self._layout(*y.shape[2:])
+        writer, sums = StreamWriter(layout), _Sums(rate)
+        with torch.autocast("cpu", enabled=False):
+            symbols_z = torch.round(z[0] - self._medians / UNITS).clamp_(-_LARGEST, _LARGEST)
+            z_hat = symbols_z * UNITS + self._medians
+            flat = sums.add(-1, symbols_z.flatten(1))
+            writer.add(0, flat.tolist(), self._indexes_z(flat.numel()), self._lists_z)
+            sums.bits += self._bits_z(z_hat)
+            y_groups = torch.split(y[0], list(self._model.groups))
+
+            def code(part: Part, scales: Tensor, means: Tensor) -> Tensor:
+                units = take(y_groups[part.k][:, part.first : part.last], part.phase).flatten(1).double().mul_(UNITS)
+                symbols = units.sub_(means).div_(step).round_().clamp_(-_LARGEST, _LARGEST)
+                flat = sums.add(2 * part.k + part.phase, symbols)
+                indexes = _indexes(scales, thresholds)
+                writer.add(layout.stream(part.k, part.phase, part.band), flat.tolist(), indexes, self._lists_y)
+                sums.bits += float(gaussian_bits(symbols.unsqueeze(0), scales.div(step).unsqueeze(0)))
+                return symbols.mul_(step).add_(means)
+
+            y_hat = self._walk.walk(z_hat, code, layout.bands)
+        return Coded(writer.finish(), sums.checksum, sums.bits), y_hat
+
+    @torch.no_grad()
+    def decode(self, payload: bytes, *, checksum: int, height: int, width: int, rate: int = DEFAULT_RATE) -> Tensor:
+        """The latent y_hat (1, M, H/16, W/16) float32 of a payload; sides in pixels, multiples of 64.
 
         Raises :class:`DecodeMismatchError` when the symbols are not those that were encoded, and
-        :class:`BitstreamError` when the stream is too short to be one.
+        :class:`BitstreamError` when the payload cannot be one of this size, or the rate is none.
         """
-        if len(payload) < 4 or len(payload) % 4:
-            raise BitstreamError(
-                f"payload: got {len(payload)} bytes, expected a positive multiple of 4. The file is damaged"
-            )
-        model, sums = self._model, _Sums()
-        num_symbols = (height * width // 256) * model.M + (height * width // STRIDE**2) * model.N
-        if len(payload) > _longest_bytes(num_symbols):
-            raise BitstreamError(
-                f"payload: got {len(payload)} bytes, expected at most {_longest_bytes(num_symbols)} "
-                f"for {width} x {height} pixels. The file is damaged"
-            )
-        decoder = RansDecoder()
-        # rANS reads 32-bit words without a bound; zeros behind the end keep a damaged stream inside memory.
-        decoder.set_stream(payload + bytes(_overrun_bytes(num_symbols, len(payload))))
-        medians = model.medians()
-        shape_z = (1, model.N, height // STRIDE, width // STRIDE)
-        symbols_z = self._read(decoder, self._indexes_z(torch.empty(shape_z)), self._lists_z).reshape(shape_z)
-        sums.add(symbols_z, 0.0)
+        check_rate_of_file(rate)
+        step, thresholds = step_units(rate), self._thresholds(rate)
+        layout = self._layout(height // Y_STRIDE, width // Y_STRIDE)
+        reader, sums = StreamReader(payload, layout), _Sums(rate)
+        with torch.autocast("cpu", enabled=False):
+            channels = self._model.N
+            found = reader.take(0, self._indexes_z(layout.hyper_symbols), self._lists_z)
+            symbols_z = sums.note(-1, torch.tensor(found, dtype=torch.int32), channels)
+            shape_z = (channels, height // STRIDE, width // STRIDE)
+            z_hat = symbols_z.reshape(shape_z).double().mul_(UNITS).add_(self._medians)
 
-        def code(_k: int, _at: Tensor, scales_hat: Tensor, means_hat: Tensor) -> Tensor:
-            symbols = self._read(decoder, self._indexes_y(scales_hat), self._lists_y).reshape(scales_hat.shape)
-            sums.add(symbols, 0.0)
-            return symbols.to(means_hat.device).float() + means_hat
+            def code(part: Part, scales: Tensor, means: Tensor) -> Tensor:
+                stream = layout.stream(part.k, part.phase, part.band)
+                found = reader.take(stream, _indexes(scales, thresholds), self._lists_y)
+                symbols = sums.note(2 * part.k + part.phase, torch.tensor(found, dtype=torch.int32), len(scales))
+                return symbols.double().mul_(step).add_(means)
 
-        y_hat = model.walk_latent(symbols_z.to(medians.device).float() + medians, code)
+            y_hat = self._walk.walk(z_hat, code, layout.bands)
         if sums.checksum != checksum:
             raise DecodeMismatchError(
                 f"checksum of symbols: got {sums.checksum:08x}, expected {checksum:08x}. "
-                "The file is damaged, or this machine computes other entropy parameters than the encoder's"
+                "The file is damaged; fetch it again"
             )
         return y_hat
 
-    @staticmethod
-    def _read(decoder: RansDecoder, indexes: list[int], lists: tuple[list[list[int]], list[int], list[int]]) -> Tensor:
-        return torch.tensor(decoder.decode_stream(indexes, *lists), dtype=torch.int32)
+    def _bits_z(self, z_hat: Tensor) -> float:
+        bottleneck = self._model.entropy_bottleneck
+        values = z_hat.unsqueeze(0).div(UNITS).to(bottleneck.quantiles)
+        return float(-bottleneck(values, training=False)[1].double().log2().sum())
 
-    @staticmethod
-    def _indexes_z(z: Tensor) -> list[int]:
-        _, channels, height, width = z.shape
-        return list(np.repeat(np.arange(channels), height * width).tolist())
+    def _layout(self, height: int, width: int) -> Layout:
+        hyper_symbols = self._model.N * height * width // Z_STRIDE**2
+        return Layout(self._model.groups, hyper_symbols, bands_of(height, width), width)
 
-    def _indexes_y(self, scales_hat: Tensor) -> list[int]:
-        # Index of the nearest table scale, by ratio. Rounding up, as is usual, costs 2.5 times the excess rate.
-        return list(torch.bucketize(scales_hat.contiguous(), self._thresholds.to(scales_hat.device)).flatten().tolist())
+    def _indexes_z(self, count: int) -> list[int]:
+        return list(range(self._model.N)) * (count // self._model.N)
 
+    def _thresholds(self, rate: int) -> Tensor:
+        """A scale in units of 1/1024 above n of these belongs to row n of y's table: nearest by ratio.
 
-def _longest_bytes(num_symbols: int) -> int:
-    # A symbol takes at most 16 bits, an escape 36 more (a count and eight nibbles); the state takes 8 bytes.
-    return 8 * num_symbols + 8
-
-
-def _overrun_bytes(num_symbols: int, payload_bytes: int) -> int:
-    """How far behind the end of a damaged stream the decoder may read.
-
-    Each nibble of a stream of escapes can ask for 15 more nibbles. Behind the end, where only zeros are
-    read, a symbol takes at most 2 bytes, or 72 if it is an escape, which has a chance of about 2^-16.
-    """
-    return 16 * payload_bytes + 4 * num_symbols + 4096
+        They are the geometric means of neighbouring rows' scales, times the rate's step, rounded down, which makes no
+        difference to whole numbers. Rounding scales up, as is usual, costs 2.5 times the excess rate.
+        """
+        means = [isqrt(low * high) for low, high in pairwise(self._scales)]
+        return torch.tensor([mean * step_units(rate) >> _SCALE_BITS for mean in means], dtype=torch.float64)
 
 
-@dataclass
+def _indexes(scales: Tensor, thresholds: Tensor) -> list[int]:
+    indexes: list[int] = torch.bucketize(scales.t().contiguous(), thresholds, out_int32=True).flatten().tolist()
+    return indexes
+
+
 class _Sums:
-    checksum: int = 0
-    bits: float = 0.0
+    """Checksum of the symbols, and their bits.
 
-    def add(self, symbols: Tensor, bits: float) -> None:
-        self.checksum = zlib.crc32(symbols.cpu().contiguous().numpy().astype("<i4").tobytes(), self.checksum)
-        self.bits += bits
+    The checksum is the CRC32 of the rate id (one byte) and a row of CRC32s (uint32, little-endian): of z, and for
+    each channel group of the anchors and of the rest, over symbols as int32, little-endian, channels within
+    positions in raster order.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._crcs: dict[int, int] = {}
+        self.bits = 0.0
+
+    def add(self, step: int, symbols: Tensor) -> Tensor:
+        """Count symbols (C, n) and return them as int32 in the order of the stream, (n C,)."""
+        flat = symbols.t().to(torch.int32).contiguous().flatten()
+        self._count(step, flat)
+        return flat
+
+    def note(self, step: int, flat: Tensor, channels: int) -> Tensor:
+        """Count int32 symbols (n C,) in the order of the stream and return them as (C, n)."""
+        self._count(step, flat)
+        return flat.reshape(-1, channels).t()
+
+    def _count(self, step: int, flat: Tensor) -> None:
+        self._crcs[step] = zlib.crc32(flat.numpy().astype("<i4", copy=False).tobytes(), self._crcs.get(step, 0))
+
+    @property
+    def checksum(self) -> int:
+        crcs = (self._crcs[step].to_bytes(4, "little") for step in sorted(self._crcs))
+        return zlib.crc32(b"".join([bytes([self._rate]), *crcs]))

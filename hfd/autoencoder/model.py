@@ -1,7 +1,7 @@
 """ELIC (He et al., arXiv 2203.10886), its parts as CompressAI builds them, its latent path written here.
 
-One walk over the latent serves training, encoding and decoding (:meth:`Elic.walk_latent`), so that the
-encoder and the decoder compute the entropy parameters by the same code on the same shapes.
+:meth:`Elic.walk_latent` visits the latent in floating point, with gradients, for training and estimates. Files are
+coded by the same steps on whole numbers (:mod:`hfd.autoencoder.walk`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from compressai.models.google import MeanScaleHyperprior
 from compressai.models.sensetime import Elic2022Official
 from compressai.ops import quantize_ste
 from torch import Tensor, nn
+
+from hfd.autoencoder.transforms import transform
 
 STRIDE = 64
 """Sides of what the transforms are given must be multiples of this (y: 1/16, z: 1/64)."""
@@ -150,8 +152,7 @@ class Elic(nn.Module):
 
     def reconstruct(self, y_hat: Tensor) -> Tensor:
         """x_hat (B, 3, H, W) float32 in [0, 1] of a quantised latent."""
-        x_hat: Tensor = self.g_s(y_hat)
-        return x_hat.float().clamp(0.0, 1.0)
+        return transform(self.g_s, y_hat).float().clamp(0.0, 1.0)
 
 
 def checkerboard(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -6,27 +6,37 @@ A model folder holds ``autoencoder/`` and, for stage 2, ``decoder/``: each a ``c
 
 from __future__ import annotations
 
+import functools
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hfd.autoencoder.coding import LatentCoder
-from hfd.autoencoder.model import STRIDE, pad_to_stride
+from hfd.autoencoder.model import STRIDE
+from hfd.autoencoder.transforms import PixelRows
 from hfd.autoencoder.weights import Autoencoder, read_autoencoder
-from hfd.codec.container import LATENTS, MODEL_BYTES, Container, pack, unpack
+from hfd.codec.container import DEFAULT_RATE, LATENTS, MODEL_BYTES, SAMPLING, Container, check_size, pack, unpack
+from hfd.codec.patches import LatentSource, MapPieces, Piece, PixelSource, known_in, sample_by_plan
+from hfd.codec.reconstruction import LatentCut, reach_cells, synthesise, to_grey_levels
+from hfd.codec.sections import DefaultSampling, decode_sampling
+from hfd.diffusion.cutting import Reach
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, read_decoder
-from hfd.diffusion.sampling import Sampling
-from hfd.diffusion.window import Tile, Window
+from hfd.diffusion.groups import Patch
+from hfd.diffusion.sampling import SamplerKind, Sampling
+from hfd.diffusion.window import Box, Tile, Window
 from hfd.errors import BitstreamError, DataError
 from hfd.images import RgbArray
 from hfd.storage import Folder
-from hfd.tiling import Reach
+from hfd.tiling import Layout, checked_box, plan_picture
 from hfd.weights import fingerprint_of
 
 DEFAULT_MAX_PIXELS = 64_000_000
@@ -54,6 +64,8 @@ class Codec:
         self.autoencoder = autoencoder
         self.decoder = decoder
         self._coder = LatentCoder(autoencoder.model, autoencoder.tables)
+        self._reach_cells = reach_cells(autoencoder.model.g_s)
+        self._loaded_from: tuple[Folder, str] | None = None
 
     @classmethod
     def load(cls, folder: Folder, *, device: str = "cpu") -> Codec:
@@ -67,7 +79,15 @@ class Codec:
             )
         if decoder is not None:
             decoder.net.to(device)
-        return cls(autoencoder, decoder)
+        codec = cls(autoencoder, decoder)
+        codec._loaded_from = (folder, device)
+        return codec
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A codec travels to another process as the name of its folder, and is loaded there once."""
+        if self._loaded_from is None:
+            raise TypeError("codec: got one of no folder, expected one of Codec.load. Another process loads it there")
+        return _load_once, self._loaded_from
 
     @property
     def model(self) -> bytes:
@@ -80,34 +100,110 @@ class Codec:
         return Sampling(steps=DEFAULT_STEPS if self.decoder is None else self.decoder.default_steps)
 
     @torch.no_grad()
-    def compress(self, x: RgbArray, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Compressed:
-        """Compress a picture, uint8 (H, W, 3) sRGB."""
+    def compress(
+        self,
+        x: RgbArray,
+        *,
+        rate: int = DEFAULT_RATE,
+        sections: Mapping[int, bytes] = MappingProxyType({}),
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> Compressed:
+        """Compress a picture, uint8 (H, W, 3) sRGB.
+
+        ``rate``: the quantiser's id, 64 to 192; ``sections``: what goes with the picture
+        (:meth:`hfd.codec.sections.Extras.to_sections`).
+        """
         height, width = x.shape[:2]
-        _check_size(width, height, max_pixels)
-        coded, _ = self._coder.encode(pad_to_stride(picture_to_tensor(x)))
-        data = pack(Container(width, height, self.model, coded.checksum, {LATENTS: coded.payload}))
+        check_size(width, height, max_pixels, stride=STRIDE)
+        padded = (height + -height % STRIDE, width + -width % STRIDE)
+        coded, _ = self._coder.encode_rows(padded_rows(x), *padded, rate)
+        held = {**sections, LATENTS: coded.payload}
+        data = pack(Container(width, height, self.model, rate, coded.checksum, held))
         return Compressed(data, 8 * len(data) / (width * height), coded.bits_est / (width * height))
 
-    @torch.no_grad()
     def reconstruct(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbArray:
-        """The stage-1 reconstruction x_hat of a file, uint8 (H, W, 3).
+        """The stage-1 reconstruction x_hat of a file, uint8 (H, W, 3). Raises as :meth:`latent` does."""
+        source = self.latents(data, max_pixels=max_pixels)
+        return source.read(Box(0, 0, *source.size))
 
-        Raises :class:`BitstreamError` for a file that is damaged, foreign, or made by another model.
-        """
+    def latents(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> LatentSource:
+        """The entropy-decoded latent of a file, from which any part of x_hat is made. Raises as :meth:`latent` does."""
         container = unpack(data)
+        y_hat = self._y_hat(container, max_pixels)
+        return LatentSource(self.autoencoder.model, y_hat, (container.height, container.width))
+
+    def latent(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tensor:
+        """The quantised latent y_hat of a file, float32 (1, M, h, w), with h and w sixteenths of the padded sides.
+
+        Raises :class:`BitstreamError` for a file that is damaged, foreign, or made by another model, and
+        :class:`DataError` for one of more than ``max_pixels``, before memory is taken.
+        """
+        return self._y_hat(unpack(data), max_pixels)
+
+    @torch.no_grad()
+    def _y_hat(self, container: Container, max_pixels: int) -> Tensor:
         if container.model != self.model:
             raise BitstreamError(
                 f"model: got a file made by {container.model.hex()}, expected {self.model.hex()}. "
                 "Give the model that made it with --model"
             )
         width, height = container.width, container.height
-        _check_size(width, height, max_pixels)
+        check_size(width, height, max_pixels, stride=STRIDE)
         padded = (height + -height % STRIDE, width + -width % STRIDE)
-        y_hat = self._coder.decode(
-            container.sections[LATENTS], checksum=container.checksum, height=padded[0], width=padded[1]
+        return self._coder.decode(
+            container.sections[LATENTS],
+            checksum=container.checksum,
+            height=padded[0],
+            width=padded[1],
+            rate=container.rate,
         )
-        x_hat = self.autoencoder.model.reconstruct(y_hat)
-        return tensor_to_picture(x_hat[..., :height, :width])
+
+    def sampling_of(self, data: bytes) -> tuple[Sampling, int]:
+        """The sampling and the seed that a file asks for: where it says nothing, the model's own and
+        :func:`seed_of_file`. Raises :class:`BitstreamError`."""
+        section = unpack(data).sections.get(SAMPLING)
+        wish = DefaultSampling() if section is None else decode_sampling(section)
+        steps = self.default_sampling.steps if wish.steps is None else wish.steps
+        kind = cast(SamplerKind, wish.kind)  # checked by Sampling itself
+        settings = Sampling(steps, kind, wish.gamma, wish.realism, wish.grain, wish.finish)
+        return settings, seed_of_file(data) if wish.seed is None else wish.seed
+
+    def decode_region(
+        self,
+        data: bytes,
+        box: Box | None,
+        settings: Sampling | None,
+        *,
+        seed: int,
+        precision: str = "auto",
+        layout: Layout = Layout(),
+        map_fn: MapPieces = map,
+        on_patch: Callable[[int, int], None] | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> RgbArray:
+        """``box`` of a file's picture, uint8 (H, W, 3); None: all of it, in memory that stays bounded.
+
+        ``settings`` None: of the reconstruction, otherwise of the sample. Only what the box depends on is computed, but
+        for the latent, which is entropy-decoded as a whole. It is the box of the whole picture, up to rounding: a grey
+        level where the arithmetic is float32, and in bfloat16 what :meth:`ScoreDecoder.sample` states. The same for
+        any ``map_fn``.
+
+        Raises :class:`ConfigError` for a box that is not in the picture, and as :meth:`reconstruct`.
+        """
+        source = self.latents(data, max_pixels=max_pixels)
+        if settings is None or settings.realism == 0.0:
+            return source.read(checked_box(box, *source.size))
+        plan = plan_picture(*source.size, self.reach(settings), layout, box=box)
+        return sample_by_plan(
+            source,
+            plan,
+            settings,
+            self.sample_piece,
+            seed=seed,
+            precision=precision,
+            map_fn=map_fn,
+            on_patch=on_patch,
+        )
 
     def sample(
         self,
@@ -118,14 +214,49 @@ class Codec:
         precision: str = "auto",
         on_step: Callable[[int], None] | None = None,
         tiles: Sequence[Tile] = (),
+        layout: Layout = Layout(),
+        map_fn: MapPieces = map,
+        on_patch: Callable[[int, int], None] | None = None,
     ) -> RgbArray:
-        """The stage-2 sample for a reconstruction, uint8 (H, W, 3) to uint8 (H, W, 3).
+        """The stage-2 sample for a reconstruction, uint8 (H, W, 3) to uint8 (H, W, 3), of any size.
 
-        ``tiles``: of a unit of `Spread.STEPS`, by which the network sees the picture at every step.
+        ``tiles``: of a unit of `Spread.STEPS`, by which the network sees the picture at every step. Otherwise it is
+        done by the plan of ``layout``: at once, where it has room in one patch. ``on_step`` is told of the steps of a
+        picture done at once, ``on_patch`` of the patches that are done, and of how many, of any other.
         """
-        decoder, cond = self._decoder(), self._cond([x_hat])
-        sample = decoder.sample(cond, settings, seeds=[seed], precision=precision, on_step=on_step, tiles=tiles)
-        return tensor_to_picture(sample)
+        source = PixelSource(x_hat)
+        plan = plan_picture(*source.size, self.reach(settings), layout)
+        if tiles or plan.num_patches == 1:
+            decoder, cond, tiles = self._decoder(), self._cond([x_hat]), tiles or plan.groups[0][0].steps
+            sample = decoder.sample(cond, settings, seeds=[seed], precision=precision, on_step=on_step, tiles=tiles)
+            return tensor_to_picture(sample)
+        return sample_by_plan(
+            source,
+            plan,
+            settings,
+            self.sample_piece,
+            seed=seed,
+            precision=precision,
+            map_fn=map_fn,
+            on_patch=on_patch,
+        )
+
+    def sample_piece(self, piece: Piece) -> RgbArray:
+        """``patch.finished`` of a piece of a plan, uint8 (H, W, 3)."""
+        tile, condition = piece.patch.tile, piece.condition
+        if isinstance(condition, LatentCut):
+            condition = synthesise(self.autoencoder.model, condition, self._reach_cells)
+        cond, known = self._cond([condition]), known_in(piece)
+        sample = self._decoder().sample(
+            cond,
+            piece.settings,
+            seeds=[piece.seed],
+            precision=piece.precision,
+            window=Window(tile.window, *piece.size),
+            tiles=piece.patch.steps,
+            known=None if known is None else known.to(cond.device),
+        )
+        return tensor_to_picture(piece.patch.finished.within(tile.window).cut(sample))
 
     def sample_batch(
         self, x_hats: Sequence[RgbArray], settings: Sampling, *, seeds: Sequence[int], precision: str = "auto"
@@ -148,10 +279,7 @@ class Codec:
 
         The tile is one of a plan with this codec's :meth:`reach` (:func:`hfd.tiling.plan_units`).
         """
-        window = Window(tile.window, *size)
-        cond = self._cond([x_hat])
-        sample = self._decoder().sample(cond, settings, seeds=[seed], precision=precision, window=window)
-        return tensor_to_picture(tile.core.within(tile.window).cut(sample))
+        return self.sample_piece(Piece(Patch(tile), size, x_hat, (), settings, seed, precision))
 
     def reach(self, settings: Sampling) -> Reach:
         """How far a sample's pixel looks, for plans of tiles."""
@@ -212,7 +340,8 @@ def model_of_file(data: bytes) -> Folder:
 
 def seed_of_file(data: bytes) -> int:
     """The default sampling seed of a file: the same file gives the same picture."""
-    return zlib.crc32(data)
+    # Over the whole it would be one number for all files, since each ends with its own CRC32.
+    return zlib.crc32(memoryview(data)[:-4])
 
 
 def picture_to_tensor(x: RgbArray) -> Tensor:
@@ -220,12 +349,22 @@ def picture_to_tensor(x: RgbArray) -> Tensor:
     return torch.from_numpy(np.array(x)).permute(2, 0, 1).unsqueeze(0).float().div(255.0)
 
 
+def padded_rows(x: RgbArray) -> PixelRows:
+    """Rows of ``pad_to_stride(picture_to_tensor(x))``, made when they are asked for."""
+    height, width = x.shape[:2]
+
+    def rows(first: int, last: int) -> Tensor:
+        part = picture_to_tensor(x[np.minimum(np.arange(first, last), height - 1)])
+        return F.pad(part, (0, -width % STRIDE, 0, 0), mode="replicate")
+
+    return rows
+
+
 def tensor_to_picture(x: Tensor) -> RgbArray:
     """float (1, 3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
-    picture: RgbArray = (x[0].clamp(0.0, 1.0) * 255.0).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
-    return picture
+    return to_grey_levels(x[0])
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise DataError(f"size: got {width} x {height}, expected at most {max_pixels} pixels", reason="too-large")
+@functools.lru_cache(maxsize=1)
+def _load_once(folder: Folder, device: str) -> Codec:
+    return Codec.load(folder, device=device)

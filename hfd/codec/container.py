@@ -1,22 +1,26 @@
-"""The ``.hfd`` container, version 1. Pure bytes: no torch, no numpy.
+"""The ``.hfd`` container, version 2. Pure bytes: no torch, no numpy. ``docs/format.md`` is its specification.
 
 Layout, integers little-endian, ``varint`` as unsigned LEB128 (7 bits a byte, least significant first, the
 shortest form only):
 
 ====================  ==========================================================
 ``89 48 46 44``       magic: 0x89 and ``HFD``
-``01``                version
+``02``                version
+1 byte                layout: bits 0-1 and 2-3, bytes of width and height less 1; bit 4, optional sections
+                      follow the checksum; bits 5-7, colour (0: three channels, the only one)
 4 bytes               model: the first 4 bytes of the autoencoder's fingerprint
-varint, varint        width and height in pixels, 1 to 2^24 - 1 each
+1 byte                rate: the quantiser's id
+1 to 3 bytes each     width - 1 and height - 1 in pixels, the shortest form only
 4 bytes               checksum: CRC32 of the decoded symbols
-varint, bytes         length of the entropy-coded latents, and they
-sections              tag (1 byte), length (varint), bytes; each tag once, ascending; mostly none
+sections              where bit 4 says so, at least one: tag (1 byte, 1 to 255, ascending), length (varint),
+                      bytes; behind the last, the byte ``00``
+the rest              the entropy-coded latents: their length is what is left
 4 bytes               CRC32 of everything before it
 ====================  ==========================================================
 
-That is 23 bytes beside the latents of a picture of 768 x 512 up to 16 KiB, and one more beyond. A tag is 1 to
-255, and none is defined yet: one below 128 makes a file unreadable for this version, one from 128 on may be
-skipped. Numbers are never given a second meaning.
+That is at most 23 bytes beside the latents of a plain picture of up to 65,536 pixels a side, and at most 25 above. A
+tag below 128 that a reader does not know makes the file unreadable for it, one from 128 on may be skipped. Numbers
+are never given a second meaning.
 """
 
 from __future__ import annotations
@@ -25,25 +29,34 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hfd.errors import BitstreamError
+from hfd.errors import BitstreamError, DataError
 
 MAGIC = b"\x89HFD"
-VERSION = 1
+VERSION = 2
 MODEL_BYTES = 4
-MAX_SIDE_PX = 2**24 - 1
-LATENTS = 0
-"""The key of the entropy-coded latents among a container's sections; in a file they come first, without a tag."""
+MAX_SIDE_PX = 2**24
+DEFAULT_RATE = 128
+"""The rate id of a quantiser step of 1, which the networks are trained for."""
+
+LATENTS, ALPHA, ICC, EXIF, SAMPLING = 0, 128, 129, 130, 131
+"""Keys of a container's sections, and their tags in a file. ``LATENTS``: required, in a file the last."""
+SECTION_NAMES: Mapping[int, str] = {LATENTS: "latents", ALPHA: "alpha", ICC: "icc", EXIF: "exif", SAMPLING: "sampling"}
+
 _OPTIONAL_FROM = 128
+_SHORTEST_BYTES = 21
+_HAS_SECTIONS = 1 << 4
+_COLOUR_SHIFT = 5
 
 
 @dataclass(frozen=True)
 class Container:
-    """What a file holds. ``model``: 4 bytes; ``checksum``: CRC32 of symbols; ``sections``: tag -> bytes, with
-    the latents under ``LATENTS``."""
+    """What a file holds. ``model``: 4 bytes; ``rate``: 0 to 255; ``checksum``: CRC32 of symbols; ``sections``:
+    tag -> bytes, with the latents under ``LATENTS``."""
 
     width: int
     height: int
     model: bytes
+    rate: int
     checksum: int
     sections: Mapping[int, bytes] = field(default_factory=dict)
 
@@ -51,51 +64,76 @@ class Container:
 def pack(container: Container) -> bytes:
     """The bytes of a file."""
     assert len(container.model) == MODEL_BYTES
+    assert 0 <= container.rate <= 255
     assert LATENTS in container.sections
-    assert 1 <= container.width <= MAX_SIDE_PX and 1 <= container.height <= MAX_SIDE_PX
-    parts = [MAGIC, bytes([VERSION]), container.model, _varint(container.width), _varint(container.height)]
+    width, height = _side(container.width), _side(container.height)
+    optional = sorted((tag, section) for tag, section in container.sections.items() if tag != LATENTS)
+    layout = len(width) - 1 | len(height) - 1 << 2 | _HAS_SECTIONS * bool(optional)
+    parts = [MAGIC, bytes([VERSION, layout]), container.model, bytes([container.rate]), width, height]
     parts.append(container.checksum.to_bytes(4, "little"))
-    for tag, section in sorted(container.sections.items()):
-        assert 0 <= tag <= 255
-        parts += [bytes([tag]) if tag != LATENTS else b"", _varint(len(section)), section]
+    for tag, section in optional:
+        assert 1 <= tag <= 255
+        parts += [bytes([tag]), _varint(len(section)), section]
+    parts += [bytes([LATENTS])] * bool(optional) + [container.sections[LATENTS]]
     body = b"".join(parts)
     return body + zlib.crc32(body).to_bytes(4, "little")
 
 
 def unpack(data: bytes) -> Container:
     """Read a file. Raises :class:`BitstreamError` on anything that :func:`pack` does not write."""
+    if not data:
+        raise BitstreamError("file: got no bytes, expected an .hfd file. Fetch it again")
     if data[:4] != MAGIC:
-        raise BitstreamError(
-            f"magic: got {data[:4].hex(' ') or 'nothing'}, expected {MAGIC.hex(' ')}. This is no .hfd file"
-        )
+        raise BitstreamError(f"magic: got {data[:4].hex(' ')}, expected {MAGIC.hex(' ')}. This is no .hfd file")
     if len(data) > 4 and data[4] != VERSION:
-        raise BitstreamError(f"version: got {data[4]}, expected {VERSION}. Use the hfd release that wrote it")
-    reader = _Reader(data, 5)
-    if len(data) < 10 or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+        release = "the hfd release that wrote it" if data[4] < VERSION else "a newer hfd"
+        raise BitstreamError(f"version: got version {data[4]}, expected version {VERSION}. Use {release}")
+    if len(data) < _SHORTEST_BYTES or zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
         raise BitstreamError("CRC32: does not match. The file is truncated or damaged; fetch it again")
-    reader.end = len(data) - 4
-    model = reader.take(MODEL_BYTES)
-    width, height = reader.varint(), reader.varint()
-    for name, side in (("width", width), ("height", height)):
-        if not 1 <= side <= MAX_SIDE_PX:
-            raise BitstreamError(f"{name}: got {side}, expected 1 to {MAX_SIDE_PX}. The file is damaged")
+    reader = _Reader(data, 5, len(data) - 4)
+    layout = reader.take(1)[0]
+    if layout >> _COLOUR_SHIFT:
+        raise BitstreamError(f"colour: got id {layout >> _COLOUR_SHIFT}, expected 0. Use a newer hfd")
+    model, rate = reader.take(MODEL_BYTES), reader.take(1)[0]
+    width, height = reader.side("width", layout & 3), reader.side("height", layout >> 2 & 3)
     checksum = int.from_bytes(reader.take(4), "little")
-    sections = _read_sections(reader)
-    return Container(width, height, model, checksum, sections)
+    optional = _read_optional(reader) if layout & _HAS_SECTIONS else {}
+    latents = reader.take(reader.end - reader.position)
+    return Container(width, height, model, rate, checksum, {LATENTS: latents, **optional})
 
 
-def _read_sections(reader: _Reader) -> dict[int, bytes]:
-    sections = {LATENTS: reader.take(reader.varint())}
+def check_size(width: int, height: int, max_pixels: int, *, stride: int = 1) -> None:
+    """Raises :class:`DataError` where a picture, or a header that claims one, is larger than its reader allows.
+
+    ``stride``: the sides count as multiples of this, which is what memory is taken for: a line one pixel high is not.
+    """
+    if (width + -width % stride) * (height + -height % stride) > max_pixels:
+        rounded = f", each side rounded up to a multiple of {stride}" if stride > 1 else ""
+        raise DataError(
+            f"size: got {width} x {height} pixels, expected at most {max_pixels} pixels{rounded}. "
+            "Cut the picture, or allow more with max_pixels",
+            reason="too-large",
+        )
+
+
+def _read_optional(reader: _Reader) -> dict[int, bytes]:
+    sections: dict[int, bytes] = {}
     last = LATENTS
-    while reader.position < reader.end:
-        tag = reader.take(1)[0]
+    while (tag := reader.take(1)[0]) != LATENTS:
         if tag <= last:
             raise BitstreamError(f"section: got tag {tag} after {last}, expected ascending tags. The file is damaged")
         if tag < _OPTIONAL_FROM:
             raise BitstreamError(f"section: got tag {tag}, expected {_OPTIONAL_FROM} to 255. Use a newer hfd")
         sections[tag] = reader.take(reader.varint())
         last = tag
+    if not sections:
+        raise BitstreamError("section: got none, expected one, as the layout byte says. The file is damaged")
     return sections
+
+
+def _side(pixels: int) -> bytes:
+    assert 1 <= pixels <= MAX_SIDE_PX
+    return (pixels - 1).to_bytes(max(1, ((pixels - 1).bit_length() + 7) // 8), "little")
 
 
 def _varint(value: int) -> bytes:
@@ -108,14 +146,25 @@ def _varint(value: int) -> bytes:
 
 
 class _Reader:
-    def __init__(self, data: bytes, position: int) -> None:
-        self._data, self.position, self.end = data, position, len(data)
+    def __init__(self, data: bytes, position: int, end: int) -> None:
+        self._data, self.position, self.end = data, position, end
 
     def take(self, count: int) -> bytes:
         if count > self.end - self.position:
-            raise BitstreamError(f"got {self.end - self.position} bytes, expected {count} more. The file is truncated")
+            raise BitstreamError(
+                f"file: got {self.end - self.position} bytes where {count} were expected. "
+                "The file is damaged; fetch it again"
+            )
         self.position += count
         return self._data[self.position - count : self.position]
+
+    def side(self, name: str, extra: int) -> int:
+        if extra == 3:
+            raise BitstreamError(f"{name}: got 4 bytes, expected 1 to 3. The file is damaged")
+        raw = self.take(extra + 1)
+        if extra and raw[-1] == 0:
+            raise BitstreamError(f"{name}: got a padded number, expected its shortest form. The file is damaged")
+        return int.from_bytes(raw, "little") + 1
 
     def varint(self) -> int:
         value = shift = 0

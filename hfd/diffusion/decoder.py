@@ -16,7 +16,6 @@ from hfd.diffusion.flow import FlowTimes, PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.grain import FILTER_PX, add_grain
 from hfd.diffusion.grain import REACH_PX as GRAIN_PX
 from hfd.diffusion.process import Process, answer
-from hfd.diffusion.samplers import seeded_noise
 from hfd.diffusion.sampling import Sampling, walk
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.unet import UNet
@@ -78,6 +77,7 @@ class ScoreDecoder:
         on_step: Callable[[int], None] | None = None,
         window: Window | None = None,
         tiles: Sequence[Tile] = (),
+        known: Tensor | None = None,
     ) -> Tensor:
         """A realistic image for each reconstruction.
 
@@ -92,19 +92,21 @@ class ScoreDecoder:
         ``tiles``: the network sees one of these at a time, at every step, with the context that one evaluation
         needs (:attr:`UNet.receptive_field_px`); they cut the picture as padded to the stride. Memory then follows
         the tiles but for a few whole pictures in float32, at any number of steps.
+        ``known``: (B, 4, H, W), pixels of the finished picture that the sample is to go on from, in [-1, 1], and their
+        mask, as :func:`hfd.diffusion.neighbours.known_pixels`.
         """
         height, width = x_hat.shape[-2:]
         right, below = -width % self.net.stride, -height % self.net.stride
+        if known is not None:
+            known = F.pad(known, (0, right, 0, below)).contiguous(memory_format=torch.channels_last)
         cond = F.pad(x_hat, (0, right, 0, below), mode="replicate") * 2.0 - 1.0
         cond = cond.contiguous(memory_format=torch.channels_last)
         sample = walk(
             settings,
             self.process,
-            lambda x_t, t: self._denoise_by_tiles(x_t, t, cond, tiles, precision),
+            lambda x_t, t: self._denoise_by_tiles(x_t, t, cond, known, tiles, precision),
             cond,
-            seeded_noise(seeds, (3, height + below, width + right), x_hat.device)
-            if window is None
-            else noise_in(seeds, 3, (height + below, width + right), x_hat.device, self._padded(window)),
+            noise_in(seeds, 3, (height + below, width + right), x_hat.device, window and self._padded(window)),
             on_step,
         )
         sample = ((sample + 1.0) / 2.0)[..., :height, :width].clamp(0.0, 1.0)
@@ -123,13 +125,15 @@ class ScoreDecoder:
         steps = self.net.receptive_field_px * settings.evaluations(self.process)
         return steps + FINISH_PX * settings.finish + (GRAIN_PX + FILTER_PX) * settings.grain
 
-    def _denoise_by_tiles(self, x_t: Tensor, t: Tensor, cond: Tensor, tiles: Sequence[Tile], precision: str) -> Tensor:
+    def _denoise_by_tiles(
+        self, x_t: Tensor, t: Tensor, cond: Tensor, known: Tensor | None, tiles: Sequence[Tile], precision: str
+    ) -> Tensor:
         if not tiles:
-            return self.denoise(x_t, t, cond, precision=precision)
+            return self.denoise(x_t, t, cond, known=known, precision=precision)
         whole = torch.empty_like(x_t)
         for tile in tiles:
-            seen, known = (tile.window.cut(x).contiguous(memory_format=torch.channels_last) for x in (x_t, cond))
-            found = self.denoise(seen, t, known, precision=precision)
+            finished_there = None if known is None else _seen(known, tile)
+            found = self.denoise(_seen(x_t, tile), t, _seen(cond, tile), known=finished_there, precision=precision)
             tile.core.cut(whole).copy_(tile.core.within(tile.window).cut(found))
         return whole
 
@@ -139,6 +143,10 @@ class ScoreDecoder:
         size = box.height + -box.height % stride, box.width + -box.width % stride
         height, width = window.height + -window.height % stride, window.width + -window.width % stride
         return Window(Box(box.top, box.left, *size), height, width)
+
+
+def _seen(x: Tensor, tile: Tile) -> Tensor:
+    return tile.window.cut(x).contiguous(memory_format=torch.channels_last)
 
 
 def build_process(config: Mapping[str, Any]) -> Process:

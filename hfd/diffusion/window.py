@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from hfd.diffusion.samplers import NoiseSource, generator_of, seeded_noise
+from hfd.diffusion.samplers import NoiseSource, generator_of
 
-_BLOCK = 16
-"""torch draws normal numbers on the CPU sixteen at a time, from as many 32-bit words of the generator."""
-
-_SKIP = 2**20
-_WHOLE_VALUES = 2**22
-"""Up to so many values are drawn at once and cut: 16 MiB."""
+BLOCK_PX = 1024
+"""Side of the blocks of a picture whose noise is drawn at once, from a generator of their own."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,12 @@ class Box:
         top, left = max(0, self.top), max(0, self.left)
         return Box(top, left, min(height, self.bottom) - top, min(width, self.right) - left)
 
+    def shared_with(self, other: Box) -> Box:
+        """What lies in both; of height or width 0 where nothing does."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        height, width = min(self.bottom, other.bottom) - top, min(self.right, other.right) - left
+        return Box(top, left, max(0, height), max(0, width))
+
     def within(self, outer: Box) -> Box:
         """The same rectangle as ``outer`` counts its rows and columns."""
         return Box(self.top - outer.top, self.left - outer.left, self.height, self.width)
@@ -73,71 +76,37 @@ class Window:
 def noise_in(
     seeds: Sequence[int], channels: int, shape: tuple[int, int], device: torch.device, window: Window | None = None
 ) -> NoiseSource:
-    """Noise (B, ``channels``, *shape*) of seeds; with ``window``, what :func:`seeded_noise` of the whole has there.
+    """Standard normal noise (B, ``channels``, *shape*) of each seed and step; with ``window``, what a larger picture
+    has there.
 
-    The numbers of a large picture are drawn one after another and dropped where the window does not need them: memory
-    follows the window, and time the picture (about 5 ns a value).
+    A picture's noise is drawn in blocks of ``BLOCK_PX`` x ``BLOCK_PX`` px, cut at its right and lower edge, each by
+    :func:`block_generator`: any window of it is found in time and memory that follow the window alone. Drawn on the
+    CPU, so that every device starts from the same numbers.
     """
-    if window is None:
-        return seeded_noise(seeds, (channels, *shape), device)
-    size = channels * window.height * window.width
-    if size <= _WHOLE_VALUES:
-        whole = seeded_noise(seeds, (channels, window.height, window.width), device)
-        return lambda step: window.box.cut(whole(step))
-    return lambda step: torch.stack(
-        [drawn_in_passing(generator_of(seed, step), channels, window) for seed in seeds]
-    ).to(device)
+    whole = Window(Box(0, 0, *shape), *shape) if window is None else window
+    return lambda step: torch.stack([_noise_of(seed, step, channels, whole) for seed in seeds]).to(device)
 
 
-def drawn_in_passing(generator: torch.Generator, channels: int, window: Window) -> Tensor:
-    """``window.box`` of ``torch.randn((channels, H, W))``, without ever holding the whole; H W is at least 16."""
-    box, plane = window.box, window.height * window.width
-    stream = _Normals(generator, channels * plane)
-    rows = [
-        stream.read(channel * plane + box.top * window.width, channel * plane + box.bottom * window.width)
-        .reshape(box.height, window.width)[:, box.left : box.right]
-        .clone()
-        for channel in range(channels)
-    ]
-    return torch.stack(rows)
+def block_generator(seed: int, step: int, row: int, column: int) -> torch.Generator:
+    """On the CPU: of one block's noise at one step. The first block's is the sample's own, :func:`generator_of`.
 
-
-class _Normals:
-    """``torch.randn(size)`` read in order, range by range.
-
-    torch transforms uniform numbers to normal ones in blocks of sixteen. Where sixteen do not divide the size, the last
-    sixteen values are drawn afresh after all others.
+    The others' are seeded by a hash of all four numbers. torch's generator keeps 32 bits of it: two given blocks have
+    the same noise with a chance of 2^-32.
     """
+    if row == column == 0:
+        return generator_of(seed, step)
+    digest = hashlib.blake2b(f"{seed} {step} {row} {column}".encode(), digest_size=4).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
-    def __init__(self, generator: torch.Generator, size: int) -> None:
-        self._generator, self._size, self._at = generator, size, 0
-        self._last = torch.empty(0)
-        """The block before ``_at``."""
 
-    def read(self, start: int, stop: int) -> Tensor:
-        """Values ``start`` to ``stop``, which begins where the range before it ended, or later."""
-        first = start // _BLOCK * _BLOCK
-        whole = self._size // _BLOCK * _BLOCK
-        end = min(-(-stop // _BLOCK) * _BLOCK, whole)
-        pieces = []
-        if first < self._at:
-            pieces.append(self._last)
-        self._skip(first)
-        if end > self._at:
-            pieces.append(torch.randn(end - self._at, generator=self._generator))
-            self._at, self._last = end, pieces[-1][-_BLOCK:].clone()
-        values = torch.cat([*pieces, torch.zeros(max(0, stop - whole))])[start - first : stop - first]
-        afresh = self._size - _BLOCK
-        if self._size != whole and stop > afresh:
-            self._skip(whole)
-            torch.rand(self._size - whole, generator=self._generator)
-            tail = torch.randn(_BLOCK, generator=self._generator)
-            begin = max(start, afresh)
-            values[begin - start :] = tail[begin - afresh : stop - afresh]
-        return values
-
-    def _skip(self, to: int) -> None:
-        while self._at < to:
-            count = min(_SKIP, to - self._at)
-            torch.rand(count, generator=self._generator)
-            self._at += count
+def _noise_of(seed: int, step: int, channels: int, window: Window) -> Tensor:
+    noise = torch.empty(channels, window.box.height, window.box.width)
+    for row in range(window.box.top // BLOCK_PX, -(-window.box.bottom // BLOCK_PX)):
+        for column in range(window.box.left // BLOCK_PX, -(-window.box.right // BLOCK_PX)):
+            block = Box(row * BLOCK_PX, column * BLOCK_PX, BLOCK_PX, BLOCK_PX).clipped(window.height, window.width)
+            drawn = torch.randn(
+                (channels, block.height, block.width), generator=block_generator(seed, step, row, column)
+            )
+            shared = block.shared_with(window.box)
+            shared.within(window.box).cut(noise).copy_(shared.within(block).cut(drawn))
+    return noise

@@ -12,7 +12,6 @@ from PIL import Image
 
 from hfd.codec.codec import MODELS, Codec, find_model, shipped_models
 from hfd.codec.container import unpack
-from hfd.commands import DEFAULT_MODEL
 from hfd.images import RgbArray, load_rgb
 from hfd.metrics.distortion import psnr
 from hfd.metrics.spectrum import top_octave_energy
@@ -75,7 +74,7 @@ def test_compress_and_decompress_need_no_model(hfd: Hfd, tmp_path: Path) -> None
     photo, file, picture = (tmp_path / name for name in ("photo.png", "photo.hfd", "decoded.png"))
     Image.fromarray(x).save(photo)
     assert hfd("compress", str(photo)).code == 0
-    assert unpack(file.read_bytes()).model == codec(DEFAULT_MODEL).model
+    assert unpack(file.read_bytes()).model == codec("desk-025").model
     assert hfd("decompress", str(file), "--output", str(picture)).code == 0
     shown = load_rgb(picture, name=str(picture))
     assert shown.shape == x.shape and psnr(x, shown) > 21.0

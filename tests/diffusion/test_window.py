@@ -2,43 +2,66 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfd.diffusion import window as window_module
-from hfd.diffusion.samplers import generator_of, seeded_noise
-from hfd.diffusion.window import Box, Window, drawn_in_passing, noise_in
+from hfd.diffusion.window import BLOCK_PX, Box, Window, block_generator, noise_in
 
 CPU = torch.device("cpu")
 
 
 @st.composite
 def windows(draw: st.DrawFn) -> Window:
-    height, width = draw(st.integers(1, 70)), draw(st.integers(16, 70))
+    height, width = draw(st.integers(1, 70)), draw(st.integers(1, 70))
     top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
     box = Box(top, left, draw(st.integers(1, height - top)), draw(st.integers(1, width - left)))
     return Window(box, height, width)
 
 
-@settings(deadline=None, max_examples=300)
-@given(windows(), st.integers(1, 3), st.integers(0, 2**32 - 1))
-def test_noise_drawn_in_passing_is_that_of_the_whole(window: Window, channels: int, seed: int) -> None:
-    whole = torch.randn((channels, window.height, window.width), generator=generator_of(seed, 5))
-    assert torch.equal(drawn_in_passing(generator_of(seed, 5), channels, window), window.box.cut(whole))
+@settings(deadline=None, max_examples=200)
+@given(windows(), st.integers(1, 3), st.integers(0, 2**32 - 1), st.sampled_from([16, 24, 1024]))
+def test_noise_of_a_window_is_that_of_the_whole(window: Window, channels: int, seed: int, block_px: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(window_module, "BLOCK_PX", block_px)
+        shape = (window.box.height, window.box.width)
+        found = noise_in([seed, 8], channels, shape, CPU, window)(5)
+        whole = noise_in([seed, 8], channels, (window.height, window.width), CPU)(5)
+    assert torch.equal(found, window.box.cut(whole))
 
 
-@pytest.mark.parametrize("values", [0, 2**22])
-def test_noise_of_a_window_is_cut_or_drawn_in_passing_to_the_same_bits(
-    values: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(window_module, "_WHOLE_VALUES", values)
-    monkeypatch.setattr(window_module, "_SKIP", 1000)
-    window = Window(Box(40, 7, 21, 30), 77, 59)
-    found = noise_in([3, 8], 3, (21, 30), CPU, window)(2)
-    assert torch.equal(found, window.box.cut(seeded_noise([3, 8], (3, 77, 59), CPU)(2)))
-    assert torch.equal(noise_in([3], 3, (77, 59), CPU)(2), seeded_noise([3], (3, 77, 59), CPU)(2))
+@pytest.mark.parametrize("size", [(1, 1), (77, 59), (512, 768), (1024, 1000)])
+@pytest.mark.parametrize(("seed", "step"), [(0, 0), (3, 2), (2**32 - 1, 2**31 - 1)])
+def test_a_picture_of_one_block_has_the_noise_of_one_plain_draw(size: tuple[int, int], seed: int, step: int) -> None:
+    """What samples and figures were made with before there were blocks: they stay what they are."""
+    generator = torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + step) % 2**63)
+    plain = torch.randn((3, *size), generator=generator)
+    assert torch.equal(noise_in([seed], 3, size, CPU)(step)[0], plain)
+
+
+def test_blocks_steps_and_seeds_have_noise_of_their_own() -> None:
+    names = itertools.product((0, 1, 2**32 - 1), (0, 1, 50), range(4), range(4))
+    drawn = {tuple(torch.randn(4, generator=block_generator(*name)).tolist()) for name in names}
+    assert len(drawn) == 3 * 3 * 4 * 4
+
+
+def test_noise_across_blocks_is_white() -> None:
+    """No correlation between neighbours in a block or across a border; unit variance."""
+    noise = noise_in([7], 3, (2 * BLOCK_PX, BLOCK_PX + 200), CPU)(0)[0]
+    assert float(noise.std()) == pytest.approx(1.0, abs=2e-3) and float(noise.mean()) == pytest.approx(0.0, abs=2e-3)
+    upper, lower = noise[:, :BLOCK_PX, :BLOCK_PX], noise[:, BLOCK_PX:, :BLOCK_PX]
+    assert abs(float((upper * lower).mean())) < 3e-3
+    above, below = noise[:, BLOCK_PX - 1], noise[:, BLOCK_PX]
+    assert abs(float((above * below).mean())) < 0.08
+
+
+def test_what_two_boxes_share() -> None:
+    assert Box(2, 3, 4, 5).shared_with(Box(0, 6, 4, 9)) == Box(2, 6, 2, 2)
+    assert Box(2, 3, 4, 5).shared_with(Box(6, 3, 4, 5)).pixels == 0
 
 
 def test_boxes() -> None:

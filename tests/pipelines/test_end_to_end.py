@@ -15,9 +15,12 @@ import pytest
 from tiny_run import tiny_config, write_photographs
 
 from hfd.codec.container import unpack
-from hfd.commands import SamplingOptions, compress_file, decompress_file, describe
+from hfd.codec.decode import SamplingOptions
+from hfd.codec.encode import Target
+from hfd.commands import compress_files, decompress_files
 from hfd.config import Config
 from hfd.errors import ConfigError, DataError, HfdError, TrainingError
+from hfd.file_info import facts_of
 from hfd.images import encode_png, load_rgb
 from hfd.storage import Folder
 from pipelines.context import Progress, Silent
@@ -176,18 +179,21 @@ def test_settings_of_the_decoder_leave_the_steps_before_it_alone(finished: Run, 
     assert {row["image"]: row["psnr"] for row in rows if row["system"] == "autoencoder"} == stage1
 
 
-def test_the_model_compresses_and_decompresses(finished: Run, photographs: Path, tmp_path: Path) -> None:
+def test_the_model_compresses_and_decompresses(
+    finished: Run, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = str(finished.done[4].folder.path)
     picture = photographs / "photo 1.jpg"
     x = load_rgb(picture)
-    said = compress_file(picture, tmp_path / "a.hfd", model, force=False)
-    size = (tmp_path / "a.hfd").stat().st_size
-    assert f"{x.shape[1]} x {x.shape[0]}, {size} bytes" in said
-    assert str(size) in describe(tmp_path / "a.hfd") and "autoencoder" in describe(Path(model))
+    file = str(tmp_path / "a.hfd")
+    compress_files([str(picture)], file, model, target=Target())
+    size = Path(file).stat().st_size
+    assert f"{x.shape[1]} x {x.shape[0]}, {size} bytes" in capsys.readouterr().out
+    assert facts_of(file)[0]["bytes"] == size and "autoencoder" in facts_of(model)[0]
     outputs = {}
     for name, realism in (("reconstruction", 0.0), ("sample", 1.0), ("again", 1.0)):
         options = SamplingOptions(2, "auto", 0.0, realism, grain=False)
-        decompress_file(tmp_path / "a.hfd", tmp_path / f"{name}.png", model, options, seed=None, force=False)
+        decompress_files([file], str(tmp_path / f"{name}.png"), model, options)
         outputs[name] = load_rgb(tmp_path / f"{name}.png")
         assert outputs[name].shape == x.shape
     assert np.array_equal(outputs["sample"], outputs["again"])

@@ -133,7 +133,7 @@ def test_what_is_trained_is_what_the_decoder_samples(kind: str, steps: int, monk
         trained = task.sample(x0, x_hat, draws_at())
     assert 0.05 < float(trained.abs().max()) < 1.0
     drawn = [draws_at().normal(x0.shape[1:], f"eps {step}", CPU) for step in range(steps)]
-    monkeypatch.setattr(decoder_module, "seeded_noise", lambda _seeds, _shape, _device: drawn.__getitem__)
+    monkeypatch.setattr(decoder_module, "noise_in", lambda *_: drawn.__getitem__)
     decoder = ScoreDecoder(task.net.eval(), process, {}, "")
     sampled = decoder.sample((x_hat + 1) / 2, Sampling(steps=steps), seeds=range(BATCH), precision="float32")
     torch.testing.assert_close(sampled, (trained + 1) / 2, rtol=0.0, atol=1e-6)

@@ -1,0 +1,93 @@
+"""Speed of the autoencoder path against CompressAI's compress and decompress, with the same weights, in one run.
+
+    python benchmarks/coding_speed.py PICTURES [--model desk-025] [--repeats 5] [--threads 1] [--paper]
+
+Ours: a picture's tensor to payload, and payload to x_hat. Theirs: ``Elic2022Official.compress`` and ``decompress``
+around the very same modules, on the same tensor. The four calls take turns; what is printed is the median over repeats
+of each picture's time, summed over pictures, and the median of the ratios of calls made side by side: of the time
+on the clock, and of the processor's, which a busy machine changes less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from peer import peer_of
+from torch import Tensor
+
+from hfd.autoencoder.coding import LatentCoder, build_tables
+from hfd.autoencoder.model import Elic, pad_to_stride
+from hfd.autoencoder.weights import read_autoencoder
+from hfd.codec.codec import find_model, picture_to_tensor
+from hfd.images import load_rgb
+
+
+def seconds(call: Callable[[], object]) -> tuple[float, float]:
+    """On the clock, and of the processor."""
+    clock, processor = time.perf_counter(), time.process_time()
+    call()
+    return time.perf_counter() - clock, time.process_time() - processor
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("--model", default="desk-025")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--paper", action="store_true", help="ELIC of the paper's size, untrained, in place of a model")
+    parser.add_argument("--count", type=int, default=4, help="pictures, the first by name")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.paper:
+        torch.manual_seed(0)
+        model = Elic().eval()
+        coder = LatentCoder(model, build_tables(model))
+    else:
+        autoencoder = read_autoencoder(find_model(arguments.model) / "autoencoder")
+        model, coder = autoencoder.model, LatentCoder(autoencoder.model, autoencoder.tables)
+    peer = peer_of(model)
+    totals = {"compress": [0.0, 0.0], "decompress": [0.0, 0.0]}
+    ratios: dict[str, list[tuple[float, float]]] = {name: [] for name in totals}
+    paths = sorted(arguments.pictures.iterdir())[: arguments.count]
+    for path in paths:
+        x = pad_to_stride(picture_to_tensor(load_rgb(path))).contiguous()
+        for name, (ours, theirs) in calls(model, coder, peer, x).items():
+            ours(), theirs()
+            pairs = [(seconds(ours), seconds(theirs)) for _ in range(arguments.repeats)]
+            for i in (0, 1):
+                totals[name][i] += statistics.median(pair[i][0] for pair in pairs)
+            ratios[name] += [(there[0] / here[0], there[1] / here[1]) for here, there in pairs]
+    print(f"{len(paths)} pictures, {arguments.threads} threads, {arguments.repeats} repeats")
+    for name, (here, there) in totals.items():
+        clock, processor = (statistics.median(ratio[i] for ratio in ratios[name]) for i in (0, 1))
+        print(
+            f"{name:<10} ours {here:6.2f} s, CompressAI {there:6.2f} s: {clock:.2f} times as fast by the clock, "
+            f"{processor:.2f} by the processor"
+        )
+
+
+def calls(
+    model: torch.nn.Module, coder: LatentCoder, peer: torch.nn.Module, x: Tensor
+) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
+    height, width = x.shape[2:]
+    coded, _ = coder.encode(x)
+    with torch.no_grad():
+        there = peer.compress(x)
+
+    def decompress() -> Tensor:
+        return model.reconstruct(coder.decode(coded.payload, checksum=coded.checksum, height=height, width=width))
+
+    return {
+        "compress": (lambda: coder.encode(x), torch.no_grad()(lambda: peer.compress(x))),
+        "decompress": (decompress, torch.no_grad()(lambda: peer.decompress(**there))),
+    }
+
+
+if __name__ == "__main__":
+    main()

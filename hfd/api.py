@@ -1,0 +1,119 @@
+"""The codec in two functions: pictures to bytes, and back. ``hfd.compress`` and ``hfd.decompress`` are these.
+
+Models are loaded at the first call that needs them and kept (:mod:`hfd.codec.library`). Any thread may call: those that
+need the same model wait for each other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from hfd.codec.codec import DEFAULT_MAX_PIXELS
+from hfd.codec.container import unpack
+from hfd.codec.decode import SamplingOptions, decode
+from hfd.codec.encode import Target, encode
+from hfd.codec.library import borrowed, find_models, model_that_made
+from hfd.codec.picture import Picture, picture_of_array, picture_of_image, read_picture
+from hfd.diffusion.window import Box
+from hfd.errors import ConfigError
+from hfd.storage import read_file
+
+PictureLike: TypeAlias = "Image.Image | npt.NDArray[np.uint8] | str | os.PathLike[str]"
+
+
+def compress(
+    image: PictureLike,
+    *,
+    quality: int | None = None,
+    bpp: float | None = None,
+    num_bytes: int | None = None,
+    model: str | os.PathLike[str] | None = None,
+    keep_alpha: bool = True,
+    keep_metadata: bool = False,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> bytes:
+    """The bytes of an ``.hfd`` file.
+
+    Args:
+        image: a Pillow image, an array uint8 (H, W), (H, W, 3) or (H, W, 4) in sRGB, or the path of a picture.
+            What EXIF says of its orientation is applied, and colours are converted to sRGB.
+        quality: 1 to 100; or
+        bpp: the most bits of the whole file per pixel; or
+        num_bytes: the most bytes of the whole file. None of them: the default model as it was trained.
+        model: a shipped model's name, a model folder, a workspace, or a folder of several models; None: the shipped.
+        keep_alpha: transparency is kept, without loss, where there is any; otherwise the picture is put over white.
+        keep_metadata: EXIF and the profile of RGB colours are kept, and the colours with it as they are.
+        max_pixels: larger pictures are refused. Of files, Pillow's own guard stays in force
+            (:func:`hfd.images.allow_pixels`).
+
+    Raises:
+        hfd.errors.DataError: no picture, no model, or a limit that cannot be met, which names the smallest that can.
+        hfd.errors.ConfigError: a value out of range, or more than one target.
+    """
+    target = Target(quality, bpp, num_bytes)
+    picture = _read(image, keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels)
+    models = find_models(None if model is None else os.fspath(model))
+    return encode(picture, target, models, max_pixels=max_pixels).data
+
+
+def decompress(
+    data: bytes | bytearray | memoryview | str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] | None = None,
+    seed: int | None = None,
+    steps: int | None = None,
+    sampler: str | None = None,
+    gamma: float | None = None,
+    realism: float | None = None,
+    grain: bool | None = None,
+    finish: bool | None = None,
+    region: tuple[int, int, int, int] | None = None,
+    workers: int = 1,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Image.Image:
+    """The picture of an ``.hfd`` file, mode RGB or RGBA, its profile and EXIF in ``info`` where they were kept.
+
+    Args:
+        data: the file's bytes, or its path.
+        model: as in `compress`; None: the shipped model that made the file.
+        seed: of the sample; None: of the file's bytes, so that the same file gives the same picture.
+        steps, sampler, gamma, realism, grain, finish: of stage 2 (:class:`hfd.diffusion.sampling.Sampling`); None: what
+            the file says, or else the model's own. ``realism`` 0 gives x_hat and 1 the sample.
+        region: (x, y, width, height) in pixels: only that part.
+        workers: processes that share the patches of a large picture. They are spawned: a script that asks for them
+            needs the usual ``if __name__ == "__main__"``.
+        max_pixels: larger pictures are refused, before memory is taken.
+
+    Raises:
+        hfd.errors.BitstreamError: damaged, foreign, or made by another model.
+        hfd.errors.DataError, hfd.errors.ConfigError: no model; a value out of range.
+    """
+    held = read_file(Path(data)) if isinstance(data, str | os.PathLike) else bytes(data)
+    options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
+    part = None if region is None else _box(region)
+    folder = model_that_made(unpack(held), None if model is None else os.fspath(model), held)
+    with borrowed(folder) as codec:
+        return decode(held, codec, options, region=part, workers=workers, max_pixels=max_pixels).picture.to_image()
+
+
+def _box(region: Sequence[int]) -> Box:
+    try:
+        x, y, width, height = region
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"region: got {region!r}, expected (x, y, width, height)") from error
+    return Box(y, x, height, width)
+
+
+def _read(image: PictureLike, *, keep_alpha: bool, keep_metadata: bool, max_pixels: int) -> Picture:
+    if isinstance(image, Image.Image):
+        return picture_of_image(image, keep_alpha=keep_alpha, keep_metadata=keep_metadata)
+    if isinstance(image, np.ndarray):
+        return picture_of_array(image, keep_alpha=keep_alpha)
+    return read_picture(Path(image), keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels)

@@ -1,0 +1,42 @@
+"""The quantiser's rates: a rate id stands for the step Delta by which the latent y is divided.
+
+Delta(r) = 2^((r - 128) / 16), rounded to a multiple of 1/1024: sixteen ids double the step. The latent of a
+model is trained for ``DEFAULT_RATE``, a step of one.
+"""
+
+from __future__ import annotations
+
+from math import isqrt
+
+from hfd.errors import BitstreamError, ConfigError
+
+DEFAULT_RATE = 128
+MIN_RATE = 64
+MAX_RATE = 192
+"""Steps from 1/16 to 16."""
+
+UNIT_BITS = 10
+UNITS = 2**UNIT_BITS
+"""Steps, means, scales and quantised latents are whole numbers of 1/1024."""
+
+
+def step_units(rate: int) -> int:
+    """Delta(rate) in units of 1/1024: round(1024 2^((rate - 128) / 16)), in exact integer arithmetic."""
+    assert MIN_RATE <= rate <= MAX_RATE
+    # floor(2048 2^(e/16)) is the sixteenth root of 2^(16 * 11 + e); half of it, rounded up, is the nearest integer.
+    doubled = 1 << (16 * (UNIT_BITS + 1) + rate - DEFAULT_RATE)
+    for _ in range(4):
+        doubled = isqrt(doubled)
+    return (doubled + 1) // 2
+
+
+def check_rate(rate: int) -> None:
+    """Raises :class:`ConfigError` for a rate that files cannot have."""
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise ConfigError(f"rate: got {rate}, expected {MIN_RATE} to {MAX_RATE}. {DEFAULT_RATE} is the model's own")
+
+
+def check_rate_of_file(rate: int) -> None:
+    """Raises :class:`BitstreamError` for a file's rate that no encoder writes."""
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise BitstreamError(f"rate: got {rate}, expected {MIN_RATE} to {MAX_RATE}. The file is damaged")

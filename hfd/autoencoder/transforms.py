@@ -1,0 +1,65 @@
+"""Running trained transforms: g_a, g_s and h_a without gradients, faster and by strips.
+
+The numbers are those of the modules up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from compressai.layers import GDN
+from torch import Tensor, nn
+
+_NORMALISED_AT_ONCE = 1024
+"""Positions whose channels are normalised together: few enough to stay in the cache."""
+
+PixelRows = Callable[[int, int], Tensor]
+"""Rows ``first`` to ``last`` (exclusive) of a picture: (1, 3, last - first, W) float in [0, 1]."""
+
+
+@torch.no_grad()
+def transform(network: nn.Module, x: Tensor) -> Tensor:
+    """``network(x)`` for x (B, C, H, W), where the network is, in its own dtype and with channels last."""
+    modules = list(network) if isinstance(network, nn.Sequential) else [network]
+    like = next(network.parameters(), x)
+    x = x.to(like.device, like.dtype).contiguous(memory_format=torch.channels_last)
+    for i, module in enumerate(modules):
+        # What the module before has made is nobody else's, so it can be changed in place.
+        x = _normalise(module, x) if isinstance(module, GDN) and i > 0 else module(x)
+    return x
+
+
+def _normalise(gdn: GDN, x: Tensor) -> Tensor:
+    """y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j^2), or times it for the inverse (Balle et al., arXiv 1511.06281)."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    beta, gamma = gdn.beta_reparam(gdn.beta), gdn.gamma_reparam(gdn.gamma)
+    rows = x.permute(0, 2, 3, 1).view(-1, x.shape[1])
+    mix, beta = gamma.t().to(x.dtype).contiguous(), beta.to(x.dtype)
+    for part in torch.split(rows, _NORMALISED_AT_ONCE):
+        energy = torch.addmm(beta, part.square(), mix).to(x.dtype)
+        part.mul_(energy.sqrt_() if gdn.inverse else energy.rsqrt_())
+    return x
+
+
+def reach_of(network: nn.Module) -> int:
+    """How many rows of its input, at most, a convolutional network looks beyond those below an answer's row."""
+    reach, stride = 0, 1
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            reach += module.kernel_size[0] // 2 * stride
+            stride *= module.stride[0]
+    return reach
+
+
+@torch.no_grad()
+def analyse(g_a: nn.Module, rows: PixelRows, height: int, *, stride: int, strip: int) -> Tensor:
+    """y (1, M, H / stride, W / stride), float32 on the CPU, of a picture, ``strip`` rows of y at a time."""
+    strips = []
+    margin = -(-reach_of(g_a) // stride)
+    for first in range(0, height // stride, strip):
+        last = min(first + strip, height // stride)
+        low, high = max(0, first - margin), min(height // stride, last + margin)
+        y = transform(g_a, rows(stride * low, stride * high)).float().cpu()
+        strips.append(y[:, :, first - low : last - low].clone() if high - low > last - first else y)
+    return strips[0] if len(strips) == 1 else torch.cat(strips, dim=2)

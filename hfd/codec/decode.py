@@ -1,0 +1,113 @@
+"""From a file to a picture: what the file asks for, what the user asks for, and stage 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias, cast
+
+from hfd.codec.codec import DEFAULT_MAX_PIXELS, Codec
+from hfd.codec.container import Container, unpack
+from hfd.codec.memory import enough_memory
+from hfd.codec.picture import Picture
+from hfd.codec.sections import Extras, read_extras
+from hfd.codec.workers import process_map
+from hfd.diffusion.sampling import SamplerKind, Sampling
+from hfd.diffusion.window import Box
+from hfd.errors import ConfigError, DataError
+from hfd.tiling import Layout, checked_box, plan_picture
+
+OnProgress: TypeAlias = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """What the user says of sampling; None: what the file says, or else the model's own.
+
+    ``seed``: at least 0; None: of the file's bytes, so that the same file gives the same picture. The others as in
+    :class:`hfd.diffusion.sampling.Sampling`.
+    """
+
+    steps: int | None = None
+    sampler: str | None = None
+    gamma: float | None = None
+    realism: float | None = None
+    grain: bool | None = None
+    finish: bool | None = None
+    seed: int | None = None
+
+    def resolve(self, codec: Codec, data: bytes) -> tuple[Sampling, int]:
+        """Settings and seed. Raises :class:`ConfigError` on a value out of range, or a sampler that does not fit."""
+        settings, seed = codec.sampling_of(data)
+        settings = Sampling(
+            settings.steps if self.steps is None else self.steps,
+            settings.kind if self.sampler is None else cast(SamplerKind, self.sampler),  # checked by Sampling itself
+            settings.gamma if self.gamma is None else self.gamma,
+            settings.realism if self.realism is None else self.realism,
+            settings.grain if self.grain is None else self.grain,
+            settings.finish if self.finish is None else self.finish,
+        )
+        if self.seed is not None and self.seed < 0:
+            raise ConfigError(f"seed: got {self.seed}, expected at least 0")
+        if codec.decoder is not None:
+            settings.kind_for(codec.decoder.process)
+        return settings, seed if self.seed is None else self.seed
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """``picture``, and ``what`` it is, in a few words."""
+
+    picture: Picture
+    what: str
+
+
+def decode(
+    data: bytes,
+    codec: Codec,
+    options: SamplingOptions,
+    *,
+    region: Box | None = None,
+    workers: int = 1,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    on_progress: OnProgress | None = None,
+) -> Decoded:
+    """Decode a file with the model that made it: the sample, or x_hat where realism is 0 or the model has no stage 2.
+
+    ``region``: only that part, with what it depends on; ``workers``: processes that share the patches of a picture that
+    has several; neither changes the picture, up to rounding. ``on_progress``: told how much is done, of how much: steps
+    of a picture that is sampled at once, patches of a larger one. ``max_pixels``: more than that are refused.
+    Raises :class:`hfd.errors.BitstreamError`, :class:`DataError`, :class:`ConfigError`.
+    """
+    container = unpack(data)
+    settings, seed = options.resolve(codec, data)
+    box = None if region is None else _within(region, container)
+    extras = read_extras(container, max_pixels=max_pixels)
+    with process_map(workers) as map_fn, enough_memory():
+        if settings.realism == 0.0 or codec.decoder is None:
+            return Decoded(
+                Picture(codec.decode_region(data, box, None, seed=seed, max_pixels=max_pixels), _cut(extras, box)),
+                "reconstruction",
+            )
+        plan = plan_picture(container.height, container.width, codec.reach(settings), Layout())
+        if box is None and plan.num_patches == 1:
+            told = None if on_progress is None else (lambda step: on_progress(step + 1, settings.steps))
+            rgb = codec.sample(codec.reconstruct(data, max_pixels=max_pixels), settings, seed=seed, on_step=told)
+        else:
+            rgb = codec.decode_region(
+                data, box, settings, seed=seed, map_fn=map_fn, on_patch=on_progress, max_pixels=max_pixels
+            )
+    return Decoded(Picture(rgb, _cut(extras, box)), f"sample of {settings.label}, seed {seed}")
+
+
+def _within(region: Box, container: Container) -> Box:
+    try:
+        return checked_box(region, container.height, container.width)
+    except ConfigError as error:  # of many pictures some may hold it
+        raise DataError(f"{error}. Move or shrink it", reason="region") from error
+
+
+def _cut(extras: Extras, box: Box | None) -> Extras:
+    if box is None or extras.alpha is None:
+        return extras
+    return replace(extras, alpha=extras.alpha[box.top : box.bottom, box.left : box.right])

@@ -1,0 +1,87 @@
+"""From a picture and a target to a file: the model and the rate are chosen here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hfd.autoencoder.rates import DEFAULT_RATE
+from hfd.codec.codec import DEFAULT_MAX_PIXELS, Codec
+from hfd.codec.library import borrowed, lmbda_of, name_of
+from hfd.codec.memory import enough_memory
+from hfd.codec.picture import Picture
+from hfd.codec.quality import RATES, rung_of
+from hfd.codec.rate_control import Choice, RatedEncoder, best_within
+from hfd.errors import ConfigError
+from hfd.storage import Folder
+
+
+@dataclass(frozen=True)
+class Target:
+    """How large a file may be. At most one is given; none: as good as the last of the models was trained to make it.
+
+    ``quality``: 1 to 100 (:mod:`hfd.codec.quality`); ``bpp``: bits of the whole file per pixel, above 0;
+    ``num_bytes``: of the whole file, at least 1. Raises :class:`ConfigError`.
+    """
+
+    quality: int | None = None
+    bpp: float | None = None
+    num_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("quality", "bpp", "num_bytes") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError(f"target: got {' and '.join(given)}, expected one of them. Leave the others out")
+        if self.quality is not None and not (isinstance(self.quality, int) and 1 <= self.quality <= 100):
+            raise ConfigError(f"quality: got {self.quality}, expected a whole number from 1 to 100")
+        if self.bpp is not None and not (math.isfinite(self.bpp) and self.bpp > 0.0):
+            raise ConfigError(f"bpp: got {self.bpp}, expected a number above 0, such as 0.25")
+        if self.num_bytes is not None and not (isinstance(self.num_bytes, int) and self.num_bytes >= 1):
+            raise ConfigError(f"bytes: got {self.num_bytes}, expected a whole number of at least 1")
+
+    def limit_bytes(self, width: int, height: int) -> int | None:
+        """The most bytes that a picture's file may have. None: nothing is said of bytes."""
+        if self.num_bytes is not None or self.bpp is None:
+            return self.num_bytes
+        return math.floor(self.bpp * width * height / 8)
+
+
+def encode(
+    picture: Picture, target: Target, models: Sequence[Folder], *, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> Choice:
+    """Compress a picture with one of the models (:func:`hfd.codec.library.find_models`, sorted by rate).
+
+    Raises :class:`DataError` where a limit on bytes cannot be met, or the picture is too large.
+    """
+    sections = picture.extras.to_sections()
+    limit_bytes = target.limit_bytes(picture.width, picture.height)
+    if limit_bytes is not None:
+        return best_within([_rated(picture, sections, folder, max_pixels) for folder in models], limit_bytes)
+    folder, rate = models[-1], DEFAULT_RATE
+    if target.quality is not None:
+        lmbdas = [lmbda_of(one) for one in models] if len(models) > 1 else [1.0]
+        rung = rung_of(target.quality, [name_of(one) for one in models], lmbdas)
+        folder, rate = models[rung.model], rung.rate
+    return Choice(name_of(folder), rate, _rated(picture, sections, folder, max_pixels).encode(rate))
+
+
+def _rated(picture: Picture, sections: dict[int, bytes], folder: Folder, max_pixels: int) -> RatedEncoder:
+    def compress(rate: int) -> bytes:
+        with borrowed(folder) as codec, enough_memory():
+            return codec.compress(picture.rgb, rate=rate, sections=sections, max_pixels=max_pixels).data
+
+    def mse(data: bytes) -> float:
+        with borrowed(folder) as codec, enough_memory():
+            return _mse(codec, picture, data, max_pixels)
+
+    return RatedEncoder(name_of(folder), RATES, compress, mse)
+
+
+def _mse(codec: Codec, picture: Picture, data: bytes, max_pixels: int) -> float:
+    """Mean squared error of stage 1, by rows: a picture's worth of float64 is not needed at once."""
+    x_hat = codec.reconstruct(data, max_pixels=max_pixels)
+    rows = (np.square(x.astype(np.float64) - y).sum() for x, y in zip(picture.rgb, x_hat, strict=True))
+    return float(sum(rows)) / picture.rgb.size

@@ -1,0 +1,139 @@
+"""The models at hand: which there are under a name, which one made a file, and those that are loaded."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import PurePosixPath
+
+from hfd.codec.codec import Codec, find_model, model_of_file, shipped_models
+from hfd.codec.container import MODEL_BYTES, Container
+from hfd.errors import BitstreamError, ConfigError, DataError
+from hfd.storage import Folder
+from hfd.weights import fingerprint_of
+
+MAX_LOADED = 4
+"""Models kept in memory; the one longest out of use goes first."""
+
+_CONFIG = "autoencoder/config.json"
+_FILES = (_CONFIG, "autoencoder/weights.safetensors", "decoder/config.json", "decoder/weights.safetensors")
+
+
+def find_models(model: str | None) -> list[Folder]:
+    """The models under a name, those of lower rate first: one, or all in the subfolders of a folder.
+
+    ``model``: what :func:`hfd.codec.codec.find_model` takes, or a folder of model folders; None: all shipped models.
+    Raises :class:`DataError` where there is none, :class:`ConfigError` where none was named and none ships.
+    """
+    if model is None:
+        if not shipped_models():
+            raise ConfigError("model: missing, expected --model FOLDER: no model ships with this version")
+        return _by_rate(list(shipped_models().values()))
+    try:
+        return [find_model(model)]
+    except DataError:
+        several = _subfolders(Folder(model))
+        if not several:
+            raise
+        return _by_rate(several)
+
+
+def model_that_made(container: Container, model: str | None, data: bytes) -> Folder:
+    """The model of a file (``data``, unpacked as ``container``) among those under a name; None: the shipped ones.
+
+    A single model is returned as it is: whether it fits is told when it decodes. Raises :class:`BitstreamError` where
+    several are at hand and none made the file.
+    """
+    folders = list(shipped_models().values()) if model is None else find_models(model)
+    if model is not None and len(folders) == 1:
+        return folders[0]
+    for folder in folders:
+        if bytes.fromhex(_fingerprint(folder, _stamp(folder)))[:MODEL_BYTES] == container.model:
+            return folder
+    if model is None:
+        return model_of_file(data)  # says what ships
+    raise BitstreamError(
+        f"model: got a file made by {container.model.hex()}, expected one of {model} "
+        f"({', '.join(name_of(folder) for folder in folders)}). Give the model that made it with --model"
+    )
+
+
+def name_of(folder: Folder) -> str:
+    """A model's short name: its folder's."""
+    return PurePosixPath(folder.uri.rstrip("/")).name
+
+
+@contextmanager
+def borrowed(folder: Folder) -> Iterator[Codec]:
+    """A loaded model, for this thread alone until the block ends. Loaded once and kept; anew where it has changed."""
+    key = (folder.uri if not folder.is_local else str(folder.path), _stamp(folder))
+    with _lock:
+        entry = _loaded.setdefault(key, _Entry())
+        _loaded.move_to_end(key)
+        while len(_loaded) > MAX_LOADED:
+            _loaded.popitem(last=False)
+    with entry.lock:
+        if entry.codec is None:
+            entry.codec = Codec.load(folder)
+        yield entry.codec
+
+
+def forget() -> None:
+    """Drop the loaded models that nobody is using."""
+    with _lock:
+        _loaded.clear()
+
+
+@dataclass
+class _Entry:
+    codec: Codec | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_Stamp = tuple[tuple[int, int], ...]
+_lock = threading.Lock()
+_loaded: OrderedDict[tuple[str, _Stamp], _Entry] = OrderedDict()
+
+
+def _stamp(folder: Folder) -> _Stamp:
+    """What changes when a model's files do; nothing for a remote folder, which counts as fixed."""
+    if not folder.is_local:
+        return ()
+    paths = [folder.path / name for name in _FILES]
+    found = [path.stat() for path in paths if path.is_file()]
+    return tuple((one.st_mtime_ns, one.st_size) for one in found)
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(folder: Folder, _stamp: _Stamp) -> str:
+    return fingerprint_of(folder / "autoencoder")
+
+
+def _subfolders(folder: Folder) -> list[Folder]:
+    if folder.is_local:
+        found = sorted(folder.path.glob(f"*/{_CONFIG}")) if folder.path.is_dir() else []
+        return [folder / path.parent.parent.name for path in found]
+    keys = [entry.key.removesuffix(f"/{_CONFIG}") for entry in folder.files() if entry.key.endswith(f"/{_CONFIG}")]
+    return [folder / key for key in keys if "/" not in key]
+
+
+def _by_rate(folders: Sequence[Folder]) -> list[Folder]:
+    return sorted(folders, key=lambda folder: (lmbda_of(folder), folder.uri)) if len(folders) > 1 else list(folders)
+
+
+def lmbda_of(folder: Folder) -> float:
+    """The rate-distortion weight that a model was trained with; the rate rises with it. Raises :class:`DataError`."""
+    try:
+        lmbda = float(json.loads(folder.read(_CONFIG))["lmbda"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{folder.uri}/{_CONFIG}: got no lmbda ({error}), expected the weight that several models are sorted by"
+        ) from error
+    if not lmbda > 0.0:
+        raise DataError(f"{folder.uri}/{_CONFIG}: got lmbda {lmbda}, expected a positive number")
+    return lmbda

@@ -1,0 +1,184 @@
+"""Stage 2 of one picture by its plan: what workers are given, and how their cores become the picture again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hfd.autoencoder.model import Elic
+from hfd.codec.reconstruction import LatentCut, cut_latent, reach_cells, synthesise
+from hfd.diffusion.groups import Patch
+from hfd.diffusion.neighbours import known_pixels
+from hfd.diffusion.sampling import Sampling
+from hfd.diffusion.window import Box
+from hfd.images import RgbArray
+from hfd.tiling import Plan, Scheme
+
+Condition: TypeAlias = RgbArray | LatentCut
+"""A window of x_hat, uint8 (h, w, 3), or what it is synthesised from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Work for one call, on its way to any process. Only what it finished comes back.
+
+    ``size``: (height, width) of the whole picture; ``condition``: of ``patch.tile.window``; ``known``: uint8 (h, w, 3)
+    of each of ``patch.known``.
+    """
+
+    patch: Patch
+    size: tuple[int, int]
+    condition: Condition
+    known: tuple[RgbArray, ...]
+    settings: Sampling
+    seed: int
+    precision: str
+
+
+SamplePiece: TypeAlias = Callable[[Piece], RgbArray]
+"""``patch.finished`` of a piece, uint8 (H, W, 3): its core, and what it spills in four groups."""
+
+
+class MapPieces(Protocol):
+    """Applies a function to pieces and gives the results in their order; pieces are best taken as they are needed.
+
+    The builtin ``map`` does it here and now; a pool's ``imap`` does it on threads, processes or other machines.
+    """
+
+    def __call__(self, function: SamplePiece, pieces: Iterable[Piece], /) -> Iterable[RgbArray]: ...
+
+
+class Source(Protocol):
+    """Where windows of x_hat come from."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the picture, px."""
+
+    def cut(self, box: Box) -> Condition: ...
+
+    def read(self, box: Box) -> RgbArray:
+        """x_hat there, uint8 (H, W, 3)."""
+
+
+@dataclass(frozen=True, eq=False)
+class PixelSource:
+    """Windows of an x_hat that is there as a whole: 3 bytes a pixel."""
+
+    x_hat: RgbArray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.x_hat.shape[0], self.x_hat.shape[1]
+
+    def cut(self, box: Box) -> RgbArray:
+        return self.read(box)
+
+    def read(self, box: Box) -> RgbArray:
+        return self.x_hat[box.top : box.bottom, box.left : box.right]
+
+
+class LatentSource:
+    """Windows of an x_hat that whoever needs them synthesises from the latent y_hat (1, M, h, w) float32."""
+
+    def __init__(self, model: Elic, y_hat: Tensor, size: tuple[int, int]) -> None:
+        self.size, self.y_hat = size, y_hat
+        self._model, self._reach = model, reach_cells(model.g_s)
+
+    def cut(self, box: Box) -> LatentCut:
+        return cut_latent(self.y_hat, box, self._reach)
+
+    def read(self, box: Box) -> RgbArray:
+        return synthesise(self._model, self.cut(box), self._reach)
+
+
+def sample_by_plan(
+    source: Source,
+    plan: Plan,
+    settings: Sampling,
+    sample_piece: SamplePiece,
+    *,
+    seed: int,
+    precision: str = "auto",
+    map_fn: MapPieces = map,
+    on_patch: Callable[[int, int], None] | None = None,
+) -> RgbArray:
+    """``plan.box`` of the sample, uint8 (H, W, 3). ``on_patch``: told how many patches are done, and of how many.
+
+    It depends on the plan, the settings and the seed, and not on ``map_fn``. In four groups the network goes on from
+    finished samples at full realism; the mixture with x_hat that ``settings.realism`` asks for is made afterwards.
+    """
+    covers, conditioned = plan.covers, plan.scheme is Scheme.FOUR_GROUPS
+    canvas = np.empty((covers.height, covers.width, 3), np.uint8)
+    at_work = replace(settings, realism=1.0) if conditioned else settings
+    done = 0
+    for group in plan.groups:
+        pieces = (_piece(patch, source, canvas, covers, at_work, seed, precision) for patch in group)
+        for patch, finished in zip(group, map_fn(sample_piece, pieces), strict=True):
+            _write(canvas, covers, patch, finished)
+            done += 1
+            if on_patch is not None:
+                on_patch(done, plan.num_patches)
+    if at_work != settings:
+        for patch in (patch for group in plan.groups for patch in group):
+            box = patch.tile.core
+            there = _cut(canvas, box.within(covers))
+            there[:] = _mixed(source.read(box), there, settings.realism)
+    return _cut(canvas, plan.box.within(covers))
+
+
+def known_in(piece: Piece) -> Tensor | None:
+    """What the network is told of finished pixels in a piece's window, (1, 4, h, w); None where there are none."""
+    window = piece.patch.tile.window
+    if not piece.known:
+        return None
+    pixels, mask = torch.zeros(1, 3, window.height, window.width), torch.zeros(1, 1, window.height, window.width)
+    for box, there in zip(piece.patch.known, piece.known, strict=True):
+        box.within(window).cut(pixels).copy_(torch.from_numpy(np.array(there)).permute(2, 0, 1) / 127.5 - 1.0)
+        box.within(window).cut(mask).fill_(1.0)
+    return known_pixels(pixels, mask)
+
+
+def _piece(
+    patch: Patch, source: Source, canvas: RgbArray, covers: Box, settings: Sampling, seed: int, precision: str
+) -> Piece:
+    known = tuple(np.array(_cut(canvas, box.within(covers))) for box in patch.known)
+    return Piece(patch, source.size, source.cut(patch.tile.window), known, settings, seed, precision)
+
+
+def _write(canvas: RgbArray, covers: Box, patch: Patch, finished: RgbArray) -> None:
+    core = patch.tile.core
+    there, new = _cut(canvas, core.within(covers)), _cut(finished, core.within(patch.finished))
+    if any(patch.fades):
+        top, bottom, left, right = patch.fades
+        share = _ramp(core.height, top, bottom)[:, None, None] * _ramp(core.width, left, right)[None, :, None]
+        new = np.rint(there + share * (new.astype(np.float32) - there)).astype(np.uint8)
+    there[:] = new
+    for spill in patch.spills:
+        box = spill.shared_with(covers)
+        _cut(canvas, box.within(covers))[:] = _cut(finished, box.within(patch.finished))
+
+
+def _ramp(length: int, first: int, last: int) -> npt.NDArray[np.float32]:
+    """Shares in (0, 1] that rise over the ``first`` places and fall over the ``last``."""
+    at = np.arange(length, dtype=np.float32) + np.float32(0.5)
+    shares: npt.NDArray[np.float32] = np.ones(length, np.float32)
+    for px, along in ((first, at), (last, at[::-1])):
+        if px:
+            shares *= np.minimum(along / np.float32(px), np.float32(1.0))
+    return shares
+
+
+def _cut(x: RgbArray, box: Box) -> RgbArray:
+    return x[box.top : box.bottom, box.left : box.right]
+
+
+def _mixed(x_hat: RgbArray, sample: RgbArray, realism: float) -> RgbArray:
+    mixture = (1.0 - realism) * x_hat.astype(np.float32) + realism * sample.astype(np.float32)
+    return np.rint(mixture).astype(np.uint8)

@@ -1,0 +1,97 @@
+"""Stage 1's picture of a quantised latent, by tiles: memory follows a tile, at any size of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from hfd.autoencoder.model import STRIDE, Elic
+from hfd.diffusion.window import Box
+from hfd.images import RgbArray
+
+CELL_PX = STRIDE // 4
+"""Side of what one cell of the latent y stands for."""
+
+TILE_CELLS = 64
+"""Side of a tile's core, 1024 px: a picture up to it is one tile, and exactly what the transform makes of the whole."""
+
+
+@dataclass(frozen=True, eq=False)
+class LatentCut:
+    """What ``box`` of a picture is synthesised from: small, and on its way to other processes.
+
+    ``y``: float32 (M, h, w), whose first cell is that of row ``top`` and column ``left`` of the whole latent. It holds
+    the context of the box (:func:`reach_cells`) as far as the picture goes.
+    """
+
+    y: npt.NDArray[np.float32]
+    top: int
+    left: int
+    box: Box
+
+
+def reach_cells(g_s: nn.Module) -> int:
+    """No further than so many cells of the latent, along an axis, lies what a picture's pixel depends on.
+
+    Counted through all convolutions, last to first, as if parallel branches followed each other: not the least such
+    number. A k x k convolution looks (k - 1) / 2 cells far. A transposed one of stride s and padding p takes output o
+    from inputs i with o = s i - p + tap, tap from 0 to k - 1, up to max(p, k - 1 - p) / s cells far.
+    """
+    reach = 0
+    for layer in reversed(list(g_s.modules())):
+        if isinstance(layer, nn.ConvTranspose2d):
+            kernel, stride, padding = layer.kernel_size[0], layer.stride[0], int(layer.padding[0])
+            reach = -(-(reach + max(padding, kernel - 1 - padding)) // stride)
+        elif isinstance(layer, nn.Conv2d):
+            if layer.stride != (1, 1):
+                raise ValueError(f"g_s: got a convolution of stride {layer.stride}, expected none that shrinks")
+            reach += layer.kernel_size[0] // 2
+    return reach
+
+
+def cut_latent(y_hat: Tensor, box: Box, reach: int) -> LatentCut:
+    """What ``box`` needs of a latent (1, M, h, w)."""
+    top, bottom = max(0, box.top // CELL_PX - reach), -(-box.bottom // CELL_PX) + reach
+    left, right = max(0, box.left // CELL_PX - reach), -(-box.right // CELL_PX) + reach
+    return LatentCut(np.array(y_hat[0, :, top:bottom, left:right].cpu(), np.float32), top, left, box)
+
+
+@torch.no_grad()
+def synthesise(model: Elic, cut: LatentCut, reach: int) -> RgbArray:
+    """The reconstruction x_hat of ``cut.box``, uint8 (H, W, 3).
+
+    It is what the whole latent gives there, up to rounding: a grey level, where a value lies between two.
+    """
+    box = cut.box
+    picture = np.empty((box.height, box.width, 3), np.uint8)
+    for tile in _tiles(box):
+        part = cut_latent(torch.from_numpy(cut.y)[None], _moved(tile, cut), reach)
+        x_hat = model.reconstruct(torch.from_numpy(part.y)[None])
+        top, left = tile.top - (cut.top + part.top) * CELL_PX, tile.left - (cut.left + part.left) * CELL_PX
+        inside = Box(top, left, tile.height, tile.width).cut(x_hat)[0]
+        own = tile.within(box)
+        picture[own.top : own.bottom, own.left : own.right] = to_grey_levels(inside)
+    return picture
+
+
+def to_grey_levels(x: Tensor) -> RgbArray:
+    """float (3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
+    picture: RgbArray = (x.clamp(0.0, 1.0) * 255.0).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+    return picture
+
+
+def _tiles(box: Box) -> Iterator[Box]:
+    side = TILE_CELLS * CELL_PX
+    for top in range(box.top // side * side, box.bottom, side):
+        for left in range(box.left // side * side, box.right, side):
+            yield Box(top, left, side, side).shared_with(box)
+
+
+def _moved(tile: Box, cut: LatentCut) -> Box:
+    """The tile, in pixels from the cut's first cell."""
+    return Box(tile.top - cut.top * CELL_PX, tile.left - cut.left * CELL_PX, tile.height, tile.width)

@@ -1,0 +1,275 @@
+"""What the optional sections of a ``.hfd`` file hold, and how it is written: pure functions, no torch.
+
+``docs/format.md`` specifies every byte. What a section decodes to is bounded before memory is taken for it.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from hfd.codec.container import ALPHA, EXIF, ICC, SAMPLING, SECTION_NAMES, Container, check_size
+from hfd.errors import BitstreamError, DataError
+
+AlphaArray = npt.NDArray[np.uint8]
+
+MAX_METADATA_BYTES = 2**22
+"""The most that an ICC profile or EXIF block may take, unpacked: the largest printer profiles have 3 MB."""
+
+SAMPLER_IDS: Mapping[str, int] = {
+    "auto": 0, "ancestral": 1, "ddim": 2, "dpmpp-2m": 3, "euler": 4, "heun": 5, "midpoint": 6,
+}  # fmt: skip
+"""Ids of the samplers, never reused."""
+
+_STORED, _DEFLATED = 0, 1
+_PNG, _WEBP = 0, 1
+_MAX_WEBP_SIDE_PX = 16_383
+_PNG_HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_WEBP_HEAD_BYTES = 25
+_ORIENTATION, _TIFF_SHORT = 0x0112, 3
+_GRAIN, _NO_FINISH, _STEPS, _GAMMA, _REALISM, _SEED = (1 << bit for bit in range(6))
+_DAMAGED = "The file is damaged; fetch it again"
+
+
+@dataclass(frozen=True)
+class DefaultSampling:
+    """How a file asks to be sampled where its reader is not told otherwise.
+
+    ``kind``: one of ``SAMPLER_IDS``; ``steps``: 1 to 65,535, None: the model's own; ``gamma`` and ``realism`` in
+    [0, 1]; ``grain``, ``finish``: as in :class:`hfd.diffusion.sampling.Sampling`; ``seed``: 0 to 2^64 - 1, None: of the
+    file's bytes. Raises :class:`DataError` on values out of range.
+    """
+
+    kind: str = "auto"
+    steps: int | None = None
+    gamma: float = 0.0
+    realism: float = 1.0
+    grain: bool = False
+    finish: bool = True
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in SAMPLER_IDS:
+            raise DataError(f"sampler: got {self.kind!r}, expected one of {', '.join(SAMPLER_IDS)}")
+        for name, value, least, most in (
+            ("steps", self.steps, 1, 2**16 - 1),
+            ("gamma", self.gamma, 0, 1),
+            ("realism", self.realism, 0, 1),
+            ("seed", self.seed, 0, 2**64 - 1),
+        ):
+            if value is not None and not least <= value <= most:
+                raise DataError(f"{name}: got {value}, expected {least} to {most}")
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What goes with the picture.
+
+    ``alpha``: uint8 (H, W), None: opaque; ``icc``: the profile of the RGB values as they are coded, None: sRGB;
+    ``exif``: a TIFF stream, with or without ``Exif\\0\\0`` before it, written as :func:`upright_exif` gives it.
+    """
+
+    alpha: AlphaArray | None = None
+    icc: bytes | None = None
+    exif: bytes | None = None
+    sampling: DefaultSampling = field(default_factory=DefaultSampling)
+
+    def to_sections(self) -> dict[int, bytes]:
+        """The sections of a container that hold this; none for what is None or the default.
+
+        Raises :class:`DataError` on metadata above ``MAX_METADATA_BYTES``.
+        """
+        sections = {} if self.alpha is None else {ALPHA: encode_alpha(self.alpha)}
+        for tag, data in ((ICC, self.icc), (EXIF, None if self.exif is None else upright_exif(self.exif))):
+            if data is not None:
+                sections[tag] = encode_metadata(data, name=SECTION_NAMES[tag])
+        if self.sampling != DefaultSampling():
+            sections[SAMPLING] = encode_sampling(self.sampling)
+        return sections
+
+
+def read_extras(container: Container, *, max_pixels: int) -> Extras:
+    """What goes with the picture.
+
+    Raises :class:`BitstreamError` on a section that is damaged, :class:`DataError` on alpha above ``max_pixels``.
+    """
+    sections = container.sections
+    icc, exif = (
+        decode_metadata(sections[tag], name=SECTION_NAMES[tag]) if tag in sections else None for tag in (ICC, EXIF)
+    )
+    sampling = decode_sampling(sections[SAMPLING]) if SAMPLING in sections else DefaultSampling()
+    if ALPHA not in sections:
+        return Extras(None, icc, exif, sampling)
+    check_size(container.width, container.height, max_pixels)
+    return Extras(decode_alpha(sections[ALPHA], container.width, container.height), icc, exif, sampling)
+
+
+# --- metadata ------------------------------------------------------------------------------------
+
+
+def encode_metadata(data: bytes, *, name: str) -> bytes:
+    """One byte, 0 or 1, and the data, as they are or as a zlib stream (RFC 1950), whichever is shorter."""
+    if len(data) > MAX_METADATA_BYTES:
+        raise DataError(f"{name}: got {len(data)} bytes, expected at most {MAX_METADATA_BYTES}. Leave it out")
+    deflated = zlib.compress(data, 9)
+    return bytes([_DEFLATED]) + deflated if len(deflated) < len(data) else bytes([_STORED]) + data
+
+
+def decode_metadata(section: bytes, *, name: str) -> bytes:
+    """The data of a section. Raises :class:`BitstreamError`; never takes more than the limit allows."""
+    coding, packed = section[:1], section[1:]
+    if coding == bytes([_STORED]):
+        data = packed
+    elif coding == bytes([_DEFLATED]):
+        inflater = zlib.decompressobj()
+        try:
+            data = inflater.decompress(packed, MAX_METADATA_BYTES + 1)
+        except zlib.error as error:
+            raise BitstreamError(f"{name}: got no zlib stream ({error}). {_DAMAGED}") from error
+        whole = inflater.eof and not inflater.unused_data
+        if not whole and len(data) <= MAX_METADATA_BYTES:
+            raise BitstreamError(f"{name}: got a zlib stream of another length than the section. {_DAMAGED}")
+    else:
+        raise _unknown(name, coding)
+    if len(data) > MAX_METADATA_BYTES:
+        raise BitstreamError(f"{name}: got more than {MAX_METADATA_BYTES} bytes, expected at most that. {_DAMAGED}")
+    return data
+
+
+def upright_exif(exif: bytes) -> bytes:
+    """EXIF for a picture that was turned upright: without ``Exif\\0\\0``, and its orientation, where it has one, is 1.
+
+    All else stays as it is, byte for byte; what cannot be parsed stays altogether.
+    """
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None or len(tiff) < 10:
+        return tiff
+    (first,) = struct.unpack_from(f"{order}I", tiff, 4)
+    if first > len(tiff) - 2:
+        return tiff
+    (count,) = struct.unpack_from(f"{order}H", tiff, first)
+    for entry in range(first + 2, min(first + 2 + 12 * count, len(tiff) - 11), 12):
+        if struct.unpack_from(f"{order}HHI", tiff, entry) == (_ORIENTATION, _TIFF_SHORT, 1):
+            return tiff[: entry + 8] + struct.pack(f"{order}H", 1) + tiff[entry + 10 :]
+    return tiff
+
+
+# --- alpha ---------------------------------------------------------------------------------------
+
+
+def encode_alpha(alpha: AlphaArray) -> bytes:
+    """One byte, 0 or 1, and the plane uint8 (H, W), 255 opaque, as a PNG or a lossless WebP, whichever is shorter."""
+    assert alpha.dtype == np.uint8 and alpha.ndim == 2 and alpha.size
+    plane = Image.fromarray(alpha)
+    candidates = [bytes([_PNG]) + _saved(plane, "PNG", optimize=True)]
+    if max(plane.size) <= _MAX_WEBP_SIDE_PX:
+        candidates.append(bytes([_WEBP]) + _saved(plane.convert("RGB"), "WEBP", lossless=True, quality=75))
+    return min(candidates, key=len)
+
+
+def decode_alpha(section: bytes, width: int, height: int) -> AlphaArray:
+    """The plane, uint8 (height, width). Raises :class:`BitstreamError`; takes memory only for a plane of that size."""
+    coding, data = section[:1], section[1:]
+    if coding not in (bytes([_PNG]), bytes([_WEBP])):
+        raise _unknown("alpha", coding)
+    is_png = coding[0] == _PNG
+    kind, mode = ("PNG", "L") if is_png else ("WebP", "RGB")
+    # Before Pillow sees it, which takes memory for a canvas when it opens one.
+    size = _png_size(data) if is_png else _webp_size(data)
+    if size != (width, height):
+        got = "no such picture" if size is None else f"{size[0]} x {size[1]}"
+        raise BitstreamError(f"alpha: got {got}, expected a {kind} of {width} x {height}. {_DAMAGED}")
+    try:
+        # Not by Image.open, whose limit on pixels is for pictures of unknown size.
+        with PngImageFile(io.BytesIO(data)) if is_png else WebPImageFile(io.BytesIO(data)) as image:
+            plane = np.array(image.getchannel("L" if is_png else "G"))
+            fits = image.mode == mode and plane.shape == (height, width)
+    # Damaged pictures make Pillow's plugins raise errors of many kinds.
+    except Exception as error:
+        why = " ".join(str(error).split())[:80]
+        raise BitstreamError(f"alpha: got a damaged {kind} ({why}). {_DAMAGED}") from error
+    if not fits:
+        raise BitstreamError(f"alpha: got mode {image.mode}, expected {mode} of {width} x {height}. {_DAMAGED}")
+    return plane
+
+
+def _saved(image: Image.Image, file_format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    # Eight bits, greyscale: the only kind in use.
+    if not data.startswith(_PNG_HEAD) or data[24:26] != b"\x08\x00":
+        return None
+    width, height = struct.unpack(">II", data[16:24])
+    return width, height
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    if len(data) < _WEBP_HEAD_BYTES or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or data[20] != 0x2F:
+        return None
+    bits = int.from_bytes(data[21:25], "little")
+    return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+
+
+# --- sampling ------------------------------------------------------------------------------------
+
+
+def encode_sampling(sampling: DefaultSampling) -> bytes:
+    """Sampler id, a byte of flags, and of steps (u16), gamma, realism (float64) and seed (u64) what is no default."""
+    flags = _GRAIN * sampling.grain | _NO_FINISH * (not sampling.finish)
+    out = b""
+    for flag, kind, value, default in (
+        (_STEPS, "<H", sampling.steps, None),
+        (_GAMMA, "<d", sampling.gamma, 0.0),
+        (_REALISM, "<d", sampling.realism, 1.0),
+        (_SEED, "<Q", sampling.seed, None),
+    ):
+        if value != default:
+            flags |= flag
+            out += struct.pack(kind, value)
+    return bytes([SAMPLER_IDS[sampling.kind], flags]) + out
+
+
+def decode_sampling(section: bytes) -> DefaultSampling:
+    """What :func:`encode_sampling` was given. Raises :class:`BitstreamError` on anything that it does not write."""
+    kinds = {number: kind for kind, number in SAMPLER_IDS.items()}
+    if section and section[0] not in kinds:
+        raise _unknown("sampling", section[:1])
+    try:
+        flags, values, position = section[1], [], 2
+        for flag, kind in ((_STEPS, "<H"), (_GAMMA, "<d"), (_REALISM, "<d"), (_SEED, "<Q")):
+            values.append(struct.unpack_from(kind, section, position)[0] if flags & flag else None)
+            position += struct.calcsize(kind) * bool(flags & flag)
+        steps, gamma, realism, seed = values
+        found = DefaultSampling(
+            kinds[section[0]],
+            steps,
+            0.0 if gamma is None else gamma,
+            1.0 if realism is None else realism,
+            bool(flags & _GRAIN),
+            not flags & _NO_FINISH,
+            seed,
+        )
+    except (IndexError, struct.error, DataError) as error:
+        raise BitstreamError(f"sampling: got {section[:32].hex(' ')} ({error}). {_DAMAGED}") from error
+    if encode_sampling(found) != section:
+        raise BitstreamError(f"sampling: got {section[:32].hex(' ')}, which no encoder writes. {_DAMAGED}")
+    return found
+
+
+def _unknown(name: str, coding: bytes) -> BitstreamError:
+    got = f"id {coding[0]}" if coding else "nothing"
+    return BitstreamError(f"{name}: got {got}, which this version does not know. Use a newer hfd")

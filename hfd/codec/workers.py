@@ -1,0 +1,63 @@
+"""Pieces of pictures on several processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+
+import torch
+
+from hfd.codec.patches import MapPieces, Piece, SamplePiece
+from hfd.errors import ConfigError, DataError
+from hfd.images import RgbArray
+
+AHEAD = 2
+"""Pieces that wait for each worker at most: a large picture's never lie in memory all at once."""
+
+
+@contextmanager
+def process_map(workers: int) -> Iterator[MapPieces]:
+    """A ``map_fn`` on so many processes, each with one thread for arithmetic; 1: in this process, with its own.
+
+    A process loads the model once, when its first piece arrives (:class:`hfd.codec.codec.Codec` travels as the name of
+    its folder). Processes are spawned, never forked: threads of torch do not survive a fork. They end with the context.
+
+    Raises:
+        ConfigError: below one worker.
+        DataError: from the map, when a worker was killed (``reason="worker-killed"``), by lack of memory most likely.
+    """
+    if workers < 1:
+        raise ConfigError(f"workers: got {workers}, expected at least 1")
+    if workers == 1:
+        yield map
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            yield lambda function, pieces: map_ahead(pool, function, pieces, AHEAD * workers)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def map_ahead(pool: Executor, function: SamplePiece, pieces: Iterable[Piece], ahead: int) -> Iterator[RgbArray]:
+    """As ``pool.map``, which would take all pieces at once: at most ``ahead`` of them are under way."""
+    waiting: deque[Future[RgbArray]] = deque()
+    try:
+        for piece in pieces:
+            waiting.append(pool.submit(function, piece))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise DataError(
+            "workers: got a process that was killed, expected all to finish. Give fewer --workers, or more memory",
+            reason="worker-killed",
+        ) from error
+    finally:
+        for future in waiting:
+            future.cancel()

@@ -1,0 +1,113 @@
+"""Pillow opens and saves ``.hfd`` files once this module is imported: ``import hfd.pillow_plugin``.
+
+It takes that line, as with other formats outside Pillow. ``import hfd`` alone registers nothing: it would have to
+import Pillow for everybody, or work only where Pillow happens to be imported before it, and it would change what
+``Image.open`` accepts in programs that asked for something else.
+
+``Image.open`` reads and checks the whole file and decodes nothing: size, mode and ``info`` come from the header and
+the sections. The pixels, and with them PyTorch and the model, come at the first ``load()``; the model is the shipped
+one that made the file, or the one that ``image.model`` names by then. ``image.options`` may hold more of what
+:func:`hfd.api.decompress` takes, such as ``image.options = {"realism": 0.0}``. Nothing of a file is ever unpickled or
+executed.
+
+``image.save("a.hfd")`` takes ``quality``, ``bpp``, ``num_bytes`` and ``model`` as :func:`hfd.api.compress` does, and
+``icc_profile`` and ``exif`` as Pillow's other formats do; what of them is not given is not written, and colours are
+converted to sRGB.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import IO, Any
+
+from PIL import Image, ImageFile
+
+from hfd.codec.container import ALPHA, EXIF, ICC, MAGIC, unpack
+from hfd.codec.picture import info_of
+from hfd.codec.sections import Extras, decode_metadata
+from hfd.errors import HfdError
+
+FORMAT = "HFD"
+
+
+class HfdImageFile(ImageFile.ImageFile):
+    """An ``.hfd`` file. ``model`` and ``options``: for the decoding, to be set before ``load()``."""
+
+    format = FORMAT
+    format_description = "High-Fidelity Diffusion"
+
+    model: str | os.PathLike[str] | None = None
+    _data: bytes | None = None
+
+    def _open(self) -> None:
+        assert self.fp is not None
+        data = self.fp.read()
+        try:
+            container = unpack(data)
+            icc, exif = (
+                decode_metadata(container.sections[tag], name=name) if tag in container.sections else None
+                for tag, name in ((ICC, "icc"), (EXIF, "exif"))
+            )
+        except HfdError as error:
+            raise SyntaxError(str(error)) from error  # Pillow's word for "not mine, or damaged"
+        self._size = (container.width, container.height)
+        self._mode = "RGBA" if ALPHA in container.sections else "RGB"
+        self.info.update(info_of(Extras(icc=icc, exif=exif)))
+        self.info.update(
+            bpp=8 * len(data) / (container.width * container.height), rate=container.rate, model=container.model.hex()
+        )
+        self.options: dict[str, Any] = {}
+        self._data = data
+
+    def load(self) -> Any:
+        """Decode, the first time. Raises :class:`OSError` where the model is not at hand, or the file is damaged."""
+        if self._data is not None:
+            from hfd.api import decompress
+
+            try:
+                picture = decompress(self._data, model=self.model, **self.options)
+            except HfdError as error:
+                raise OSError(str(error)) from error
+            self._data = None
+            if self.fp and self._exclusive_fp:
+                self.fp.close()
+            self.fp = io.BytesIO(picture.tobytes())
+            self._size = picture.size
+            self.tile = [ImageFile._Tile("raw", (0, 0, *picture.size), 0, self.mode)]
+        return super().load()
+
+    def load_seek(self, pos: int) -> None:
+        """Pillow would seek in the file; the pixels are not there."""
+
+
+def _accept(prefix: bytes) -> bool:
+    return prefix.startswith(MAGIC)
+
+
+def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:  # noqa: ARG001
+    from hfd.codec.encode import Target, encode
+    from hfd.codec.library import find_models
+    from hfd.codec.picture import picture_of_image
+
+    settings = image.encoderinfo
+    model, exif = settings.get("model"), settings.get("exif")
+    exif = exif.tobytes() if isinstance(exif, Image.Exif) else exif
+    try:
+        target = Target(settings.get("quality"), settings.get("bpp"), settings.get("num_bytes"))
+        picture = picture_of_image(image, icc=settings.get("icc_profile") or None, exif=exif or None)
+        data = encode(picture, target, find_models(None if model is None else os.fspath(model))).data
+    except HfdError as error:
+        raise OSError(str(error)) from error
+    stream.write(data)
+
+
+def register() -> None:
+    """Make the format known to Pillow. Importing this module does it."""
+    Image.register_open(FORMAT, HfdImageFile, _accept)
+    Image.register_save(FORMAT, _save)
+    Image.register_extension(FORMAT, ".hfd")
+    Image.register_mime(FORMAT, "image/x-hfd")
+
+
+register()

@@ -1,0 +1,37 @@
+"""Pillow's own warnings, silenced while pictures are read."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from contextlib import AbstractContextManager
+
+
+class _PillowWarningsOff(AbstractContextManager[None]):
+    """Silences Pillow's own warnings while any thread decodes: sizes are judged here, not by warning filters.
+
+    Re-entrant and shared by threads: ``warnings.catch_warnings`` alone, entered by two of them in turn, would
+    restore the filters in the wrong order and leave warnings off for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._filters: warnings.catch_warnings[None]
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._depth == 0:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self._depth += 1
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                self._filters.__exit__(None, None, None)
+
+
+pillow_warnings_off = _PillowWarningsOff()

@@ -1,0 +1,112 @@
+"""What the codec puts into a file and takes out of it: rate, sections, seed; and the files that it refuses."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import photograph
+
+from hfd.codec.codec import Codec, seed_of_file
+from hfd.codec.container import ICC, LATENTS, SAMPLING, pack, unpack
+from hfd.codec.sections import DefaultSampling, Extras, read_extras
+from hfd.diffusion.sampling import Sampling
+from hfd.errors import BitstreamError, DataError, DecodeMismatchError
+from hfd.storage import Folder
+
+
+@pytest.fixture(scope="module")
+def codec(model_folder: Folder) -> Codec:
+    return Codec.load(model_folder)
+
+
+def test_sections_go_with_the_picture_and_change_nothing_of_it(codec: Codec, compressed: bytes) -> None:
+    alpha = photograph(70, 90, seed=3)[..., 0]
+    extras = Extras(alpha, b"profile", b"exif", DefaultSampling(steps=3, realism=0.5))
+    data = codec.compress(photograph(70, 90), sections=extras.to_sections()).data
+    plain, found = unpack(compressed), unpack(data)
+    assert found.sections[LATENTS] == plain.sections[LATENTS] and found.checksum == plain.checksum
+    np.testing.assert_array_equal(codec.reconstruct(data), codec.reconstruct(compressed))
+    back = read_extras(found, max_pixels=6300)
+    np.testing.assert_array_equal(back.alpha, alpha)
+    assert (back.icc, back.exif, back.sampling) == (b"profile", b"exif", extras.sampling)
+
+
+def test_a_plain_file_is_its_payload_and_at_most_24_bytes(codec: Codec) -> None:
+    for height, width in ((1, 1), (64, 64), (300, 257)):
+        x = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        data = codec.compress(x).data
+        assert 21 <= len(data) - len(unpack(data).sections[LATENTS]) <= 24
+
+
+def test_a_file_is_sampled_as_it_asks_and_otherwise_as_the_model_is(codec: Codec, compressed: bytes) -> None:
+    assert codec.sampling_of(compressed) == (codec.default_sampling, seed_of_file(compressed))
+    wish = DefaultSampling("ancestral", None, gamma=0.25, realism=0.5, grain=True, finish=False, seed=7)
+    container = unpack(compressed)
+    sections = {**container.sections, **Extras(sampling=wish).to_sections()}
+    asked = codec.sampling_of(pack(replace(container, sections=sections)))
+    assert asked == (Sampling(codec.default_sampling.steps, "ancestral", 0.25, 0.5, True, False), 7)
+    sections[SAMPLING] = b"\x07\x00"
+    with pytest.raises(BitstreamError, match="sampling: got id 7"):
+        codec.sampling_of(pack(replace(container, sections=sections)))
+
+
+def test_the_seed_of_a_file_is_the_crc_that_ends_it(compressed: bytes) -> None:
+    """Of the bytes before it: over the whole file, a CRC that ends with itself is the same for every file."""
+    other = pack(replace(unpack(compressed), checksum=0))
+    assert zlib.crc32(compressed) == zlib.crc32(other)
+    assert seed_of_file(compressed) == int.from_bytes(compressed[-4:], "little") != seed_of_file(other)
+
+
+def test_the_latent_of_a_file(codec: Codec, compressed: bytes) -> None:
+    y_hat = codec.latent(compressed)
+    assert y_hat.shape == (1, 16, 8, 8)
+    x_hat = codec.autoencoder.model.reconstruct(y_hat)[0, :, :70, :90]
+    np.testing.assert_array_equal(x_hat.mul(255).round().byte().permute(1, 2, 0), codec.reconstruct(compressed))
+
+
+# --- refusals ------------------------------------------------------------------------------------
+
+
+def refusal(codec: Codec, data: bytes) -> str:
+    with pytest.raises((BitstreamError, DataError)) as caught:
+        codec.reconstruct(data)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(type(caught.value)):
+        codec.latent(data)
+    return str(caught.value)
+
+
+def test_truncation_at_every_byte(codec: Codec) -> None:
+    data = codec.compress(photograph(20, 30), sections={ICC: b"\0profile"}).data
+    for length in range(len(data)):
+        message = refusal(codec, data[:length])
+        words = "no bytes" if length == 0 else "no .hfd file" if length < 4 else "truncated or damaged; fetch it again"
+        assert words in message
+
+
+@pytest.mark.parametrize(("width", "height"), [(2**16, 2**15), (2**24, 1), (1, 2**24), (2**24, 2**24), (8001, 8000)])
+def test_a_header_that_claims_too_much_is_refused_before_memory_is_taken(
+    codec: Codec, compressed: bytes, width: int, height: int
+) -> None:
+    message = refusal(codec, pack(replace(unpack(compressed), width=width, height=height)))
+    assert message.startswith(f"size: got {width} x {height} pixels, expected at most 64000000 pixels")
+
+
+def test_a_wrong_checksum_model_or_rate(codec: Codec, compressed: bytes) -> None:
+    container = unpack(compressed)
+    with pytest.raises(DecodeMismatchError, match="checksum of symbols: got"):
+        codec.reconstruct(pack(replace(container, checksum=container.checksum ^ 1)))
+    message = refusal(codec, pack(replace(container, model=b"abcd")))
+    assert message.startswith("model: got a file made by 61626364, expected ") and "--model" in message
+    assert refusal(codec, pack(replace(container, rate=63))).startswith("rate: got 63, expected 64 to 192")
+    with pytest.raises(DecodeMismatchError):
+        codec.reconstruct(pack(replace(container, rate=140)))
+
+
+def test_a_file_of_version_1(codec: Codec, compressed: bytes) -> None:
+    assert refusal(codec, compressed[:4] + b"\x01" + compressed[5:]) == (
+        "version: got version 1, expected version 2. Use the hfd release that wrote it"
+    )

@@ -1,0 +1,77 @@
+"""Files that were written once stay readable, to the last symbol: tests/golden/make.py says what they are."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from format_reader import read_file
+
+from hfd.codec.codec import Codec, find_model, model_of_file
+from hfd.codec.container import unpack
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+EXPECTED = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
+NAMES = sorted(EXPECTED["files"])
+
+
+@cache
+def codec() -> Codec:
+    return Codec.load(find_model(EXPECTED["model"]))
+
+
+@cache
+def make() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("golden_make", GOLDEN / "make.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_file_is_expected_and_small() -> None:
+    assert sorted(path.stem for path in GOLDEN.glob("*.hfd")) == NAMES == sorted(make().golden_inputs())
+    assert all((GOLDEN / f"{name}.hfd").stat().st_size < 1000 for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_golden_file_decodes_to_what_is_expected(name: str) -> None:
+    data = (GOLDEN / f"{name}.hfd").read_bytes()
+    expected: dict[str, Any] = EXPECTED["files"][name]
+    found = json.loads(json.dumps(make().describe(data, codec())))
+    assert found == expected
+    x_hat = codec().reconstruct(data)
+    assert x_hat.shape == (expected["height"], expected["width"], 3)
+    assert model_of_file(data) == find_model(EXPECTED["model"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_golden_file_shows_the_picture_that_it_was_made_of(name: str) -> None:
+    """Not to the last digit, which a machine's rounding decides: what would be wrong by far is seen."""
+    x, extras = make().golden_inputs()[name]
+    data = (GOLDEN / f"{name}.hfd").read_bytes()
+    error = np.abs(codec().reconstruct(data).astype(int) - x)
+    assert error.mean() < 20  # most are beyond 30 when upside down
+    held = make().read_extras(unpack(data), max_pixels=2**20)
+    assert (held.icc, held.exif, held.sampling) == (extras.icc, extras.exif, extras.sampling)
+    np.testing.assert_array_equal(held.alpha, extras.alpha)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_specification_reads_a_golden_file(name: str) -> None:
+    expected = EXPECTED["files"][name]
+    file = read_file((GOLDEN / f"{name}.hfd").read_bytes())
+    assert (file.width, file.height, file.model.hex()) == (expected["width"], expected["height"], expected["model"])
+    assert (file.rate, f"{file.checksum:08x}") == (expected["rate"], expected["checksum"])
+    lengths = {"0": len(file.latents), **{str(tag): len(section) for tag, section in file.sections.items()}}
+    assert lengths == expected["sections"]
+
+
+def test_together_they_hold_every_kind_of_section() -> None:
+    assert {tag for name in NAMES for tag in EXPECTED["files"][name]["sections"]} == {"0", "128", "129", "130", "131"}

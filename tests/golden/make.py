@@ -1,0 +1,150 @@
+"""Make the golden files anew, what is expected of them, and the hex dump in docs/format.md.
+
+    python tests/golden/make.py
+
+Only where the shipped model or the format itself has changed: the files stand for all that were ever written, and a
+decoder that no longer reads them is broken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hfd.codec.codec import Codec, find_model
+from hfd.codec.container import LATENTS, SAMPLING, unpack
+from hfd.codec.sections import DefaultSampling, Extras, read_extras
+from hfd.images import RgbArray
+
+FOLDER = Path(__file__).resolve().parent
+SPECIFICATION = FOLDER.parents[1] / "docs/format.md"
+MODEL = "desk-012"
+BEGIN, END = "<!-- dump: begin -->", "<!-- dump: end -->"
+DUMPED = "sampling"
+"""The file that the specification shows byte by byte."""
+
+MAX_PIXELS = 2**20
+
+
+def picture(height: int, width: int) -> RgbArray:
+    """A gradient, a disc and stripes, by integer arithmetic: the same on any machine."""
+    rows, columns = np.mgrid[:height, :width]
+    x = np.stack([40 + 2 * rows + columns, 200 - 3 * rows // 2, 90 + 2 * columns], axis=-1)
+    x[(rows - height // 2) ** 2 + (columns - width // 2) ** 2 < (height * width) // 12] = (220, 60, 30)
+    x[(columns % 16 < 3) & (rows > height // 2)] //= 2
+    return x.clip(0, 255).astype(np.uint8)
+
+
+def exif() -> bytes:
+    """A TIFF stream with two tags: Software and ImageDescription."""
+    tags = Image.Exif()
+    tags[0x0131], tags[0x010E] = "hfd", "golden"
+    return tags.tobytes().removeprefix(b"Exif\0\0")
+
+
+def golden_inputs() -> dict[str, tuple[RgbArray, Extras]]:
+    """Pictures and what goes with them, by the file's name."""
+    rows, columns = np.mgrid[:40, :24]
+    alpha = (255 - 4 * rows - columns).clip(0, 255).astype(np.uint8)
+    curve = b"curv" + bytes(4) + (1).to_bytes(4, "big") + b"\x02\x33" + bytes(2)
+    sampling = DefaultSampling("heun", 4, realism=0.75, grain=True, seed=20_231_001)
+    return {
+        "plain": (picture(64, 64), Extras()),
+        "one-pixel": (picture(1, 1), Extras()),
+        "odd": (picture(37, 53), Extras()),
+        "wide": (picture(5, 300), Extras()),
+        "two-blocks": (picture(65, 100), Extras()),
+        "alpha": (picture(40, 24), Extras(alpha)),
+        "icc": (picture(24, 40), Extras(icc=curve * 20)),
+        "exif": (picture(24, 40), Extras(exif=exif())),
+        DUMPED: (picture(24, 40), Extras(sampling=DefaultSampling(steps=4, seed=7))),
+        "all": (picture(40, 24), Extras(alpha, curve, exif(), sampling)),
+    }
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def describe(data: bytes, codec: Codec) -> dict[str, Any]:
+    """What is expected of a file, in JSON's terms."""
+    container = unpack(data)
+    extras = read_extras(container, max_pixels=MAX_PIXELS)
+    y_hat = codec.latent(data).contiguous().numpy().astype("<f4")
+    return {
+        "file": {"bytes": len(data), "sha256": digest(data)},
+        "width": container.width,
+        "height": container.height,
+        "model": container.model.hex(),
+        "rate": container.rate,
+        "checksum": f"{container.checksum:08x}",
+        "sections": {str(tag): len(section) for tag, section in container.sections.items()},
+        "y_hat": {"shape": list(y_hat.shape), "sha256": digest(y_hat.tobytes())},
+        "alpha": None if extras.alpha is None else {"sha256": digest(extras.alpha.tobytes())},
+        "icc": None if extras.icc is None else {"bytes": len(extras.icc), "sha256": digest(extras.icc)},
+        "exif": None if extras.exif is None else {"bytes": len(extras.exif), "sha256": digest(extras.exif)},
+        "sampling": asdict(extras.sampling),
+    }
+
+
+def dump(data: bytes) -> str:
+    """A file byte by byte, with what each field says."""
+    container = unpack(data)
+    width, height, section = container.width, container.height, container.sections[SAMPLING]
+    assert max(width, height) <= 256 and len(section) == 12 and sorted(container.sections) == [LATENTS, SAMPLING]
+    fields = [
+        (4, "magic"),
+        (1, "version 2"),
+        (1, "layout: a byte each of width and height, sections, colour 0"),
+        (4, f"model {container.model.hex()}"),
+        (1, f"rate {container.rate}"),
+        (1, f"width - 1: {width - 1}, so {width} pixels"),
+        (1, f"height - 1: {height - 1}, so {height} pixels"),
+        (4, f"checksum of symbols: {container.checksum:08x}"),
+        (1, f"section: tag {SAMPLING}, sampling"),
+        (1, f"its length: {len(section)} bytes"),
+        (1, "sampler 0: auto"),
+        (1, "flags: steps and seed follow"),
+        (2, "steps: 4"),
+        (8, "seed: 7"),
+        (1, "tag 0: no further section, the latents follow"),
+        (len(container.sections[LATENTS]), f"latents: {len(container.sections[LATENTS])} bytes, up to the CRC32"),
+        (4, f"CRC32 of all before it: {zlib.crc32(data[:-4]):08x}"),
+    ]
+    assert sum(length for length, _ in fields) == len(data)
+    lines, position = [], 0
+    for length, meaning in fields:
+        for start in range(position, position + length, 16):
+            row = data[start : min(start + 16, position + length)].hex(" ")
+            lines.append(f"{start:04x}  {row:<47}  {meaning if start == position else ''}".rstrip())
+        position += length
+    return "\n".join(["```", *lines, "```"])
+
+
+def main() -> None:
+    codec = Codec.load(find_model(MODEL))
+    expected = {}
+    for name, (x, extras) in golden_inputs().items():
+        data = codec.compress(x, sections=extras.to_sections()).data
+        (FOLDER / f"{name}.hfd").write_bytes(data)
+        expected[name] = describe(data, codec)
+        print(f"{name}.hfd: {len(data)} bytes")
+    text = io.StringIO()
+    json.dump({"model": MODEL, "files": expected}, text, indent=1)
+    (FOLDER / "expected.json").write_text(text.getvalue() + "\n")
+    before, rest = SPECIFICATION.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    shown = dump((FOLDER / f"{DUMPED}.hfd").read_bytes())
+    SPECIFICATION.write_text(f"{before}{BEGIN}\n{shown}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
