@@ -22,7 +22,7 @@ SHIPPED_LADDER: Sequence[tuple[int, str, int]] = (
 """Corners of the way from quality 1 to 100 over the shipped models: (quality, model, rate id).
 
 Between two corners of one model the id is linear in the quality, and so the logarithm of the bytes, nearly. The
-models change where their curves of PSNR over bytes cross on the Kodak pictures, at about 0.21 bpp. From there each
+models change where their curves of PSNR over bytes cross on the Kodak pictures, at about 0.2 bpp. From there each
 quality is one id, up to where finer steps buy less than a tenth of a decibel, and down to where little more than
 colours is left (`benchmarks/rate_control.py KODAK` prints the curves and the ladder)."""
 
