@@ -81,10 +81,10 @@ def pack(container: Container) -> bytes:
 
 def unpack(data: bytes) -> Container:
     """Read a file. Raises :class:`BitstreamError` on anything that :func:`pack` does not write."""
+    if not data:
+        raise BitstreamError("file: got no bytes, expected an .hfd file. Fetch it again")
     if data[:4] != MAGIC:
-        raise BitstreamError(
-            f"magic: got {data[:4].hex(' ') or 'nothing'}, expected {MAGIC.hex(' ')}. This is no .hfd file"
-        )
+        raise BitstreamError(f"magic: got {data[:4].hex(' ')}, expected {MAGIC.hex(' ')}. This is no .hfd file")
     if len(data) > 4 and data[4] != VERSION:
         release = "the hfd release that wrote it" if data[4] < VERSION else "a newer hfd"
         raise BitstreamError(f"version: got version {data[4]}, expected version {VERSION}. Use {release}")

@@ -35,6 +35,7 @@ _PNG, _WEBP = 0, 1
 _MAX_WEBP_SIDE_PX = 16_383
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _WEBP_HEAD_BYTES = 25
+_ORIENTATION, _TIFF_SHORT = 0x0112, 3
 _GRAIN, _NO_FINISH, _STEPS, _GAMMA, _REALISM, _SEED = (1 << bit for bit in range(6))
 _DAMAGED = "The file is damaged; fetch it again"
 
@@ -71,8 +72,11 @@ class DefaultSampling:
 
 @dataclass(frozen=True)
 class Extras:
-    """What goes with the picture. ``alpha``: uint8 (H, W), None: opaque; ``icc``: the profile of the RGB values,
-    None: sRGB; ``exif``: a TIFF stream, whose orientation is not applied since the picture is upright."""
+    """What goes with the picture.
+
+    ``alpha``: uint8 (H, W), None: opaque; ``icc``: the profile of the RGB values as they are coded, None: sRGB;
+    ``exif``: a TIFF stream, with or without ``Exif\\0\\0`` before it, written as :func:`upright_exif` gives it.
+    """
 
     alpha: AlphaArray | None = None
     icc: bytes | None = None
@@ -85,7 +89,7 @@ class Extras:
         Raises :class:`DataError` on metadata above ``MAX_METADATA_BYTES``.
         """
         sections = {} if self.alpha is None else {ALPHA: encode_alpha(self.alpha)}
-        for tag, data in ((ICC, self.icc), (EXIF, self.exif)):
+        for tag, data in ((ICC, self.icc), (EXIF, None if self.exif is None else upright_exif(self.exif))):
             if data is not None:
                 sections[tag] = encode_metadata(data, name=SECTION_NAMES[tag])
         if self.sampling != DefaultSampling():
@@ -139,6 +143,25 @@ def decode_metadata(section: bytes, *, name: str) -> bytes:
     if len(data) > MAX_METADATA_BYTES:
         raise BitstreamError(f"{name}: got more than {MAX_METADATA_BYTES} bytes, expected at most that. {_DAMAGED}")
     return data
+
+
+def upright_exif(exif: bytes) -> bytes:
+    """EXIF for a picture that was turned upright: without ``Exif\\0\\0``, and its orientation, where it has one, is 1.
+
+    All else stays as it is, byte for byte; what cannot be parsed stays altogether.
+    """
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None or len(tiff) < 10:
+        return tiff
+    (first,) = struct.unpack_from(f"{order}I", tiff, 4)
+    if first > len(tiff) - 2:
+        return tiff
+    (count,) = struct.unpack_from(f"{order}H", tiff, first)
+    for entry in range(first + 2, min(first + 2 + 12 * count, len(tiff) - 11), 12):
+        if struct.unpack_from(f"{order}HHI", tiff, entry) == (_ORIENTATION, _TIFF_SHORT, 1):
+            return tiff[: entry + 8] + struct.pack(f"{order}H", 1) + tiff[entry + 10 :]
+    return tiff
 
 
 # --- alpha ---------------------------------------------------------------------------------------

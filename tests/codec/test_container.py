@@ -93,7 +93,8 @@ def test_sides_at_the_edges_of_their_bytes(side: int) -> None:
 @pytest.mark.parametrize("length", range(len(GOLDEN) + 4))
 def test_truncation_at_every_byte_is_refused(length: int) -> None:
     message = _refusal(pack(SMALL)[:length])
-    assert "no .hfd file" in message if length < 4 else "truncated or damaged" in message
+    words = "got no bytes" if length == 0 else "no .hfd file" if length < 4 else "truncated or damaged"
+    assert words in message
 
 
 @pytest.mark.parametrize("byte", range(len(GOLDEN) + 4))
@@ -125,7 +126,11 @@ def test_forged_bodies_are_refused_or_read_back_the_same(tail: bytes) -> None:
             assert pack(container) == data
 
 
-@pytest.mark.parametrize("data", [b"", b"\x89", b"\x89PNG\r\n\x1a\n" + bytes(50), b"\xff\xd8\xff\xe0" + bytes(50)])
+def test_an_empty_file_is_called_one() -> None:
+    assert _refusal(b"") == "file: got no bytes, expected an .hfd file. Fetch it again"
+
+
+@pytest.mark.parametrize("data", [b"\x89", b"\x89PNG\r\n\x1a\n" + bytes(50), b"\xff\xd8\xff\xe0" + bytes(50)])
 def test_a_foreign_file_is_called_one(data: bytes) -> None:
     assert "no .hfd file" in _refusal(data)
 

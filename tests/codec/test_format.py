@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -200,3 +201,32 @@ def test_z_comes_first_channel_by_channel() -> None:
     assert z.shape == (1, 16, 2, 3) and len(z.unique()) > 3
     rows = [row for row in rows_of(build_tables(model).z) for _ in range(6)]
     assert list(read_symbols(coded.payload, rows)) == z.flatten().tolist()
+
+
+def test_the_specification_decodes_a_latent() -> None:
+    """All of it, where the networks answer with one scale and mean everywhere, so that no network is needed."""
+    scale, mean = 3.0, 0.25
+    model = lively_elic(16, 24, (8, 16))
+    with torch.no_grad():
+        for k, channels in enumerate(model.groups):
+            last = model.param_aggregation[k][-1]
+            last.weight.zero_()
+            last.bias.copy_(torch.cat([torch.full((channels,), scale), torch.full((channels,), mean)]))
+    tables = build_tables(model)
+    coded, y_hat = LatentCoder(model, tables).encode(torch.rand(1, 3, 64, 128))
+    scales = tables.scales.tolist()
+    nearest = min(range(len(scales)), key=lambda i: abs(np.log(scales[i] / scale)))
+    rows = [row for row in rows_of(tables.z) for _ in range(2)] + [rows_of(tables.y)[nearest]] * (24 * 4 * 8)
+    symbols = list(read_symbols(coded.payload, rows))
+    assert zlib.crc32(np.array(symbols, "<i4").tobytes()) == coded.checksum
+
+    found, of_y = np.empty((24, 4, 8)), iter(symbols[16 * 2 :])
+    positions = [(row, column) for row in range(4) for column in range(8)]
+    for group in (range(8), range(8, 24)):
+        for parity in (0, 1):
+            for channel in group:
+                for row, column in positions:
+                    if (row + column) % 2 == parity:
+                        found[channel, row, column] = next(of_y) + mean
+    assert next(of_y, None) is None
+    np.testing.assert_array_equal(found, y_hat[0])

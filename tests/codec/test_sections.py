@@ -29,6 +29,7 @@ from hfd.codec.sections import (
     encode_metadata,
     encode_sampling,
     read_extras,
+    upright_exif,
 )
 from hfd.diffusion.sampling import SamplerKind
 from hfd.errors import BitstreamError, DataError
@@ -80,11 +81,35 @@ def test_extras_round_trip(
 ) -> None:
     height, width = (7, 9) if alpha is None else alpha.shape
     found = read_extras(container_of(Extras(alpha, icc, exif, sampling), width, height), max_pixels=2000)
-    assert (found.icc, found.exif, found.sampling) == (icc, exif, sampling)
+    assert (found.icc, found.sampling) == (icc, sampling)
+    assert found.exif == (None if exif is None else upright_exif(exif))
     if alpha is None:
         assert found.alpha is None
     else:
         np.testing.assert_array_equal(found.alpha, alpha)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_the_exif_of_a_picture_that_was_turned_upright_says_so(order: str, orientation: int) -> None:
+    tags = Image.Exif()
+    tags.endian = order
+    tags[0x010F], tags[0x0112], tags[0x0131], tags[0x011A] = "maker", orientation, "hfd", 72.0
+    written = tags.tobytes()
+    found = upright_exif(written)
+    assert found == upright_exif(written.removeprefix(b"Exif\0\0")) == upright_exif(found)
+    read = Image.Exif()
+    read.load(found)
+    assert dict(read) == {**dict(tags), 0x0112: 1}
+    changed = [i for i, (a, b) in enumerate(zip(found, written[6:], strict=True)) if a != b]
+    assert len(changed) == (orientation != 1)
+
+
+@given(
+    st.binary(max_size=60), st.sampled_from([b"", b"II*\0", b"MM\0*", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08\xff\xff"])
+)
+def test_exif_of_any_bytes_keeps_its_length(tail: bytes, head: bytes) -> None:
+    assert len(upright_exif(head + tail)) == len(head + tail) - 6 * (head + tail).startswith(b"Exif\0\0")
 
 
 def test_nothing_is_written_for_nothing() -> None:
