@@ -1,6 +1,6 @@
 """Speed of the autoencoder path against CompressAI's compress and decompress, with the same weights, in one run.
 
-    python benchmarks/coding_speed.py PICTURES [--model desk-025] [--repeats 5] [--threads 1]
+    python benchmarks/coding_speed.py PICTURES [--model desk-025] [--repeats 5] [--threads 1] [--paper]
 
 Ours: a picture's tensor to payload, and payload to x_hat. Theirs: ``Elic2022Official.compress`` and ``decompress``
 around the very same modules, on the same tensor. The four calls take turns; what is printed is the median over repeats
@@ -19,8 +19,8 @@ import torch
 from peer import peer_of
 from torch import Tensor
 
-from hfd.autoencoder.coding import LatentCoder
-from hfd.autoencoder.model import pad_to_stride
+from hfd.autoencoder.coding import LatentCoder, build_tables
+from hfd.autoencoder.model import Elic, pad_to_stride
 from hfd.autoencoder.weights import read_autoencoder
 from hfd.codec.codec import find_model, picture_to_tensor
 from hfd.images import load_rgb
@@ -38,11 +38,17 @@ def main() -> None:
     parser.add_argument("--model", default="desk-025")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--paper", action="store_true", help="ELIC of the paper's size, untrained, in place of a model")
     parser.add_argument("--count", type=int, default=4, help="pictures, the first by name")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    autoencoder = read_autoencoder(find_model(arguments.model) / "autoencoder")
-    model, coder = autoencoder.model, LatentCoder(autoencoder.model, autoencoder.tables)
+    if arguments.paper:
+        torch.manual_seed(0)
+        model = Elic().eval()
+        coder = LatentCoder(model, build_tables(model))
+    else:
+        autoencoder = read_autoencoder(find_model(arguments.model) / "autoencoder")
+        model, coder = autoencoder.model, LatentCoder(autoencoder.model, autoencoder.tables)
     peer = peer_of(model)
     totals = {"compress": [0.0, 0.0], "decompress": [0.0, 0.0]}
     ratios: dict[str, list[float]] = {name: [] for name in totals}

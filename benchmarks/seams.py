@@ -1,6 +1,6 @@
 """Whether patches show: gradient energy across their borders, and the Frechet distance, both against the whole image.
 
-    python benchmarks/seams.py PICTURES [--count 6] [--patch-px 512] [--groups-px 256] [--scheme SCHEME]
+    python benchmarks/seams.py PICTURES [--count 6] [--patch-px 704] [--groups-px 256]
 
 PICTURES: files, or folders of them. Those below a megapixel are put together, four at a time, to larger ones; the joins
 lie on no border of patches. Each is compressed and decoded by the shipped model three times: the whole image at once,
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("pictures", type=Path, nargs="+")
     parser.add_argument("--count", type=int, default=6)
     parser.add_argument("--model", default="desk-025")
-    parser.add_argument("--patch-px", type=int, default=512, help="side of a window in one group")
+    parser.add_argument("--patch-px", type=int, default=704, help="side of a window in one group")
     parser.add_argument("--groups-px", type=int, default=256, help="side of a core in four groups")
     parser.add_argument("--steps", type=int)
     options = parser.parse_args()
@@ -119,6 +119,7 @@ def main() -> None:
             stats[name] += GaussianStats.of(features(fid_patches(found, FD_PX)))
             differ[name] += float(np.abs(found.astype(np.int16) - whole).mean())
             patches += plan.num_patches
+            assert plan.num_patches > 1, f"{name}: got one patch, expected borders. Give another size of patches"
         count += 1
         print(f"{count}: {x.shape[1]} x {x.shape[0]}", flush=True)
     if not count:

@@ -32,7 +32,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hfd.diffusion.cutting import Reach, cut_into_tiles, grown, least_pixels, on_grid
+from hfd.diffusion.cutting import Reach, around, cut_into_tiles, grown, least_pixels, on_grid
+from hfd.diffusion.groups import CONTEXT_PX, OVERLAP_PX, Grid, Patch, four_groups
 from hfd.diffusion.window import Box, Tile
 from hfd.errors import ConfigError
 from hfd.images import RgbArray
@@ -48,11 +49,8 @@ PATCH_PIXELS = 2112**2
 GROUPS_PX = 1024
 """Side of a core in four groups."""
 
-CONTEXT_PX = 128
-"""Around it. Training shows the network known pixels in bands of up to half a crop, about as wide."""
-
-STEPS_PIXELS = 2**25
-"""Larger pictures are not walked as wholes, which takes about 80 bytes a pixel, but in four groups."""
+STEPS_PIXELS = 2**24
+"""Larger pictures are not walked as wholes, which takes about 110 bytes a pixel, but in four groups."""
 
 
 class Scheme(enum.Enum):
@@ -75,18 +73,6 @@ class Layout:
     scheme: Scheme | None = None
     patch_pixels: int = PATCH_PIXELS
     groups_px: int = GROUPS_PX
-
-
-@dataclass(frozen=True)
-class Patch:
-    """Work for one call. ``known``: boxes in its window, px of the picture, that earlier groups have finished.
-
-    ``steps``: the network sees the window by these tiles at every step; they cut the window as padded to the stride.
-    """
-
-    tile: Tile
-    known: tuple[Box, ...] = ()
-    steps: tuple[Tile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,9 +101,7 @@ class Plan:
     @property
     def covers(self) -> Box:
         """The smallest box that holds all cores."""
-        cores = [patch.tile.core for group in self.groups for patch in group]
-        top, left = min(core.top for core in cores), min(core.left for core in cores)
-        return Box(top, left, max(core.bottom for core in cores) - top, max(core.right for core in cores) - left)
+        return around(patch.tile.core for group in self.groups for patch in group)
 
 
 class Spread(enum.Enum):
@@ -245,12 +229,9 @@ def plan_four_groups(
     box: Box | None = None,
     core_px: int = GROUPS_PX,
     context_px: int = CONTEXT_PX,
+    overlap_px: int = OVERLAP_PX,
 ) -> Plan:
-    """The paper's scheme: cores on a grid from the picture's corner, coloured 2 x 2, in groups of a colour.
-
-    A later group knows what the groups before it have finished within ``context_px`` of its cores: first no pixels;
-    then those at its left and right; above and below, with the corners; all around. For a ``box``, those patches of the
-    whole picture's plan that it depends on, which reach no further than three cores from it.
+    """The paper's scheme, :func:`hfd.diffusion.groups.four_groups`, on a grid of cores of ``core_px``.
 
     Raises:
         ConfigError: ``core_px`` is not a multiple of the network's stride, or below ``context_px``.
@@ -258,37 +239,10 @@ def plan_four_groups(
     context = on_grid(context_px, stride)
     if core_px % stride or core_px < context:
         raise ConfigError(f"groups_px: got {core_px}, expected a multiple of {stride} from {context} on")
-    whole = Box(0, 0, height, width)
-    box = whole if box is None else box
-    rows, columns = -(-height // core_px), -(-width // core_px)
-
-    def core_at(place: tuple[int, int]) -> Box:
-        return Box(place[0] * core_px, place[1] * core_px, core_px, core_px).clipped(height, width)
-
-    def before(place: tuple[int, int]) -> list[tuple[int, int]]:
-        around = [(place[0] + i, place[1] + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-        inside = [(i, j) for i, j in around if 0 <= i < rows and 0 <= j < columns]
-        return [one for one in inside if _colour(one) < _colour(place)]
-
-    wanted = {
-        (i, j)
-        for i in range(box.top // core_px, -(-box.bottom // core_px))
-        for j in range(box.left // core_px, -(-box.right // core_px))
-    }
-    for colour in (3, 2, 1):
-        wanted |= {one for place in wanted if _colour(place) == colour for one in before(place)}
-
-    def patch_at(place: tuple[int, int]) -> Patch:
-        window = grown(core_at(place), context, stride).shared_with(whole)
-        known = (core_at(one).shared_with(window) for one in before(place))
-        return Patch(Tile(core_at(place), window), tuple(shared for shared in known if shared.pixels))
-
-    groups = (tuple(patch_at(place) for place in sorted(wanted) if _colour(place) == colour) for colour in range(4))
-    return Plan(height, width, box, Scheme.FOUR_GROUPS, tuple(group for group in groups if group))
-
-
-def _colour(place: tuple[int, int]) -> int:
-    return 2 * (place[0] % 2) + place[1] % 2
+    grid = Grid(height, width, core_px)
+    box = grid.picture if box is None else box
+    groups = four_groups(grid, stride, box, context_px=context, overlap_px=min(context, overlap_px))
+    return Plan(height, width, box, Scheme.FOUR_GROUPS, groups)
 
 
 def stitched(height: int, width: int, cores: Sequence[tuple[Box, RgbArray]]) -> RgbArray:

@@ -90,7 +90,7 @@ def test_pipes_carry_pictures_and_nothing_else(model_folder: Folder, tmp_path: P
 def test_what_a_pipe_is_told(hfd: Hfd, model_folder: Folder) -> None:
     ended = as_a_user("decompress", "-", "-m", model_folder.path, input=b"")
     assert (ended.returncode, ended.stdout) == (2, b"")
-    assert ended.stderr.decode().startswith("hfd: standard input: magic: got nothing, expected")
+    assert ended.stderr.decode().startswith("hfd: standard input: file: got no bytes, expected an .hfd file")
     assert "got other inputs beside standard input" in hfd("compress", "-", "x.png").complaint
 
 

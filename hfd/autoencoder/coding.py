@@ -29,8 +29,8 @@ Y_STRIDE = STRIDE // Z_STRIDE
 _SCALE_BITS = 24
 _STRIP_POSITIONS = 2**13
 """Of y, analysed at once: 2 megapixels."""
-_LARGEST = 2**29
-"""Symbols beyond would overflow in the coder."""
+_LARGEST = 2**27
+"""Symbols are within plus and minus this."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class LatentCoder:
         y = analyse(self._model.g_a, rows, height, stride=Y_STRIDE, strip=strip)
         z = transform(self._model.h_a, y).float().cpu()
         layout = self._layout(*y.shape[2:])
-        writer, sums = StreamWriter(layout), _Sums()
+        writer, sums = StreamWriter(layout), _Sums(rate)
         with torch.autocast("cpu", enabled=False):
             symbols_z = torch.round(z[0] - self._medians / UNITS).clamp_(-_LARGEST, _LARGEST)
             z_hat = symbols_z * UNITS + self._medians
@@ -162,7 +162,7 @@ class LatentCoder:
         check_rate_of_file(rate)
         step, thresholds = step_units(rate), self._thresholds(rate)
         layout = self._layout(height // Y_STRIDE, width // Y_STRIDE)
-        reader, sums = StreamReader(payload, layout), _Sums()
+        reader, sums = StreamReader(payload, layout), _Sums(rate)
         with torch.autocast("cpu", enabled=False):
             channels = self._model.N
             found = reader.take(0, self._indexes_z(layout.hyper_symbols), self._lists_z)
@@ -214,11 +214,13 @@ def _indexes(scales: Tensor, thresholds: Tensor) -> list[int]:
 class _Sums:
     """Checksum of the symbols, and their bits.
 
-    The checksum is the CRC32 of a row of CRC32s (uint32, little-endian): of z, and for each channel group of the
-    anchors and of the rest, over symbols as int32, little-endian, channels within positions in raster order.
+    The checksum is the CRC32 of the rate id (one byte) and a row of CRC32s (uint32, little-endian): of z, and for
+    each channel group of the anchors and of the rest, over symbols as int32, little-endian, channels within
+    positions in raster order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
         self._crcs: dict[int, int] = {}
         self.bits = 0.0
 
@@ -238,4 +240,5 @@ class _Sums:
 
     @property
     def checksum(self) -> int:
-        return zlib.crc32(b"".join(self._crcs[step].to_bytes(4, "little") for step in sorted(self._crcs)))
+        crcs = (self._crcs[step].to_bytes(4, "little") for step in sorted(self._crcs))
+        return zlib.crc32(b"".join([bytes([self._rate]), *crcs]))

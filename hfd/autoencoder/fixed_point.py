@@ -39,8 +39,8 @@ class Layer:
     """A convolution with what follows it: rounding, and saturation from ``lowest`` (0: a ReLU) to LIMIT.
 
     ``weight`` (O, I, k, k) in units of 2^-16; ``bias`` (O,) in units of 2^-26, one half of an activation's unit
-    included, so that rounding half up is a floor; float64. ``upsamples``: zeros are put behind every row and column
-    first, which makes a transposed convolution of an ordinary one.
+    included, so that rounding half up is a floor; float64. ``upsamples``: each four channels of the answer are
+    the pixels of a map of twice the height and width.
     """
 
     weight: Tensor
@@ -55,7 +55,12 @@ class Layer:
     def rows(self, x: Tensor, at: int, first: int, last: int) -> Tensor:
         """Rows ``first`` to ``last`` of the answer (O, H, W), from the rows of the input (I, h, W) from ``at`` on."""
         if self.upsamples:
-            x, at = _spread(x), 2 * at
+            low, high = first // 2, -(-last // 2)
+            doubled = F.pixel_shuffle(self._rows(x, at, low, high), 2)
+            return doubled[:, first - 2 * low : last - 2 * low]
+        return self._rows(x, at, first, last)
+
+    def _rows(self, x: Tensor, at: int, first: int, last: int) -> Tensor:
         radius = self.radius
         x = F.pad(x, (radius, radius, at - first + radius, last + radius - at - x.shape[1]))
         out = x.new_empty((self.weight.shape[0], last - first, x.shape[2] - 2 * radius))
@@ -70,13 +75,6 @@ class Layer:
         return sums.mul_(2.0**-WEIGHT_BITS).floor_().clamp_(self.lowest, LIMIT)
 
 
-def _spread(x: Tensor) -> Tensor:
-    channels, height, width = x.shape
-    spread = x.new_zeros((channels, height, 2, width, 2))
-    spread[:, :, 0, :, 0] = x
-    return spread.view(channels, 2 * height, 2 * width)
-
-
 @dataclass(frozen=True)
 class Stack:
     """Layers one after another, evaluated by rows: a band costs memory for its own rows and those it looks at."""
@@ -89,9 +87,10 @@ class Stack:
         for layer in self.layers:
             heights.append(heights[-1] * (2 if layer.upsamples else 1))
         spans = [(first, last)]
-        for layer, below in zip(reversed(self.layers), reversed(heights[1:]), strict=True):
-            low, high = max(0, spans[0][0] - layer.radius), min(below, spans[0][1] + layer.radius)
-            spans.insert(0, (low // 2, -(-high // 2)) if layer.upsamples else (low, high))
+        for layer, below in zip(reversed(self.layers), reversed(heights[:-1]), strict=True):
+            first, last = spans[0]
+            low, high = (first // 2, -(-last // 2)) if layer.upsamples else (first, last)
+            spans.insert(0, (max(0, low - layer.radius), min(below, high + layer.radius)))
         x = source(*spans[0])
         for layer, (at, _), span in zip(self.layers, spans, spans[1:], strict=False):
             x = layer.rows(x, at, *span)
@@ -182,13 +181,29 @@ def _layer(module: nn.Module, rectified: bool) -> Layer:
         assert module.output_padding == (strides - 1, strides - 1), module
         weight = weight.transpose(0, 1).flip(2, 3).contiguous()
     assert module.bias is not None
-    bias = (module.bias.detach().double().cpu() * 2.0 ** (WEIGHT_BITS + UNIT_BITS)).round()
+    bias = module.bias.detach().double().cpu()
+    if strides == 2:
+        weight, bias = _by_pixels(weight), bias.repeat_interleave(4)
     return Layer(
         (weight * 2.0**WEIGHT_BITS).round(),
-        bias + 2.0 ** (WEIGHT_BITS - 1),
+        (bias * 2.0 ** (WEIGHT_BITS + UNIT_BITS)).round() + 2.0 ** (WEIGHT_BITS - 1),
         lowest=0.0 if rectified else -float(LIMIT),
         upsamples=strides == 2,
     )
+
+
+def _by_pixels(weight: Tensor) -> Tensor:
+    """A kernel (O, I, 5, 5) on a map with zeros behind every row and column, as one (4 O, I, 3, 3) on the map itself.
+
+    Pixel (a, b) of each 2 x 2 of the answer meets the map's own values at every second tap.
+    """
+    assert weight.shape[2:] == (5, 5)
+    pixels = weight.new_zeros((weight.shape[0], 2, 2, weight.shape[1], 3, 3))
+    pixels[:, 0, 0] = weight[:, :, 0::2, 0::2]
+    pixels[:, 0, 1, :, :, 1:] = weight[:, :, 0::2, 1::2]
+    pixels[:, 1, 0, :, 1:] = weight[:, :, 1::2, 0::2]
+    pixels[:, 1, 1, :, 1:, 1:] = weight[:, :, 1::2, 1::2]
+    return pixels.flatten(0, 2)
 
 
 def _check_exact(layer: Layer, name: str) -> None:

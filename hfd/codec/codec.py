@@ -22,6 +22,7 @@ from torch import Tensor
 
 from hfd.autoencoder.coding import LatentCoder
 from hfd.autoencoder.model import STRIDE
+from hfd.autoencoder.transforms import PixelRows
 from hfd.autoencoder.weights import Autoencoder, read_autoencoder
 from hfd.codec.container import DEFAULT_RATE, LATENTS, MODEL_BYTES, SAMPLING, Container, check_size, pack, unpack
 from hfd.codec.patches import LatentSource, MapPieces, Piece, PixelSource, known_in, sample_by_plan
@@ -29,12 +30,13 @@ from hfd.codec.reconstruction import LatentCut, reach_cells, synthesise, to_grey
 from hfd.codec.sections import DefaultSampling, decode_sampling
 from hfd.diffusion.cutting import Reach
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, read_decoder
+from hfd.diffusion.groups import Patch
 from hfd.diffusion.sampling import SamplerKind, Sampling
 from hfd.diffusion.window import Box, Tile, Window
 from hfd.errors import BitstreamError, DataError
 from hfd.images import RgbArray
 from hfd.storage import Folder
-from hfd.tiling import Layout, Patch, checked_box, plan_picture
+from hfd.tiling import Layout, checked_box, plan_picture
 from hfd.weights import fingerprint_of
 
 DEFAULT_MAX_PIXELS = 64_000_000
@@ -114,14 +116,7 @@ class Codec:
         height, width = x.shape[:2]
         check_size(width, height, max_pixels, stride=STRIDE)
         padded = (height + -height % STRIDE, width + -width % STRIDE)
-
-        def rows(first: int, last: int) -> Tensor:
-            """Of the picture as padded, by its last row and column; never all of it in float32."""
-            part = picture_to_tensor(x[min(first, height - 1) : last])
-            beyond = last - first - part.shape[2]
-            return F.pad(part, (0, padded[1] - width, 0, beyond), mode="replicate")
-
-        coded, _ = self._coder.encode_rows(rows, *padded, rate)
+        coded, _ = self._coder.encode_rows(padded_rows(x), *padded, rate)
         held = {**sections, LATENTS: coded.payload}
         data = pack(Container(width, height, self.model, rate, coded.checksum, held))
         return Compressed(data, 8 * len(data) / (width * height), coded.bits_est / (width * height))
@@ -247,7 +242,7 @@ class Codec:
         )
 
     def sample_piece(self, piece: Piece) -> RgbArray:
-        """The finished core of a piece of a plan, uint8 (H, W, 3)."""
+        """``patch.finished`` of a piece of a plan, uint8 (H, W, 3)."""
         tile, condition = piece.patch.tile, piece.condition
         if isinstance(condition, LatentCut):
             condition = synthesise(self.autoencoder.model, condition, self._reach_cells)
@@ -261,7 +256,7 @@ class Codec:
             tiles=piece.patch.steps,
             known=None if known is None else known.to(cond.device),
         )
-        return tensor_to_picture(tile.core.within(tile.window).cut(sample))
+        return tensor_to_picture(piece.patch.finished.within(tile.window).cut(sample))
 
     def sample_batch(
         self, x_hats: Sequence[RgbArray], settings: Sampling, *, seeds: Sequence[int], precision: str = "auto"
@@ -352,6 +347,17 @@ def seed_of_file(data: bytes) -> int:
 def picture_to_tensor(x: RgbArray) -> Tensor:
     """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1], channels last."""
     return torch.from_numpy(np.array(x)).permute(2, 0, 1).unsqueeze(0).float().div(255.0)
+
+
+def padded_rows(x: RgbArray) -> PixelRows:
+    """Rows of ``pad_to_stride(picture_to_tensor(x))``, made when they are asked for."""
+    height, width = x.shape[:2]
+
+    def rows(first: int, last: int) -> Tensor:
+        part = picture_to_tensor(x[np.minimum(np.arange(first, last), height - 1)])
+        return F.pad(part, (0, -width % STRIDE, 0, 0), mode="replicate")
+
+    return rows
 
 
 def tensor_to_picture(x: Tensor) -> RgbArray:

@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from hfd.autoencoder.model import Elic
 from hfd.codec.reconstruction import LatentCut, cut_latent, reach_cells, synthesise
+from hfd.diffusion.groups import Patch
 from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.sampling import Sampling
 from hfd.diffusion.window import Box
 from hfd.images import RgbArray
-from hfd.tiling import Patch, Plan, Scheme
+from hfd.tiling import Plan, Scheme
 
 Condition: TypeAlias = RgbArray | LatentCut
 """A window of x_hat, uint8 (h, w, 3), or what it is synthesised from."""
@@ -24,7 +26,7 @@ Condition: TypeAlias = RgbArray | LatentCut
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Work for one call, on its way to any process. Only its finished core comes back.
+    """Work for one call, on its way to any process. Only what it finished comes back.
 
     ``size``: (height, width) of the whole picture; ``condition``: of ``patch.tile.window``; ``known``: uint8 (h, w, 3)
     of each of ``patch.known``.
@@ -40,7 +42,7 @@ class Piece:
 
 
 SamplePiece: TypeAlias = Callable[[Piece], RgbArray]
-"""The finished core of a piece, uint8 (H, W, 3)."""
+"""``patch.finished`` of a piece, uint8 (H, W, 3): its core, and what it spills in four groups."""
 
 
 class MapPieces(Protocol):
@@ -86,11 +88,11 @@ class LatentSource:
     """Windows of an x_hat that whoever needs them synthesises from the latent y_hat (1, M, h, w) float32."""
 
     def __init__(self, model: Elic, y_hat: Tensor, size: tuple[int, int]) -> None:
-        self.size = size
-        self._model, self._y_hat, self._reach = model, y_hat, reach_cells(model.g_s)
+        self.size, self.y_hat = size, y_hat
+        self._model, self._reach = model, reach_cells(model.g_s)
 
     def cut(self, box: Box) -> LatentCut:
-        return cut_latent(self._y_hat, box, self._reach)
+        return cut_latent(self.y_hat, box, self._reach)
 
     def read(self, box: Box) -> RgbArray:
         return synthesise(self._model, self.cut(box), self._reach)
@@ -118,8 +120,8 @@ def sample_by_plan(
     done = 0
     for group in plan.groups:
         pieces = (_piece(patch, source, canvas, covers, at_work, seed, precision) for patch in group)
-        for patch, core in zip(group, map_fn(sample_piece, pieces), strict=True):
-            _cut(canvas, patch.tile.core.within(covers))[:] = core
+        for patch, finished in zip(group, map_fn(sample_piece, pieces), strict=True):
+            _write(canvas, covers, patch, finished)
             done += 1
             if on_patch is not None:
                 on_patch(done, plan.num_patches)
@@ -148,6 +150,29 @@ def _piece(
 ) -> Piece:
     known = tuple(np.array(_cut(canvas, box.within(covers))) for box in patch.known)
     return Piece(patch, source.size, source.cut(patch.tile.window), known, settings, seed, precision)
+
+
+def _write(canvas: RgbArray, covers: Box, patch: Patch, finished: RgbArray) -> None:
+    core = patch.tile.core
+    there, new = _cut(canvas, core.within(covers)), _cut(finished, core.within(patch.finished))
+    if any(patch.fades):
+        top, bottom, left, right = patch.fades
+        share = _ramp(core.height, top, bottom)[:, None, None] * _ramp(core.width, left, right)[None, :, None]
+        new = np.rint(there + share * (new.astype(np.float32) - there)).astype(np.uint8)
+    there[:] = new
+    for spill in patch.spills:
+        box = spill.shared_with(covers)
+        _cut(canvas, box.within(covers))[:] = _cut(finished, box.within(patch.finished))
+
+
+def _ramp(length: int, first: int, last: int) -> npt.NDArray[np.float32]:
+    """Shares in (0, 1] that rise over the ``first`` places and fall over the ``last``."""
+    at = np.arange(length, dtype=np.float32) + np.float32(0.5)
+    shares: npt.NDArray[np.float32] = np.ones(length, np.float32)
+    for px, along in ((first, at), (last, at[::-1])):
+        if px:
+            shares *= np.minimum(along / np.float32(px), np.float32(1.0))
+    return shares
 
 
 def _cut(x: RgbArray, box: Box) -> RgbArray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import Image
 
 from hfd.codec.sections import Extras
 from hfd.colour import raw_mode_of, split_srgb
@@ -77,7 +77,7 @@ def read_picture(
     """
 
     def convert(image: Image.Image, raw_mode: str) -> Picture:
-        exif = _tidy_exif(image.getexif, image.format) if keep_metadata else None
+        exif = _exif_of(image) if keep_metadata else None
         return _convert(image, raw_mode, turn_of(image), keep_alpha=keep_alpha, keep_profile=keep_metadata, exif=exif)
 
     return load_with(convert, source, name=name, max_pixels=max_pixels)
@@ -101,16 +101,14 @@ def picture_of_image(
     raw_mode = raw_mode_of(image)
     image.load()
     turn = turn_of(image)
-    if exif is not None:
-        kept = _tidy_exif(lambda: _parsed(exif), None)
-    else:
-        kept = _tidy_exif(image.getexif, image.format) if keep_metadata else None
+    if exif is None and keep_metadata:
+        exif = _exif_of(image)
     own = image.copy() if icc is not None or len(image.info) else image  # its info is changed on the way
     if icc is not None:
         own.info["icc_profile"] = icc
     keep_profile = keep_metadata or icc is not None
     try:
-        return _convert(own, raw_mode, turn, keep_alpha=keep_alpha, keep_profile=keep_profile, exif=kept)
+        return _convert(own, raw_mode, turn, keep_alpha=keep_alpha, keep_profile=keep_profile, exif=exif)
     except ValueError as error:
         raise DataError(f"image: {error}. Scale it to 8 bits", reason="broken") from error
 
@@ -170,20 +168,17 @@ def _turned(x: npt.NDArray[np.uint8], method: Image.Transpose | None) -> npt.NDA
     return x if method is None else np.ascontiguousarray(_TURNS[method](x))
 
 
-def _tidy_exif(read: Callable[[], Image.Exif], file_format: str | None) -> bytes | None:
-    """EXIF as a TIFF stream, without the orientation. None where there is none, or it is damaged."""
+def _exif_of(image: Image.Image) -> bytes | None:
+    """A picture's EXIF as its file has it; of a TIFF, what its tags say of the picture. None where there is none."""
+    if image.format != "TIFF":
+        exif = image.info.get("exif")
+        return exif if isinstance(exif, bytes) and len(exif.removeprefix(b"Exif\0\0")) > 0 else None
     # Damaged EXIF breaks its parser in as many ways as there are field types, and the picture is still good.
     try:
-        copy = _parsed(read().tobytes())  # the image keeps its own
-        unwanted = set(copy) - _TIFF_KEPT if file_format == "TIFF" else {ExifTags.Base.Orientation} & set(copy)
-        for tag in unwanted:
+        copy = Image.Exif()  # the image keeps its own
+        copy.load(image.getexif().tobytes())
+        for tag in set(copy) - _TIFF_KEPT:
             del copy[tag]
-        return copy.tobytes().removeprefix(b"Exif\0\0") if len(copy) else None
+        return copy.tobytes() if len(copy) else None
     except Exception:
         return None
-
-
-def _parsed(data: bytes) -> Image.Exif:
-    exif = Image.Exif()
-    exif.load(data)
-    return exif

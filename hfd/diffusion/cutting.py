@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hfd.diffusion.window import Box, Tile
@@ -73,3 +74,10 @@ def grown(box: Box, margin: int, stride: int) -> Box:
     top, left = (start // stride * stride - margin for start in (box.top, box.left))
     bottom, right = (on_grid(end, stride) + margin for end in (box.bottom, box.right))
     return Box(top, left, bottom - top, right - left)
+
+
+def around(boxes: Iterable[Box]) -> Box:
+    """The smallest box that holds all of these, at least one."""
+    boxes = list(boxes)
+    top, left = min(box.top for box in boxes), min(box.left for box in boxes)
+    return Box(top, left, max(box.bottom for box in boxes) - top, max(box.right for box in boxes) - left)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
+import os
 import random
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import photograph
 from networks import Fixed, lively_elic
 from torch import Tensor
 
+from hfd.autoencoder import coding, streams
 from hfd.autoencoder.coding import EntropyTables, FrequencyTables, LatentCoder, _indexes, build_tables
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.rates import DEFAULT_RATE, MAX_RATE, MIN_RATE, step_units
 from hfd.autoencoder.weights import read_autoencoder, write_autoencoder
-from hfd.errors import BitstreamError, DecodeMismatchError
+from hfd.codec.codec import find_model, picture_to_tensor, shipped_models
+from hfd.errors import BitstreamError, ConfigError, DecodeMismatchError
 from hfd.storage import Folder
 
 CONFIG = {"arch": "elic", "N": 16, "M": 16, "groups": [8, 8]}
@@ -64,6 +70,132 @@ def test_round_trip_of_symbols_outside_the_tables(spread: float) -> None:
 
 def test_encoding_twice_gives_the_same_bytes(coder: LatentCoder) -> None:
     assert coder.encode(picture(64, 128))[0] == coder.encode(picture(64, 128))[0]
+
+
+@pytest.mark.parametrize("rate", [MIN_RATE, 100, 117, 140, MAX_RATE])
+def test_round_trip_at_a_rate(model: Elic, coder: LatentCoder, rate: int) -> None:
+    x = picture(128, 64)
+    coded, y_hat = coder.encode(x, rate)
+    back = coder.decode(coded.payload, checksum=coded.checksum, height=128, width=64, rate=rate)
+    assert torch.equal(back, y_hat)
+    # The step is the quantiser's cell, in whole units of 1/1024.
+    half = step_units(rate) / 2048
+    with torch.no_grad():
+        error = (model.g_a(x) - y_hat).abs()
+    assert 0.8 * half < float(error.max()) <= half + 1e-4
+    assert torch.equal((y_hat * 1024).round(), y_hat * 1024)
+    # The same symbols at another step are another picture.
+    other = rate + 1 if rate < MAX_RATE else rate - 1
+    with pytest.raises(DecodeMismatchError):
+        coder.decode(coded.payload, checksum=coded.checksum, height=128, width=64, rate=other)
+
+
+def test_default_rate_is_the_models_own(coder: LatentCoder) -> None:
+    assert coder.encode(picture(64, 64))[0] == coder.encode(picture(64, 64), DEFAULT_RATE)[0]
+
+
+def test_a_larger_step_takes_fewer_bytes(coder: LatentCoder) -> None:
+    sizes = [len(coder.encode(picture(128, 128), rate)[0].payload) for rate in range(MIN_RATE, MAX_RATE + 1, 16)]
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) > 4
+
+
+def test_what_is_no_rate_is_refused(coder: LatentCoder) -> None:
+    with pytest.raises(ConfigError, match="rate: got 63"):
+        coder.encode(picture(64, 64), 63)
+    with pytest.raises(BitstreamError, match="rate: got 0"):
+        coder.decode(bytes(8), checksum=0, height=64, width=64, rate=0)
+
+
+def test_large_latents_are_coded_by_bands(coder: LatentCoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several streams hold the very symbols that one does."""
+    x = picture(320, 128)
+    whole, y_hat = coder.encode(x)
+    monkeypatch.setattr(streams, "BAND_POSITIONS", 64)
+    split, y_hat_by_bands = coder.encode(x)
+    assert streams.bands_of(20, 8) == ((0, 8), (8, 16), (16, 20))
+    assert torch.equal(y_hat, y_hat_by_bands) and split.checksum == whole.checksum
+    assert split.bits_est == pytest.approx(whole.bits_est, rel=1e-9)
+    # A length and a state of the coder for each of z and 12 parts.
+    assert len(whole.payload) < len(split.payload) <= len(whole.payload) + 13 * 12
+    back = coder.decode(split.payload, checksum=split.checksum, height=320, width=128)
+    assert torch.equal(back, y_hat)
+    rng = random.Random(1)
+    for _ in range(60):
+        broken = damaged(split.payload, rng)
+        with contextlib.suppress(BitstreamError):
+            assert torch.equal(coder.decode(broken, checksum=split.checksum, height=320, width=128), y_hat)
+
+
+def test_a_picture_by_rows_is_the_picture(coder: LatentCoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, longest = picture(640, 64), 0
+
+    def rows(first: int, last: int) -> Tensor:
+        nonlocal longest
+        longest = max(longest, last - first)
+        return x[:, :, first:last]
+
+    _, y_hat = coder.encode(x)
+    monkeypatch.setattr(coding, "_STRIP_POSITIONS", 16)
+    coded, y_hat_by_rows = coder.encode_rows(rows, 640, 64)
+    assert longest < 640
+    # Strips round otherwise, so that a value half-way between two may go the other way.
+    assert float((y_hat != y_hat_by_rows).float().mean()) < 0.01
+    assert torch.equal(coder.decode(coded.payload, checksum=coded.checksum, height=640, width=64), y_hat_by_rows)
+
+
+@pytest.mark.parametrize("name", sorted(shipped_models()))
+def test_whole_numbers_cost_no_rate(name: str) -> None:
+    autoencoder = read_autoencoder(find_model(name) / "autoencoder")
+    x = picture_to_tensor(photograph(192, 256, seed=3))
+    coded, _ = LatentCoder(autoencoder.model, autoencoder.tables).encode(x)
+    with torch.no_grad():
+        output = autoencoder.model(x)
+    assert coded.bits_est == pytest.approx(float(output.bits_y + output.bits_z), rel=0.005)
+    assert 8 * len(coded.payload) == pytest.approx(coded.bits_est, rel=0.01, abs=512)
+
+
+DECODE = """
+import sys, torch, zlib
+from hfd.autoencoder.coding import LatentCoder
+from hfd.autoencoder.weights import read_autoencoder
+from hfd.storage import Folder
+folder, threads, onednn, bfloat16, double = sys.argv[1], *map(int, sys.argv[2:])
+torch.set_num_threads(threads)
+torch.backends.mkldnn.enabled = bool(onednn)
+autoencoder = read_autoencoder(Folder(folder))
+coder = LatentCoder(autoencoder.model.double() if double else autoencoder.model, autoencoder.tables)
+with torch.autocast("cpu", torch.bfloat16, enabled=bool(bfloat16)):
+    for line in sys.stdin:
+        payload, checksum, height, width, rate = line.split()
+        sizes = {"height": int(height), "width": int(width), "rate": int(rate)}
+        y_hat = coder.decode(bytes.fromhex(payload), checksum=int(checksum), **sizes)
+        print(zlib.crc32(y_hat.numpy().tobytes()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("capability", "threads", "onednn", "bfloat16", "double"),
+    [("default", 1, 0, 0, 0), ("avx2", 2, 1, 1, 0), ("", 2, 0, 0, 1)],
+)
+def test_files_decode_alike_under_any_setting(
+    tmp_path: Path, model: Elic, capability: str, threads: int, onednn: int, bfloat16: int, double: int
+) -> None:
+    write_autoencoder(Folder(str(tmp_path)), model, build_tables(model), CONFIG)
+    coder, lines, expected = LatentCoder(model, build_tables(model)), [], []
+    for seed, (height, width, rate) in enumerate([(128, 192, 128), (256, 64, 110), (64, 64, 150), (192, 256, 128)]):
+        coded, y_hat = coder.encode(picture(height, width, seed=seed), rate)
+        lines.append(f"{coded.payload.hex()} {coded.checksum} {height} {width} {rate}")
+        expected.append(zlib.crc32(y_hat.numpy().tobytes()))
+    chosen = {"ATEN_CPU_CAPABILITY": capability} if capability else {}
+    there = subprocess.run(
+        [sys.executable, "-c", DECODE, str(tmp_path), *map(str, (threads, onednn, bfloat16, double))],
+        input="\n".join(lines),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, **chosen},
+    ).stdout
+    assert [int(line) for line in there.split()] == expected
 
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 3.0, 12.0])

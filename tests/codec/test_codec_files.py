@@ -101,10 +101,9 @@ def test_a_wrong_checksum_model_or_rate(codec: Codec, compressed: bytes) -> None
         codec.reconstruct(pack(replace(container, checksum=container.checksum ^ 1)))
     message = refusal(codec, pack(replace(container, model=b"abcd")))
     assert message.startswith("model: got a file made by 61626364, expected ") and "--model" in message
-    # Until the quantiser has steps, files of any but one would be decoded wrongly.
-    assert refusal(codec, codec.compress(photograph(9, 9), rate=140).data) == (
-        "rate: got 140, expected 128. Use a newer hfd"
-    )
+    assert refusal(codec, pack(replace(container, rate=63))).startswith("rate: got 63, expected 64 to 192")
+    with pytest.raises(DecodeMismatchError):
+        codec.reconstruct(pack(replace(container, rate=140)))
 
 
 def test_a_file_of_version_1(codec: Codec, compressed: bytes) -> None:

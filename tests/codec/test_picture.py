@@ -77,7 +77,7 @@ def test_every_orientation_is_that_of_pillow(orientation: int) -> None:
     np.testing.assert_array_equal(read_picture(data, keep_alpha=False).rgb, load_rgb(data))
     assert got.extras.alpha is not None
     assert got.extras.alpha.shape == got.rgb.shape[:2] == load_rgb(data).shape[:2]
-    assert got.extras.exif is None
+    assert got.extras.exif is not None
     assert got.rgb.flags.c_contiguous and got.extras.alpha.flags.c_contiguous
 
 

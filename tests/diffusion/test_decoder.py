@@ -12,6 +12,7 @@ import torch
 from networks import lively_unet
 from torch import Tensor
 
+from hfd.diffusion.cutting import cut_into_tiles
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, build_process, read_decoder, write_decoder
 from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.grain import add_grain
@@ -170,6 +171,32 @@ def test_denoise_is_the_processs_reading_of_the_network(decoder: ScoreDecoder) -
     expected = decoder.process.x0_pred(x_t, decoder.net(x_t, x_hat, level, known), t).clamp(-1, 1)
     torch.testing.assert_close(decoder.denoise(x_t, t, x_hat, known=known, precision="float32"), expected)
     assert float((expected - got).abs().mean()) > 0.01
+
+
+def test_a_sample_goes_on_from_known_pixels() -> None:
+    """They reach every evaluation, padded as unknown up to the stride, and by tiles as at once."""
+    decoder = ScoreDecoder(lively_unet(2, (8, 8)), Diffusion(CosineSchedule(0.5)), CONFIG, "00")
+    x_hat = torch.rand(1, 3, 141, 133, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(1, 1, 141, 133)
+    mask[..., :60] = 1.0
+    known = known_pixels(x_hat.flip(3) * 2 - 1, mask)
+    settings, seen = Sampling(2), []
+
+    def keep(_module: object, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[3])
+
+    free = decoder.sample(x_hat, settings, seeds=[0], precision="float32")
+    with decoder.net.register_forward_pre_hook(keep):
+        told = decoder.sample(x_hat, settings, seeds=[0], precision="float32", known=known)
+    assert [tuple(there.shape) for there in seen] == [(1, 4, 144, 136)] * 2
+    for there in seen:
+        assert torch.equal(there[..., :141, :133], known)
+        assert not there[..., 141:, :].any() and not there[..., 133:].any()
+    assert float((told - free).abs().mean()) > 1e-3
+    tiles = cut_into_tiles(144, 136, decoder.net.receptive_field_px, decoder.net.stride, max_pixels=100 * 136)
+    assert len(tiles) > 1
+    by_tiles = decoder.sample(x_hat, settings, seeds=[0], precision="float32", known=known, tiles=tiles)
+    torch.testing.assert_close(by_tiles, told, rtol=0.0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("section", "process"), PROCESSES)
