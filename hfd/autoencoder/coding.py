@@ -23,7 +23,7 @@ from hfd.autoencoder.rates import DEFAULT_RATE, UNITS, check_rate, check_rate_of
 from hfd.autoencoder.streams import Layout, StreamReader, StreamWriter, bands_of
 from hfd.autoencoder.transforms import PixelRows, analyse, transform
 from hfd.autoencoder.walk import Z_STRIDE, LatentWalk, Part, take
-from hfd.errors import DecodeMismatchError
+from hfd.errors import DataError, DecodeMismatchError
 
 Y_STRIDE = STRIDE // Z_STRIDE
 _SCALE_BITS = 24
@@ -229,7 +229,11 @@ class _Sums:
         self.bits = 0.0
 
     def add(self, step: int, symbols: Tensor) -> Tensor:
-        """Count symbols (C, n) and return them as int32 in the order of the stream, (n C,)."""
+        """Count symbols (C, n) and return them as int32 in the order of the stream, (n C,). Raises on NaN."""
+        if bool(symbols.isnan().any()):  # as an integer it would send the coder round for ever
+            raise DataError(
+                "latent: got values that are no numbers. The weights are broken; make or fetch the model again"
+            )
         flat = symbols.t().to(torch.int32).contiguous().flatten()
         self._count(step, flat)
         return flat

@@ -236,6 +236,24 @@ def test_estimate_is_that_of_the_eval_forward(model: Elic, coder: LatentCoder) -
     torch.testing.assert_close(model.reconstruct(y_hat), output.x_hat.clamp(0, 1), rtol=1e-4, atol=1e-4)
 
 
+def test_weights_that_are_no_numbers_are_told() -> None:
+    """In a process of its own: the coder would never return from a symbol of -2^31."""
+    script = """
+import torch
+from networks import lively_elic
+from hfd.autoencoder.coding import LatentCoder, build_tables
+model = lively_elic(16, 16, (8, 8))
+tables = build_tables(model)
+with torch.no_grad():
+    model.g_a[0].weight.fill_(float("nan"))
+LatentCoder(model, tables).encode(torch.rand(1, 3, 64, 64))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "DataError: latent: got values that are no numbers. The weights are broken" in ended.stderr
+
+
 def test_wrong_checksum(coder: LatentCoder) -> None:
     coded, _ = coder.encode(picture(64, 64))
     with pytest.raises(DecodeMismatchError, match="checksum of symbols"):
