@@ -21,7 +21,7 @@ from torch import Tensor
 from hfd.autoencoder.model import STRIDE, Elic, gaussian_bits
 from hfd.autoencoder.rates import DEFAULT_RATE, UNITS, check_rate, check_rate_of_file, step_units
 from hfd.autoencoder.streams import Layout, StreamReader, StreamWriter, bands_of
-from hfd.autoencoder.transforms import PixelRows, analyse, transform
+from hfd.autoencoder.transforms import PixelRows, analyse
 from hfd.autoencoder.walk import Z_STRIDE, LatentWalk, Part, take
 from hfd.errors import DataError, DecodeMismatchError
 
@@ -133,7 +133,9 @@ class LatentCoder:
         step, thresholds = step_units(rate), self._thresholds(rate)
         strip = max(4, _STRIP_POSITIONS * Y_STRIDE // width)
         y = analyse(self._model.g_a, rows, height, stride=Y_STRIDE, strip=strip)
-        z = transform(self._model.h_a, y).float().cpu()
+        z = analyse(
+            self._model.h_a, lambda first, last: y[:, :, first:last], y.shape[2], stride=Z_STRIDE, strip=strip // 4
+        )
         layout = self._layout(*y.shape[2:])
         writer, sums = StreamWriter(layout), _Sums(rate)
         with torch.autocast("cpu", enabled=False):
@@ -153,7 +155,7 @@ class LatentCoder:
                 sums.bits += float(gaussian_bits(symbols.unsqueeze(0), scales.div(step).unsqueeze(0)))
                 return symbols.mul_(step).add_(means)
 
-            y_hat = self._walk.walk(z_hat, code, layout.bands)
+            y_hat = self._walk.walk(z_hat, code, layout.bands, out=y)
         return Coded(writer.finish(), sums.checksum, sums.bits), y_hat
 
     @torch.no_grad()

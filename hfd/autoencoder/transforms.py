@@ -15,7 +15,7 @@ _NORMALISED_AT_ONCE = 1024
 """Positions whose channels are normalised together: few enough to stay in the cache."""
 
 PixelRows = Callable[[int, int], Tensor]
-"""Rows ``first`` to ``last`` (exclusive) of a picture: (1, 3, last - first, W) float in [0, 1]."""
+"""Rows ``first`` to ``last`` (exclusive) of a picture, (1, 3, last - first, W) float in [0, 1], or of a latent."""
 
 
 @torch.no_grad()
@@ -54,12 +54,16 @@ def reach_of(network: nn.Module) -> int:
 
 @torch.no_grad()
 def analyse(g_a: nn.Module, rows: PixelRows, height: int, *, stride: int, strip: int) -> Tensor:
-    """y (1, M, H / stride, W / stride), float32 on the CPU, of a picture, ``strip`` rows of y at a time."""
-    strips = []
+    """y (1, M, H / stride, W / stride), float32 on the CPU, of a picture, ``strip`` rows of y at a time. Or, by h_a,
+    z of y."""
     margin = -(-reach_of(g_a) // stride)
+    y: Tensor | None = None
     for first in range(0, height // stride, strip):
         last = min(first + strip, height // stride)
         low, high = max(0, first - margin), min(height // stride, last + margin)
-        y = transform(g_a, rows(stride * low, stride * high)).float().cpu()
-        strips.append(y[:, :, first - low : last - low].clone() if high - low > last - first else y)
-    return strips[0] if len(strips) == 1 else torch.cat(strips, dim=2)
+        part = transform(g_a, rows(stride * low, stride * high)).float().cpu()
+        if y is None:
+            y = torch.empty(1, part.shape[1], height // stride, part.shape[3])  # once: it is large where pictures are
+        y[:, :, first:last] = part[:, :, first - low : last - low]
+    assert y is not None
+    return y

@@ -55,14 +55,18 @@ class LatentWalk:
         )
 
     @torch.no_grad()
-    def walk(self, z_hat: Tensor, code: CodePart, bands: tuple[tuple[int, int], ...]) -> Tensor:
+    def walk(
+        self, z_hat: Tensor, code: CodePart, bands: tuple[tuple[int, int], ...], out: Tensor | None = None
+    ) -> Tensor:
         """Visit the latent and return y_hat (1, M, 4h, 4w), float32.
 
-        ``z_hat``: (N, h, w), float64 in units of 1/1024. ``bands``: rows of the latent, from even ones on.
+        ``z_hat``: (N, h, w), float64 in units of 1/1024. ``bands``: rows of the latent, from even ones on. ``out``:
+        where y_hat is written. It may be the latent y that ``code`` reads: a value is read before it is written, and
+        the networks look at those alone that have been.
         """
         height, width = Z_STRIDE * z_hat.shape[1], Z_STRIDE * z_hat.shape[2]
         z_hat = z_hat.clamp(-LIMIT, LIMIT)
-        y_hat = torch.zeros((1, sum(self.groups), height, width))
+        y_hat = torch.zeros((1, sum(self.groups), height, width)) if out is None else out
         # One band: h_s is asked for the same rows by every group.
         hyper = self._hyper(z_hat, 0, height) if len(bands) == 1 else None
         start = 0
