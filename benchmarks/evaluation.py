@@ -43,7 +43,7 @@ def settings() -> Any:
 
 
 def model() -> str:
-    from hfd.codec.codec import shipped_models
+    from hfd.codec.model_folders import shipped_models
 
     return shipped_models()["desk-025"].uri
 

@@ -23,7 +23,8 @@ import numpy as np
 import psutil
 import torch
 
-from hfd.codec.codec import Codec, shipped_models
+from hfd.codec.codec import Codec
+from hfd.codec.model_folders import shipped_models
 from hfd.codec.patches import LatentSource, MapPieces, Piece, SamplePiece, sample_by_plan
 from hfd.codec.workers import process_map
 from hfd.images import RgbArray, load_rgb

@@ -23,7 +23,8 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from hfd.codec.codec import Codec, find_model
+from hfd.codec.codec import Codec
+from hfd.codec.model_folders import find_model
 from hfd.codec.patches import MapPieces
 from hfd.codec.workers import process_map
 from hfd.diffusion.unet import UNet

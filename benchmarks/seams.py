@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hfd.codec.codec import Codec, find_model
+from hfd.codec.codec import Codec
+from hfd.codec.model_folders import find_model
 from hfd.images import IMAGE_SUFFIXES, RgbArray, load_rgb
 from hfd.metrics.features import METRIC_NAME, effnet_features
 from hfd.metrics.frechet import GaussianStats, frechet_distance

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hfd.codec.codec import DEFAULT_MAX_PIXELS
-from hfd.codec.container import unpack
+from hfd.codec.container import DEFAULT_MAX_PIXELS, unpack
 from hfd.codec.decode import SamplingOptions, decode
 from hfd.codec.encode import Target, encode
 from hfd.codec.library import borrowed, find_models, model_that_made
@@ -98,7 +97,7 @@ def decompress(
     held = read_file(Path(data)) if isinstance(data, str | os.PathLike) else bytes(data)
     options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
     part = None if region is None else _box(region)
-    folder = model_that_made(unpack(held), None if model is None else os.fspath(model), held)
+    folder = model_that_made(unpack(held), None if model is None else os.fspath(model))
     with borrowed(folder) as codec:
         return decode(held, codec, options, region=part, workers=workers, max_pixels=max_pixels).picture.to_image()
 

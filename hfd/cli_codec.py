@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from hfd.codec.container import DEFAULT_MAX_PIXELS
+
 Model = Annotated[
     str | None,
     typer.Option(
@@ -18,7 +20,9 @@ Model = Annotated[
 MaxPixels = Annotated[
     int | None,
     typer.Option(
-        "--max-pixels", min=1, help="The most pixels of a picture, against forged headers. Default: 64000000."
+        "--max-pixels",
+        min=1,
+        help=f"The most pixels of a picture, against forged headers. Default: {DEFAULT_MAX_PIXELS}.",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing outputs.")]

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hfd.batch import Batch, Existing, Source, plan, run
-from hfd.codec.codec import DEFAULT_MAX_PIXELS, find_model
-from hfd.codec.container import unpack
+from hfd.codec.container import DEFAULT_MAX_PIXELS, unpack
 from hfd.codec.decode import OnProgress, SamplingOptions, decode
 from hfd.codec.encode import Target, encode
 from hfd.codec.export import export_model
 from hfd.codec.library import borrowed, find_models, model_that_made
+from hfd.codec.model_folders import find_model
 from hfd.codec.picture import read_picture
 from hfd.codec.picture_file import encode_picture, format_of
 from hfd.diffusion.window import Box
@@ -95,7 +95,7 @@ def decompress_files(
         data = read_file(source) if isinstance(source, Path) else source
         with _naming(name):
             container = unpack(data)  # a damaged file is told before the model is loaded
-            folder = model_that_made(container, model, data)
+            folder = model_that_made(container, model)
         with _naming(name), borrowed(folder) as codec, _progress(batch) as on_progress:
             decoded = decode(
                 data, codec, options, region=region, workers=workers, max_pixels=most, on_progress=on_progress

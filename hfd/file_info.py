@@ -6,9 +6,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from hfd.codec.codec import Codec, shipped_models
+from hfd.codec.codec import Codec
 from hfd.codec.container import ICC, SAMPLING, SECTION_NAMES, VERSION, Container, unpack
 from hfd.codec.library import find_models
+from hfd.codec.model_folders import shipped_models
 from hfd.codec.sections import DefaultSampling, decode_sampling
 from hfd.errors import BitstreamError, DataError
 from hfd.storage import Folder, read_file

@@ -264,7 +264,7 @@ def _warm_starts(config: Config) -> list[str]:
 
 
 def _shipped_models() -> set[str]:
-    """As :func:`hfd.codec.codec.shipped_models`, without importing the codec."""
+    """As :func:`hfd.codec.model_folders.shipped_models`, without importing the codec."""
     return {path.parent.parent.name for path in Path(hfd.__file__).parent.glob("models/*/autoencoder/config.json")}
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from hfd.codec.codec import find_model
+from hfd.codec.model_folders import find_model
 from hfd.storage import Folder
 from hfd.weights import load_strictly, read_weights
 from pipelines.context import Context

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,10 +100,22 @@ def s3_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture
 def s3(s3_service: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Folder:
     """An empty ``s3://`` folder of the test's own; the environment holds what reaches it."""
+    from pipelines.s3_objects import forget_clients
+
     for name, value in s3_service.environment.items():
         monkeypatch.setenv(name, value)
+    forget_clients()  # they may be those of another environment
     digest = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:8]
     return Folder(f"s3://{s3_service.bucket}/{digest}")
+
+
+@pytest.fixture
+def s3_client(s3: Folder) -> Any:
+    """The SDK's own, on the server of ``s3``."""
+    import boto3
+
+    assert s3.uri  # its fixture sets the environment
+    return boto3.client("s3")
 
 
 @pytest.fixture

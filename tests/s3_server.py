@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 STARTED_WITHIN_S = 60.0
 READER = "hfd-reader"
@@ -27,6 +28,12 @@ class S3Server:
     bucket: str
     environment: dict[str, str]
     reader: dict[str, str]
+
+
+def put(client: Any, folder: str, name: str, data: bytes = b"x") -> None:
+    """Store an object below ``folder``, an ``s3://`` URI."""
+    bucket, _, prefix = folder.removeprefix("s3://").partition("/")
+    client.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=data)
 
 
 def find_weed() -> Path | None:

@@ -403,7 +403,7 @@ def test_an_exported_model_decodes_what_it_compresses(
 
 
 def test_compressing_without_a_model(hfd: Hfd, photo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("hfd.codec.codec.MODELS", tmp_path / "none")
+    monkeypatch.setattr("hfd.codec.model_folders.MODELS", tmp_path / "none")
     assert hfd("compress", photo).complaint.startswith("model: missing, expected --model FOLDER")
 
 

@@ -1,17 +1,11 @@
-"""Photographs to ``.hfd`` bytes and back, with a model folder.
-
-A model folder holds ``autoencoder/`` and, for stage 2, ``decoder/``: each a ``config.json`` beside a
-``weights.safetensors``. A workspace is accepted too: its ``latest.json`` names the newest model.
-"""
+"""Photographs to ``.hfd`` bytes and back, with a model folder (:mod:`hfd.codec.model_folders`)."""
 
 from __future__ import annotations
 
 import functools
-import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -24,8 +18,19 @@ from hfd.autoencoder.coding import LatentCoder
 from hfd.autoencoder.model import STRIDE
 from hfd.autoencoder.transforms import PixelRows
 from hfd.autoencoder.weights import Autoencoder, read_autoencoder
-from hfd.codec.container import DEFAULT_RATE, LATENTS, MODEL_BYTES, SAMPLING, Container, check_size, pack, unpack
-from hfd.codec.patches import LatentSource, MapPieces, Piece, PixelSource, known_in, sample_by_plan
+from hfd.codec.container import (
+    DEFAULT_MAX_PIXELS,
+    DEFAULT_RATE,
+    LATENTS,
+    MODEL_BYTES,
+    SAMPLING,
+    Container,
+    check_size,
+    pack,
+    unpack,
+)
+from hfd.codec.model_folders import resolve_model
+from hfd.codec.patches import LatentSource, MapPieces, Piece, PixelSource, Source, known_in, sample_by_plan
 from hfd.codec.reconstruction import LatentCut, reach_cells, synthesise, to_grey_levels
 from hfd.codec.sections import DefaultSampling, decode_sampling
 from hfd.diffusion.cutting import Reach
@@ -36,16 +41,7 @@ from hfd.diffusion.window import Box, Tile, Window
 from hfd.errors import BitstreamError, DataError
 from hfd.images import RgbArray
 from hfd.storage import Folder
-from hfd.tiling import Layout, checked_box, plan_picture
-from hfd.weights import fingerprint_of
-
-DEFAULT_MAX_PIXELS = 64_000_000
-"""Pictures above this are refused before any memory is taken; decoding works on whole images."""
-
-MODELS = Path(__file__).resolve().parent.parent / "models"
-"""The models in the package, each in a folder of its name."""
-
-_NO_MODEL = "got no model there, expected a folder with autoencoder/config.json, or a workspace"
+from hfd.tiling import Layout, Plan, checked_box, plan_picture
 
 
 @dataclass(frozen=True)
@@ -194,16 +190,7 @@ class Codec:
         if settings is None or settings.realism == 0.0:
             return source.read(checked_box(box, *source.size))
         plan = plan_picture(*source.size, self.reach(settings), layout, box=box)
-        return sample_by_plan(
-            source,
-            plan,
-            settings,
-            self.sample_piece,
-            seed=seed,
-            precision=precision,
-            map_fn=map_fn,
-            on_patch=on_patch,
-        )
+        return self._by_plan(source, plan, settings, seed, precision, map_fn, on_patch)
 
     def sample(
         self,
@@ -230,15 +217,21 @@ class Codec:
             decoder, cond, tiles = self._decoder(), self._cond([x_hat]), tiles or plan.groups[0][0].steps
             sample = decoder.sample(cond, settings, seeds=[seed], precision=precision, on_step=on_step, tiles=tiles)
             return tensor_to_picture(sample)
+        return self._by_plan(source, plan, settings, seed, precision, map_fn, on_patch)
+
+    def _by_plan(
+        self,
+        source: Source,
+        plan: Plan,
+        settings: Sampling,
+        seed: int,
+        precision: str,
+        map_fn: MapPieces,
+        on_patch: Callable[[int, int], None] | None,
+    ) -> RgbArray:
+        work = self.sample_piece
         return sample_by_plan(
-            source,
-            plan,
-            settings,
-            self.sample_piece,
-            seed=seed,
-            precision=precision,
-            map_fn=map_fn,
-            on_patch=on_patch,
+            source, plan, settings, work, seed=seed, precision=precision, map_fn=map_fn, on_patch=on_patch
         )
 
     def sample_piece(self, piece: Piece) -> RgbArray:
@@ -294,48 +287,6 @@ class Codec:
     def _cond(self, x_hats: Sequence[RgbArray]) -> Tensor:
         cond = torch.cat([picture_to_tensor(x_hat) for x_hat in x_hats])
         return cond.to(next(self._decoder().net.parameters()).device)
-
-
-def resolve_model(folder: Folder) -> Folder:
-    """The model folder that a path stands for: itself, or the newest one of a workspace."""
-    if folder.exists("autoencoder/config.json"):
-        return folder
-    if folder.exists("latest.json"):
-        try:
-            latest = json.loads(folder.read("latest.json"))
-        except ValueError as error:
-            raise DataError(f"{folder.uri}/latest.json: not readable ({error}). Name the model's folder") from error
-        if isinstance(latest, dict) and latest.get("model") is not None:
-            return folder / str(latest["model"])
-    raise DataError(f"{folder.uri}: {_NO_MODEL}")
-
-
-def shipped_models() -> dict[str, Folder]:
-    """The models in the package, by name."""
-    found = sorted(path.parent.parent for path in MODELS.glob("*/autoencoder/config.json"))
-    return {path.name: Folder(str(path)) for path in found}
-
-
-def find_model(model: str) -> Folder:
-    """The model folder of a shipped name, a folder, a workspace or an s3:// prefix. Raises :class:`DataError`."""
-    shipped, folder = shipped_models(), Folder(model)
-    if model in shipped:
-        return shipped[model]
-    if shipped and folder.is_local and not folder.exists():
-        raise DataError(f"{model}: {_NO_MODEL}, or a shipped model ({', '.join(shipped)})")
-    return resolve_model(folder)
-
-
-def model_of_file(data: bytes) -> Folder:
-    """The shipped model that made a file. Raises :class:`BitstreamError` where none did."""
-    wanted, shipped = unpack(data).model, shipped_models()
-    for folder in shipped.values():
-        if bytes.fromhex(fingerprint_of(folder / "autoencoder"))[:MODEL_BYTES] == wanted:
-            return folder
-    raise BitstreamError(
-        f"model: got a file made by {wanted.hex()}, expected one of the shipped models "
-        f"({', '.join(shipped) or 'none'}). Give the model that made it with --model"
-    )
 
 
 def seed_of_file(data: bytes) -> int:

@@ -38,6 +38,9 @@ MAX_SIDE_PX = 2**24
 DEFAULT_RATE = 128
 """The rate id of a quantiser step of 1, which the networks are trained for."""
 
+DEFAULT_MAX_PIXELS = 64_000_000
+"""Pictures above this are refused before any memory is taken: a forged header may claim any size."""
+
 LATENTS, ALPHA, ICC, EXIF, SAMPLING = 0, 128, 129, 130, 131
 """Keys of a container's sections, and their tags in a file. ``LATENTS``: required, in a file the last."""
 SECTION_NAMES: Mapping[int, str] = {LATENTS: "latents", ALPHA: "alpha", ICC: "icc", EXIF: "exif", SAMPLING: "sampling"}

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
-from hfd.codec.codec import DEFAULT_MAX_PIXELS, Codec
-from hfd.codec.container import Container, unpack
+from hfd.codec.codec import Codec
+from hfd.codec.container import DEFAULT_MAX_PIXELS, Container, unpack
 from hfd.codec.memory import enough_memory
 from hfd.codec.picture import Picture
 from hfd.codec.sections import Extras, read_extras

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hfd.autoencoder.rates import DEFAULT_RATE
-from hfd.codec.codec import DEFAULT_MAX_PIXELS, Codec
+from hfd.codec.codec import Codec
+from hfd.codec.container import DEFAULT_MAX_PIXELS
 from hfd.codec.library import borrowed, lmbda_of, name_of
 from hfd.codec.memory import enough_memory
 from hfd.codec.picture import Picture

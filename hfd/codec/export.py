@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hfd.codec.codec import resolve_model
+from hfd.codec.model_folders import resolve_model
 from hfd.errors import DataError
 from hfd.storage import Folder
 from hfd.weights import fingerprint_of, read_weights, write_weights

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePosixPath
 
-from hfd.codec.codec import Codec, find_model, model_of_file, shipped_models
+from hfd.codec.codec import Codec
 from hfd.codec.container import MODEL_BYTES, Container
+from hfd.codec.model_folders import find_model, shipped_models
 from hfd.errors import BitstreamError, ConfigError, DataError
 from hfd.storage import Folder
 from hfd.weights import fingerprint_of
@@ -27,7 +28,7 @@ _FILES = (_CONFIG, "autoencoder/weights.safetensors", "decoder/config.json", "de
 def find_models(model: str | None) -> list[Folder]:
     """The models under a name, those of lower rate first: one, or all in the subfolders of a folder.
 
-    ``model``: what :func:`hfd.codec.codec.find_model` takes, or a folder of model folders; None: all shipped models.
+    ``model``: what :func:`hfd.codec.model_folders.find_model` takes, or a folder of model folders; None: all that ship.
     Raises :class:`DataError` where there is none, :class:`ConfigError` where none was named and none ships.
     """
     if model is None:
@@ -43,11 +44,11 @@ def find_models(model: str | None) -> list[Folder]:
         return _by_rate(several)
 
 
-def model_that_made(container: Container, model: str | None, data: bytes) -> Folder:
-    """The model of a file (``data``, unpacked as ``container``) among those under a name; None: the shipped ones.
+def model_that_made(container: Container, model: str | None) -> Folder:
+    """The model of a file among those under a name; None: the shipped ones.
 
     A single model is returned as it is: whether it fits is told when it decodes. Raises :class:`BitstreamError` where
-    several are at hand and none made the file.
+    none made the file.
     """
     folders = list(shipped_models().values()) if model is None else find_models(model)
     if model is not None and len(folders) == 1:
@@ -55,11 +56,9 @@ def model_that_made(container: Container, model: str | None, data: bytes) -> Fol
     for folder in folders:
         if bytes.fromhex(_fingerprint(folder, _stamp(folder)))[:MODEL_BYTES] == container.model:
             return folder
-    if model is None:
-        return model_of_file(data)  # says what ships
     raise BitstreamError(
-        f"model: got a file made by {container.model.hex()}, expected one of {model} "
-        f"({', '.join(name_of(folder) for folder in folders)}). Give the model that made it with --model"
+        f"model: got a file made by {container.model.hex()}, expected one of {model or 'the shipped models'} "
+        f"({', '.join(name_of(folder) for folder in folders) or 'none'}). Give the model that made it with --model"
     )
 
 

@@ -147,7 +147,7 @@ def _convert(
         strip = image if rows >= image.height else image.crop((0, top, image.width, bottom))
         colour, plane, icc = split_srgb(strip, raw_mode, keep_profile=keep_profile)
         if plane is not None and not keep_alpha:
-            colour = _over_white(colour, plane)
+            colour = over_white(colour, plane)
         rgb[top:bottom] = np.asarray(colour)
         if plane is not None and keep_alpha:
             alpha = np.empty(rgb.shape[:2], dtype=np.uint8) if alpha is None else alpha
@@ -158,7 +158,8 @@ def _convert(
     return Picture(_turned(rgb, method), Extras(None if alpha is None else _turned(alpha, method), icc, exif))
 
 
-def _over_white(colour: Image.Image, plane: Image.Image) -> Image.Image:
+def over_white(colour: Image.Image, plane: Image.Image) -> Image.Image:
+    """What is seen of an RGB picture with opacity ``plane`` (mode L) on white paper."""
     white = Image.new("RGB", colour.size, (255, 255, 255))
     white.paste(colour, mask=plane)
     return white

@@ -6,9 +6,7 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from PIL import Image
-
-from hfd.codec.picture import Picture
+from hfd.codec.picture import Picture, over_white
 from hfd.codec.png_strips import png_chunks
 from hfd.errors import DataError
 
@@ -46,9 +44,9 @@ def encode_picture(picture: Picture, file_format: str) -> Iterable[bytes]:
     pillow_format, options = _OPTIONS[file_format]
     image, buffer = picture.to_image(), io.BytesIO()
     if image.mode == "RGBA" and pillow_format == "JPEG":
-        over = Image.new("RGB", image.size, (255, 255, 255))
-        over.paste(image, mask=image.getchannel("A"))
-        image, image.info = over, image.info
+        seen = over_white(image.convert("RGB"), image.getchannel("A"))
+        seen.info = image.info
+        image = seen
     kept = {key: image.info[key] for key in ("icc_profile", "exif") if key in image.info}
     try:
         image.save(buffer, pillow_format, **options, **kept)

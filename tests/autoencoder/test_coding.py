@@ -23,7 +23,8 @@ from hfd.autoencoder.coding import EntropyTables, FrequencyTables, LatentCoder, 
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.rates import DEFAULT_RATE, MAX_RATE, MIN_RATE, step_units
 from hfd.autoencoder.weights import read_autoencoder, write_autoencoder
-from hfd.codec.codec import find_model, picture_to_tensor, shipped_models
+from hfd.codec.codec import picture_to_tensor
+from hfd.codec.model_folders import find_model, shipped_models
 from hfd.errors import BitstreamError, ConfigError, DataError, DecodeMismatchError
 from hfd.storage import Folder
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from conftest import photograph
 
-from hfd.codec.codec import Codec, shipped_models
+from hfd.codec.codec import Codec
+from hfd.codec.model_folders import shipped_models
 from hfd.diffusion.sampling import Sampling
 from hfd.errors import DataError
 from hfd.images import RgbArray

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from networks import lively_elic
 
 from hfd.autoencoder.coding import FrequencyTables, LatentCoder, build_tables
-from hfd.codec.codec import DEFAULT_MAX_PIXELS, seed_of_file
-from hfd.codec.container import LATENTS, MAX_SIDE_PX, SECTION_NAMES, Container, pack, unpack
+from hfd.codec.codec import seed_of_file
+from hfd.codec.container import DEFAULT_MAX_PIXELS, LATENTS, MAX_SIDE_PX, SECTION_NAMES, Container, pack, unpack
 from hfd.codec.sections import (
     MAX_METADATA_BYTES,
     SAMPLER_IDS,

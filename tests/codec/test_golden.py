@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from format_reader import read_file
 
-from hfd.codec.codec import Codec, find_model, model_of_file
+from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
+from hfd.codec.library import model_that_made
+from hfd.codec.model_folders import find_model
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
@@ -48,7 +50,7 @@ def test_a_golden_file_decodes_to_what_is_expected(name: str) -> None:
     assert found == expected
     x_hat = codec().reconstruct(data)
     assert x_hat.shape == (expected["height"], expected["width"], 3)
-    assert model_of_file(data) == find_model(EXPECTED["model"])
+    assert model_that_made(unpack(data), None) == find_model(EXPECTED["model"])
 
 
 @pytest.mark.parametrize("name", NAMES)

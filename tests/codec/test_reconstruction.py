@@ -10,7 +10,8 @@ from torch import nn
 
 from hfd.autoencoder.model import Elic
 from hfd.codec import reconstruction
-from hfd.codec.codec import Codec, shipped_models
+from hfd.codec.codec import Codec
+from hfd.codec.model_folders import shipped_models
 from hfd.codec.reconstruction import CELL_PX, LatentCut, cut_latent, reach_cells, synthesise, to_grey_levels
 from hfd.diffusion.window import Box
 

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from conftest import photograph
 
-from hfd.codec import codec as codec_module
-from hfd.codec.codec import Codec, find_model, model_of_file, shipped_models
+from hfd.codec import model_folders
+from hfd.codec.codec import Codec
+from hfd.codec.container import unpack
+from hfd.codec.library import model_that_made
+from hfd.codec.model_folders import find_model, shipped_models
 from hfd.errors import BitstreamError, DataError
 from hfd.storage import Folder
 from hfd.weights import read_weights, write_weights
@@ -26,7 +29,7 @@ def shipped(model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     write_weights(Folder(str(models / "large/autoencoder")), tensors, {**config, "lmbda": 0.5})
     (models / "notes").mkdir()
     (models / "notes/config.json").write_text("{}")
-    monkeypatch.setattr(codec_module, "MODELS", models)
+    monkeypatch.setattr(model_folders, "MODELS", models)
     return models
 
 
@@ -42,7 +45,7 @@ def test_the_models_of_the_package_by_name(shipped: Path) -> None:
 
 
 def test_a_package_may_ship_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: bytes) -> None:
-    monkeypatch.setattr(codec_module, "MODELS", tmp_path / "nowhere")
+    monkeypatch.setattr(model_folders, "MODELS", tmp_path / "nowhere")
     assert shipped_models() == {}
     with pytest.raises(DataError) as caught:
         find_model("small")
@@ -50,11 +53,11 @@ def test_a_package_may_ship_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         "small: got no model there, expected a folder with autoencoder/config.json, or a workspace"
     )
     with pytest.raises(BitstreamError, match=r"expected one of the shipped models \(none\)"):
-        model_of_file(file)
+        model_that_made(unpack(file), None)
 
 
 def test_models_belong_to_the_package() -> None:
-    assert Path(codec_module.__file__).parents[1] / "models" == codec_module.MODELS
+    assert Path(model_folders.__file__).parents[1] / "models" == model_folders.MODELS
 
 
 def test_a_model_is_found_by_name_by_folder_and_by_workspace(
@@ -90,18 +93,18 @@ def test_a_folder_that_holds_no_model_is_refused(shipped: Path) -> None:
 
 
 def test_the_model_that_made_a_file_is_found(shipped: Path, file: bytes) -> None:
-    assert model_of_file(file) == Folder(str(shipped / "small"))
+    assert model_that_made(unpack(file), None) == Folder(str(shipped / "small"))
     other = Codec.load(Folder(str(shipped / "large"))).compress(photograph(48, 64)).data
-    assert model_of_file(other) == Folder(str(shipped / "large"))
-    found = Codec.load(model_of_file(file))
+    assert model_that_made(unpack(other), None) == Folder(str(shipped / "large"))
+    found = Codec.load(model_that_made(unpack(file), None))
     assert np.array_equal(found.reconstruct(file), Codec.load(find_model("small")).reconstruct(file))
 
 
 def test_a_file_of_no_shipped_model_names_those_there_are(shipped: Path, file: bytes) -> None:
     shutil.rmtree(shipped / "small")
     with pytest.raises(BitstreamError) as caught:
-        model_of_file(file)
-    maker = codec_module.unpack(file).model.hex()
+        model_that_made(unpack(file), None)
+    maker = unpack(file).model.hex()
     assert str(caught.value) == (
         f"model: got a file made by {maker}, expected one of the shipped models (large). "
         "Give the model that made it with --model"
@@ -112,5 +115,5 @@ def test_a_damaged_file_is_told_as_damaged(shipped: Path, file: bytes) -> None:
     assert shipped.is_dir()
     for data in (b"", file[:-1], b"\x89PNG" + file):
         with pytest.raises(BitstreamError) as caught:
-            model_of_file(data)
+            model_that_made(unpack(data), None)
         assert "shipped" not in str(caught.value)

@@ -10,8 +10,9 @@ import pytest
 from command_line import Hfd
 from PIL import Image
 
-from hfd.codec.codec import MODELS, Codec, find_model, shipped_models
+from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
+from hfd.codec.model_folders import MODELS, find_model, shipped_models
 from hfd.images import RgbArray, load_rgb
 from hfd.metrics.distortion import psnr
 from hfd.metrics.spectrum import top_octave_energy

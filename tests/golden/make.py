@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hfd.codec.codec import Codec, find_model
+from hfd.codec.codec import Codec
 from hfd.codec.container import LATENTS, SAMPLING, unpack
+from hfd.codec.model_folders import find_model
 from hfd.codec.sections import DefaultSampling, Extras, read_extras
 from hfd.images import RgbArray
 

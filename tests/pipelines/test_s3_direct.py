@@ -8,31 +8,12 @@ from typing import Any
 
 import pytest
 from s3_proxy import Proxy
+from s3_server import put
 
 from hfd.errors import DataError
 from hfd.storage import Folder
 from pipelines import s3_objects
 from pipelines.corpus import list_corpus
-
-
-@pytest.fixture(autouse=True)
-def fresh_clients() -> Iterator[None]:
-    s3_objects.forget_clients()
-    yield
-    s3_objects.forget_clients()
-
-
-@pytest.fixture
-def client(s3: Folder) -> Any:
-    import boto3
-
-    assert s3.uri  # its fixture sets the environment
-    return boto3.client("s3")
-
-
-def put(client: Any, s3: Folder, name: str, data: bytes) -> None:
-    bucket, _, prefix = s3.uri.removeprefix("s3://").partition("/")
-    client.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=data)
 
 
 @pytest.fixture
@@ -61,10 +42,10 @@ def without_client(monkeypatch: pytest.MonkeyPatch, photo: Any) -> None:
     monkeypatch.setattr(s3_objects._client(None, None), "get_object", never)
 
 
-def test_any_key_is_fetched_without_the_client(s3: Folder, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_key_is_fetched_without_the_client(s3: Folder, s3_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["a.jpg", "a b+c&d=e%20.jpg", "grün/山 (1)~'!*.jpg", "deep/er/x.jpg"]
     for name in names:
-        put(client, s3, f"photos/{name}", name.encode() * 1000)
+        put(s3_client, s3.uri, f"photos/{name}", name.encode() * 1000)
     photos = list_corpus(f"{s3.uri}/photos", setting="data.uri").photos
     expected = {photo.key: read_by_client_alone(monkeypatch, photo) for photo in photos}
     without_client(monkeypatch, photos[0])
@@ -72,21 +53,21 @@ def test_any_key_is_fetched_without_the_client(s3: Folder, client: Any, monkeypa
     assert expected == {name: name.encode() * 1000 for name in names}
 
 
-def test_an_object_that_changed_or_went_is_left_to_the_client(s3: Folder, client: Any) -> None:
+def test_an_object_that_changed_or_went_is_left_to_the_client(s3: Folder, s3_client: Any) -> None:
     for name in ("changed.jpg", "gone.jpg"):
-        put(client, s3, f"photos/{name}", b"before")
+        put(s3_client, s3.uri, f"photos/{name}", b"before")
     changed, gone = list_corpus(f"{s3.uri}/photos", setting="data.uri").photos
-    put(client, s3, "photos/changed.jpg", b"behind")  # of the same length
-    client.delete_object(Bucket=s3.uri.split("/")[2], Key=f"{s3.uri.split('/')[3]}/photos/gone.jpg")
+    put(s3_client, s3.uri, "photos/changed.jpg", b"behind")  # of the same length
+    s3_client.delete_object(Bucket=s3.uri.split("/")[2], Key=f"{s3.uri.split('/')[3]}/photos/gone.jpg")
     for photo, reason in ((changed, "changed"), (gone, "missing")):
         with pytest.raises(DataError) as caught:
             photo.read()
         assert caught.value.reason == reason
 
 
-def test_a_server_that_is_overloaded_or_gone_is_left_to_the_client(s3: Folder, client: Any, proxied: Proxy) -> None:
+def test_a_server_that_is_overloaded_or_gone_is_left_to_the_client(s3: Folder, s3_client: Any, proxied: Proxy) -> None:
     data = bytes(range(256)) * 400
-    put(client, s3, "photos/a.jpg", data)
+    put(s3_client, s3.uri, "photos/a.jpg", data)
     (photo,) = list_corpus(f"{s3.uri}/photos", setting="data.uri").photos
     proxied.share_of_503 = 0.3
     assert all(photo.read() == data for _ in range(20))
@@ -99,8 +80,8 @@ def test_a_server_that_is_overloaded_or_gone_is_left_to_the_client(s3: Folder, c
     assert photo.read() == data
 
 
-def test_connections_are_kept(s3: Folder, client: Any, proxied: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(client, s3, "photos/a.jpg", b"a")
+def test_connections_are_kept(s3: Folder, s3_client: Any, proxied: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(s3_client, s3.uri, "photos/a.jpg", b"a")
     (photo,) = list_corpus(f"{s3.uri}/photos", setting="data.uri").photos
     without_client(monkeypatch, photo)
     before = proxied.connections

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from s3_server import S3Server
+from s3_server import S3Server, put
 from tiny_run import jpeg, tiny_config
 
 from hfd.errors import ConfigError, DataError
@@ -20,27 +20,6 @@ from pipelines.cluster import Inline
 from pipelines.context import Context
 from pipelines.corpus import Corpus, list_corpus
 from pipelines.s3_objects import Prefix, parse
-
-
-@pytest.fixture(autouse=True)
-def fresh_clients() -> Iterator[None]:
-    s3_objects.forget_clients()
-    yield
-    s3_objects.forget_clients()
-
-
-@pytest.fixture
-def client(s3: Folder) -> Any:
-    import boto3
-
-    assert s3.uri  # its fixture sets the environment
-
-    return boto3.client("s3")
-
-
-def put(client: Any, s3: Folder, name: str, data: bytes = b"x") -> None:
-    bucket, _, prefix = s3.uri.removeprefix("s3://").partition("/")
-    client.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=data)
 
 
 def listed(s3: Folder, below: str = "photos") -> Corpus:
@@ -55,11 +34,11 @@ def line(error: pytest.ExceptionInfo[Any]) -> str:
 NAMES = ["a b.jpg", "a+b.jpg", "a-b.jpg", "a..b.jpg", "100%.jpg", "q?x#y.jpg", "ü 猫.jpg", "sub/c.webp", "sub/d~é.PNG"]
 
 
-def test_any_key_is_listed_in_order_and_read_back(s3: Folder, client: Any) -> None:
+def test_any_key_is_listed_in_order_and_read_back(s3: Folder, s3_client: Any) -> None:
     for name in [*NAMES, "notes.txt", ".hidden.jpg", ".cache/x.jpg"]:
-        put(client, s3, f"photos/{name}", name.encode())
-    put(client, s3, "photos/sub/", b"")
-    put(client, s3, "photos-not-here/x.jpg")
+        put(s3_client, s3.uri, f"photos/{name}", name.encode())
+    put(s3_client, s3.uri, "photos/sub/", b"")
+    put(s3_client, s3.uri, "photos-not-here/x.jpg")
     found = listed(s3)
     assert [photo.key for photo in found.photos] == sorted(NAMES) and found.num_other_files == 1
     assert [photo.read().decode() for photo in found.photos] == sorted(NAMES)
@@ -75,19 +54,19 @@ def test_a_prefix_of_any_script_is_that_of_the_folder(s3: Folder, prefix: str) -
     assert photo.read() == b"here" == (s3 / prefix).read("x.jpg")
 
 
-def test_the_digest_is_of_contents_and_not_of_times(s3: Folder, client: Any) -> None:
-    put(client, s3, "photos/a.jpg", b"one")
+def test_the_digest_is_of_contents_and_not_of_times(s3: Folder, s3_client: Any) -> None:
+    put(s3_client, s3.uri, "photos/a.jpg", b"one")
     before = listed(s3).digest
-    put(client, s3, "photos/a.jpg", b"one")  # written again, later
+    put(s3_client, s3.uri, "photos/a.jpg", b"one")  # written again, later
     assert listed(s3).digest == before
-    put(client, s3, "photos/a.jpg", b"two")
+    put(s3_client, s3.uri, "photos/a.jpg", b"two")
     assert listed(s3).digest != before
 
 
-def test_more_objects_than_a_page_holds(s3: Folder, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_objects_than_a_page_holds(s3: Folder, s3_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"{i:03d}.jpg" for i in range(25)]
     for name in names:
-        put(client, s3, f"photos/{name}")
+        put(s3_client, s3.uri, f"photos/{name}")
     uri = f"{s3.uri}/photos"
     pages: list[int] = []
     (real,) = [s3_objects._client(None, None)]
@@ -109,13 +88,13 @@ def test_more_objects_than_a_page_holds(s3: Folder, client: Any, monkeypatch: py
 
 
 def test_an_object_that_changes_after_the_listing_is_rejected_as_changed(
-    s3: Folder, client: Any, tmp_path: Path
+    s3: Folder, s3_client: Any, tmp_path: Path
 ) -> None:
     for i in range(6):
-        put(client, s3, f"photos/{i}.jpg", jpeg(150, 170, seed=i))
+        put(s3_client, s3.uri, f"photos/{i}.jpg", jpeg(150, 170, seed=i))
     corpus = listed(s3)
-    put(client, s3, "photos/2.jpg", jpeg(150, 170, seed=50))
-    client.delete_object(Bucket=s3.uri.split("/")[2], Key=f"{s3.uri.split('/')[3]}/photos/4.jpg")
+    put(s3_client, s3.uri, "photos/2.jpg", jpeg(150, 170, seed=50))
+    s3_client.delete_object(Bucket=s3.uri.split("/")[2], Key=f"{s3.uri.split('/')[3]}/photos/4.jpg")
     for number, reason in ((2, "changed"), (4, "missing")):
         with pytest.raises(DataError, match=r"/photos/\d\.jpg: got .*listed") as caught:
             corpus.photos[number].read()
@@ -126,11 +105,11 @@ def test_an_object_that_changes_after_the_listing_is_rejected_as_changed(
 
 
 def test_a_server_that_ignores_the_condition_is_caught_before_memory_is_taken(
-    s3: Folder, client: Any, monkeypatch: pytest.MonkeyPatch
+    s3: Folder, s3_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(client, s3, "photos/a.jpg", b"short")
+    put(s3_client, s3.uri, "photos/a.jpg", b"short")
     (photo,) = listed(s3).photos
-    put(client, s3, "photos/a.jpg", b"much longer than it was")
+    put(s3_client, s3.uri, "photos/a.jpg", b"much longer than it was")
     real = s3_objects._client(None, None)
     get = real.get_object
     monkeypatch.setattr(real, "get_object", lambda *, Bucket, Key, **_: get(Bucket=Bucket, Key=Key))
@@ -139,10 +118,12 @@ def test_a_server_that_ignores_the_condition_is_caught_before_memory_is_taken(
     assert caught.value.reason == "changed" and line(caught)
 
 
-def test_an_answer_that_breaks_off_is_asked_for_again(s3: Folder, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_breaks_off_is_asked_for_again(
+    s3: Folder, s3_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from botocore.exceptions import ResponseStreamingError
 
-    put(client, s3, "photos/a.jpg", b"whole")
+    put(s3_client, s3.uri, "photos/a.jpg", b"whole")
     (photo,) = listed(s3).photos
     real = s3_objects._client(None, None)
     get, left = real.get_object, [2]
@@ -170,13 +151,13 @@ def test_an_answer_that_breaks_off_is_asked_for_again(s3: Folder, client: Any, m
 
 
 def test_only_new_objects_are_fetched_when_a_prefix_grows(
-    s3: Folder, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: Folder, s3_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched: list[str] = []
     original = s3_objects.fetch
     monkeypatch.setattr("pipelines.corpus.fetch", lambda *a: (fetched.append(a[1]), original(*a))[1])
     for i in range(8):
-        put(client, s3, f"photos/{i}.jpg", jpeg(150, 170, seed=i))
+        put(s3_client, s3.uri, f"photos/{i}.jpg", jpeg(150, 170, seed=i))
 
     def run(workspace: str) -> prepare.Done:
         config = tiny_config(f"{s3.uri}/photos", workspace)
@@ -184,7 +165,7 @@ def test_only_new_objects_are_fetched_when_a_prefix_grows(
 
     run(f"{s3.uri}/workspace")
     assert len(fetched) == 8
-    put(client, s3, "photos/3a.jpg", jpeg(150, 170, seed=30))
+    put(s3_client, s3.uri, "photos/3a.jpg", jpeg(150, 170, seed=30))
     fetched.clear()
     grown = run(f"{s3.uri}/workspace")
     assert fetched == ["3a.jpg"] and grown.manifest.facts["copied"] == 8
@@ -216,9 +197,9 @@ def test_what_is_wrong_with_the_environment_is_one_line(
 
 
 def test_a_workspace_that_may_not_be_written_is_one_line(
-    s3: Folder, client: Any, s3_service: S3Server, monkeypatch: pytest.MonkeyPatch
+    s3: Folder, s3_client: Any, s3_service: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(client, s3, "photos/a.jpg", jpeg(150, 170, seed=1))
+    put(s3_client, s3.uri, "photos/a.jpg", jpeg(150, 170, seed=1))
     for name, value in s3_service.reader.items():
         monkeypatch.setenv(name, value)
     s3_objects.forget_clients()
@@ -240,10 +221,10 @@ def test_no_credentials_at_all_are_one_line(s3: Folder, monkeypatch: pytest.Monk
 
 
 def test_a_token_that_expires_stops_the_step_and_blames_no_photograph(
-    s3: Folder, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: Folder, s3_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for i in range(4):
-        put(client, s3, f"photos/{i}.jpg", jpeg(150, 170, seed=i))
+        put(s3_client, s3.uri, f"photos/{i}.jpg", jpeg(150, 170, seed=i))
     corpus = listed(s3)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong" * 8)
     s3_objects.forget_clients()
@@ -253,9 +234,9 @@ def test_a_token_that_expires_stops_the_step_and_blames_no_photograph(
     assert not list((tmp_path / "w").rglob("*.parquet"))
 
 
-def test_a_missing_bucket_an_empty_prefix_and_a_file_are_told_apart(s3: Folder, client: Any) -> None:
-    put(client, s3, "one.jpg")
-    put(client, s3, "texts/a.txt")
+def test_a_missing_bucket_an_empty_prefix_and_a_file_are_told_apart(s3: Folder, s3_client: Any) -> None:
+    put(s3_client, s3.uri, "one.jpg")
+    put(s3_client, s3.uri, "texts/a.txt")
     for uri, reason, expected in (
         ("s3://no-such-bucket-here/photos", "missing", "got no such bucket, expected one that exists"),
         (f"{s3.uri}/nothing", "empty", "got no pictures in "),
@@ -268,13 +249,13 @@ def test_a_missing_bucket_an_empty_prefix_and_a_file_are_told_apart(s3: Folder, 
         assert line(caught).startswith("evaluate.data: ") and expected in line(caught) and uri in line(caught)
 
 
-def test_a_key_with_dots_for_folders_cannot_leave_its_folder(s3: Folder, client: Any) -> None:
+def test_a_key_with_dots_for_folders_cannot_leave_its_folder(s3: Folder, s3_client: Any) -> None:
     """This server refuses to store one; others do not, and what they list is rejected when it is read."""
     from botocore.exceptions import ClientError
 
     with pytest.raises(ClientError, match="InvalidRequest"):
-        put(client, s3, "photos/../up.jpg")
-    put(client, s3, "photos/a.jpg")
+        put(s3_client, s3.uri, "photos/../up.jpg")
+    put(s3_client, s3.uri, "photos/a.jpg")
     sly = replace(listed(s3).photos[0], key="../up.jpg", name="../up.jpg")
     with pytest.raises(DataError, match=r"^\.\./up\.jpg: got \. or \.\. in a key") as caught:
         sly.read()
