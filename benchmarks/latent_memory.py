@@ -44,7 +44,7 @@ def work(direction: str, model: str, side: int, path: Path) -> None:
     coder = LatentCoder(autoencoder.model, autoencoder.tables)
     before, start = peak_mib(), time.perf_counter()
     if direction == "encode":
-        coded, y_hat = coder.encode_rows(lambda first, last: rows(first, last, side), side, side)
+        coded, y_hat = coder.code(coder.analyse(lambda first, last: rows(first, last, side), side, side), consume=True)
         check = zlib.crc32(y_hat.numpy())
         path.write_bytes(coded.checksum.to_bytes(4, "little") + check.to_bytes(4, "little") + coded.payload)
     else:

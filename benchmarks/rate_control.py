@@ -72,11 +72,16 @@ def print_targets(pictures: list[Picture], models: list[Folder], targets: list[f
 
     def counting(encoders, limit_bytes):  # type: ignore[no-untyped-def]
         def counted(one):  # type: ignore[no-untyped-def]
-            def compress(rate: int) -> bytes:
-                encodings["all"] += 1
-                return one.encode(rate)
+            def start():  # type: ignore[no-untyped-def]
+                compress = one.start()
 
-            return type(one)(one.name, one.rates, compress, one.mse)
+                def counted_compress(rate: int) -> bytes:
+                    encodings["all"] += 1
+                    return compress(rate)
+
+                return counted_compress
+
+            return type(one)(one.name, one.rates, start, one.mse)
 
         return original([counted(one) for one in encoders], limit_bytes)
 

@@ -17,9 +17,10 @@ from PIL import Image
 
 from hfd.codec.container import DEFAULT_MAX_PIXELS, unpack
 from hfd.codec.decode import SamplingOptions, decode
-from hfd.codec.encode import Target, encode
+from hfd.codec.encode import Original, Target, encode
 from hfd.codec.library import borrowed, find_models, model_that_made
-from hfd.codec.picture import Picture, picture_of_array, picture_of_image, read_picture
+from hfd.codec.picture import picture_of_array, picture_of_image
+from hfd.codec.picture_strips import open_picture
 from hfd.diffusion.window import Box
 from hfd.errors import ConfigError
 from hfd.storage import read_file
@@ -110,9 +111,9 @@ def _box(region: Sequence[int]) -> Box:
     return Box(y, x, height, width)
 
 
-def _read(image: PictureLike, *, keep_alpha: bool, keep_metadata: bool, max_pixels: int) -> Picture:
+def _read(image: PictureLike, *, keep_alpha: bool, keep_metadata: bool, max_pixels: int) -> Original:
     if isinstance(image, Image.Image):
         return picture_of_image(image, keep_alpha=keep_alpha, keep_metadata=keep_metadata)
     if isinstance(image, np.ndarray):
         return picture_of_array(image, keep_alpha=keep_alpha)
-    return read_picture(Path(image), keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels)
+    return open_picture(Path(image), keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels)

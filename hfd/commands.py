@@ -16,8 +16,8 @@ from hfd.codec.encode import Target, encode
 from hfd.codec.export import export_model
 from hfd.codec.library import borrowed, find_models, model_that_made
 from hfd.codec.model_folders import find_model
-from hfd.codec.picture import read_picture
 from hfd.codec.picture_file import encode_picture, format_of
+from hfd.codec.picture_strips import open_picture
 from hfd.diffusion.window import Box
 from hfd.errors import BatchError, BitstreamError, ConfigError, DataError, HfdError
 from hfd.file_info import Facts, facts_of, text_of
@@ -55,7 +55,7 @@ def compress_files(
             pass  # a model that cannot be loaded is one mistake, and not one for every file
 
     def convert(source: Source, name: str) -> tuple[Iterable[bytes], str]:
-        picture = read_picture(source, name=name, keep_alpha=kept.alpha, keep_metadata=kept.metadata, max_pixels=most)
+        picture = open_picture(source, name=name, keep_alpha=kept.alpha, keep_metadata=kept.metadata, max_pixels=most)
         with _naming(name):
             choice = encode(picture, target, models, max_pixels=most)
         num_bytes = len(choice.data)

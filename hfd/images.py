@@ -134,18 +134,41 @@ def image_size(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT
     The pixels stay undecoded, but for the rare PNG that keeps its orientation behind them. Arguments and
     errors are those of `load_rgb`; damage beyond the header is not seen.
     """
+    return look_with(_upright_size, source, name=name, max_pixels=max_pixels)
+
+
+def look_with(
+    look: Callable[[Image.Image, BinaryIO], T],
+    source: ImageSource,
+    *,
+    name: str = "",
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> T:
+    """What ``look`` finds in a picture that was opened and not decoded, and in its stream.
+
+    Arguments and errors are those of `load_picture`.
+    """
     label = _label(source, name)
     with _stream(source, label) as stream, _pillow_failures(label, stream), pillow_warnings_off:
-        image = _open_header(stream, label, max_pixels)
-        width, height = image.size
-        if ExifTags.Base.Orientation in getattr(image, "tag_v2", ()):
-            return width, height  # Pillow has turned the size of a TIFF already
-        if image.format == "PNG" and not _metadata_follows_pixels(stream):
-            # PngImageFile.getexif would decode the whole picture to look for what is not there.
-            orientation = _orientation(lambda: Image.Image.getexif(image))
-        else:
-            orientation = _orientation(image.getexif)
-        return (height, width) if orientation >= 5 else (width, height)
+        return look(_open_header(stream, label, max_pixels), stream)
+
+
+def orientation_of_header(image: Image.Image, stream: BinaryIO) -> int | None:
+    """The orientation tag, 1 to 8, of a picture that is not decoded yet; None where it would have to be, to know."""
+    if image.format != "PNG":
+        return _orientation(image.getexif)
+    # PngImageFile.getexif would decode the whole picture to look for what is not there.
+    return None if _metadata_follows_pixels(stream) else _orientation(lambda: Image.Image.getexif(image))
+
+
+def _upright_size(image: Image.Image, stream: BinaryIO) -> tuple[int, int]:
+    width, height = image.size
+    if ExifTags.Base.Orientation in getattr(image, "tag_v2", ()):
+        return width, height  # Pillow has turned the size of a TIFF already
+    orientation = orientation_of_header(image, stream)
+    if orientation is None:
+        orientation = _orientation(image.getexif)
+    return (height, width) if orientation >= 5 else (width, height)
 
 
 def encode_png(x: RgbArray) -> bytes:

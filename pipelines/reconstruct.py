@@ -15,7 +15,7 @@ import torch
 
 from hfd.autoencoder.model import Elic, pad_to_stride
 from hfd.autoencoder.weights import read_autoencoder
-from hfd.codec.codec import picture_to_tensor, tensor_to_picture
+from hfd.codec.pixels import picture_to_tensor, tensor_to_picture
 from hfd.data.shards import SPLITS, Row, iterate_shard, open_shard, shard_names
 from hfd.images import RgbArray
 from hfd.storage import Folder

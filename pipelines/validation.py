@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hfd.codec.codec import picture_to_tensor, tensor_to_picture
+from hfd.codec.pixels import picture_to_tensor, tensor_to_picture
 from hfd.config.decoder import FinishConfig
 from hfd.data.shards import Row, iterate_rows
 from hfd.diffusion.decoder import ScoreDecoder, read_decoder, write_decoder

@@ -16,7 +16,7 @@ import pytest
 import torch
 from command_line import Ended, Hfd
 from hypothesis import settings
-from PIL import Image
+from PIL import Image, ImageCms
 from s3_server import S3Server, find_weed, s3_server
 
 from hfd.storage import Folder
@@ -37,6 +37,13 @@ SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 def one_torch_thread() -> None:
     """Results and timings of tests do not depend on the machine's cores."""
     torch.set_num_threads(1)
+
+
+def wide_profile() -> bytes:
+    """A profile of RGB whose channels are swapped in effect: far from sRGB. Made from sRGB's own bytes."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert b"rXYZ" in data and b"gXYZ" in data
+    return data.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
 
 
 def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:

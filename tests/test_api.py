@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import photograph
-from PIL import Image, ImageCms
+from conftest import photograph, wide_profile
+from PIL import Image
 
 import hfd
 from hfd.codec import library
@@ -113,13 +113,6 @@ def test_orientation_is_applied_and_metadata_kept_if_asked(model: str, tmp_path:
     # The colours are those of the file, for its own profile: coded as they are, and not as sRGB.
     np.testing.assert_array_equal(read_picture(path, keep_metadata=True).rgb, values)
     assert np.abs(read_picture(path).rgb.astype(int) - values).mean() > 2
-
-
-def wide_profile() -> bytes:
-    """A profile of RGB whose channels are swapped in effect: far from sRGB. Made from sRGB's own bytes."""
-    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    assert b"rXYZ" in data and b"gXYZ" in data
-    return data.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
 
 
 @pytest.mark.parametrize(
@@ -298,13 +291,13 @@ def test_memory_that_runs_out_is_one_line(model: str, monkeypatch: pytest.Monkey
     def hungry(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(Codec, "compress", hungry)
+    monkeypatch.setattr(Codec, "analyse", hungry)
     with pytest.raises(DataError, match=r"^memory: got less than the picture needs"):
         hfd.compress(X, model=model)
 
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(Codec, "compress", broken)
+    monkeypatch.setattr(Codec, "analyse", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         hfd.compress(X, model=model)

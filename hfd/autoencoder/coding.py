@@ -70,6 +70,14 @@ class Coded:
     bits_est: float
 
 
+@dataclass(frozen=True)
+class Analysed:
+    """A picture as the coder sees it, before any rate: ``y`` (1, M, H/16, W/16), ``z`` (1, N, H/64, W/64), float32."""
+
+    y: Tensor
+    z: Tensor
+
+
 @torch.no_grad()
 def build_tables(model: Elic) -> EntropyTables:
     """Make the integer tables of a trained model, on the CPU in float32. Does not change the model.
@@ -124,18 +132,26 @@ class LatentCoder:
         Returns the coded image and y_hat (1, M, H/16, W/16) float32, which is what :meth:`decode` will return.
         Raises :class:`ConfigError` for a rate outside 64 to 192.
         """
-        return self.encode_rows(lambda first, last: x[:, :, first:last], x.shape[2], x.shape[3], rate)
+        return self.code(self.analyse(lambda first, last: x[:, :, first:last], x.shape[2], x.shape[3]), rate)
 
-    @torch.no_grad()
-    def encode_rows(self, rows: PixelRows, height: int, width: int, rate: int = DEFAULT_RATE) -> tuple[Coded, Tensor]:
-        """:meth:`encode` of a picture that is asked for by rows, from above, and is never whole in float32."""
-        check_rate(rate)
-        step, thresholds = step_units(rate), self._thresholds(rate)
+    def analyse(self, rows: PixelRows, height: int, width: int) -> Analysed:
+        """What :meth:`code` codes, of a picture that is asked for by rows, from above, and is never whole in float32.
+
+        It takes about as long as coding, and is the same for all rates.
+        """
         strip = max(4, _STRIP_POSITIONS * Y_STRIDE // width)
         y = analyse(self._model.g_a, rows, height, stride=Y_STRIDE, strip=strip)
         z = analyse(
             self._model.h_a, lambda first, last: y[:, :, first:last], y.shape[2], stride=Z_STRIDE, strip=strip // 4
         )
+        return Analysed(y, z)
+
+    @torch.no_grad()
+    def code(self, analysed: Analysed, rate: int = DEFAULT_RATE, *, consume: bool = False) -> tuple[Coded, Tensor]:
+        """The second half of :meth:`encode`. ``consume``: y_hat takes y's place, where memory for both is too much."""
+        check_rate(rate)
+        step, thresholds = step_units(rate), self._thresholds(rate)
+        y, z = analysed.y, analysed.z
         layout = self._layout(*y.shape[2:])
         writer, sums = StreamWriter(layout), _Sums(rate)
         with torch.autocast("cpu", enabled=False):
@@ -155,7 +171,7 @@ class LatentCoder:
                 sums.bits += float(gaussian_bits(symbols.unsqueeze(0), scales.div(step).unsqueeze(0)))
                 return symbols.mul_(step).add_(means)
 
-            y_hat = self._walk.walk(z_hat, code, layout.bands, out=y)
+            y_hat = self._walk.walk(z_hat, code, layout.bands, out=y if consume else None)
         return Coded(writer.finish(), sums.checksum, sums.bits), y_hat
 
     @torch.no_grad()

@@ -9,14 +9,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, cast
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from hfd.autoencoder.coding import LatentCoder
+from hfd.autoencoder.coding import Analysed, LatentCoder
 from hfd.autoencoder.model import STRIDE
-from hfd.autoencoder.transforms import PixelRows
 from hfd.autoencoder.weights import Autoencoder, read_autoencoder
 from hfd.codec.container import (
     DEFAULT_MAX_PIXELS,
@@ -31,7 +28,8 @@ from hfd.codec.container import (
 )
 from hfd.codec.model_folders import resolve_model
 from hfd.codec.patches import LatentSource, MapPieces, Piece, PixelSource, Source, known_in, sample_by_plan
-from hfd.codec.reconstruction import LatentCut, reach_cells, synthesise, to_grey_levels
+from hfd.codec.pixels import RgbRows, padded_rows, picture_to_tensor, tensor_to_picture
+from hfd.codec.reconstruction import LatentCut, reach_cells, synthesise
 from hfd.codec.sections import DefaultSampling, decode_sampling
 from hfd.diffusion.cutting import Reach
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, read_decoder
@@ -51,6 +49,15 @@ class Compressed:
     data: bytes
     bpp: float
     bpp_est: float
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """A picture of ``width`` x ``height`` px, half-way to files of any rate."""
+
+    width: int
+    height: int
+    latents: Analysed
 
 
 class Codec:
@@ -95,7 +102,6 @@ class Codec:
         """The decoder's own setting: as many steps as it was fine-tuned for."""
         return Sampling(steps=DEFAULT_STEPS if self.decoder is None else self.decoder.default_steps)
 
-    @torch.no_grad()
     def compress(
         self,
         x: RgbArray,
@@ -110,9 +116,29 @@ class Codec:
         (:meth:`hfd.codec.sections.Extras.to_sections`).
         """
         height, width = x.shape[:2]
+        analysis = self.analyse(lambda first, last: x[first:last], width, height, max_pixels=max_pixels)
+        return self.encode(analysis, rate=rate, sections=sections, consume=True)
+
+    def analyse(self, rows: RgbRows, width: int, height: int, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Analysis:
+        """The first half of :meth:`compress`, the same for all rates, of a picture that need never be whole.
+
+        Raises :class:`DataError` for one of more than ``max_pixels``, before anything is read.
+        """
         check_size(width, height, max_pixels, stride=STRIDE)
         padded = (height + -height % STRIDE, width + -width % STRIDE)
-        coded, _ = self._coder.encode_rows(padded_rows(x), *padded, rate)
+        return Analysis(width, height, self._coder.analyse(padded_rows(rows, height), *padded))
+
+    def encode(
+        self,
+        analysis: Analysis,
+        *,
+        rate: int = DEFAULT_RATE,
+        sections: Mapping[int, bytes] = MappingProxyType({}),
+        consume: bool = False,
+    ) -> Compressed:
+        """The second half of :meth:`compress`. ``consume``: in the memory of the analysis, which is useless then."""
+        width, height = analysis.width, analysis.height
+        coded, _ = self._coder.code(analysis.latents, rate, consume=consume)
         held = {**sections, LATENTS: coded.payload}
         data = pack(Container(width, height, self.model, rate, coded.checksum, held))
         return Compressed(data, 8 * len(data) / (width * height), coded.bits_est / (width * height))
@@ -293,27 +319,6 @@ def seed_of_file(data: bytes) -> int:
     """The default sampling seed of a file: the same file gives the same picture."""
     # Over the whole it would be one number for all files, since each ends with its own CRC32.
     return zlib.crc32(memoryview(data)[:-4])
-
-
-def picture_to_tensor(x: RgbArray) -> Tensor:
-    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1], channels last."""
-    return torch.from_numpy(np.array(x)).permute(2, 0, 1).unsqueeze(0).float().div(255.0)
-
-
-def padded_rows(x: RgbArray) -> PixelRows:
-    """Rows of ``pad_to_stride(picture_to_tensor(x))``, made when they are asked for."""
-    height, width = x.shape[:2]
-
-    def rows(first: int, last: int) -> Tensor:
-        part = picture_to_tensor(x[np.minimum(np.arange(first, last), height - 1)])
-        return F.pad(part, (0, -width % STRIDE, 0, 0), mode="replicate")
-
-    return rows
-
-
-def tensor_to_picture(x: Tensor) -> RgbArray:
-    """float (1, 3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
-    return to_grey_levels(x[0])
 
 
 @functools.lru_cache(maxsize=1)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from hfd.autoencoder.rates import DEFAULT_RATE
-from hfd.codec.codec import Codec
+from hfd.codec.codec import Analysis, Codec
 from hfd.codec.container import DEFAULT_MAX_PIXELS
 from hfd.codec.library import borrowed, lmbda_of, name_of
 from hfd.codec.memory import enough_memory
-from hfd.codec.picture import Picture
 from hfd.codec.quality import RATES, rung_of
 from hfd.codec.rate_control import Choice, RatedEncoder, best_within
+from hfd.codec.reconstruction import CELL_PX, TILE_CELLS
+from hfd.codec.sections import Extras
+from hfd.diffusion.window import Box
 from hfd.errors import ConfigError
+from hfd.images import RgbArray
 from hfd.storage import Folder
+
+_KEPT_PIXELS = DEFAULT_MAX_PIXELS
+"""Up to so many a picture is analysed once for all rates of a search; a larger one for each, in less memory."""
+
+_BAND_PX = TILE_CELLS * CELL_PX
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,24 @@ class Target:
         return math.floor(self.bpp * width * height / 8)
 
 
+class Original(Protocol):
+    """A picture to be compressed: :class:`hfd.codec.picture.Picture`, or one that is read as it is asked for."""
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def extras(self) -> Extras: ...
+
+    def rows(self, first: int, last: int) -> RgbArray:
+        """Those rows, ``last`` exclusive, uint8 (last - first, W, 3)."""
+
+
 def encode(
-    picture: Picture, target: Target, models: Sequence[Folder], *, max_pixels: int = DEFAULT_MAX_PIXELS
+    picture: Original, target: Target, models: Sequence[Folder], *, max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> Choice:
     """Compress a picture with one of the models (:func:`hfd.codec.library.find_models`, sorted by rate).
 
@@ -66,23 +91,44 @@ def encode(
         lmbdas = [lmbda_of(one) for one in models] if len(models) > 1 else [1.0]
         rung = rung_of(target.quality, [name_of(one) for one in models], lmbdas)
         folder, rate = models[rung.model], rung.rate
-    return Choice(name_of(folder), rate, _rated(picture, sections, folder, max_pixels).encode(rate))
+    with borrowed(folder) as codec, enough_memory():
+        data = codec.encode(_analysed(codec, picture, max_pixels), rate=rate, sections=sections, consume=True).data
+    return Choice(name_of(folder), rate, data)
 
 
-def _rated(picture: Picture, sections: dict[int, bytes], folder: Folder, max_pixels: int) -> RatedEncoder:
-    def compress(rate: int) -> bytes:
-        with borrowed(folder) as codec, enough_memory():
-            return codec.compress(picture.rgb, rate=rate, sections=sections, max_pixels=max_pixels).data
+def _analysed(codec: Codec, picture: Original, max_pixels: int) -> Analysis:
+    return codec.analyse(picture.rows, picture.width, picture.height, max_pixels=max_pixels)
+
+
+def _rated(picture: Original, sections: dict[int, bytes], folder: Folder, max_pixels: int) -> RatedEncoder:
+    keeps = picture.width * picture.height <= _KEPT_PIXELS
+
+    def start() -> Callable[[int], bytes]:
+        kept: Analysis | None = None
+
+        def compress(rate: int) -> bytes:
+            nonlocal kept
+            with borrowed(folder) as codec, enough_memory():
+                analysis = _analysed(codec, picture, max_pixels) if kept is None else kept
+                if keeps:
+                    kept = analysis
+                return codec.encode(analysis, rate=rate, sections=sections, consume=not keeps).data
+
+        return compress
 
     def mse(data: bytes) -> float:
         with borrowed(folder) as codec, enough_memory():
             return _mse(codec, picture, data, max_pixels)
 
-    return RatedEncoder(name_of(folder), RATES, compress, mse)
+    return RatedEncoder(name_of(folder), RATES, start, mse)
 
 
-def _mse(codec: Codec, picture: Picture, data: bytes, max_pixels: int) -> float:
-    """Mean squared error of stage 1, by rows: a picture's worth of float64 is not needed at once."""
-    x_hat = codec.reconstruct(data, max_pixels=max_pixels)
-    rows = (np.square(x.astype(np.float64) - y).sum() for x, y in zip(picture.rgb, x_hat, strict=True))
-    return float(sum(rows)) / picture.rgb.size
+def _mse(codec: Codec, picture: Original, data: bytes, max_pixels: int) -> float:
+    """Mean squared error of stage 1, by bands and rows: a picture's worth of it is not needed at once."""
+    source, total = codec.latents(data, max_pixels=max_pixels), 0.0
+    for top in range(0, picture.height, _BAND_PX):
+        bottom = min(top + _BAND_PX, picture.height)
+        x_hat = source.read(Box(top, 0, bottom - top, picture.width))
+        rows = zip(picture.rows(top, bottom), x_hat, strict=True)
+        total += float(sum(np.square(x.astype(np.float64) - y).sum() for x, y in rows))
+    return total / (3 * picture.width * picture.height)

@@ -46,6 +46,10 @@ class Picture:
     def height(self) -> int:
         return int(self.rgb.shape[0])
 
+    def rows(self, first: int, last: int) -> RgbArray:
+        """Those rows, ``last`` exclusive."""
+        return self.rgb[first:last]
+
     def to_image(self) -> Image.Image:
         """For Pillow: mode RGB, or RGBA where there is transparency, with its metadata in ``info``."""
         image = Image.fromarray(self.rgb)
@@ -77,7 +81,7 @@ def read_picture(
     """
 
     def convert(image: Image.Image, raw_mode: str) -> Picture:
-        exif = _exif_of(image) if keep_metadata else None
+        exif = exif_of(image) if keep_metadata else None
         return _convert(image, raw_mode, turn_of(image), keep_alpha=keep_alpha, keep_profile=keep_metadata, exif=exif)
 
     return load_with(convert, source, name=name, max_pixels=max_pixels)
@@ -102,7 +106,7 @@ def picture_of_image(
     image.load()
     turn = turn_of(image)
     if exif is None and keep_metadata:
-        exif = _exif_of(image)
+        exif = exif_of(image)
     own = image.copy() if icc is not None or len(image.info) else image  # its info is changed on the way
     if icc is not None:
         own.info["icc_profile"] = icc
@@ -169,7 +173,7 @@ def _turned(x: npt.NDArray[np.uint8], method: Image.Transpose | None) -> npt.NDA
     return x if method is None else np.ascontiguousarray(_TURNS[method](x))
 
 
-def _exif_of(image: Image.Image) -> bytes | None:
+def exif_of(image: Image.Image) -> bytes | None:
     """A picture's EXIF as its file has it; of a TIFF, what its tags say of the picture. None where there is none."""
     if image.format != "TIFF":
         exif = image.info.get("exif")

@@ -26,13 +26,13 @@ _GUIDED = 7
 class RatedEncoder:
     """A model as it is searched, for one picture.
 
-    ``rates``: ids, ascending, coarser and coarser; ``encode``: id -> the finished file; ``mse``: a file -> the mean
-    squared error of its stage 1.
+    ``rates``: ids, ascending, coarser and coarser; ``start``: does what all rates share, and gives what makes of an id
+    the finished file; ``mse``: a file -> the mean squared error of its stage 1.
     """
 
     name: str
     rates: Sequence[int]
-    encode: Callable[[int], bytes]
+    start: Callable[[], Callable[[int], bytes]]
     mse: Callable[[bytes], float]
 
 
@@ -61,11 +61,12 @@ def finest_within(encoder: RatedEncoder, limit_bytes: int) -> Finest:
     """
     rates, sizes = encoder.rates, dict[int, int]()
     best: Choice | None = None
+    encode = encoder.start()  # let go with the search, since it holds a latent
     too_large, fitting = -1, len(rates)  # the bracket, in places among the rates; its ends are not measured yet
     while fitting - too_large > 1:
         guided = len(sizes) < _GUIDED
         at = _guess(sizes, too_large, fitting, limit_bytes) if guided else (too_large + fitting) // 2
-        data = encoder.encode(rates[at])
+        data = encode(rates[at])
         sizes[at] = len(data)
         if len(data) <= limit_bytes:
             fitting, best = at, Choice(encoder.name, rates[at], data)

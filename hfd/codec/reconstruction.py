@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hfd.autoencoder.model import STRIDE, Elic
+from hfd.codec.pixels import to_grey_levels
 from hfd.diffusion.window import Box
 from hfd.images import RgbArray
 
@@ -76,12 +77,6 @@ def synthesise(model: Elic, cut: LatentCut, reach: int) -> RgbArray:
         inside = Box(top, left, tile.height, tile.width).cut(x_hat)[0]
         own = tile.within(box)
         picture[own.top : own.bottom, own.left : own.right] = to_grey_levels(inside)
-    return picture
-
-
-def to_grey_levels(x: Tensor) -> RgbArray:
-    """float (3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
-    picture: RgbArray = (x.clamp(0.0, 1.0) * 255.0).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
     return picture
 
 

@@ -23,8 +23,8 @@ from hfd.autoencoder.coding import EntropyTables, FrequencyTables, LatentCoder, 
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.rates import DEFAULT_RATE, MAX_RATE, MIN_RATE, step_units
 from hfd.autoencoder.weights import read_autoencoder, write_autoencoder
-from hfd.codec.codec import picture_to_tensor
 from hfd.codec.model_folders import find_model, shipped_models
+from hfd.codec.pixels import picture_to_tensor
 from hfd.errors import BitstreamError, ConfigError, DataError, DecodeMismatchError
 from hfd.storage import Folder
 
@@ -137,7 +137,7 @@ def test_a_picture_by_rows_is_the_picture(coder: LatentCoder, monkeypatch: pytes
 
     _, y_hat = coder.encode(x)
     monkeypatch.setattr(coding, "_STRIP_POSITIONS", 16)
-    coded, y_hat_by_rows = coder.encode_rows(rows, 640, 64)
+    coded, y_hat_by_rows = coder.code(coder.analyse(rows, 640, 64))
     assert longest < 640
     # Strips round otherwise, so that a value half-way between two may go the other way.
     assert float((y_hat != y_hat_by_rows).float().mean()) < 0.01

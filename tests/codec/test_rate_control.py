@@ -27,9 +27,14 @@ class FakeModel:
     name: str = "fake"
     encoded: list[int] = field(default_factory=list)
     decoded: int = 0
+    started: int = 0
 
     def encoder(self) -> RatedEncoder:
-        return RatedEncoder(self.name, sorted(self.sizes), self._encode, self._mse)
+        return RatedEncoder(self.name, sorted(self.sizes), self._start, self._mse)
+
+    def _start(self) -> Callable[[int], bytes]:
+        self.started += 1
+        return self._encode
 
     def _encode(self, rate: int) -> bytes:
         self.encoded.append(rate)

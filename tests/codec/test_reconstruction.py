@@ -12,7 +12,8 @@ from hfd.autoencoder.model import Elic
 from hfd.codec import reconstruction
 from hfd.codec.codec import Codec
 from hfd.codec.model_folders import shipped_models
-from hfd.codec.reconstruction import CELL_PX, LatentCut, cut_latent, reach_cells, synthesise, to_grey_levels
+from hfd.codec.pixels import to_grey_levels
+from hfd.codec.reconstruction import CELL_PX, LatentCut, cut_latent, reach_cells, synthesise
 from hfd.diffusion.window import Box
 
 CELLS = (29, 33)

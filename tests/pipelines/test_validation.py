@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 from tiny_run import tiny_config, write_photographs
 from tiny_training import decoder_task
 
-from hfd.codec.codec import picture_to_tensor, tensor_to_picture
+from hfd.codec.pixels import picture_to_tensor, tensor_to_picture
 from hfd.config.decoder import FinishConfig
 from hfd.data.shards import Row, iterate_rows, open_shard, shard_name
 from hfd.diffusion.decoder import ScoreDecoder, build_unet, read_decoder

@@ -1,0 +1,45 @@
+"""Pixels as files, networks and the coder have them: bytes, tensors, and rows that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hfd.autoencoder.model import STRIDE
+from hfd.autoencoder.transforms import PixelRows
+from hfd.images import RgbArray
+
+RgbRows: TypeAlias = Callable[[int, int], RgbArray]
+"""(first, last) -> those rows of a picture, uint8 (last - first, W, 3), last exclusive. Asked for from above."""
+
+
+def picture_to_tensor(x: RgbArray) -> Tensor:
+    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1], channels last."""
+    return torch.from_numpy(np.array(x)).permute(2, 0, 1).unsqueeze(0).float().div(255.0)
+
+
+def tensor_to_picture(x: Tensor) -> RgbArray:
+    """float (1, 3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
+    return to_grey_levels(x[0])
+
+
+def to_grey_levels(x: Tensor) -> RgbArray:
+    """float (3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
+    picture: RgbArray = (x.clamp(0.0, 1.0) * 255.0).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+    return picture
+
+
+def padded_rows(x: RgbRows, height: int) -> PixelRows:
+    """Rows of ``pad_to_stride(picture_to_tensor(picture))``, made when they are asked for."""
+
+    def rows(first: int, last: int) -> Tensor:
+        low, high = min(first, height - 1), min(last, height)
+        part = picture_to_tensor(x(low, high))
+        return F.pad(part, (0, -part.shape[3] % STRIDE, 0, last - first - (high - low)), mode="replicate")
+
+    return rows
