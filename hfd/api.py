@@ -16,11 +16,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from hfd.codec.container import DEFAULT_MAX_PIXELS, unpack
-from hfd.codec.decode import SamplingOptions, decode
+from hfd.codec.decode import decode
 from hfd.codec.encode import Original, Target, encode
 from hfd.codec.library import borrowed, find_models, model_that_made
 from hfd.codec.picture import picture_of_array, picture_of_image
 from hfd.codec.picture_strips import open_picture
+from hfd.codec.sampling_options import SamplingOptions
 from hfd.diffusion.window import Box
 from hfd.errors import ConfigError
 from hfd.storage import read_file
@@ -37,6 +38,13 @@ def compress(
     model: str | os.PathLike[str] | None = None,
     keep_alpha: bool = True,
     keep_metadata: bool = False,
+    seed: int | None = None,
+    steps: int | None = None,
+    sampler: str | None = None,
+    gamma: float | None = None,
+    realism: float | None = None,
+    grain: bool | None = None,
+    finish: bool | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> bytes:
     """The bytes of an ``.hfd`` file.
@@ -50,6 +58,7 @@ def compress(
         model: a shipped model's name, a model folder, a workspace, or a folder of several models; None: the shipped.
         keep_alpha: transparency is kept, without loss, where there is any; otherwise the picture is put over white.
         keep_metadata: EXIF and the profile of RGB colours are kept, and the colours with it as they are.
+        seed, steps, sampler, gamma, realism, grain, finish: how the file asks to be decoded; see `decompress`.
         max_pixels: larger pictures are refused. Of files, Pillow's own guard stays in force
             (:func:`hfd.images.allow_pixels`).
 
@@ -57,10 +66,10 @@ def compress(
         hfd.errors.DataError: no picture, no model, or a limit that cannot be met, which names the smallest that can.
         hfd.errors.ConfigError: a value out of range, or more than one target.
     """
-    target = Target(quality, bpp, num_bytes)
+    target, wish = Target(quality, bpp, num_bytes), SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
     picture = _read(image, keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels)
     models = find_models(None if model is None else os.fspath(model))
-    return encode(picture, target, models, max_pixels=max_pixels).data
+    return encode(picture, target, models, wish, max_pixels=max_pixels).data
 
 
 def decompress(

@@ -26,6 +26,46 @@ MaxPixels = Annotated[
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing outputs.")]
+_SAMPLING = "Sampling"
+Steps = Annotated[
+    int | None,
+    typer.Option(min=1, max=10_000, rich_help_panel=_SAMPLING, help="Steps of stage 2. Default: the model's own."),
+]
+Sampler = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=_SAMPLING,
+        help="ancestral, ddim or dpmpp-2m for a diffusion; euler, heun or midpoint for a flow.",
+    ),
+]
+Gamma = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=1.0, rich_help_panel=_SAMPLING, help="Noise of the ancestral sampler. Default: 0."),
+]
+Realism = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        rich_help_panel=_SAMPLING,
+        help="From 0, the reconstruction, to 1, the sample, the default.",
+    ),
+]
+Grain = Annotated[
+    bool | None,
+    typer.Option("--grain/--no-grain", rich_help_panel=_SAMPLING, help="Add the fine noise that samples lack."),
+]
+Finish = Annotated[
+    bool | None,
+    typer.Option(
+        "--finish/--no-finish",
+        rich_help_panel=_SAMPLING,
+        help="The finish the model has, or the sample as the network gave it.",
+    ),
+]
+Seed = Annotated[
+    int | None, typer.Option(min=0, rich_help_panel=_SAMPLING, help="Default: drawn from the file's bytes.")
+]
 Skip = Annotated[bool, typer.Option("--skip", "-s", help="Leave existing outputs as they are and go on.")]
 
 
@@ -47,21 +87,40 @@ def compress(
     alpha: Annotated[
         bool, typer.Option("--alpha/--no-alpha", help="Keep transparency, without loss, or put it over white.")
     ] = True,
+    steps: Steps = None,
+    sampler: Sampler = None,
+    gamma: Gamma = None,
+    realism: Realism = None,
+    grain: Grain = None,
+    finish: Finish = None,
+    seed: Seed = None,
     max_pixels: MaxPixels = None,
     force: Force = False,
     skip: Skip = False,
 ) -> None:
     """Compress pictures into .hfd files.
 
+    What is said of sampling is kept in the files, for those who decode them and say nothing themselves.
+
     Of several, or a folder's, those that fail are told and the others done: exit code 1. Files keep their times.
     """
     from hfd.batch import Existing
     from hfd.codec.encode import Target
+    from hfd.codec.sampling_options import SamplingOptions
     from hfd.commands import Kept, compress_files
 
     target, existing = Target(quality, bpp, num_bytes), Existing(force, skip)
-    kept = Kept(alpha, keep_metadata)
-    compress_files(pictures, output, model, target=target, kept=kept, max_pixels=max_pixels, existing=existing)
+    wish = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
+    compress_files(
+        pictures,
+        output,
+        model,
+        target=target,
+        kept=Kept(alpha, keep_metadata),
+        wish=wish,
+        max_pixels=max_pixels,
+        existing=existing,
+    )
 
 
 def decompress(
@@ -75,27 +134,13 @@ def decompress(
         str | None,
         typer.Option("--format", help="png, webp (both without loss) or jpg. Default: the suffix of --output, or png."),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="Sampling steps of stage 2. Default: the model's own.")
-    ] = None,
-    sampler: Annotated[
-        str | None,
-        typer.Option(help="ancestral, ddim or dpmpp-2m for a diffusion; euler, heun or midpoint for a flow."),
-    ] = None,
-    gamma: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Noise of the ancestral sampler. Default: 0.")
-    ] = None,
-    realism: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="From 0, the reconstruction, to 1, the sample, the default.")
-    ] = None,
-    grain: Annotated[bool | None, typer.Option("--grain/--no-grain", help="Add the fine noise that samples lack.")] = (
-        None
-    ),
-    finish: Annotated[
-        bool | None,
-        typer.Option("--finish/--no-finish", help="The finish the model has, or the sample as the network gave it."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Default: drawn from the file's bytes.")] = None,
+    steps: Steps = None,
+    sampler: Sampler = None,
+    gamma: Gamma = None,
+    realism: Realism = None,
+    grain: Grain = None,
+    finish: Finish = None,
+    seed: Seed = None,
     region: Annotated[
         str | None, typer.Option(metavar="X,Y,W,H", help="Only this part, in pixels from the upper left corner.")
     ] = None,
@@ -109,7 +154,7 @@ def decompress(
     Of several, or a folder's, those that fail are told and the others done: exit code 1. Files keep their times.
     """
     from hfd.batch import Existing
-    from hfd.codec.decode import SamplingOptions
+    from hfd.codec.sampling_options import SamplingOptions
     from hfd.commands import decompress_files
     from hfd.tiling import parse_box
 

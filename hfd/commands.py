@@ -11,13 +11,14 @@ from pathlib import Path
 
 from hfd.batch import Batch, Existing, Source, plan, run
 from hfd.codec.container import DEFAULT_MAX_PIXELS, unpack
-from hfd.codec.decode import OnProgress, SamplingOptions, decode
+from hfd.codec.decode import OnProgress, decode
 from hfd.codec.encode import Target, encode
 from hfd.codec.export import export_model
 from hfd.codec.library import borrowed, find_models, model_that_made
 from hfd.codec.model_folders import find_model
 from hfd.codec.picture_file import encode_picture, format_of
 from hfd.codec.picture_strips import open_picture
+from hfd.codec.sampling_options import SamplingOptions
 from hfd.diffusion.window import Box
 from hfd.errors import BatchError, BitstreamError, ConfigError, DataError, HfdError
 from hfd.file_info import Facts, facts_of, text_of
@@ -41,10 +42,14 @@ def compress_files(
     *,
     target: Target,
     kept: Kept = Kept(),
+    wish: SamplingOptions = SamplingOptions(),
     max_pixels: int | None = None,
     existing: Existing = Existing(),
 ) -> None:
-    """Compress pictures, by the rules of :mod:`hfd.batch`. Raises :class:`hfd.errors.HfdError`."""
+    """Compress pictures, by the rules of :mod:`hfd.batch`. Raises :class:`hfd.errors.HfdError`.
+
+    ``wish``: how the files ask to be decoded.
+    """
     most = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
     if max_pixels is not None:
         allow_pixels(max_pixels)
@@ -57,7 +62,7 @@ def compress_files(
     def convert(source: Source, name: str) -> tuple[Iterable[bytes], str]:
         picture = open_picture(source, name=name, keep_alpha=kept.alpha, keep_metadata=kept.metadata, max_pixels=most)
         with _naming(name):
-            choice = encode(picture, target, models, max_pixels=most)
+            choice = encode(picture, target, models, wish, max_pixels=most)
         num_bytes = len(choice.data)
         bpp = 8 * num_bytes / (picture.width * picture.height)
         return [choice.data], f"{picture.width} x {picture.height}, {num_bytes} bytes, {bpp:.3f} bpp"

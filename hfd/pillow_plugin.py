@@ -10,15 +10,16 @@ one that made the file, or the one that ``image.model`` names by then. ``image.o
 :func:`hfd.api.decompress` takes, such as ``image.options = {"realism": 0.0}``. Nothing of a file is ever unpickled or
 executed.
 
-``image.save("a.hfd")`` takes ``quality``, ``bpp``, ``num_bytes`` and ``model`` as :func:`hfd.api.compress` does, and
-``icc_profile`` and ``exif`` as Pillow's other formats do; what of them is not given is not written, and colours are
-converted to sRGB.
+``image.save("a.hfd")`` takes ``quality``, ``bpp``, ``num_bytes``, ``model`` and how the file asks to be decoded, as
+:func:`hfd.api.compress` does, and ``icc_profile`` and ``exif`` as Pillow's other formats do; what of them is not given
+is not written, and colours are converted to sRGB.
 """
 
 from __future__ import annotations
 
 import io
 import os
+from dataclasses import fields
 from typing import IO, Any
 
 from PIL import Image, ImageFile
@@ -89,6 +90,7 @@ def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
     from hfd.codec.encode import Target, encode
     from hfd.codec.library import find_models
     from hfd.codec.picture import picture_of_image
+    from hfd.codec.sampling_options import SamplingOptions
 
     settings = image.encoderinfo
     model, exif = settings.get("model"), settings.get("exif")
@@ -96,7 +98,8 @@ def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
     try:
         target = Target(settings.get("quality"), settings.get("bpp"), settings.get("num_bytes"))
         picture = picture_of_image(image, icc=settings.get("icc_profile") or None, exif=exif or None)
-        data = encode(picture, target, find_models(None if model is None else os.fspath(model))).data
+        wish = SamplingOptions(**{one.name: settings.get(one.name) for one in fields(SamplingOptions)})
+        data = encode(picture, target, find_models(None if model is None else os.fspath(model)), wish).data
     except HfdError as error:
         raise OSError(str(error)) from error
     stream.write(data)

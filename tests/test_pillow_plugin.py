@@ -89,6 +89,8 @@ def test_saving_is_compressing(model: str, tmp_path: Path) -> None:
     assert sizes[0] < sizes[1]
     Image.fromarray(X).save(tmp_path / "x.hfd", model=model, bpp=1.0)
     assert 8 * (tmp_path / "x.hfd").stat().st_size <= X[..., 0].size
+    Image.fromarray(X).save(tmp_path / "x.hfd", model=model, realism=0.5, seed=3)
+    assert (tmp_path / "x.hfd").read_bytes() == hfd.compress(X, model=model, realism=0.5, seed=3)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I;16", "F"])

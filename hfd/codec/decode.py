@@ -4,54 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from hfd.codec.codec import Codec
 from hfd.codec.container import DEFAULT_MAX_PIXELS, Container, unpack
 from hfd.codec.memory import enough_memory
 from hfd.codec.picture import Picture
+from hfd.codec.sampling_options import SamplingOptions
 from hfd.codec.sections import Extras, read_extras
 from hfd.codec.workers import process_map
-from hfd.diffusion.sampling import SamplerKind, Sampling
 from hfd.diffusion.window import Box
 from hfd.errors import ConfigError, DataError
 from hfd.tiling import Layout, checked_box, plan_picture
 
 OnProgress: TypeAlias = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class SamplingOptions:
-    """What the user says of sampling; None: what the file says, or else the model's own.
-
-    ``seed``: at least 0; None: of the file's bytes, so that the same file gives the same picture. The others as in
-    :class:`hfd.diffusion.sampling.Sampling`.
-    """
-
-    steps: int | None = None
-    sampler: str | None = None
-    gamma: float | None = None
-    realism: float | None = None
-    grain: bool | None = None
-    finish: bool | None = None
-    seed: int | None = None
-
-    def resolve(self, codec: Codec, data: bytes) -> tuple[Sampling, int]:
-        """Settings and seed. Raises :class:`ConfigError` on a value out of range, or a sampler that does not fit."""
-        settings, seed = codec.sampling_of(data)
-        settings = Sampling(
-            settings.steps if self.steps is None else self.steps,
-            settings.kind if self.sampler is None else cast(SamplerKind, self.sampler),  # checked by Sampling itself
-            settings.gamma if self.gamma is None else self.gamma,
-            settings.realism if self.realism is None else self.realism,
-            settings.grain if self.grain is None else self.grain,
-            settings.finish if self.finish is None else self.finish,
-        )
-        if self.seed is not None and self.seed < 0:
-            raise ConfigError(f"seed: got {self.seed}, expected at least 0")
-        if codec.decoder is not None:
-            settings.kind_for(codec.decoder.process)
-        return settings, seed if self.seed is None else self.seed
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from hfd.codec.memory import enough_memory
 from hfd.codec.quality import RATES, rung_of
 from hfd.codec.rate_control import Choice, RatedEncoder, best_within
 from hfd.codec.reconstruction import CELL_PX, TILE_CELLS
+from hfd.codec.sampling_options import SamplingOptions
 from hfd.codec.sections import Extras
 from hfd.diffusion.window import Box
 from hfd.errors import ConfigError
@@ -42,7 +43,8 @@ class Target:
     num_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("quality", "bpp", "num_bytes") if getattr(self, name) is not None]
+        values = {"quality": self.quality, "bpp": self.bpp, "bytes": self.num_bytes}
+        given = [name for name, value in values.items() if value is not None]
         if len(given) > 1:
             raise ConfigError(f"target: got {' and '.join(given)}, expected one of them. Leave the others out")
         if self.quality is not None and not (isinstance(self.quality, int) and 1 <= self.quality <= 100):
@@ -76,13 +78,23 @@ class Original(Protocol):
 
 
 def encode(
-    picture: Original, target: Target, models: Sequence[Folder], *, max_pixels: int = DEFAULT_MAX_PIXELS
+    picture: Original,
+    target: Target,
+    models: Sequence[Folder],
+    wish: SamplingOptions = SamplingOptions(),
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Choice:
     """Compress a picture with one of the models (:func:`hfd.codec.library.find_models`, sorted by rate).
 
-    Raises :class:`DataError` where a limit on bytes cannot be met, or the picture is too large.
+    ``wish``: how the file asks to be decoded. Raises :class:`DataError` where a limit on bytes cannot be met, or the
+    picture is too large; :class:`ConfigError` for a wish that the models cannot fulfil.
     """
-    sections = picture.extras.to_sections()
+    sections = replace(picture.extras, sampling=wish.stored()).to_sections()
+    if wish.sampler is not None:
+        for folder in models:
+            with borrowed(folder) as codec:
+                wish.check(codec)
     limit_bytes = target.limit_bytes(picture.width, picture.height)
     if limit_bytes is not None:
         return best_within([_rated(picture, sections, folder, max_pixels) for folder in models], limit_bytes)

@@ -15,8 +15,8 @@ import pytest
 from tiny_run import tiny_config, write_photographs
 
 from hfd.codec.container import unpack
-from hfd.codec.decode import SamplingOptions
 from hfd.codec.encode import Target
+from hfd.codec.sampling_options import SamplingOptions
 from hfd.commands import compress_files, decompress_files
 from hfd.config import Config
 from hfd.errors import ConfigError, DataError, HfdError, TrainingError
