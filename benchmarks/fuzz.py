@@ -33,6 +33,9 @@ IDLE_S = 120.0
 POLL_S = 0.5
 MEMORY_BYTES = 2**30
 READY = "ready"
+CASES_PER_WORKER = 5000
+"""oneDNN keeps the code that it compiles for each of the last thousand shapes: half a gigabyte of address space, which
+is not the file's."""
 
 
 @dataclass
@@ -67,10 +70,11 @@ def run(first: int, cases: int, max_pixels: int, keep: Path) -> Tally:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder) / "case.hfd"
         while position < last:
-            command = [sys.executable, __file__, "--first", str(position), "--cases", str(last - position)]
+            end = min(position + CASES_PER_WORKER, last)
+            command = [sys.executable, __file__, "--first", str(position), "--cases", str(end - position)]
             command += ["--max-pixels", str(max_pixels), "--worker", str(scratch)]
             with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as worker:
-                position, trouble = follow(worker, position, last, tally, scratch, keep)
+                position, trouble = follow(worker, position, end, tally, scratch, keep)
                 worker.kill()
             if trouble:
                 kept(f"case {position}: {trouble}, exit code {worker.wait()}", position, tally, scratch, keep)

@@ -38,7 +38,7 @@ READS_CONFIG = {"config", "presets", "model_sizes", "cli"}
 """Mathematics takes numbers and tensors, never a configuration."""
 
 ENGINES = {
-    "ray": {"pipelines.on_ray", "pipelines.actor_pool", "pipelines.jobs"},
+    "ray": {"pipelines.on_ray", "pipelines.actor_pool", "pipelines.jobs", "pipelines.patches_on_ray"},
     "mlflow": {"pipelines.tracking"},
     "boto3": {"pipelines.cell", "pipelines.s3_objects"},
     "botocore": {"pipelines.cell", "pipelines.s3_direct", "pipelines.s3_objects"},
