@@ -12,14 +12,14 @@ from hfd.errors import ConfigError
 from hfd.presets import all_keys, load_config
 
 
-def _mistakes(*overrides: str, preset: str = "desk") -> list[str]:
+def _mistakes(*overrides: str) -> list[str]:
     with pytest.raises(ConfigError) as error:
-        load_config(preset, overrides)
+        load_config("desk", overrides)
     return str(error.value).splitlines()
 
 
-def _mistake(*overrides: str, preset: str = "desk") -> str:
-    lines = _mistakes(*overrides, preset=preset)
+def _mistake(*overrides: str) -> str:
+    lines = _mistakes(*overrides)
     assert len(lines) == 1, lines
     return lines[0]
 
