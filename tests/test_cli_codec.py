@@ -38,6 +38,29 @@ def test_there_and_back_again(hfd: Hfd, photo: Path, model_folder: Folder, compr
     assert load_rgb(decoded).shape == (70, 90, 3)
 
 
+def test_a_picture_that_is_read_by_strips_gives_the_same_file(
+    hfd: Hfd, photo: Path, model_folder: Folder, compressed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hfd.codec.picture_strips._WHOLE_PIXELS", 100)
+    monkeypatch.setattr("hfd.codec.picture_strips._STRIP_PIXELS", 1000)
+    assert hfd("compress", photo, "-m", model_folder.path).code == 0
+    file = photo.with_suffix(".hfd")
+    assert file.read_bytes() == compressed
+    for target in (["--bytes", 300], ["--quality", 40]):
+        by_strips, whole = photo.with_name("strips.hfd"), photo.with_name("whole.hfd")
+        assert hfd("compress", photo, "-m", model_folder.path, "-o", by_strips, "-f", *target).code == 0
+        with monkeypatch.context() as patch:
+            patch.setattr("hfd.codec.picture_strips._WHOLE_PIXELS", 10**6)
+            patch.setattr("hfd.codec.encode._KEPT_PIXELS", 0)
+            assert hfd("compress", photo, "-m", model_folder.path, "-o", whole, "-f", *target).code == 0
+        assert by_strips.read_bytes() == whole.read_bytes()
+
+    photo.write_bytes(photo.read_bytes()[:-200])
+    file.unlink()
+    assert "expected a whole image" in hfd("compress", photo, "-m", model_folder.path).complaint
+    assert not file.exists()
+
+
 def test_a_file_decodes_to_the_same_picture_again_and_to_another_by_seed(
     hfd: Hfd, file: Path, model_folder: Folder, tmp_path: Path
 ) -> None:
