@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hfd.codec.sections import Extras
+from hfd.codec.sections import AlphaArray, Extras
 from hfd.colour import raw_mode_of, split_srgb
 from hfd.errors import DataError
 from hfd.images import DEFAULT_MAX_PIXELS, ImageSource, RgbArray, load_with, turn_of
@@ -142,24 +142,35 @@ def _convert(
 ) -> Picture:
     """By strips, so that a large picture is in memory once as Pillow has it and once as an array."""
     rgb = np.empty((image.height, image.width, 3), dtype=np.uint8)
-    alpha: npt.NDArray[np.uint8] | None = None
+    alpha: AlphaArray | None = None
     icc: bytes | None = None
     # Floats are read by what the largest of them is, in the whole picture.
     rows = image.height if image.mode == "F" else max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
         strip = image if rows >= image.height else image.crop((0, top, image.width, bottom))
-        colour, plane, icc = split_srgb(strip, raw_mode, keep_profile=keep_profile)
-        if plane is not None and not keep_alpha:
-            colour = over_white(colour, plane)
-        rgb[top:bottom] = np.asarray(colour)
-        if plane is not None and keep_alpha:
+        rgb[top:bottom], plane, icc = split_picture(strip, raw_mode, keep_alpha=keep_alpha, keep_profile=keep_profile)
+        if plane is not None:
             alpha = np.empty(rgb.shape[:2], dtype=np.uint8) if alpha is None else alpha
-            alpha[top:bottom] = np.asarray(plane)
-            rgb[top:bottom][alpha[top:bottom] == 0] = 255  # what cannot be seen is not to cost bits
+            alpha[top:bottom] = plane
     if alpha is not None and int(alpha.min()) == 255:
         alpha = None
     return Picture(_turned(rgb, method), Extras(None if alpha is None else _turned(alpha, method), icc, exif))
+
+
+def split_picture(
+    image: Image.Image, raw_mode: str, *, keep_alpha: bool, keep_profile: bool
+) -> tuple[RgbArray, AlphaArray | None, bytes | None]:
+    """What a file keeps of a loaded picture or a strip of one: colours, opacity, the colours' profile.
+
+    See :func:`read_picture`, and :func:`hfd.colour.split_srgb`, whose errors are raised.
+    """
+    colour, plane, icc = split_srgb(image, raw_mode, keep_profile=keep_profile)
+    if plane is None or not keep_alpha:
+        return np.asarray(colour if plane is None else over_white(colour, plane)), None, icc
+    rgb, alpha = np.array(colour), np.asarray(plane)
+    rgb[alpha == 0] = 255  # what cannot be seen is not to cost bits
+    return rgb, alpha, icc
 
 
 def over_white(colour: Image.Image, plane: Image.Image) -> Image.Image:

@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageFile
 
-from hfd.codec.picture import Picture, exif_of, read_picture
-from hfd.codec.sections import Extras
-from hfd.colour import raw_mode_of, split_srgb
+from hfd.codec.picture import Picture, exif_of, read_picture, split_picture
+from hfd.codec.sections import AlphaArray, Extras
+from hfd.colour import raw_mode_of
 from hfd.errors import DataError
 from hfd.images import DEFAULT_MAX_PIXELS, RgbArray, look_with, orientation_of_header
 
@@ -30,6 +30,7 @@ _STRIP_PIXELS = 2**22
 _LOADERS = {"JPEG": ("jpegload", "truncated"), "PNG": ("pngload", "error"), "TIFF": ("tiffload", "error")}
 """By format: libvips's operation, and the least damage that ends it. Of JPEG any bits make a picture, as for Pillow."""
 
+_MODES = ("L", "LA", "RGB", "RGBA")
 _ADVICE = "Fetch it again or leave it out."
 _TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
 
@@ -86,32 +87,43 @@ def open_picture(
 ) -> Picture | StripPicture:
     """:func:`hfd.codec.picture.read_picture`, the same pixels, of a large picture by strips where its file allows it.
 
-    Those are JPEG, PNG without interlacing, PPM and PGM, and TIFF (uncompressed, PackBits, LZW, deflate) of 8 bits a
-    sample, grey or RGB, without transparency, upright. What is damaged behind the header is found when it is read.
+    Those are JPEG, PNG without interlacing, PPM and PGM, and TIFF (uncompressed, PackBits, LZW, deflate), upright, of
+    8 bits a sample, grey or RGB. Of one with transparency the plane is held whole, and the colours are not. What is
+    damaged behind the header is found when it is read.
     """
     header = look_with(_header_of, source, name=name, max_pixels=max_pixels)
     if header is None:
         return read_picture(
             source, name=name, keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels
         )
-    # Which profile goes with the colours does not depend on them.
-    _, _, icc = split_srgb(_image(header, (1, 1), bytes(3)), header.mode, keep_profile=keep_metadata)
     label = name or (str(source) if isinstance(source, Path) else "image")
-
     strips_of = _decoded if header.offset is None else _read
 
-    def strips() -> Iterator[RgbArray]:
+    def parts() -> Iterator[tuple[RgbArray, AlphaArray | None]]:
         for strip in strips_of(header, source, label):
-            yield np.asarray(split_srgb(strip, header.mode, keep_profile=keep_metadata)[0])
+            yield split_picture(strip, header.mode, keep_alpha=keep_alpha, keep_profile=keep_metadata)[:2]
 
-    return StripPicture(strips, header.size, Extras(None, icc, header.exif if keep_metadata else None))
+    # Which profile goes with the colours does not depend on them.
+    pixel = _image(header, (1, 1), bytes(len(header.mode)))
+    _, _, icc = split_picture(pixel, header.mode, keep_alpha=keep_alpha, keep_profile=keep_metadata)
+    alpha = _alpha_of(header, parts()) if keep_alpha and "A" in header.mode else None
+    extras = Extras(alpha, icc, header.exif if keep_metadata else None)
+    return StripPicture(lambda: (rgb for rgb, _ in parts()), header.size, extras)
+
+
+def _alpha_of(header: _Header, parts: Iterator[tuple[RgbArray, AlphaArray | None]]) -> AlphaArray | None:
+    """The whole plane: a file holds it without loss. It costs one reading of the picture."""
+    alpha = np.empty(header.size[::-1], np.uint8)
+    for (top, count), (_, plane) in zip(_heights(header), parts, strict=True):
+        alpha[top : top + count] = plane
+    return None if int(alpha.min()) == 255 else alpha
 
 
 def _header_of(image: Image.Image, stream: BinaryIO) -> _Header | None:
     """None where the picture is small, or its file has to be read whole."""
     if image.width * image.height <= _WHOLE_PIXELS or image.format not in (*_LOADERS, "PPM"):
         return None
-    is_plain = image.mode in ("L", "RGB") and raw_mode_of(image) == image.mode and not image.has_transparency_data
+    is_plain = image.mode in _MODES and raw_mode_of(image) == image.mode and "transparency" not in image.info
     is_in_order = not image.info.get("interlace")
     if image.format == "TIFF":
         is_in_order = image.info.get("compression") in _TIFF_COMPRESSIONS

@@ -23,6 +23,7 @@ from hfd.images import RgbArray
 
 HEIGHT, WIDTH = 203, 157
 X = photograph(HEIGHT, WIDTH)
+MODES = ("RGB", "L", "RGBA", "LA")
 
 
 @pytest.fixture(autouse=True)
@@ -38,18 +39,22 @@ def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
 
 
 def files(mode: str) -> dict[str, bytes]:
-    image = Image.fromarray(X).convert(mode)
-    found = {
-        "png": encoded(image, "PNG"),
+    image = Image.fromarray(X)
+    if "A" in mode:
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image = image.convert(mode)
+    found = {"png": encoded(image, "PNG")}
+    for compression in ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate"):
+        found[f"tiff {compression}"] = encoded(image, "TIFF", compression=compression)
+    if "A" in mode:
+        return found
+    return found | {
         "ppm": encoded(image, "PPM"),
         "jpeg": encoded(image, "JPEG", quality=90),
         "jpeg progressive": encoded(image, "JPEG", quality=60, progressive=True),
         "jpeg optimised 4:4:4": encoded(image, "JPEG", subsampling=0, optimize=True),
         "jpeg 4:2:2": encoded(image, "JPEG", subsampling=1),
     }
-    for compression in ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate"):
-        found[f"tiff {compression}"] = encoded(image, "TIFF", compression=compression)
-    return found
 
 
 def rows_of(picture: StripPicture, step: int = 30, overlap: int = 11) -> RgbArray:
@@ -63,19 +68,23 @@ def rows_of(picture: StripPicture, step: int = 30, overlap: int = 11) -> RgbArra
     return whole
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-@pytest.mark.parametrize("name", files("RGB"))
-def test_strips_are_pillows_pixels(mode: str, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep_alpha", [True, False])
+@pytest.mark.parametrize(
+    ("mode", "name"), [(mode, name) for mode in ("RGB", "L", "RGBA", "LA") for name in files(mode)]
+)
+def test_strips_are_pillows_pixels(mode: str, name: str, keep_alpha: bool, tmp_path: Path) -> None:
     data = files(mode)[name]
     path = tmp_path / "picture"
     path.write_bytes(data)
-    whole = read_picture(data)
+    whole = read_picture(data, keep_alpha=keep_alpha)
     for source in (data, path):
-        picture = open_picture(source)
+        picture = open_picture(source, keep_alpha=keep_alpha)
         assert isinstance(picture, StripPicture)
         assert (picture.width, picture.height) == (WIDTH, HEIGHT)
         np.testing.assert_array_equal(rows_of(picture), whole.rgb)
         np.testing.assert_array_equal(rows_of(picture), whole.rgb)  # again, from above
+        np.testing.assert_array_equal(picture.extras.alpha, whole.extras.alpha)
+        assert (picture.extras.alpha is not None) == (keep_alpha and "A" in mode)
 
 
 def test_profile_and_exif_are_those_of_the_whole() -> None:
@@ -89,6 +98,12 @@ def test_profile_and_exif_are_those_of_the_whole() -> None:
             assert picture.extras == whole.extras
             assert (picture.extras.icc is not None) == keep
             np.testing.assert_array_equal(rows_of(picture), whole.rgb)
+
+
+def test_alpha_that_is_opaque_is_none() -> None:
+    picture = open_picture(encoded(Image.fromarray(X).convert("RGBA"), "PNG"))
+    assert isinstance(picture, StripPicture) and picture.extras.alpha is None
+    np.testing.assert_array_equal(rows_of(picture), X)
 
 
 def turned(file_format: str) -> bytes:
@@ -117,7 +132,6 @@ def others() -> dict[str, bytes]:
         "turned tiff": turned("TIFF"),
         "metadata at the end": metadata_at_the_end(),
         "palette": encoded(rgb.quantize(30), "PNG"),
-        "alpha": encoded(rgb.convert("RGBA"), "PNG"),
         "a transparent colour": encoded(rgb, "PNG", transparency=(1, 2, 3)),
         "16 bits": encoded(Image.fromarray(X[..., 0].astype(np.uint16) * 257), "PNG"),
         "plain": b"P2 20 20 255 " + b"7 " * 400,
