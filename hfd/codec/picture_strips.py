@@ -22,10 +22,10 @@ from hfd.colour import raw_mode_of
 from hfd.errors import DataError
 from hfd.images import DEFAULT_MAX_PIXELS, RgbArray, look_with, orientation_of_header
 
-_WHOLE_PIXELS = 2**26
-"""Up to so many Pillow reads a picture, faster and in seven bytes a pixel."""
+_WHOLE_PIXELS = 2**24
+"""Up to so many Pillow reads a picture, in eight bytes a pixel."""
 
-_STRIP_PIXELS = 2**22
+_STRIP_PIXELS = 2**20
 
 _LOADERS = {"JPEG": ("jpegload", "truncated"), "PNG": ("pngload", "error"), "TIFF": ("tiffload", "error")}
 """By format: libvips's operation, and the least damage that ends it. Of JPEG any bits make a picture, as for Pillow."""

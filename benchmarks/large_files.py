@@ -1,0 +1,96 @@
+"""How much memory compressing a large picture file takes: read by strips, against read whole by Pillow.
+
+    python benchmarks/large_files.py PICTURE [--side 8256] [--formats png jpg tif ppm] [--read-only]
+
+The file is a picture repeated up to the side. Each way has a process of its own, and gives the same file; with
+``--read-only`` it reads all rows and compresses nothing. Printed are the most memory above what the process has with
+its model loaded, in bytes a pixel, the processor's seconds, and the ratio of the two ways.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from hfd.codec import picture_strips
+from hfd.codec.encode import Target, encode
+from hfd.codec.library import borrowed, find_models
+from hfd.codec.picture_strips import StripPicture, open_picture
+from hfd.images import RgbArray, load_rgb
+
+PIXELS = 2**40
+
+
+def repeated(x: RgbArray, side: int) -> RgbArray:
+    times = (-(-side // x.shape[0]), -(-side // x.shape[1]), 1)
+    return np.ascontiguousarray(np.tile(x, times)[:side, :side])
+
+
+def peak_bytes() -> int:
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def forget_peak() -> None:
+    """Loading libraries takes more for a moment than is kept, which would hide what follows."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def work(path: Path, by_strips: bool, read_only: bool) -> tuple[int, float, int]:
+    """Bytes above the start, processor seconds, and a checksum of what was made or read."""
+    torch.set_num_threads(1)
+    Image.MAX_IMAGE_PIXELS = None
+    picture_strips._WHOLE_PIXELS = 0 if by_strips else PIXELS
+    models = find_models("desk-025")
+    with borrowed(models[0]) as codec:
+        codec.compress(np.zeros((64, 64, 3), np.uint8))
+    forget_peak()
+    before, started = peak_bytes(), time.process_time()
+    picture = open_picture(path, max_pixels=PIXELS)
+    assert isinstance(picture, StripPicture) == by_strips
+    checksum = 0
+    if read_only:
+        for top in range(0, picture.height, 256):
+            checksum = zlib.crc32(picture.rows(top, min(top + 256, picture.height)), checksum)
+    else:
+        checksum = zlib.crc32(encode(picture, Target(), models, max_pixels=PIXELS).data)
+    return peak_bytes() - before, time.process_time() - started, checksum
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--side", type=int, default=8256)
+    parser.add_argument("--formats", nargs="+", default=["png", "jpg"])
+    parser.add_argument("--read-only", action="store_true")
+    options = parser.parse_args()
+    print(f"{'':<6}{'whole':>10}{'strips':>10}{'ratio':>8}   bytes a pixel;{'whole':>8}{'strips':>8}{'ratio':>8}   s")
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in options.formats:
+            path = Path(folder) / f"large.{suffix}"
+            Image.fromarray(repeated(load_rgb(options.picture), options.side)).save(path)
+            found = []
+            for by_strips in (False, True):
+                with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+                    found.append(pool.apply(work, (path, by_strips, options.read_only)))
+            (whole, whole_s, expected), (strips, strips_s, checksum) = found
+            assert checksum == expected, f"{suffix}: the two ways gave different results"
+            pixels = options.side**2
+            print(
+                f"{suffix:<6}{whole / pixels:>10.2f}{strips / pixels:>10.2f}{strips / whole:>8.2f}{'':17}"
+                f"{whole_s:>8.1f}{strips_s:>8.1f}{strips_s / whole_s:>8.2f}",
+                flush=True,
+            )
+            path.unlink()
+
+
+if __name__ == "__main__":
+    main()
