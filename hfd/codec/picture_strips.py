@@ -91,7 +91,8 @@ def open_picture(
     8 bits a sample, grey or RGB. Of one with transparency the plane is held whole, and the colours are not. What is
     damaged behind the header is found when it is read.
     """
-    header = look_with(_header_of, source, name=name, max_pixels=max_pixels)
+    is_pipe = isinstance(source, Path) and source.exists() and not source.is_file()  # it can be read once
+    header = None if is_pipe else look_with(_header_of, source, name=name, max_pixels=max_pixels)
     if header is None:
         return read_picture(
             source, name=name, keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels

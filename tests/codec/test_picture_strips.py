@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +197,15 @@ def test_nothing_of_a_large_header_is_read() -> None:
     data = b"P6 40000 40000 255 "
     with pytest.raises(DataError, match="expected at most"):
         open_picture(data, max_pixels=10**6)
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit((tmp_path / "pipe").write_bytes, files("RGB")["png"])
+        picture = open_picture(tmp_path / "pipe")
+    assert isinstance(picture, Picture)
+    np.testing.assert_array_equal(picture.rgb, X)
 
 
 @given(st.integers(1, 40), st.lists(st.tuples(st.integers(0, 99), st.integers(1, 100)), min_size=1, max_size=12))
