@@ -26,6 +26,7 @@ from hfd.codec.container import (
     pack,
     unpack,
 )
+from hfd.codec.memory import give_back
 from hfd.codec.model_folders import resolve_model
 from hfd.codec.patches import LatentSource, MapPieces, Piece, PixelSource, Source, known_in, sample_by_plan
 from hfd.codec.pixels import RgbRows, padded_rows, picture_to_tensor, tensor_to_picture
@@ -262,9 +263,11 @@ class Codec:
 
     def sample_piece(self, piece: Piece) -> RgbArray:
         """``patch.finished`` of a piece of a plan, uint8 (H, W, 3)."""
+        give_back()  # what the piece before has left
         tile, condition = piece.patch.tile, piece.condition
         if isinstance(condition, LatentCut):
             condition = synthesise(self.autoencoder.model, condition, self._reach_cells)
+            give_back()
         cond, known = self._cond([condition]), known_in(piece)
         sample = self._decoder().sample(
             cond,
