@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from compressai.models.sensetime import Elic2022Official
+from typing import TYPE_CHECKING
 
 from hfd.autoencoder.model import Elic
+
+if TYPE_CHECKING:
+    from compressai.models.sensetime import Elic2022Official
 
 
 def peer_of(model: Elic) -> Elic2022Official:
     """The same networks, put together, quantised and coded by CompressAI. Shares the modules."""
+    from compressai.models.sensetime import Elic2022Official  # after hfd, which imports it without its warnings
+
     peer = Elic2022Official(N=model.N, M=model.M, groups=list(model.groups)).eval()
     peer.g_a, peer.g_s = model.g_a, model.g_s
     hyper, latent = peer.latent_codec["hyper"], peer.latent_codec["y"]
