@@ -69,9 +69,7 @@ class UNet(nn.Module):
 
     def forward(self, x_t: Tensor, x_hat: Tensor, noise_level: Tensor, known: Tensor | None = None) -> Tensor:
         embedding = self.embed(noise_level)
-        if known is None:
-            known = x_t.new_zeros((x_t.shape[0], CHANNELS, *x_t.shape[2:]))
-        h = self.stem(F.pixel_unshuffle(torch.cat([x_t, x_hat, known], dim=1), self.patch))
+        h = self.stem(self._cells(x_t, x_hat, known))
         skips = []
         for level, stack in enumerate(self.down):
             for block in stack:  # type: ignore[attr-defined]
@@ -85,6 +83,14 @@ class UNet(nn.Module):
             for block in self.up[level]:  # type: ignore[attr-defined]
                 h = block(h, embedding)
         return without_grid(F.pixel_shuffle(self.head(F.silu(channel_norm(h))), self.patch), self.stride)
+
+    def _cells(self, x_t: Tensor, x_hat: Tensor, known: Tensor | None) -> Tensor:
+        """Pixels of all that is known as channels of cells. Of large pictures the most memory is taken here, so that
+        each is rearranged by itself, which comes to the same."""
+        if known is None:
+            known = x_t.new_zeros(()).expand(x_t.shape[0], CHANNELS, *x_t.shape[2:])
+        cells = [F.pixel_unshuffle(x, self.patch) for x in (x_t, x_hat, known)]
+        return torch.cat([x.contiguous(memory_format=torch.channels_last) for x in cells], dim=1)
 
 
 def _stack(channels: int, count: int) -> nn.ModuleList:
