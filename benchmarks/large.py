@@ -3,10 +3,9 @@
     python benchmarks/large.py PICTURE [--sides 2304 6000 10000] [--scheme one-group] [--workers 1] [--patches 6]
 
 The latent is a picture's own, repeated up to the side; entropy decoding is not counted. With ``--patches``, so many of
-a picture's go through the networks, spread evenly, and the others stay black: memory is the same, and hours are saved.
-Printed are the peak of the
-resident memory, of this process and its workers, what of it each further pixel costs, and what that makes of 20,000 x
-20,000 px.
+a picture's go through the networks, spread evenly, and the others stay black: hours are saved, but what heaps gather
+from patch to patch is not seen. Printed are the peak of the resident memory, of this process and its workers, what of
+it each further pixel costs, and what that makes of 20,000 x 20,000 px.
 """
 
 from __future__ import annotations
