@@ -118,7 +118,7 @@ def test_no_arguments_is_a_mistake_that_shows_the_help(hfd: Hfd) -> None:
         (["compress", "x.png", "--bpp", "0"], "bpp: got 0.0, expected a number above 0"),
         (["compress", "x.png", "--bpp", "nan"], "bpp: got nan, expected a number above 0"),
         (["compress", "x.png", "--bytes", "0"], "bytes: got 0, expected a whole number of at least 1"),
-        (["compress", "x.png", "--bytes", "9", "--bpp", "1"], "got bpp and num_bytes, expected one of them"),
+        (["compress", "x.png", "--bytes", "9", "--bpp", "1"], "got bpp and bytes, expected one of them"),
         (["compress", "x.png", "--force", "--skip"], "--force: got --skip too, expected one of them"),
         (["decompress", "x.hfd", "--region", "1,2,3"], "region: got '1,2,3', expected x,y,w,h in whole pixels"),
         (["decompress", "x.hfd", "--region", "a,0,5,9"], "region: got 'a,0,5,9', expected x,y,w,h in whole pixels"),
