@@ -6,6 +6,7 @@ Prints, over the pictures:
 
 - for each target in bits per pixel: how many files keep to it (all), how much of it they use, how many encodings the
   search took, and which models were chosen;
+- the processor's time of such searches, with one analysis for all rates, and with one for each;
 - by quality: means of bpp and PSNR, and in how many pictures a higher quality made a smaller file;
 - for each model and some rate ids, means of bpp of whole files and of PSNR of stage 1, by which
   `hfd.codec.quality.SHIPPED_LADDER` was laid.
@@ -14,6 +15,7 @@ Prints, over the pictures:
 from __future__ import annotations
 
 import argparse
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -102,6 +104,23 @@ def print_targets(pictures: list[Picture], models: list[Folder], targets: list[f
         print(f"{bpp:<12g}{kept:>9}{np.mean(uses):>10.3f}{min(uses):>8.3f}{per_picture:>11.1f}   {names}", flush=True)
 
 
+def print_search_times(pictures: list[Picture], models: list[Folder], targets: list[float]) -> None:
+    seconds: dict[str, float] = {}
+    kept_pixels = encode_module._KEPT_PIXELS
+    for name, pixels in (("one for all", kept_pixels), ("one for each", 0)):
+        encode_module._KEPT_PIXELS = pixels
+        started = time.process_time()
+        for picture in pictures:
+            for bpp in targets:
+                encode(picture, Target(bpp=bpp), models)
+        seconds[name] = (time.process_time() - started) / (len(pictures) * len(targets))
+    encode_module._KEPT_PIXELS = kept_pixels
+    one, each = seconds.values()
+    print(
+        f"\nanalysis: {one:.2f} s a search with one for all rates, {each:.2f} s with one for each: {each / one:.2f} times"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
@@ -112,6 +131,7 @@ def main() -> None:
     pictures, models = [read_picture(path) for path in paths], find_models(None)
     print(f"{len(pictures)} pictures")
     print_targets(pictures, models, arguments.bpp)
+    print_search_times(pictures, models, arguments.bpp)
     print_ladder(pictures, models)
     print()
     print_curves(pictures, models)
