@@ -116,9 +116,7 @@ def print_search_times(pictures: list[Picture], models: list[Folder], targets: l
         seconds[name] = (time.process_time() - started) / (len(pictures) * len(targets))
     encode_module._KEPT_PIXELS = kept_pixels
     one, each = seconds.values()
-    print(
-        f"\nanalysis: {one:.2f} s a search with one for all rates, {each:.2f} s with one for each: {each / one:.2f} times"
-    )
+    print(f"\nanalysis once: {one:.2f} s a search; for each rate: {each:.2f} s; {each / one:.2f} times as fast")
 
 
 def main() -> None:

@@ -158,7 +158,7 @@ def _read(header: _Header, source: bytes | Path, label: str) -> Iterator[Image.I
         for _, count in _heights(header):
             data = stream.read(count * width * len(header.mode))
             if len(data) < count * width * len(header.mode):
-                raise DataError(f"{label}: got a cut file, expected a whole image. {_ADVICE}", reason="truncated")
+                raise _cut_short(label)
             yield _image(header, (width, count), data)
 
 
@@ -182,7 +182,12 @@ def _decoded(header: _Header, source: bytes | Path, label: str) -> Iterator[Imag
         for top, count in _heights(header):
             yield _image(header, (width, count), region.fetch(0, top, width, count))
     except pyvips.Error as error:
-        raise DataError(
-            f"{label}: got {' '.join(str(error).split())[:200]!r} on decoding, expected a whole image. {_ADVICE}",
-            reason="truncated" if "premature end" in str(error) else "broken",
-        ) from error
+        why = " ".join(str(error).split())[:200]
+        if "premature end" in why:
+            raise _cut_short(label) from error
+        message = f"{label}: got {why!r} on decoding, expected a whole image. {_ADVICE}"
+        raise DataError(message, reason="broken") from error
+
+
+def _cut_short(label: str) -> DataError:
+    return DataError(f"{label}: got a cut file, expected a whole image. {_ADVICE}", reason="truncated")
