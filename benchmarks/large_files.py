@@ -26,7 +26,7 @@ from hfd.codec.library import borrowed, find_models
 from hfd.codec.picture_strips import StripPicture, open_picture
 from hfd.images import RgbArray, load_rgb
 
-PIXELS = 2**40
+NO_LIMIT = 2**40
 
 
 def repeated(x: RgbArray, side: int) -> RgbArray:
@@ -48,20 +48,20 @@ def work(path: Path, by_strips: bool, read_only: bool) -> tuple[int, float, int]
     """Bytes above the start, processor seconds, and a checksum of what was made or read."""
     torch.set_num_threads(1)
     Image.MAX_IMAGE_PIXELS = None
-    picture_strips._WHOLE_PIXELS = 0 if by_strips else PIXELS
+    picture_strips._WHOLE_PIXELS = 0 if by_strips else NO_LIMIT
     models = find_models("desk-025")
     with borrowed(models[0]) as codec:
         codec.compress(np.zeros((64, 64, 3), np.uint8))
     forget_peak()
     before, started = peak_bytes(), time.process_time()
-    picture = open_picture(path, max_pixels=PIXELS)
+    picture = open_picture(path, max_pixels=NO_LIMIT)
     assert isinstance(picture, StripPicture) == by_strips
     checksum = 0
     if read_only:
         for top in range(0, picture.height, 256):
             checksum = zlib.crc32(picture.rows(top, min(top + 256, picture.height)), checksum)
     else:
-        checksum = zlib.crc32(encode(picture, Target(), models, max_pixels=PIXELS).data)
+        checksum = zlib.crc32(encode(picture, Target(), models, max_pixels=NO_LIMIT).data)
     return peak_bytes() - before, time.process_time() - started, checksum
 
 

@@ -92,9 +92,9 @@ def load_with(
 
     Arguments and errors are those of `load_picture`.
     """
-    label = _label(source, name)
-    with _stream(source, label) as stream, _pillow_failures(label, stream), pillow_warnings_off:
-        image = _open_header(stream, label, max_pixels)
+    label = label_of(source, name)
+
+    def decode(image: Image.Image, stream: BinaryIO) -> T:
         raw_mode = raw_mode_of(image)
         image.load()
         if image.format == "JPEG2000" and not _codestream_ends(stream):
@@ -102,6 +102,8 @@ def load_with(
         # Icon containers state the true size of the picture inside only once it is decoded.
         _check_size(image.size, label, max_pixels)
         return convert(image, raw_mode)
+
+    return look_with(decode, source, name=name, max_pixels=max_pixels)
 
 
 def allow_pixels(max_pixels: int) -> None:
@@ -148,7 +150,7 @@ def look_with(
 
     Arguments and errors are those of `load_picture`.
     """
-    label = _label(source, name)
+    label = label_of(source, name)
     with _stream(source, label) as stream, _pillow_failures(label, stream), pillow_warnings_off:
         return look(_open_header(stream, label, max_pixels), stream)
 
@@ -199,7 +201,8 @@ def _from_array(x: RgbArray) -> Image.Image:
     return Image.fromarray(x)
 
 
-def _label(source: ImageSource, name: str) -> str:
+def label_of(source: ImageSource, name: str) -> str:
+    """What messages call a picture."""
     return name or (str(source) if isinstance(source, Path) else "image")
 
 
@@ -266,6 +269,19 @@ def _not_an_image(label: str, got: str) -> DataError:
     return DataError(f"{label}: got {got}, expected an image. {_ADVICE}", reason="not-an-image")
 
 
+def cut_short(label: str) -> DataError:
+    """Of a file that ends too early."""
+    return DataError(
+        f"{label}: got a cut file, expected a whole image. Fetch it again or leave it out.", reason="truncated"
+    )
+
+
+def broken(label: str, error: Exception) -> DataError:
+    """Of a file that a decoder gives up on, in its words."""
+    message = f"{label}: got {_one_line(error)!r} on decoding, expected a whole image. {_ADVICE}"
+    return DataError(message, reason="broken")
+
+
 @contextmanager
 def _pillow_failures(label: str, stream: BinaryIO) -> Iterator[None]:
     """Turn whatever Pillow raises inside the block into one `DataError`."""
@@ -291,10 +307,8 @@ def _pillow_failures(label: str, stream: BinaryIO) -> Iterator[None]:
     # Pillow's plugins let almost any type escape on damaged input (KeyError, ZeroDivisionError, EOFError).
     except Exception as error:
         if _is_cut_short(error, stream):
-            message = f"{label}: got a cut file, expected a whole image. Fetch it again or leave it out."
-            raise DataError(message, reason="truncated") from error
-        message = f"{label}: got {_one_line(error)!r} on decoding, expected a whole image. {_ADVICE}"
-        raise DataError(message, reason="broken") from error
+            raise cut_short(label) from error
+        raise broken(label, error) from error
 
 
 def _has_signature(head: bytes) -> bool:

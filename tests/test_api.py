@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -285,6 +286,22 @@ def test_a_model_that_cannot_be_loaded_is_tried_again(model_folder: Folder, tmp_
             hfd.compress(X, model=copy)
     (copy / "autoencoder/weights.safetensors").write_bytes(weights)
     assert hfd.compress(X, model=copy)
+
+
+def test_a_search_analyses_the_picture_once_for_all_rates(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    analyse, calls = Codec.analyse, 0
+
+    def counted(*arguments: Any, **settings: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return analyse(*arguments, **settings)
+
+    monkeypatch.setattr(Codec, "analyse", counted)
+    once = hfd.compress(X, num_bytes=400, model=model)
+    assert calls == 1
+    monkeypatch.setattr("hfd.codec.encode._KEPT_PIXELS", 0)
+    assert hfd.compress(X, num_bytes=400, model=model) == once
+    assert calls > 2
 
 
 def test_memory_that_runs_out_is_one_line(model: str, monkeypatch: pytest.MonkeyPatch) -> None:

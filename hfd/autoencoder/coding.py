@@ -71,7 +71,7 @@ class Coded:
 
 
 @dataclass(frozen=True)
-class Analysed:
+class Latents:
     """A picture as the coder sees it, before any rate: ``y`` (1, M, H/16, W/16), ``z`` (1, N, H/64, W/64), float32."""
 
     y: Tensor
@@ -134,7 +134,7 @@ class LatentCoder:
         """
         return self.code(self.analyse(lambda first, last: x[:, :, first:last], x.shape[2], x.shape[3]), rate)
 
-    def analyse(self, rows: PixelRows, height: int, width: int) -> Analysed:
+    def analyse(self, rows: PixelRows, height: int, width: int) -> Latents:
         """What :meth:`code` codes, of a picture that is asked for by rows, from above, and is never whole in float32.
 
         It takes about as long as coding, and is the same for all rates.
@@ -144,14 +144,14 @@ class LatentCoder:
         z = analyse(
             self._model.h_a, lambda first, last: y[:, :, first:last], y.shape[2], stride=Z_STRIDE, strip=strip // 4
         )
-        return Analysed(y, z)
+        return Latents(y, z)
 
     @torch.no_grad()
-    def code(self, analysed: Analysed, rate: int = DEFAULT_RATE, *, consume: bool = False) -> tuple[Coded, Tensor]:
+    def code(self, latents: Latents, rate: int = DEFAULT_RATE, *, consume: bool = False) -> tuple[Coded, Tensor]:
         """The second half of :meth:`encode`. ``consume``: y_hat takes y's place, where memory for both is too much."""
         check_rate(rate)
         step, thresholds = step_units(rate), self._thresholds(rate)
-        y, z = analysed.y, analysed.z
+        y, z = latents.y, latents.z
         layout = self._layout(*y.shape[2:])
         writer, sums = StreamWriter(layout), _Sums(rate)
         with torch.autocast("cpu", enabled=False):

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from hfd.autoencoder.coding import Analysed, LatentCoder
+from hfd.autoencoder.coding import LatentCoder, Latents
 from hfd.autoencoder.model import STRIDE
 from hfd.autoencoder.weights import Autoencoder, read_autoencoder
 from hfd.codec.container import (
@@ -58,7 +58,7 @@ class Analysis:
 
     width: int
     height: int
-    latents: Analysed
+    latents: Latents
 
 
 class Codec:

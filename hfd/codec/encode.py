@@ -113,18 +113,16 @@ def _analysed(codec: Codec, picture: Original, max_pixels: int) -> Analysis:
 
 
 def _rated(picture: Original, sections: dict[int, bytes], folder: Folder, max_pixels: int) -> RatedEncoder:
-    keeps = picture.width * picture.height <= _KEPT_PIXELS
-
     def start() -> Callable[[int], bytes]:
         kept: Analysis | None = None
+        if picture.width * picture.height <= _KEPT_PIXELS:
+            with borrowed(folder) as codec, enough_memory():
+                kept = _analysed(codec, picture, max_pixels)
 
         def compress(rate: int) -> bytes:
-            nonlocal kept
             with borrowed(folder) as codec, enough_memory():
                 analysis = _analysed(codec, picture, max_pixels) if kept is None else kept
-                if keeps:
-                    kept = analysis
-                return codec.encode(analysis, rate=rate, sections=sections, consume=not keeps).data
+                return codec.encode(analysis, rate=rate, sections=sections, consume=kept is None).data
 
         return compress
 

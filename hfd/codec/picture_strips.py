@@ -20,7 +20,15 @@ from hfd.codec.picture import Picture, exif_of, read_picture, split_picture
 from hfd.codec.sections import AlphaArray, Extras
 from hfd.colour import raw_mode_of
 from hfd.errors import DataError
-from hfd.images import DEFAULT_MAX_PIXELS, RgbArray, look_with, orientation_of_header
+from hfd.images import (
+    DEFAULT_MAX_PIXELS,
+    RgbArray,
+    broken,
+    cut_short,
+    label_of,
+    look_with,
+    orientation_of_header,
+)
 
 _WHOLE_PIXELS = 2**24
 """Up to so many Pillow reads a picture, in eight bytes a pixel."""
@@ -31,7 +39,6 @@ _LOADERS = {"JPEG": ("jpegload", "truncated"), "PNG": ("pngload", "error"), "TIF
 """By format: libvips's operation, and the least damage that ends it. Of JPEG any bits make a picture, as for Pillow."""
 
 _MODES = ("L", "LA", "RGB", "RGBA")
-_ADVICE = "Fetch it again or leave it out."
 _TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
 
 
@@ -97,7 +104,7 @@ def open_picture(
         return read_picture(
             source, name=name, keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels
         )
-    label = name or (str(source) if isinstance(source, Path) else "image")
+    label = label_of(source, name)
     strips_of = _decoded if header.offset is None else _read
 
     def parts() -> Iterator[tuple[RgbArray, AlphaArray | None]]:
@@ -115,7 +122,7 @@ def open_picture(
 def _alpha_of(header: _Header, parts: Iterator[tuple[RgbArray, AlphaArray | None]]) -> AlphaArray | None:
     """The whole plane: a file holds it without loss. It costs one reading of the picture."""
     alpha = np.empty(header.size[::-1], np.uint8)
-    for (top, count), (_, plane) in zip(_heights(header), parts, strict=True):
+    for (top, count), (_, plane) in zip(_spans(header), parts, strict=True):
         alpha[top : top + count] = plane
     return None if int(alpha.min()) == 255 else alpha
 
@@ -143,7 +150,7 @@ def _image(header: _Header, size: tuple[int, int], data: Any) -> Image.Image:
     return image
 
 
-def _heights(header: _Header) -> Iterator[tuple[int, int]]:
+def _spans(header: _Header) -> Iterator[tuple[int, int]]:
     """First row and number of rows of each strip."""
     rows = max(1, _STRIP_PIXELS // header.size[0])
     for top in range(0, header.size[1], rows):
@@ -155,10 +162,10 @@ def _read(header: _Header, source: bytes | Path, label: str) -> Iterator[Image.I
     width = header.size[0]
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
         stream.seek(header.offset)
-        for _, count in _heights(header):
+        for _, count in _spans(header):
             data = stream.read(count * width * len(header.mode))
             if len(data) < count * width * len(header.mode):
-                raise _cut_short(label)
+                raise cut_short(label)
             yield _image(header, (width, count), data)
 
 
@@ -179,15 +186,7 @@ def _decoded(header: _Header, source: bytes | Path, label: str) -> Iterator[Imag
         if found != expected:
             raise DataError(f"{label}: got pixels {found}, expected {expected}. Replace the file", reason="broken")
         region = pyvips.Region.new(picture)
-        for top, count in _heights(header):
+        for top, count in _spans(header):
             yield _image(header, (width, count), region.fetch(0, top, width, count))
     except pyvips.Error as error:
-        why = " ".join(str(error).split())[:200]
-        if "premature end" in why:
-            raise _cut_short(label) from error
-        message = f"{label}: got {why!r} on decoding, expected a whole image. {_ADVICE}"
-        raise DataError(message, reason="broken") from error
-
-
-def _cut_short(label: str) -> DataError:
-    return DataError(f"{label}: got a cut file, expected a whole image. {_ADVICE}", reason="truncated")
+        raise (cut_short(label) if "premature end" in str(error) else broken(label, error)) from error

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import cast
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
 
 from hfd.codec.codec import Codec
 from hfd.codec.sections import DefaultSampling
@@ -30,25 +30,19 @@ class SamplingOptions:
     def resolve(self, codec: Codec, data: bytes) -> tuple[Sampling, int]:
         """Settings and seed. Raises :class:`ConfigError` on a value out of range, or a sampler that does not fit."""
         settings, seed = codec.sampling_of(data)
-        settings = Sampling(
-            settings.steps if self.steps is None else self.steps,
-            settings.kind if self.sampler is None else cast(SamplerKind, self.sampler),  # checked by Sampling itself
-            settings.gamma if self.gamma is None else self.gamma,
-            settings.realism if self.realism is None else self.realism,
-            settings.grain if self.grain is None else self.grain,
-            settings.finish if self.finish is None else self.finish,
-        )
-        if self.seed is not None and self.seed < 0:
-            raise ConfigError(f"seed: got {self.seed}, expected at least 0")
+        given = self._given()
+        seed = given.pop("seed", seed)
+        if seed < 0:
+            raise ConfigError(f"seed: got {seed}, expected at least 0")
+        settings = replace(settings, **given)
         if codec.decoder is not None:
             settings.kind_for(codec.decoder.process)
-        return settings, seed if self.seed is None else self.seed
+        return settings, seed
 
     def stored(self) -> DefaultSampling:
         """What a file says that asks for this. Raises :class:`ConfigError` on a value that it cannot hold."""
-        given = {name: value for name, value in asdict(self).items() if value is not None}
         try:
-            return DefaultSampling(kind=given.pop("sampler", "auto"), **given)
+            return DefaultSampling(**self._given())
         except DataError as error:
             raise ConfigError(str(error)) from error
 
@@ -56,3 +50,8 @@ class SamplingOptions:
         """Raises :class:`ConfigError` for a sampler that does not fit a model."""
         if self.sampler is not None and codec.decoder is not None:
             Sampling(1, cast(SamplerKind, self.sampler)).kind_for(codec.decoder.process)
+
+    def _given(self) -> dict[str, Any]:
+        """What was said, under the names that :class:`Sampling` and :class:`DefaultSampling` have for it."""
+        said = {"kind" if name == "sampler" else name: value for name, value in asdict(self).items()}
+        return {name: value for name, value in said.items() if value is not None}

@@ -88,6 +88,7 @@ def test_sizes_like_a_codecs_take_few_encodings(
     model = FakeModel(sizes)
     finest_within(model.encoder(), limit)
     assert len(model.encoded) == len(set(model.encoded))
+    assert model.started == 1
     assert len(model.encoded) <= 8
 
 
