@@ -23,9 +23,9 @@ from torch import Tensor
 from hfd.autoencoder.coding import LatentCoder, build_tables
 from hfd.autoencoder.model import Elic, pad_to_stride
 from hfd.autoencoder.weights import read_autoencoder
-from hfd.codec.model_folders import find_model
 from hfd.codec.pixels import picture_to_tensor
-from hfd.images import load_rgb
+from hfd.image.load import load_rgb
+from hfd.io.model_folders import find_model
 
 
 def seconds(call: Callable[[], object]) -> tuple[float, float]:

@@ -30,10 +30,10 @@ from torch import Tensor
 from hfd.autoencoder.coding import LatentCoder
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.weights import read_autoencoder
-from hfd.codec.model_folders import find_model
 from hfd.codec.pixels import picture_to_tensor
 from hfd.errors import HfdError
-from hfd.images import load_rgb
+from hfd.image.load import load_rgb
+from hfd.io.model_folders import find_model
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.corpus import Photo
+    from pipelines.corpus.listing import Photo
 
 WORKERS = 2
 SIMULATED = 64
@@ -37,13 +37,13 @@ SHORTEST_S, LONGEST_S = 0.2, 0.5
 
 def settings() -> Any:
     from hfd.config import SamplerConfig
-    from pipelines.measure import MeasureSettings
+    from pipelines.evaluate.measure import MeasureSettings
 
     return MeasureSettings((SamplerConfig(),), 128, (), (1.0,), 4_194_304, 262_144)
 
 
 def model() -> str:
-    from hfd.codec.model_folders import shipped_models
+    from hfd.io.model_folders import shipped_models
 
     return shipped_models()["desk-025"].uri
 
@@ -52,8 +52,8 @@ def plain_loop(paths: list[str]) -> float:
     """What anyone would write around the same calls; returns the sum of a figure, so that nothing is left out."""
     import torch
 
-    from hfd.images import load_rgb
-    from pipelines.measure import code, judge, load_codec, sample_batch
+    from hfd.image.load import load_rgb
+    from pipelines.evaluate.measure import code, judge, load_codec, sample_batch
 
     torch.set_num_threads(1)
     codec, total = load_codec(model(), "cpu"), 0.0
@@ -77,10 +77,10 @@ def ours(engine: Any, photos: Sequence[Photo]) -> tuple[float, float]:
     """The same of the evaluation's own parts, a picture each, as of any set of fewer than 256."""
     import pyarrow.parquet as pq
 
-    from hfd.storage import Folder
-    from pipelines.evaluate_parts import Listed, PartPlan, Task, evaluate_part, row_name
-    from pipelines.measure import load_codec
-    from pipelines.parts import run_parts
+    from hfd.io.storage import Folder
+    from pipelines.evaluate.images import Listed, PartPlan, Task, evaluate_part, row_name
+    from pipelines.evaluate.measure import load_codec
+    from pipelines.runs.parts import run_parts
 
     plans = [PartPlan((Task(i, Listed(photo), False),), settings(), 2**30) for i, photo in enumerate(photos)]
     with tempfile.TemporaryDirectory(prefix="hfd-bench-") as scratch:
@@ -100,8 +100,8 @@ def ours(engine: Any, photos: Sequence[Photo]) -> tuple[float, float]:
 
 def compare_loops(folder: str, num_pictures: int, rounds: int) -> None:
     from hfd.config import ClusterConfig
-    from pipelines.cluster import engine
-    from pipelines.corpus import list_corpus
+    from pipelines.corpus.listing import list_corpus
+    from pipelines.engine.base import engine
 
     photos = list_corpus(folder, setting="folder").photos[:num_pictures]
     times: dict[str, list[float]] = {"plain": [], "ours": []}
@@ -137,9 +137,9 @@ def sleep_part(index: int, count: int, folder: Any, seconds: float, _model: None
 
 def measure_scheduling() -> None:
     from hfd.config import ClusterConfig
-    from hfd.storage import Folder
-    from pipelines.cluster import engine
-    from pipelines.parts import run_parts
+    from hfd.io.storage import Folder
+    from pipelines.engine.base import engine
+    from pipelines.runs.parts import run_parts
 
     rng = random.Random(0)
     naps = [rng.uniform(SHORTEST_S, LONGEST_S) for _ in range(SIMULATED * PARTS_PER_WORKER)]

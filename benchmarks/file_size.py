@@ -12,8 +12,8 @@ import argparse
 from pathlib import Path
 
 from hfd.codec.codec import Codec
-from hfd.images import load_rgb
-from hfd.storage import Folder
+from hfd.image.load import load_rgb
+from hfd.io.storage import Folder
 
 
 def main() -> None:

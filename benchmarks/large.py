@@ -23,11 +23,11 @@ import psutil
 import torch
 
 from hfd.codec.codec import Codec
-from hfd.codec.model_folders import shipped_models
 from hfd.codec.patches import LatentSource, MapPieces, Piece, SamplePiece, sample_by_plan
 from hfd.codec.workers import process_map
-from hfd.images import RgbArray, load_rgb
-from hfd.tiling import Layout, Scheme, plan_picture
+from hfd.geometry.plan import Layout, Scheme, plan_picture
+from hfd.image.load import RgbArray, load_rgb
+from hfd.io.model_folders import shipped_models
 
 GOAL_SIDE, GOAL_BYTES = 20_000, 4 * 10**9
 

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hfd.codec import picture_strips
 from hfd.codec.encode import Target, encode
 from hfd.codec.library import borrowed, find_models
-from hfd.codec.picture_strips import StripPicture, open_picture
-from hfd.images import RgbArray, load_rgb
+from hfd.codec.picture import strips as picture_strips
+from hfd.codec.picture.strips import StripPicture, open_picture
+from hfd.image.load import RgbArray, load_rgb
 
 NO_LIMIT = 2**40
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from hfd.autoencoder.coding import LatentCoder
 from hfd.autoencoder.model import STRIDE
 from hfd.autoencoder.weights import read_autoencoder
-from hfd.codec.model_folders import find_model
+from hfd.io.model_folders import find_model
 
 
 def rows(first: int, last: int, width: int) -> Tensor:

@@ -73,9 +73,9 @@ def main() -> None:
         "AWS_SECRET_ACCESS_KEY": "nothing",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    from hfd.presets import load_config
-    from pipelines.corpus import list_corpus
-    from pipelines.prepare import plans_of
+    from hfd.config.presets import load_config
+    from pipelines.corpus.listing import list_corpus
+    from pipelines.prepare.step import plans_of
 
     def told(name: str, started: float) -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -24,12 +24,12 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from hfd.codec.codec import Codec
-from hfd.codec.model_folders import find_model
 from hfd.codec.patches import MapPieces
 from hfd.codec.workers import process_map
 from hfd.diffusion.unet import UNet
-from hfd.images import RgbArray, load_rgb
-from hfd.tiling import plan_picture
+from hfd.geometry.plan import plan_picture
+from hfd.image.load import RgbArray, load_rgb
+from hfd.io.model_folders import find_model
 
 SIZES = [(2160, 3840), (3000, 4000), (4000, 6000), (8000, 12_000), (20_000, 20_000)]
 

@@ -43,13 +43,13 @@ import numpy as np
 from PIL import Image
 
 from hfd.config import Config
+from hfd.config.presets import load_config
 from hfd.data.shards import Row, open_shard, shard_name
-from hfd.presets import load_config
-from hfd.storage import Folder
-from pipelines import prepare
-from pipelines.cluster import engine
+from hfd.io.storage import Folder
 from pipelines.context import Context
-from pipelines.corpus import Corpus, Photo, list_corpus
+from pipelines.corpus.listing import Corpus, Photo, list_corpus
+from pipelines.engine.base import engine
+from pipelines.prepare import step as prepare
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from s3_server import find_weed, s3_server

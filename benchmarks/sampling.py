@@ -19,10 +19,10 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hfd.config.presets import load_config
 from hfd.diffusion.decoder import ScoreDecoder, build_process, build_unet
 from hfd.diffusion.sampling import Sampling
 from hfd.precision import autocast, native_bfloat16
-from hfd.presets import load_config
 from hfd.training.draws import draws_of_worker
 from hfd.training.tasks import DecoderTask, OptimiserSettings
 

@@ -34,19 +34,20 @@ from training import inputs, loader_of
 from hfd.autoencoder.loss import rate_distortion
 from hfd.autoencoder.weights import build_autoencoder
 from hfd.config import Config, TrainConfig
+from hfd.config.presets import load_config
 from hfd.diffusion.decoder import build_process, build_unet
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.process import answer
+from hfd.io.storage import Folder
 from hfd.precision import autocast
-from hfd.presets import load_config
-from hfd.storage import Folder
 from hfd.training.loop import to_images
-from pipelines import train_autoencoder, train_decoder
-from pipelines.cluster import Engine, engine
-from pipelines.steps import Done
+from pipelines.engine.base import Engine, engine
+from pipelines.runs.step import Done
 from pipelines.tracking import StepRun, TrackingSettings, parent_run
-from pipelines.training import TrainJob
-from pipelines.warm_start import WarmStart
+from pipelines.train import autoencoder as train_autoencoder
+from pipelines.train import decoder as train_decoder
+from pipelines.train.job import TrainJob
+from pipelines.train.warm_start import WarmStart
 
 WORKERS = 2
 WARM_UP = 5

@@ -23,12 +23,12 @@ import numpy as np
 import torch
 
 from hfd.codec.codec import Codec
-from hfd.codec.model_folders import find_model
-from hfd.images import IMAGE_SUFFIXES, RgbArray, load_rgb
+from hfd.geometry.plan import Layout, Plan, Scheme, plan_picture
+from hfd.image.load import IMAGE_SUFFIXES, RgbArray, load_rgb
+from hfd.io.model_folders import find_model
 from hfd.metrics.features import METRIC_NAME, effnet_features
 from hfd.metrics.frechet import GaussianStats, frechet_distance
 from hfd.metrics.patches import fid_patches
-from hfd.tiling import Layout, Plan, Scheme, plan_picture
 
 MEGAPIXEL = 10**6
 WHOLE = Layout(Scheme.ONE_GROUP, patch_pixels=2**40)

@@ -23,20 +23,24 @@ import numpy as np
 import torch
 
 from hfd.config import Config, TrainConfig
+from hfd.config.presets import load_config
 from hfd.data.loader import CropLoader
-from hfd.presets import load_config
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 from hfd.training.checkpoint import Checkpoints
 from hfd.training.draws import draws_of_worker
 from hfd.training.loop import Listener, LoopSettings, to_images, train
-from pipelines import finetune_decoder, prepare, reconstruct, train_autoencoder, train_decoder
-from pipelines.cluster import Inline, Worker
 from pipelines.context import Context
-from pipelines.corpus import list_corpus
-from pipelines.steps import Done
+from pipelines.corpus.listing import list_corpus
+from pipelines.engine.base import Inline, Worker
+from pipelines.prepare import step as prepare
+from pipelines.runs.step import Done
 from pipelines.tracking import TrackingSettings, parent_run
-from pipelines.training import Heartbeat
-from pipelines.warm_start import WarmStart
+from pipelines.train import autoencoder as train_autoencoder
+from pipelines.train import decoder as train_decoder
+from pipelines.train import finetune as finetune_decoder
+from pipelines.train import reconstruct
+from pipelines.train.job import Heartbeat
+from pipelines.train.warm_start import WarmStart
 
 WORKER = Worker(rank=0, world=1, device="cpu")
 

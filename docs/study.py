@@ -22,10 +22,10 @@ import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from hfd.presets import load_config
+from hfd.cli.progress import Terminal
+from hfd.config.presets import load_config
 from hfd.report.content import SummaryRow
 from hfd.report.tables import summary_markdown
-from hfd.terminal import Terminal
 from pipelines.retrain import retrain
 
 STEPS = (1, 2, 4, 8, 16, 50, 250)

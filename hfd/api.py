@@ -19,12 +19,12 @@ from hfd.codec.container import DEFAULT_MAX_PIXELS, unpack
 from hfd.codec.decode import decode
 from hfd.codec.encode import Original, Target, encode
 from hfd.codec.library import borrowed, find_models, model_that_made
-from hfd.codec.picture import picture_of_array, picture_of_image
-from hfd.codec.picture_strips import open_picture
+from hfd.codec.picture.content import picture_of_array, picture_of_image
+from hfd.codec.picture.strips import open_picture
 from hfd.codec.sampling_options import SamplingOptions
-from hfd.diffusion.window import Box
 from hfd.errors import ConfigError
-from hfd.storage import read_file
+from hfd.geometry.box import Box
+from hfd.io.storage import read_file
 
 PictureLike: TypeAlias = "Image.Image | npt.NDArray[np.uint8] | str | os.PathLike[str]"
 
@@ -60,7 +60,7 @@ def compress(
         keep_metadata: EXIF and the profile of RGB colours are kept, and the colours with it as they are.
         seed, steps, sampler, gamma, realism, grain, finish: how the file asks to be decoded; see `decompress`.
         max_pixels: larger pictures are refused. Of files, Pillow's own guard stays in force
-            (:func:`hfd.images.allow_pixels`).
+            (:func:`hfd.image.load.allow_pixels`).
 
     Raises:
         hfd.errors.DataError: no picture, no model, or a limit that cannot be met, which names the smallest that can.

@@ -25,7 +25,7 @@ from typing import IO, Any
 from PIL import Image, ImageFile
 
 from hfd.codec.container import ALPHA, EXIF, ICC, MAGIC, unpack
-from hfd.codec.picture import info_of
+from hfd.codec.picture.content import info_of
 from hfd.codec.sections import Extras, decode_metadata
 from hfd.errors import HfdError
 
@@ -89,7 +89,7 @@ def _accept(prefix: bytes) -> bool:
 def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:  # noqa: ARG001
     from hfd.codec.encode import Target, encode
     from hfd.codec.library import find_models
-    from hfd.codec.picture import picture_of_image
+    from hfd.codec.picture.content import picture_of_image
     from hfd.codec.sampling_options import SamplingOptions
 
     settings = image.encoderinfo

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from hfd.config import Config
-from hfd.storage import Folder
-from pipelines.cluster import Engine
-from pipelines.steps import Done, Outcome, Step, run_step
+from hfd.io.storage import Folder
+from pipelines.engine.base import Engine
+from pipelines.runs.step import Done, Outcome, Step, run_step
 from pipelines.tracking import ParentRun, StepRun
 
 Progress = Callable[[int, int | None], None]

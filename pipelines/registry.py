@@ -2,7 +2,7 @@
 
 The aliases ``champion`` and ``previous`` are for people and for ``models:/NAME@champion``; what a rollback goes by is
 the version's tag ``hfd.previous``. MLflow moves an alias without a condition: two workspaces that promote into one
-registered model within the same second are not kept apart, two runs on one workspace are (:mod:`pipelines.lease`).
+registered model within the same second are not kept apart, two runs on one workspace are (:mod:`pipelines.runs.lease`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 from hfd.config import Config
 from hfd.errors import ConfigError, DataError, HfdError
-from hfd.storage import Folder
-from hfd.weights import fingerprint_of
-from pipelines.steps import digest_of
+from hfd.io.storage import Folder
+from hfd.io.weights import fingerprint_of
+from pipelines.runs.step import digest_of
 from pipelines.tracking.client import open_client
 from pipelines.tracking.link import FIRST_CONTACT_SECONDS, within
 from pipelines.tracking.redaction import one_line, redact, tag_texts

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 from hfd.config import Config
 from hfd.errors import ConfigError
-from hfd.storage import Folder
-from pipelines import evaluate
-from pipelines.cluster import Inline, engine
+from hfd.io.storage import Folder
 from pipelines.context import Context, Display, Silent
-from pipelines.lease import lease
-from pipelines.steps import Done, Step, point_latest, require
+from pipelines.engine.base import Inline, engine
+from pipelines.evaluate import step as evaluate
+from pipelines.runs.lease import lease
+from pipelines.runs.step import Done, Step, point_latest, require
 from pipelines.tracking import ParentRun, parent_run, tracking_settings
 from pipelines.workflow import Inputs, list_inputs, model_step, steps_of, workflow
 

@@ -6,10 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hfd.config import Config
-from pipelines import evaluate, finetune_decoder, prepare, promote, reconstruct, train_autoencoder, train_decoder
 from pipelines.context import Context, Display, Silent
-from pipelines.corpus import Corpus, list_corpus
-from pipelines.steps import STEPS, Done, Step
+from pipelines.corpus.listing import Corpus, list_corpus
+from pipelines.evaluate import step as evaluate
+from pipelines.prepare import step as prepare
+from pipelines.promote import step as promote
+from pipelines.runs.step import STEPS, Done, Step
+from pipelines.train import autoencoder as train_autoencoder
+from pipelines.train import decoder as train_decoder
+from pipelines.train import finetune as finetune_decoder
+from pipelines.train import reconstruct
 
 
 @dataclass(frozen=True)

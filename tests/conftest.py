@@ -19,7 +19,7 @@ from hypothesis import settings
 from PIL import Image, ImageCms
 from s3_server import S3Server, find_weed, s3_server
 
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 
 # No test has a time limit: a busy machine is not a failure.
 settings.register_profile("hfd", deadline=None)
@@ -107,7 +107,7 @@ def s3_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture
 def s3(s3_service: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Folder:
     """An empty ``s3://`` folder of the test's own; the environment holds what reaches it."""
-    from pipelines.s3_objects import forget_clients
+    from pipelines.corpus.s3 import forget_clients
 
     for name, value in s3_service.environment.items():
         monkeypatch.setenv(name, value)
@@ -128,7 +128,7 @@ def s3_client(s3: Folder) -> Any:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The keys of the corpus's photographs that this process has read, from the last time it was cleared."""
-    from pipelines.corpus import Photo
+    from pipelines.corpus.listing import Photo
 
     seen: list[str] = []
     original = Photo.read
@@ -145,7 +145,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def hfd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Hfd:
     """Runs a command line in this process."""
 
-    from hfd.cli import main
+    from pipelines.cli import main
 
     def run(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["hfd", *map(str, arguments)])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hfd.config import LeaseConfig
 from hfd.errors import HfdError
-from hfd.storage import Folder
-from pipelines.lease import lease
+from hfd.io.storage import Folder
+from pipelines.runs.lease import lease
 
 QUICK = {"heartbeat_s": 0.2, "expires_s": 0.8}
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hfd.errors import DataError
-from hfd.images import RgbArray
-from pipelines.cluster import Worker
+from hfd.image.load import RgbArray
+from pipelines.engine.base import Worker
 
 
 def refuse(item: int) -> int:

@@ -13,13 +13,13 @@ from PIL import Image
 from tiny_run import jpeg, tiny_config
 
 from hfd.data.shards import SPLITS, iterate_rows
-from hfd.storage import Folder
-from pipelines import prepare
-from pipelines.cluster import Inline
+from hfd.io.storage import Folder
 from pipelines.context import Context
-from pipelines.corpus import list_corpus
-from pipelines.photo_table import TABLE
-from pipelines.steps import Done
+from pipelines.corpus.listing import list_corpus
+from pipelines.engine.base import Inline
+from pipelines.prepare import step as prepare
+from pipelines.prepare.photo_table import TABLE
+from pipelines.runs.step import Done
 
 DEDUPLICATED = ("prepare.drop_duplicates=true", "prepare.near_bits=4")
 

@@ -19,9 +19,9 @@ import hfd
 from hfd.codec import library
 from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
-from hfd.codec.picture import read_picture
+from hfd.codec.picture.content import read_picture
 from hfd.errors import BitstreamError, ConfigError, DataError
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_targets_are_kept_to(model: str) -> None:
 @pytest.fixture
 def models(model_folder: Folder, tmp_path: Path) -> Path:
     """A folder of two models: the fixture's twice, the second said to be of a higher rate."""
-    from hfd.weights import read_weights, write_weights
+    from hfd.io.weights import read_weights, write_weights
 
     shutil.copytree(model_folder.path / "autoencoder", tmp_path / "models/z-low/autoencoder")
     tensors, config, _ = read_weights(model_folder / "autoencoder")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hfd.batch import Batch, Existing, Source, plan, run
+from hfd.cli.batch import Batch, Existing, Source, plan, run
 from hfd.errors import BatchError, BitstreamError, ConfigError, DataError
 
 
@@ -199,7 +199,7 @@ def test_a_full_disk_and_a_mistake_of_usage_stop_all(tree: Path, monkeypatch: py
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hfd.storage.os.fsync", full)
+    monkeypatch.setattr("hfd.io.storage.os.fsync", full)
     with pytest.raises(DataError, match="the disk is full"):
         run(pictures(tree / "sub"), shout, label="x", existing=Existing())
     assert sorted(path.name for path in (tree / "sub").rglob("*") if path.is_file()) == ["c.png", "d.webp"]
@@ -209,7 +209,7 @@ def test_a_read_only_file_system_is_one_line(tree: Path, monkeypatch: pytest.Mon
     def locked(_: int) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("hfd.storage.os.fsync", locked)
+    monkeypatch.setattr("hfd.io.storage.os.fsync", locked)
     with pytest.raises(DataError, match=r"c\.hfd: the file system is read-only\. Give another place"):
         run(pictures(tree / "sub/c.png"), shout, label="x", existing=Existing())
 

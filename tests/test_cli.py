@@ -16,9 +16,9 @@ from command_line import Hfd
 from conftest import photograph
 from PIL import Image
 
-from hfd.cli import main
+from hfd.config.presets import load_config
 from hfd.errors import DataError
-from hfd.presets import load_config
+from pipelines.cli import main
 
 HEAVY = ["torch", "ray", "mlflow", "compressai", "pyarrow", "numpy", "yaml", "PIL", "matplotlib"]
 COMMANDS = [
@@ -52,7 +52,7 @@ TINY = [
 def test_help_and_slips_of_the_pen_import_nothing_heavy(arguments: list[str]) -> None:
     script = (
         "import sys\n"
-        "from hfd.cli import main\n"
+        "from pipelines.cli import main\n"
         f"sys.argv = ['hfd', *{arguments!r}]\n"
         "try:\n"
         "    main()\n"
@@ -67,7 +67,7 @@ def test_help_and_slips_of_the_pen_import_nothing_heavy(arguments: list[str]) ->
 def test_settings_alone_import_no_engine_and_no_torch() -> None:
     script = (
         "import sys\n"
-        "from hfd.presets import load_config\n"
+        "from hfd.config.presets import load_config\n"
         "load_config('desk')\n"
         "print(sorted({'torch', 'ray', 'mlflow', 'compressai', 'pyarrow', 'numpy'} & set(sys.modules)))\n"
     )
@@ -176,7 +176,7 @@ def test_a_bug_is_not_dressed_up_as_a_mistake(monkeypatch: pytest.MonkeyPatch) -
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("hfd.presets.load_config", fail)
+    monkeypatch.setattr("hfd.config.presets.load_config", fail)
     monkeypatch.setattr(sys, "argv", ["hfd", "retrain", "-c", "desk"])
     with pytest.raises(ZeroDivisionError):
         main()
@@ -252,7 +252,7 @@ def test_an_interrupt_is_exit_code_130(hfd: Hfd, monkeypatch: pytest.MonkeyPatch
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hfd.presets.load_config", stop)
+    monkeypatch.setattr("hfd.config.presets.load_config", stop)
     ended = hfd("retrain", "-c", "desk")
     assert (ended.code, ended.out) == (130, "")
     assert ended.err == "hfd: stopped. Run the same command again to go on.\n"
@@ -262,7 +262,7 @@ def test_every_line_of_a_message_is_marked_as_ours(hfd: Hfd, monkeypatch: pytest
     def fail(*_: object) -> None:
         raise DataError("photos: got nothing,\nexpected something")
 
-    monkeypatch.setattr("hfd.presets.load_config", fail)
+    monkeypatch.setattr("hfd.config.presets.load_config", fail)
     assert hfd("retrain", "-c", "desk").err == "hfd: photos: got nothing,\nhfd: expected something\n"
 
 

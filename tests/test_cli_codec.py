@@ -17,8 +17,8 @@ from hfd.autoencoder.weights import write_autoencoder
 from hfd.codec.codec import Codec
 from hfd.codec.container import pack, unpack
 from hfd.codec.sections import DefaultSampling, Extras
-from hfd.images import load_rgb
-from hfd.storage import Folder
+from hfd.image.load import load_rgb
+from hfd.io.storage import Folder
 
 # --- compress, decompress, info ------------------------------------------------------------------
 
@@ -41,8 +41,8 @@ def test_there_and_back_again(hfd: Hfd, photo: Path, model_folder: Folder, compr
 def test_a_picture_that_is_read_by_strips_gives_the_same_file(
     hfd: Hfd, photo: Path, model_folder: Folder, compressed: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hfd.codec.picture_strips._WHOLE_PIXELS", 100)
-    monkeypatch.setattr("hfd.codec.picture_strips._STRIP_PIXELS", 1000)
+    monkeypatch.setattr("hfd.codec.picture.strips._WHOLE_PIXELS", 100)
+    monkeypatch.setattr("hfd.codec.picture.strips._STRIP_PIXELS", 1000)
     assert hfd("compress", photo, "-m", model_folder.path).code == 0
     file = photo.with_suffix(".hfd")
     assert file.read_bytes() == compressed
@@ -50,7 +50,7 @@ def test_a_picture_that_is_read_by_strips_gives_the_same_file(
         by_strips, whole = photo.with_name("strips.hfd"), photo.with_name("whole.hfd")
         assert hfd("compress", photo, "-m", model_folder.path, "-o", by_strips, "-f", *target).code == 0
         with monkeypatch.context() as patch:
-            patch.setattr("hfd.codec.picture_strips._WHOLE_PIXELS", 10**6)
+            patch.setattr("hfd.codec.picture.strips._WHOLE_PIXELS", 10**6)
             patch.setattr("hfd.codec.encode._KEPT_PIXELS", 0)
             assert hfd("compress", photo, "-m", model_folder.path, "-o", whole, "-f", *target).code == 0
         assert by_strips.read_bytes() == whole.read_bytes()
@@ -302,7 +302,7 @@ def test_an_exported_model_decodes_what_it_compresses(
 
 
 def test_compressing_without_a_model(hfd: Hfd, photo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("hfd.codec.model_folders.MODELS", tmp_path / "none")
+    monkeypatch.setattr("hfd.io.model_folders.MODELS", tmp_path / "none")
     assert hfd("compress", photo).complaint.startswith("model: missing, expected --model FOLDER")
 
 

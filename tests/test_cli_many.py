@@ -20,8 +20,8 @@ from PIL import Image
 
 import hfd as library
 from hfd.codec.container import unpack
-from hfd.images import load_rgb
-from hfd.storage import Folder
+from hfd.image.load import load_rgb
+from hfd.io.storage import Folder
 
 X = photograph(40, 70)
 

@@ -11,8 +11,8 @@ from command_line import Hfd
 from hfd.codec.codec import Codec
 from hfd.codec.container import SAMPLING, unpack
 from hfd.codec.sections import DefaultSampling, decode_sampling
-from hfd.images import load_rgb
-from hfd.storage import Folder
+from hfd.image.load import load_rgb
+from hfd.io.storage import Folder
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from hfd.errors import DataError
-from hfd.images import load_rgb
+from hfd.image.load import load_rgb
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 # Columns are the red, green and blue primaries in XYZ, adapted to D50.

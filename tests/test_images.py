@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile, features
 
 from hfd.errors import DataError
-from hfd.images import IMAGE_SUFFIXES, encode_png, encode_webp_lossless, image_size, load_rgb
+from hfd.image.load import IMAGE_SUFFIXES, encode_png, encode_webp_lossless, image_size, load_rgb
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 ORIENTED: dict[int, Callable[[Pixels], Pixels]] = {

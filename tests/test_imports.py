@@ -38,10 +38,15 @@ READS_CONFIG = {"config", "presets", "model_sizes", "cli"}
 """Mathematics takes numbers and tensors, never a configuration."""
 
 ENGINES = {
-    "ray": {"pipelines.on_ray", "pipelines.actor_pool", "pipelines.jobs", "pipelines.patches_on_ray"},
+    "ray": {
+        "pipelines.engine.on_ray",
+        "pipelines.engine.actor_pool",
+        "pipelines.jobs.client",
+        "pipelines.engine.ray_patches",
+    },
     "mlflow": {"pipelines.tracking"},
-    "boto3": {"pipelines.cell", "pipelines.s3_objects"},
-    "botocore": {"pipelines.cell", "pipelines.s3_direct", "pipelines.s3_objects"},
+    "boto3": {"pipelines.runs.compare_and_swap", "pipelines.corpus.s3"},
+    "botocore": {"pipelines.runs.compare_and_swap", "pipelines.corpus.s3_direct", "pipelines.corpus.s3"},
 }
 """The modules and packages that may import each engine."""
 
@@ -107,7 +112,7 @@ def _breaches(imports: list[Import]) -> list[str]:
         if target == "config" and room is not None and room not in READS_CONFIG:
             found.append(f"{one.module} reads a configuration")
         top = one.target.split(".")[0]
-        if top == "pipelines" and one.module.startswith("hfd") and not (one.module == "hfd.cli" and one.lazy):
+        if top == "pipelines" and one.module.startswith("hfd") and not (one.module == "pipelines.cli" and one.lazy):
             found.append(f"{one.module} imports {one.target}")
         if top in ENGINES and not any(f"{one.module}.".startswith(f"{home}.") for home in ENGINES[top]):
             found.append(f"{one.module} imports {one.target}")
@@ -134,7 +139,7 @@ def test_the_command_line_is_light_at_the_top() -> None:
     top = {
         one.target.split(".")[0]
         for one in _all_imports()
-        if one.module in ("hfd", "hfd.cli", "hfd.cli_codec", "hfd.errors", "hfd.__main__")
+        if one.module in ("hfd", "pipelines.cli", "hfd.cli.commands", "hfd.errors", "hfd.__main__")
         and not (one.lazy or one.typing_only)
     }
     assert top - sys.stdlib_module_names == {"typer", "hfd"}
@@ -143,20 +148,20 @@ def test_the_command_line_is_light_at_the_top() -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("hfd.images", "from hfd.data.crops import Split"),
+        ("hfd.image.load", "from hfd.data.crops import Split"),
         ("hfd.autoencoder.model", "def f():\n    from hfd.diffusion import unet"),
         ("hfd.metrics.frechet", "import hfd.report.page"),
         ("hfd.data.loader", "from hfd import autoencoder"),
         ("hfd.training.loop", "from hfd.codec.codec import Codec"),
-        ("hfd.storage", "from hfd.images import load_rgb"),
+        ("hfd.io.storage", "from hfd.image.load import load_rgb"),
         ("hfd.diffusion.schedule", "from hfd.config import DecoderConfig"),
         ("hfd.codec.codec", "def f():\n    import ray.data"),
-        ("hfd.storage", "import boto3"),
-        ("hfd.storage", "if TYPE_CHECKING:\n    from mlflow import MlflowClient"),
-        ("hfd.commands", "def f():\n    from pipelines.retrain import plan"),
-        ("hfd.cli", "from pipelines.retrain import plan"),
-        ("pipelines.steps", "def f():\n    import ray"),
-        ("pipelines.on_ray", "import mlflow"),
+        ("hfd.io.storage", "import boto3"),
+        ("hfd.io.storage", "if TYPE_CHECKING:\n    from mlflow import MlflowClient"),
+        ("hfd.cli.run", "def f():\n    from pipelines.retrain import plan"),
+        ("pipelines.cli", "from pipelines.retrain import plan"),
+        ("pipelines.runs.step", "def f():\n    import ray"),
+        ("pipelines.engine.on_ray", "import mlflow"),
     ],
 )
 def test_a_wrong_import_would_be_seen(module: str, source: str) -> None:
@@ -166,11 +171,11 @@ def test_a_wrong_import_would_be_seen(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("hfd.cli", "def f():\n    from pipelines.retrain import plan"),
-        ("hfd.report.page", "from hfd.images import encode_webp_lossless"),
+        ("pipelines.cli", "def f():\n    from pipelines.retrain import plan"),
+        ("hfd.report.page", "from hfd.image.load import encode_webp_lossless"),
         ("hfd.training.tasks", "from hfd.diffusion.unet import UNet"),
-        ("pipelines.on_ray", "def f():\n    import ray.data"),
-        ("pipelines.evaluate", "from hfd.report.summarise import summarise\nfrom hfd.config import Config"),
+        ("pipelines.engine.on_ray", "def f():\n    import ray.data"),
+        ("pipelines.evaluate.step", "from hfd.report.summarise import summarise\nfrom hfd.config import Config"),
         ("hfd.codec.codec", "import rayleigh"),
     ],
 )

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from hfd.autoencoder.model import Elic
+from hfd.config.presets import load_config
 from hfd.diffusion.decoder import build_unet
-from hfd.model_sizes import describe_models
-from hfd.presets import load_config
+from pipelines.train.model_sizes import describe_models
 
 SIDE = 64
 SMALL = [

@@ -16,8 +16,8 @@ import hfd
 import hfd.pillow_plugin
 from hfd.codec.container import Container, pack, unpack
 from hfd.errors import DataError
-from hfd.images import load_picture
-from hfd.storage import Folder
+from hfd.image.load import load_picture
+from hfd.io.storage import Folder
 
 X = photograph(48, 80)
 

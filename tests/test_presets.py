@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hfd.config.presets import load_config, preset_folder, preset_names
 from hfd.errors import ConfigError
-from hfd.presets import load_config, preset_folder, preset_names
 
 PAPER_SCALE = ["clic", "coco256"]
 MINIMAL = """

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from hfd.config import DecoderConfig, TrainConfig, UNetConfig
+from hfd.config.presets import all_keys, load_config
 from hfd.errors import ConfigError
-from hfd.presets import all_keys, load_config
 
 
 def _mistakes(*overrides: str) -> list[str]:

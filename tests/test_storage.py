@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from s3_proxy import Proxy
 
-from hfd import storage
 from hfd.data.shards import Row, iterate_rows, open_shard, shard_name
 from hfd.errors import DataError
-from hfd.storage import Folder, write_file
+from hfd.io import storage
+from hfd.io.storage import Folder, write_file
 
 NAMES = ["plain.bin", "with space.bin", "größe 写真 🙂.bin", "per%20cent#and?query&=+.bin", "a/b/c.bin"]
 
@@ -194,7 +194,7 @@ def test_an_unusable_uri_is_one_line(uri: str) -> None:
 
 KILLED_WRITER = """
 import os, signal, sys
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 with Folder(sys.argv[1]).writing("x.parquet") as stream:
     stream.write(bytes(100_000))
     stream.flush()
@@ -247,7 +247,7 @@ def test_failures_on_the_way_to_the_disk(
     def fail(_: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("hfd.storage.os.fsync", fail)
+    monkeypatch.setattr("hfd.io.storage.os.fsync", fail)
     with pytest.raises(DataError, match=words) as error:
         Folder(str(tmp_path)).write("x", b"data")
     assert error.value.reason == reason
@@ -257,7 +257,7 @@ def test_failures_on_the_way_to_the_disk(
 def test_a_file_size_limit_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     script = (
         "import resource, signal, sys\n"
-        "from hfd.storage import Folder\n"
+        "from hfd.io.storage import Folder\n"
         "from hfd.errors import DataError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, (65536, {resource.RLIM_INFINITY}))\n"

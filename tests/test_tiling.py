@@ -13,17 +13,16 @@ from hypothesis import strategies as st
 from networks import lively_unet
 from torch import Tensor
 
-from hfd.diffusion.cutting import Reach, cut_into_tiles, grown, least_pixels
 from hfd.diffusion.decoder import ScoreDecoder
 from hfd.diffusion.flow import PosteriorMeanFlow
-from hfd.diffusion.groups import Patch
 from hfd.diffusion.process import Process
 from hfd.diffusion.sampling import Sampling
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.vp import Diffusion
-from hfd.diffusion.window import Box, Tile, Window
 from hfd.errors import ConfigError
-from hfd.tiling import (
+from hfd.geometry.box import Box, Tile, Window
+from hfd.geometry.four_groups import Patch
+from hfd.geometry.plan import (
     MAX_OVERHEAD,
     Layout,
     Scheme,
@@ -35,6 +34,7 @@ from hfd.tiling import (
     plan_units,
     stitched,
 )
+from hfd.geometry.tiles import Reach, cut_into_tiles, grown, least_pixels
 
 SIDES = st.integers(1, 700)
 

@@ -12,8 +12,8 @@ from safetensors.torch import load, save
 from torch import nn
 
 from hfd.errors import DataError
-from hfd.storage import Folder
-from hfd.weights import load_strictly, read_weights, write_weights
+from hfd.io.storage import Folder
+from hfd.io.weights import load_strictly, read_weights, write_weights
 
 
 def small() -> nn.Sequential:

@@ -9,7 +9,7 @@ from conftest import photograph
 from PIL import Image
 
 from hfd.config import Config
-from hfd.presets import load_config
+from hfd.config.presets import load_config
 
 STAGES = ("autoencoder", "decoder", "decoder.adversarial")
 

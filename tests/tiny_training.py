@@ -19,7 +19,7 @@ from hfd.diffusion.process import Process
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.unet import UNet
 from hfd.diffusion.vp import Diffusion
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 from hfd.training.adversarial import AdversarialSettings, AdversarialTask
 from hfd.training.checkpoint import Checkpoints
 from hfd.training.draws import Draws, draws_of_worker

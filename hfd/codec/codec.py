@@ -1,4 +1,4 @@
-"""Photographs to ``.hfd`` bytes and back, with a model folder (:mod:`hfd.codec.model_folders`)."""
+"""Photographs to ``.hfd`` bytes and back, with a model folder (:mod:`hfd.io.model_folders`)."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from hfd.codec.container import (
     unpack,
 )
 from hfd.codec.memory import give_back
-from hfd.codec.model_folders import resolve_model
 from hfd.codec.patches import LatentSource, MapPieces, Piece, PixelSource, Source, known_in, sample_by_plan
 from hfd.codec.pixels import RgbRows, padded_rows, picture_to_tensor, tensor_to_picture
 from hfd.codec.reconstruction import LatentCut, reach_cells, synthesise
 from hfd.codec.sections import DefaultSampling, decode_sampling
-from hfd.diffusion.cutting import Reach
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, read_decoder
-from hfd.diffusion.groups import Patch
 from hfd.diffusion.sampling import SamplerKind, Sampling
-from hfd.diffusion.window import Box, Tile, Window
 from hfd.errors import BitstreamError, DataError
-from hfd.images import RgbArray
-from hfd.storage import Folder
-from hfd.tiling import Layout, Plan, checked_box, plan_picture
+from hfd.geometry.box import Box, Tile, Window
+from hfd.geometry.four_groups import Patch
+from hfd.geometry.plan import Layout, Plan, checked_box, plan_picture
+from hfd.geometry.tiles import Reach
+from hfd.image.load import RgbArray
+from hfd.io.model_folders import resolve_model
+from hfd.io.storage import Folder
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,7 @@ class Codec:
     ) -> RgbArray:
         """``tile.core`` of the sample for a picture of ``size`` (height, width), from ``tile.window`` of its x_hat.
 
-        The tile is one of a plan with this codec's :meth:`reach` (:func:`hfd.tiling.plan_units`).
+        The tile is one of a plan with this codec's :meth:`reach` (:func:`hfd.geometry.plan.plan_units`).
         """
         return self.sample_piece(Piece(Patch(tile), size, x_hat, (), settings, seed, precision))
 

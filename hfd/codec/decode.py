@@ -9,13 +9,13 @@ from typing import TypeAlias
 from hfd.codec.codec import Codec
 from hfd.codec.container import DEFAULT_MAX_PIXELS, Container, unpack
 from hfd.codec.memory import enough_memory
-from hfd.codec.picture import Picture
+from hfd.codec.picture.content import Picture
 from hfd.codec.sampling_options import SamplingOptions
 from hfd.codec.sections import Extras, read_extras
 from hfd.codec.workers import process_map
-from hfd.diffusion.window import Box
 from hfd.errors import ConfigError, DataError
-from hfd.tiling import Layout, checked_box, plan_picture
+from hfd.geometry.box import Box
+from hfd.geometry.plan import Layout, checked_box, plan_picture
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 

@@ -19,10 +19,10 @@ from hfd.codec.rate_control import Choice, RatedEncoder, best_within
 from hfd.codec.reconstruction import CELL_PX, TILE_CELLS
 from hfd.codec.sampling_options import SamplingOptions
 from hfd.codec.sections import Extras
-from hfd.diffusion.window import Box
 from hfd.errors import ConfigError
-from hfd.images import RgbArray
-from hfd.storage import Folder
+from hfd.geometry.box import Box
+from hfd.image.load import RgbArray
+from hfd.io.storage import Folder
 
 _KEPT_PIXELS = DEFAULT_MAX_PIXELS
 """Up to so many a picture is analysed once for all rates of a search; a larger one for each, in less memory."""
@@ -62,7 +62,7 @@ class Target:
 
 
 class Original(Protocol):
-    """A picture to be compressed: :class:`hfd.codec.picture.Picture`, or one that is read as it is asked for."""
+    """A picture to compress: :class:`hfd.codec.picture.content.Picture`, or one that is read piece by piece."""
 
     @property
     def width(self) -> int: ...

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from hfd.autoencoder.model import Elic
 from hfd.codec.reconstruction import LatentCut, cut_latent, reach_cells, synthesise
-from hfd.diffusion.groups import Patch
 from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.sampling import Sampling
-from hfd.diffusion.window import Box
-from hfd.images import RgbArray
-from hfd.tiling import Plan, Scheme
+from hfd.geometry.box import Box
+from hfd.geometry.four_groups import Patch
+from hfd.geometry.plan import Plan, Scheme
+from hfd.image.load import RgbArray
 
 Condition: TypeAlias = RgbArray | LatentCut
 """A window of x_hat, uint8 (h, w, 3), or what it is synthesised from."""

@@ -1,6 +1,6 @@
 """The settings of a run: frozen pydantic models, one per step, with every field described and bounded.
 
-Presets and overrides are read by :mod:`hfd.presets`. Nothing heavy is imported here.
+Presets and overrides are read by :mod:`hfd.config.presets`. Nothing heavy is imported here.
 """
 
 from __future__ import annotations

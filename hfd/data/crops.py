@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from hfd.errors import ConfigError, DataError
-from hfd.images import RgbArray, load_picture
+from hfd.image.load import RgbArray, load_picture
 
 Split: TypeAlias = Literal["train", "validation"]
 Box: TypeAlias = tuple[int, int, int, int]
@@ -124,7 +124,7 @@ def source_crops(data: bytes, photo: str, settings: CropSettings) -> list[Source
         At least one crop, in the order of `crop_boxes`.
 
     Raises:
-        DataError: ``reason`` is ``"too-small"`` or one of `hfd.images.load_picture`.
+        DataError: ``reason`` is ``"too-small"`` or one of `hfd.image.load.load_picture`.
     """
     picture = reduced_source(load_picture(data, name=photo, max_pixels=settings.max_pixels), data, settings)
     return cut_crops(picture, photo, content_hash(data), settings)

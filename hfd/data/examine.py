@@ -8,7 +8,7 @@ from hfd.data.crops import CropSettings, SourceCrop, content_hash, cut_crops, re
 from hfd.data.duplicates import perceptual_hash
 from hfd.data.filters import NOTHING, FilterSettings, Looks, check_encoding, check_looks, jpeg_quality, look_at
 from hfd.errors import DataError
-from hfd.images import load_picture
+from hfd.image.load import load_picture
 
 _FORMATS = (
     (0, b"\xff\xd8\xff", "JPEG"), (0, b"\x89PNG\r\n\x1a\n", "PNG"), (8, b"WEBP", "WebP"), (4, b"ftypavi", "AVIF"),

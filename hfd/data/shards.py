@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from hfd.data.crops import SourceCrop, Split
 from hfd.errors import DataError
-from hfd.images import RgbArray
-from hfd.storage import Folder
+from hfd.image.load import RgbArray
+from hfd.io.storage import Folder
 
 ROWS_PER_GROUP = 16
 SPLITS: tuple[Split, ...] = ("train", "validation")

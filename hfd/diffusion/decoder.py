@@ -20,11 +20,11 @@ from hfd.diffusion.sampling import Sampling, walk
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.unet import UNet
 from hfd.diffusion.vp import Diffusion, Prediction, Weighting
-from hfd.diffusion.window import Box, Tile, Window, noise_in
 from hfd.errors import DataError
+from hfd.geometry.box import Box, Tile, Window, noise_in
+from hfd.io.storage import Folder
+from hfd.io.weights import load_strictly, read_weights, write_weights
 from hfd.precision import autocast
-from hfd.storage import Folder
-from hfd.weights import load_strictly, read_weights, write_weights
 
 DEFAULT_STEPS = 50
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
 from hfd.report.histograms import KEPT, REJECTED, bars, histogram
 
 TILE_PX = 144

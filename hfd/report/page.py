@@ -13,7 +13,7 @@ from string import Template
 
 from PIL import Image
 
-from hfd.images import encode_webp_lossless
+from hfd.image.load import encode_webp_lossless
 from hfd.report.content import OUR_SYSTEMS, Example, ImageRow, Report, SummaryRow, Version, system_label
 from hfd.report.plots import RateMetric, energy_chart, rate_plot, system_colour
 from hfd.report.tables import (

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from hfd.autoencoder import streams
 from hfd.autoencoder.coding import LatentCoder, build_tables
 from hfd.autoencoder.weights import write_autoencoder
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 
 Ints = np.ndarray
 N, M, GROUPS = 8, 12, (4, 8)

@@ -14,7 +14,7 @@ from hfd.codec.container import ICC, LATENTS, SAMPLING, pack, unpack
 from hfd.codec.sections import DefaultSampling, Extras, read_extras
 from hfd.diffusion.sampling import Sampling
 from hfd.errors import BitstreamError, DataError, DecodeMismatchError
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 
 
 @pytest.fixture(scope="module")

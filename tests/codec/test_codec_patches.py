@@ -21,11 +21,11 @@ from hfd.codec.patches import MapPieces, Piece, PixelSource, SamplePiece, known_
 from hfd.codec.workers import map_ahead, process_map
 from hfd.diffusion.decoder import write_decoder
 from hfd.diffusion.sampling import Sampling
-from hfd.diffusion.window import Box
 from hfd.errors import ConfigError, DataError
-from hfd.images import RgbArray
-from hfd.storage import Folder
-from hfd.tiling import Layout, Scheme, plan_four_groups, plan_picture
+from hfd.geometry.box import Box
+from hfd.geometry.plan import Layout, Scheme, plan_four_groups, plan_picture
+from hfd.image.load import RgbArray
+from hfd.io.storage import Folder
 
 SIZE = (283, 350)
 X_HAT = photograph(*SIZE)

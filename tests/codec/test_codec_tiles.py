@@ -7,11 +7,11 @@ import pytest
 from conftest import photograph
 
 from hfd.codec.codec import Codec
-from hfd.codec.model_folders import shipped_models
 from hfd.diffusion.sampling import Sampling
 from hfd.errors import DataError
-from hfd.images import RgbArray
-from hfd.tiling import Spread, plan_units, stitched
+from hfd.geometry.plan import Spread, plan_units, stitched
+from hfd.image.load import RgbArray
+from hfd.io.model_folders import shipped_models
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from hfd.codec.codec import Codec
 from hfd.codec.export import export_model
 from hfd.diffusion.sampling import Sampling
 from hfd.errors import DataError
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 
 
 def size(folder: Folder) -> int:

@@ -16,7 +16,7 @@ from format_reader import read_file
 from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
 from hfd.codec.library import model_that_made
-from hfd.codec.model_folders import find_model
+from hfd.io.model_folders import find_model
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))

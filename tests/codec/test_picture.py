@@ -11,11 +11,11 @@ import pytest
 from conftest import photograph
 from PIL import Image
 
-from hfd.codec import picture as picture_module
-from hfd.codec.picture import picture_of_array, picture_of_image, read_picture
-from hfd.codec.picture_file import encode_picture, format_of
+from hfd.codec.picture import content as picture_module
+from hfd.codec.picture.content import picture_of_array, picture_of_image, read_picture
+from hfd.codec.picture.save import encode_picture, format_of
 from hfd.errors import DataError
-from hfd.images import allow_pixels, load_rgb
+from hfd.image.load import allow_pixels, load_rgb
 
 X = photograph(37, 53)
 

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hfd.codec import picture_strips
-from hfd.codec.picture import Picture, read_picture
-from hfd.codec.picture_strips import StripPicture, open_picture
+from hfd.codec.picture import strips as picture_strips
+from hfd.codec.picture.content import Picture, read_picture
+from hfd.codec.picture.strips import StripPicture, open_picture
 from hfd.codec.sections import Extras
 from hfd.errors import DataError
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
 
 HEIGHT, WIDTH = 203, 157
 X = photograph(HEIGHT, WIDTH)

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from hfd.codec import picture_file, png_strips
-from hfd.codec.picture import Picture, picture_of_array
-from hfd.codec.picture_file import encode_picture
-from hfd.codec.png_strips import png_chunks
+from hfd.codec.picture import png as png_strips
+from hfd.codec.picture import save as picture_file
+from hfd.codec.picture.content import Picture, picture_of_array
+from hfd.codec.picture.png import png_chunks
+from hfd.codec.picture.save import encode_picture
 from hfd.codec.sections import Extras
 
 

@@ -13,7 +13,7 @@ from hfd.data.crops import CropSettings, content_hash, source_crops
 from hfd.data.duplicates import perceptual_hash
 from hfd.data.examine import examine, format_of
 from hfd.data.filters import FilterSettings
-from hfd.images import load_picture
+from hfd.image.load import load_picture
 
 CROPS = CropSettings(
     seed=3, source_crop_px=96, min_side_px=64, max_crops_per_photo=3, downscale=0.75, validation_share=0.2,

@@ -17,7 +17,7 @@ from hfd.data.loader import CropLoader, SampleOrder, sub_crop
 from hfd.data.read_ahead import Place
 from hfd.data.shards import Row, RowGroup, open_shard, shard_name
 from hfd.errors import DataError
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 
 GROUPS = st.lists(st.integers(1, 20), min_size=1, max_size=40)
 SEEDS = st.integers(0, 2**63 - 1)

@@ -27,7 +27,7 @@ from hfd.data.shards import (
     shard_names,
 )
 from hfd.errors import DataError
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 
 SIZES = [(1, 1), (7, 3), (64, 64), (33, 129), (512, 1), (1, 512)]
 

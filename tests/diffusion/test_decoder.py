@@ -12,7 +12,6 @@ import torch
 from networks import lively_unet
 from torch import Tensor
 
-from hfd.diffusion.cutting import cut_into_tiles
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, build_process, read_decoder, write_decoder
 from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.grain import add_grain
@@ -22,7 +21,8 @@ from hfd.diffusion.sampling import Sampling
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.vp import Diffusion
 from hfd.errors import DataError
-from hfd.storage import Folder
+from hfd.geometry.tiles import cut_into_tiles
+from hfd.io.storage import Folder
 
 DIFFUSION = {"kind": "diffusion", "s": 0.5, "predict": "v", "loss": "v", "min_snr": 5.0}
 TIMES = {"times": "uniform", "times_mean": 0.0, "times_std": 1.0}

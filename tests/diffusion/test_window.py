@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfd.diffusion import window as window_module
-from hfd.diffusion.window import BLOCK_PX, Box, Window, block_generator, noise_in
+from hfd.geometry import box as window_module
+from hfd.geometry.box import BLOCK_PX, Box, Window, block_generator, noise_in
 
 CPU = torch.device("cpu")
 

@@ -21,9 +21,9 @@ from PIL import Image
 
 from hfd.codec.codec import Codec
 from hfd.codec.container import LATENTS, SAMPLING, unpack
-from hfd.codec.model_folders import find_model
 from hfd.codec.sections import DefaultSampling, Extras, read_extras
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
+from hfd.io.model_folders import find_model
 
 FOLDER = Path(__file__).resolve().parent
 SPECIFICATION = FOLDER.parents[1] / "docs/format.md"

@@ -33,12 +33,12 @@ from infra_crd import (
     unknown_fields,
 )  # fmt: skip
 
-from hfd.cli import app
 from hfd.config import ClusterConfig
+from hfd.config.presets import load_config, preset_folder
 from hfd.errors import ConfigError
-from hfd.presets import load_config, preset_folder
-from pipelines.on_ray import check_fits
-from pipelines.submit import looks_secret, plan_job, read_command
+from pipelines.cli import app
+from pipelines.engine.on_ray import check_fits
+from pipelines.jobs.plan import looks_secret, plan_job, read_command
 
 LAUNCHER = ROOT / "infra" / "aws-cluster.yaml"
 DOCUMENTS = documents()

@@ -11,8 +11,8 @@ import pytest
 import typer
 from command_line import Hfd
 
-from hfd.cli import app
-from pipelines.submit import plan_job, read_command
+from pipelines.cli import app
+from pipelines.jobs.plan import plan_job, read_command
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "operations.md").read_text("utf-8")

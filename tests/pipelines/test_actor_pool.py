@@ -17,12 +17,13 @@ from tiny_run import tiny_config, write_photographs
 
 from hfd.config import ClusterConfig
 from hfd.errors import DataError, HfdError
-from pipelines import actor_pool, evaluate
-from pipelines.actor_pool import DyingWorkersError, PoolSize, map_on_actors
-from pipelines.cluster import engine
 from pipelines.context import Silent
+from pipelines.engine import actor_pool
+from pipelines.engine.actor_pool import DyingWorkersError, PoolSize, map_on_actors
+from pipelines.engine.base import engine
+from pipelines.evaluate import step as evaluate
 from pipelines.retrain import retrain
-from pipelines.steps import Done
+from pipelines.runs.step import Done
 
 TINY = ("evaluate.max_images=null", "evaluate.baselines=[jpeg]", "evaluate.tile_pixels=65536")
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from hfd.config import EmaConfig
 from hfd.diffusion.ema import PowerEma, Profile, exponent_of
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 from hfd.training.loop import Listener
-from pipelines.averaging import FOLDER, Snapshots, choose_average
+from pipelines.train.averaging import FOLDER, Snapshots, choose_average
 
 WIDTHS = (0.05, 0.1)
 STEPS = 512

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from hfd.errors import ConfigError, DataError
-from hfd.storage import Folder
-from pipelines.cell import MAX_BYTES, S3Cell, open_cell
-from pipelines.lease import NAME
+from hfd.io.storage import Folder
+from pipelines.runs.compare_and_swap import MAX_BYTES, S3Cell, open_cell
+from pipelines.runs.lease import NAME
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from hfd.errors import ConfigError, DataError
-from hfd.images import load_rgb
-from hfd.storage import Folder
-from pipelines import corpus
-from pipelines.corpus import BUILTIN, list_corpus
+from hfd.image.load import load_rgb
+from hfd.io.storage import Folder
+from pipelines.corpus.listing import BUILTIN, list_corpus
+from pipelines.corpus.listing import listing as corpus
 
 
 @pytest.fixture

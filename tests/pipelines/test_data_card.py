@@ -12,8 +12,8 @@ from snapshot_runs import run, variants, write
 from tiny_run import jpeg
 
 from hfd.report.data_card import TILE_PX
-from pipelines.data_card import CARD, NUM_CROPS, SHEET, card_of, some_crops
-from pipelines.photo_table import TABLE
+from pipelines.prepare.data_card import CARD, NUM_CROPS, SHEET, card_of, some_crops
+from pipelines.prepare.photo_table import TABLE
 from pipelines.tracking import StepRun
 
 

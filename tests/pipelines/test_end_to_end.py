@@ -14,19 +14,19 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_run import tiny_config, write_photographs
 
+from hfd.cli.file_info import facts_of
+from hfd.cli.run import compress_files, decompress_files
 from hfd.codec.container import unpack
 from hfd.codec.encode import Target
 from hfd.codec.sampling_options import SamplingOptions
-from hfd.commands import compress_files, decompress_files
 from hfd.config import Config
 from hfd.errors import ConfigError, DataError, HfdError, TrainingError
-from hfd.file_info import facts_of
-from hfd.images import encode_png, load_rgb
-from hfd.storage import Folder
+from hfd.image.load import encode_png, load_rgb
+from hfd.io.storage import Folder
 from pipelines.context import Progress, Silent
 from pipelines.retrain import list_inputs, plan, retrain, tracking_settings
-from pipelines.steps import STEPS as EVERY_STEP
-from pipelines.steps import Done
+from pipelines.runs.step import STEPS as EVERY_STEP
+from pipelines.runs.step import Done
 
 STEPS = tuple(name for name in EVERY_STEP if name != "promote")
 """Those of a run without a registry."""

@@ -8,7 +8,7 @@ import pytest
 from mlflow.utils.validation import _validate_metric_name
 
 from hfd.report.content import SummaryRow
-from pipelines.evaluate import tracked_metrics
+from pipelines.evaluate.step import tracked_metrics
 
 
 @pytest.mark.parametrize("setting", ["", "50 steps", "50 steps, gamma 0.1, grain", "at most our rate", "a=1 (b)"])

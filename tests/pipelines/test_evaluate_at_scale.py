@@ -15,11 +15,12 @@ from PIL import Image
 from tiny_run import tiny_config, write_photographs
 
 from hfd.errors import ConfigError
-from hfd.storage import Folder
-from pipelines import evaluate, evaluate_parts
+from hfd.io.storage import Folder
 from pipelines.context import Silent
+from pipelines.evaluate import step as evaluate
+from pipelines.evaluate.step import images as evaluate_parts
 from pipelines.retrain import retrain
-from pipelines.steps import Done
+from pipelines.runs.step import Done
 
 LARGE = {"b wide.png": (90, 800), "d tall.png": (700, 100)}
 SMALL = {"a.png": (72, 64), "c.png": (72, 64), "e.png": (72, 64), "f.png": (64, 72), "g.png": (180, 200)}

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hfd.config import ClusterConfig
+from hfd.io.storage import Folder
 from hfd.metrics.bootstrap import Drawn, paired_differences
 from hfd.metrics.frechet import (
     GaussianStats,
@@ -26,14 +27,13 @@ from hfd.metrics.frechet import (
     kernel_of_counts,
 )
 from hfd.report.content import ImageRow
-from hfd.storage import Folder
-from pipelines.cluster import Inline
-from pipelines.distances import ORIGINAL, FeatureFile, measure_distances, write_features
-from pipelines.evaluate import _parquet
-from pipelines.evaluate_parts import SCHEMA, feature_name
-from pipelines.evaluated import read_sample
-from pipelines.gate import Criterion, Limits, Sampled, compare, decoding, sanity, table
-from pipelines.measure import Measured
+from pipelines.engine.base import Inline
+from pipelines.evaluate.distances import ORIGINAL, FeatureFile, measure_distances, write_features
+from pipelines.evaluate.images import SCHEMA, feature_name
+from pipelines.evaluate.measure import Measured
+from pipelines.evaluate.step import _parquet
+from pipelines.promote.gate import Criterion, Limits, Sampled, compare, decoding, sanity, table
+from pipelines.promote.results import read_sample
 
 LIMITS = Limits(("FD-EffNet", "KD-EffNet"), max_psnr_loss_db=0.1, max_bpp_rise=0.02)
 DRAWS = 50

@@ -20,7 +20,7 @@ from tiny_run import tiny_config, tiny_overrides, write_photographs
 from hfd.training.checkpoint import Checkpoints
 from pipelines.context import Silent
 from pipelines.retrain import retrain
-from pipelines.steps import STEPS as EVERY_STEP
+from pipelines.runs.step import STEPS as EVERY_STEP
 
 STEPS = tuple(name for name in EVERY_STEP if name != "promote")  # which has kills of its own
 TRAIN_STEPS = 40
@@ -148,7 +148,7 @@ def test_a_run_killed_after_its_training_does_not_train_again(tmp_path: Path, mo
     def never(*_: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("pipelines.cluster.Inline.train", never)
+    monkeypatch.setattr("pipelines.engine.base.Inline.train", never)
     (again,) = retrain(config, Silent(), only="train-autoencoder")
     assert not again.skipped and again.digest == first.digest
     assert again.manifest.facts == first.manifest.facts

@@ -19,12 +19,12 @@ from tiny_run import tiny_config, tiny_overrides, write_photographs
 
 from hfd.config import LeaseConfig
 from hfd.errors import DataError, HfdError
-from hfd.storage import Folder
-from pipelines.cell import S3Cell, open_cell
-from pipelines.cluster import Inline
+from hfd.io.storage import Folder
 from pipelines.context import Context
-from pipelines.lease import NAME, _decode, _encode, _this_process, acquire, lease
-from pipelines.steps import Outcome, Step
+from pipelines.engine.base import Inline
+from pipelines.runs.compare_and_swap import S3Cell, open_cell
+from pipelines.runs.lease import NAME, _decode, _encode, _this_process, acquire, lease
+from pipelines.runs.step import Outcome, Step
 
 WORKER = Path(__file__).resolve().parent.parent / "lease_worker.py"
 

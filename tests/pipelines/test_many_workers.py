@@ -14,13 +14,16 @@ from tiny_run import tiny_config, write_photographs
 
 from hfd.config import Config
 from hfd.errors import TrainingError
-from hfd.storage import Folder
-from hfd.weights import read_weights
-from pipelines import prepare, reconstruct, train_autoencoder, train_decoder
-from pipelines.cluster import engine
+from hfd.io.storage import Folder
+from hfd.io.weights import read_weights
 from pipelines.context import Context
-from pipelines.corpus import list_corpus
-from pipelines.steps import Done
+from pipelines.corpus.listing import list_corpus
+from pipelines.engine.base import engine
+from pipelines.prepare import step as prepare
+from pipelines.runs.step import Done
+from pipelines.train import autoencoder as train_autoencoder
+from pipelines.train import decoder as train_decoder
+from pipelines.train import reconstruct
 
 STEPS = 40
 RAY = ["cluster.kind=local", "cluster.num_cpus=2", "cluster.train_workers=2"]
@@ -98,7 +101,7 @@ def test_two_workers_on_ray_learn_what_one_does(s3: Folder, tmp_path: Path) -> N
 
 def on(context: Context, config: Config) -> object:
     """The same Ray with other settings."""
-    from pipelines.on_ray import OnRay
+    from pipelines.engine.on_ray import OnRay
 
     assert isinstance(context.engine, OnRay)
     return OnRay(config.cluster, map_gpus=0.0)

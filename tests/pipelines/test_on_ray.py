@@ -20,9 +20,9 @@ from tiny_run import tiny_config, write_photographs
 
 from hfd.config import ClusterConfig
 from hfd.errors import ConfigError, DataError, HfdError
-from pipelines import on_ray
-from pipelines.cluster import engine
 from pipelines.context import Silent
+from pipelines.engine import on_ray
+from pipelines.engine.base import engine
 from pipelines.retrain import retrain
 
 TRAIN_STEPS = 40

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from hfd.errors import HfdError
-from hfd.storage import Folder
-from pipelines.cluster import Inline
-from pipelines.parts import killed_worker, part_name, run_parts
+from hfd.io.storage import Folder
+from pipelines.engine.base import Inline
+from pipelines.runs.parts import killed_worker, part_name, run_parts
 
 
 class DeathError(Exception):

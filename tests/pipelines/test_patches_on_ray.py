@@ -16,10 +16,10 @@ from hfd.codec.codec import Codec
 from hfd.codec.patches import Piece, PixelSource
 from hfd.diffusion.sampling import Sampling
 from hfd.errors import ConfigError, DataError
-from hfd.images import RgbArray
-from hfd.storage import Folder
-from hfd.tiling import Layout, Scheme, plan_picture
-from pipelines.patches_on_ray import map_on_ray
+from hfd.geometry.plan import Layout, Scheme, plan_picture
+from hfd.image.load import RgbArray
+from hfd.io.storage import Folder
+from pipelines.engine.ray_patches import map_on_ray
 
 ONE_STEP = Sampling(1)
 X_HAT = photograph(500, 420)

@@ -19,13 +19,13 @@ from tiny_run import jpeg, tiny_config
 from hfd.config import Config
 from hfd.data.shards import SPLITS, iterate_rows
 from hfd.errors import DataError
-from hfd.storage import Folder
-from pipelines import prepare
-from pipelines.cluster import Inline
+from hfd.io.storage import Folder
 from pipelines.context import Context
-from pipelines.corpus import list_corpus
-from pipelines.parts import PartTask, Suspect
-from pipelines.steps import Done
+from pipelines.corpus.listing import list_corpus
+from pipelines.engine.base import Inline
+from pipelines.prepare import step as prepare
+from pipelines.runs.parts import PartTask, Suspect
+from pipelines.runs.step import Done
 
 GOOD = 12
 BAD = {

@@ -15,13 +15,13 @@ from tiny_run import tiny_config, tiny_overrides
 
 from hfd.config import Config
 from hfd.errors import ConfigError, HfdError
-from hfd.images import encode_png, load_rgb
-from pipelines import promote
+from hfd.image.load import encode_png, load_rgb
 from pipelines.context import Context, Silent
-from pipelines.corpus import BUILTIN, list_corpus
+from pipelines.corpus.listing import BUILTIN, list_corpus
+from pipelines.promote import step as promote
 from pipelines.registry import FILES, Registry, open_registry
 from pipelines.retrain import list_inputs, plan, retrain
-from pipelines.steps import Done
+from pipelines.runs.step import Done
 from pipelines.tracking import link
 
 POOR = ("autoencoder.warm_start=desk-025", "autoencoder.frozen=true")

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from hfd.errors import DataError
-from hfd.storage import Folder
-from pipelines.corpus import Photo
-from pipelines.read_ahead import read_ahead
+from hfd.io.storage import Folder
+from pipelines.corpus.listing import Photo
+from pipelines.corpus.read_ahead import read_ahead
 
 
 @dataclass

@@ -14,13 +14,14 @@ from test_warm_start import SECTIONS, TRAININGS, built, done, settings
 from tiny_run import tiny_config
 
 from hfd.errors import ConfigError, DataError, HfdError
-from hfd.storage import Folder
-from pipelines import train_autoencoder, train_decoder
-from pipelines.cluster import Inline
+from hfd.io.storage import Folder
 from pipelines.context import Context
+from pipelines.engine.base import Inline
 from pipelines.tracking import registered
 from pipelines.tracking.client import open_client
-from pipelines.warm_start import warm_start
+from pipelines.train import autoencoder as train_autoencoder
+from pipelines.train import decoder as train_decoder
+from pipelines.train.warm_start import warm_start
 
 NAME = "hfd kodak"
 

@@ -14,7 +14,7 @@ from mlflow_server import Server, free_port
 from tiny_run import tiny_config, tiny_overrides
 
 from hfd.errors import ConfigError, DataError, HfdError
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 from pipelines.registry import FILES, ROLLED_BACK, Registry, Version, model_digest, open_registry
 from pipelines.tracking.client import open_client
 

@@ -11,9 +11,9 @@ from s3_proxy import Proxy
 from s3_server import put
 
 from hfd.errors import DataError
-from hfd.storage import Folder
-from pipelines import s3_objects
-from pipelines.corpus import list_corpus
+from hfd.io.storage import Folder
+from pipelines.corpus.listing import list_corpus
+from pipelines.corpus.listing import s3 as s3_objects
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def proxied(s3: Folder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     assert s3.uri  # its fixture sets the environment
     proxy = Proxy(os.environ["AWS_ENDPOINT_URL"])
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-    monkeypatch.setattr("hfd.storage.WAITS_S", (0.0,) * 3)
+    monkeypatch.setattr("hfd.io.storage.WAITS_S", (0.0,) * 3)
     s3_objects.forget_clients()
     yield proxy
     proxy.close()

@@ -14,12 +14,13 @@ from s3_server import S3Server, put
 from tiny_run import jpeg, tiny_config
 
 from hfd.errors import ConfigError, DataError
-from hfd.storage import Folder
-from pipelines import prepare, s3_objects
-from pipelines.cluster import Inline
+from hfd.io.storage import Folder
 from pipelines.context import Context
-from pipelines.corpus import Corpus, list_corpus
-from pipelines.s3_objects import Prefix, parse
+from pipelines.corpus.listing import Corpus, list_corpus
+from pipelines.corpus.listing import s3 as s3_objects
+from pipelines.corpus.s3 import Prefix, parse
+from pipelines.engine.base import Inline
+from pipelines.prepare import step as prepare
 
 
 def listed(s3: Folder, below: str = "photos") -> Corpus:
@@ -82,7 +83,7 @@ def test_more_objects_than_a_page_holds(s3: Folder, s3_client: Any, monkeypatch:
     assert [entry.key for entry in s3_objects.list_objects(uri)] == names
     assert pages == [10, 10, 5]
     told: list[int] = []
-    monkeypatch.setattr("pipelines.corpus._TOLD_EVERY", 10)
+    monkeypatch.setattr("pipelines.corpus.listing._TOLD_EVERY", 10)
     list_corpus(uri, setting="data.uri", on_progress=lambda done, _total: told.append(done))
     assert told == [10, 20]
 
@@ -142,7 +143,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(
 
     monkeypatch.setattr(real, "get_object", flaky)
     monkeypatch.setattr(s3_objects, "_direct", lambda *_: None)
-    monkeypatch.setattr("hfd.storage.WAITS_S", (0.0,) * 3)
+    monkeypatch.setattr("hfd.io.storage.WAITS_S", (0.0,) * 3)
     assert photo.read() == b"whole" and left == [-1]
     left[0] = 100
     with pytest.raises(DataError, match=r"no connection to the server \(ResponseStreamingError\)") as caught:
@@ -155,7 +156,7 @@ def test_only_new_objects_are_fetched_when_a_prefix_grows(
 ) -> None:
     fetched: list[str] = []
     original = s3_objects.fetch
-    monkeypatch.setattr("pipelines.corpus.fetch", lambda *a: (fetched.append(a[1]), original(*a))[1])
+    monkeypatch.setattr("pipelines.corpus.listing.fetch", lambda *a: (fetched.append(a[1]), original(*a))[1])
     for i in range(8):
         put(s3_client, s3.uri, f"photos/{i}.jpg", jpeg(150, 170, seed=i))
 
@@ -288,8 +289,8 @@ def test_a_listed_photograph_takes_little_memory(s3: Folder) -> None:
     """Bounded for each key, so that a million fit: measured on a listing of this server's shape."""
     import tracemalloc
 
-    from hfd.storage import Entry
-    from pipelines.corpus import Photo
+    from hfd.io.storage import Entry
+    from pipelines.corpus.listing import Photo
 
     folder = Folder(f"{s3.uri}/photos")
     entries = (Entry(f"shard-{i // 1000:05d}/{i:09d}.jpg", 100_000 + i, f"{i:032x}") for i in range(20_000))

@@ -12,12 +12,12 @@ from snapshot_runs import DEDUPLICATED, check_same, kept, reasons, run, table, w
 from tiny_run import jpeg, tiny_config
 
 from hfd.errors import DataError
-from hfd.storage import Folder
-from pipelines import prepare
-from pipelines.cluster import Inline
+from hfd.io.storage import Folder
 from pipelines.context import Context
-from pipelines.corpus import Photo, list_corpus
-from pipelines.photo_table import TABLE
+from pipelines.corpus.listing import Photo, list_corpus
+from pipelines.engine.base import Inline
+from pipelines.prepare import step as prepare
+from pipelines.prepare.photo_table import TABLE
 
 
 @pytest.mark.parametrize("settings", [(), DEDUPLICATED])

@@ -9,12 +9,18 @@ import pytest
 from tiny_run import tiny_config
 
 from hfd.errors import ConfigError, DataError
-from hfd.storage import Folder
-from pipelines import evaluate, finetune_decoder, prepare, promote, reconstruct, train_autoencoder, train_decoder
-from pipelines.cluster import Inline
+from hfd.io.storage import Folder
 from pipelines.context import Context
-from pipelines.corpus import Corpus
-from pipelines.steps import STEPS, Done, Manifest, Outcome, Step, point_latest, require, run_step
+from pipelines.corpus.listing import Corpus
+from pipelines.engine.base import Inline
+from pipelines.evaluate import step as evaluate
+from pipelines.prepare import step as prepare
+from pipelines.promote import step as promote
+from pipelines.runs.step import STEPS, Done, Manifest, Outcome, Step, point_latest, require, run_step
+from pipelines.train import autoencoder as train_autoencoder
+from pipelines.train import decoder as train_decoder
+from pipelines.train import finetune as finetune_decoder
+from pipelines.train import reconstruct
 
 PHOTOGRAPHS = Corpus("photos", (), 0)
 

@@ -15,13 +15,13 @@ from command_line import Hfd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfd.cli import app
+from hfd.config.presets import load_config, preset_folder
 from hfd.errors import ConfigError, HfdError
-from hfd.presets import load_config, preset_folder
-from pipelines import submit
-from pipelines.jobs import LogPosition
-from pipelines.submit import Job, Sent, plan_job, read_command
-from pipelines.submit_command import server_address
+from pipelines.cli import app
+from pipelines.jobs.client import LogPosition
+from pipelines.jobs.client import plan as submit
+from pipelines.jobs.commands import server_address
+from pipelines.jobs.plan import Job, Sent, plan_job, read_command
 
 WHERE = ["data.uri=s3://bucket/photos", "workspace=s3://bucket/work", "tracking.uri=http://mlflow:5000"]
 
@@ -186,22 +186,26 @@ def test_a_preset_file_is_sent_whole(tmp_path: Path) -> None:
 
 def test_a_checkout_sends_its_code_and_the_weights_that_are_named() -> None:
     sent = sent_paths(planned("retrain", "-c", "desk", *WHERE, code=True))
-    assert {"hfd/cli.py", "pipelines/jobs.py", "conf/desk.yaml", "conf/cluster/gpu-1.yaml", "hfd/report/page.js"} < {
-        *sent
-    }
+    assert {
+        "pipelines/cli.py",
+        "pipelines/jobs/client.py",
+        "conf/desk.yaml",
+        "conf/cluster/gpu-1.yaml",
+        "hfd/report/page.js",
+    } < {*sent}
     assert not [
-        path for path in sent if "__pycache__" in path or path.startswith(("tests", "docs", "runs", "hfd/models"))
+        path for path in sent if "__pycache__" in path or path.startswith(("tests", "docs", "runs", "hfd/pretrained"))
     ]
     warm = sent_paths(planned("retrain", "-c", "desk-012", *WHERE, code=True))
     assert {*warm} - {*sent} == {
-        f"hfd/models/desk-025/{part}/{file}"
+        f"hfd/pretrained/desk-025/{part}/{file}"
         for part in ("autoencoder", "decoder")
         for file in ("config.json", "weights.safetensors")
     }
 
 
 def test_hidden_files_links_and_other_kinds_of_file_stay(tmp_path: Path) -> None:
-    for path in ("hfd/a.py", "hfd/.env", "hfd/.git/x.py", "hfd/key.pem", "pipelines/b.yaml", "hfd/models/m/w.json"):
+    for path in ("hfd/a.py", "hfd/.env", "hfd/.git/x.py", "hfd/key.pem", "pipelines/b.yaml", "hfd/pretrained/m/w.json"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("x")
     (tmp_path / "hfd/link.py").symlink_to("/etc/passwd")
@@ -296,7 +300,7 @@ def test_a_job_server_that_is_not_there_is_one_line(
 
 
 def test_a_server_that_accepts_and_never_answers_is_given_up(hfd: Hfd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.jobs.CONNECT_S", 0.5)
+    monkeypatch.setattr("pipelines.jobs.client.CONNECT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         assert hfd("jobs", "-a", address).complaint == f"{address}: no job server answers (timed out)"

@@ -14,17 +14,17 @@ from tiny_training import decoder_task
 
 from hfd.codec.pixels import picture_to_tensor, tensor_to_picture
 from hfd.config.decoder import FinishConfig
+from hfd.config.presets import load_config
 from hfd.data.shards import Row, iterate_rows, open_shard, shard_name
 from hfd.diffusion.decoder import ScoreDecoder, build_unet, read_decoder
 from hfd.diffusion.finish import Finish
 from hfd.diffusion.sampling import Sampling
+from hfd.io.storage import Folder
 from hfd.metrics.spectrum import top_octave_energy
-from hfd.presets import load_config
-from hfd.storage import Folder
 from pipelines.context import Silent
 from pipelines.retrain import retrain
-from pipelines.train_decoder import network_config
-from pipelines.validation import NUM_CROPS, grain_amount, validation_loss, write_measured
+from pipelines.train.decoder import network_config
+from pipelines.train.validation import NUM_CROPS, grain_amount, validation_loss, write_measured
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,15 @@ from hfd.autoencoder.weights import read_autoencoder
 from hfd.config import Config
 from hfd.diffusion.decoder import read_decoder
 from hfd.errors import DataError
-from hfd.storage import Folder
-from hfd.weights import read_weights, write_weights
-from pipelines import finetune_decoder, train_autoencoder, train_decoder
-from pipelines.cluster import Inline, Worker
+from hfd.io.storage import Folder
+from hfd.io.weights import read_weights, write_weights
 from pipelines.context import Context
-from pipelines.steps import Done, Manifest, Step
-from pipelines.warm_start import WarmStart, warm_start
+from pipelines.engine.base import Inline, Worker
+from pipelines.runs.step import Done, Manifest, Step
+from pipelines.train import autoencoder as train_autoencoder
+from pipelines.train import decoder as train_decoder
+from pipelines.train import finetune as finetune_decoder
+from pipelines.train.warm_start import WarmStart, warm_start
 
 HERE = Worker(rank=0, world=1, device="cpu")
 

@@ -1,0 +1,1 @@
+"""Step evaluate: real files, decoded and measured, and the report."""

@@ -1,0 +1,1 @@
+"""Step prepare: photographs to shards of source crops."""

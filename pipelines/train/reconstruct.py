@@ -1,0 +1,93 @@
+"""Step 3: the frozen autoencoder's reconstruction beside each source crop.
+
+x_hat is what a decoder will see: rounded to eight bits, from rounded latents. (Entropy coding is lossless
+and is left out.)
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+
+from hfd.autoencoder.model import Elic, pad_to_stride
+from hfd.autoencoder.weights import read_autoencoder
+from hfd.codec.pixels import picture_to_tensor, tensor_to_picture
+from hfd.data.shards import SPLITS, Row, iterate_shard, open_shard, shard_names
+from hfd.image.load import RgbArray
+from hfd.io.storage import Folder
+from pipelines.context import Context
+from pipelines.engine.base import map_device
+from pipelines.runs.parts import digest_of_parts, run_parts
+from pipelines.runs.step import Done, Outcome, Step
+
+NAME = "reconstruct"
+
+
+def plan(context: Context, prepared: Done, autoencoder: Done) -> Step:
+    return Step(NAME, context.workspace, {}, {"prepare": prepared.digest, "train-autoencoder": autoencoder.digest})
+
+
+def run(context: Context, prepared: Done, autoencoder: Done) -> Done:
+    step = plan(context, prepared, autoencoder)
+    return context.do(step, lambda folder, _run: _reconstruct(context, prepared, autoencoder, folder))
+
+
+def _reconstruct(context: Context, prepared: Done, autoencoder: Done, folder: Folder) -> Outcome:
+    names = [name for split in SPLITS for name in shard_names(prepared.folder, split)]
+    weights, device = autoencoder.folder / "autoencoder", map_device(context.config.cluster)
+    payloads = [(prepared.folder, name, weights, device) for name in names]
+    with context.display.bar("reconstruct", "shards") as progress:
+        results = run_parts(context.engine.with_gpus(), folder, payloads, reconstruct_shard, progress)
+    errors = [result["squared_error"] for result in results]
+    values = sum(result["values"] for result in results)
+    psnr = 10 * np.log10(255**2 * values / sum(errors)) if values and sum(errors) else None
+    facts = {
+        "crops": sum(result["crops"] for result in results),
+        "psnr": None if psnr is None else round(float(psnr), 3),
+    }
+    return Outcome(digest_of_parts(results), facts)
+
+
+def reconstruct_shard(
+    index: int, count: int, folder: Folder, payload: tuple[Folder, str, Folder, str]
+) -> dict[str, Any]:
+    """Write one shard's ``x`` and ``x_hat`` under the name of the shard that it is read from."""
+    del index, count
+    crops, name, weights, device = payload
+    model = load_model(weights.uri, device)
+    digest = hashlib.sha256()
+    num_crops = values = squared_error = 0
+    with open_shard(folder, name, ("x", "x_hat")) as writer:
+        for row in iterate_shard(crops, name):
+            x = row.pictures["x"]
+            x_hat = reconstruct(model, x)
+            writer.add(Row(row.id, row.photo, row.content, {"x": x, "x_hat": x_hat}))
+            digest.update(row.id.encode())
+            digest.update(x_hat.data)
+            num_crops += 1
+            values += x.size
+            squared_error += int(np.square(x.astype(np.int32) - x_hat).sum())
+    return {
+        "digest": digest.hexdigest(),
+        "crops": num_crops,
+        "values": values,
+        "squared_error": squared_error,
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def load_model(uri: str, device: str) -> Elic:
+    """One model a worker process."""
+    return read_autoencoder(Folder(uri)).model.to(device)
+
+
+@torch.no_grad()
+def reconstruct(model: Elic, x: RgbArray) -> RgbArray:
+    """x_hat, uint8 (H, W, 3), of a picture uint8 (H, W, 3); float32 arithmetic."""
+    device = next(model.parameters()).device
+    output = model(pad_to_stride(picture_to_tensor(x).to(device)))
+    return tensor_to_picture(output.x_hat[..., : x.shape[0], : x.shape[1]])
