@@ -2,8 +2,8 @@
 
 The lease is an object in the workspace (:mod:`pipelines.runs.compare_and_swap`) that names its holder. Who finds it
 free, expired or left by a dead process of this machine takes it in one conditional write; of several that try, one
-succeeds. Expiry is the storage's own clock against itself, so clocks of machines may differ; it is also counted by the holder, from before
-its last renewal on its own monotonic clock, and so ends sooner there than for anybody else.
+succeeds. Expiry is the storage's own clock against itself, so clocks of machines may differ; it is also counted by
+the holder, from before its last renewal on its own monotonic clock, and so ends sooner there than for anybody else.
 """
 
 from __future__ import annotations

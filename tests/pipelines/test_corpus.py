@@ -10,8 +10,8 @@ import pytest
 from hfd.errors import ConfigError, DataError
 from hfd.image.load import load_rgb
 from hfd.io.storage import Folder
+from pipelines.corpus import listing as corpus
 from pipelines.corpus.listing import BUILTIN, list_corpus
-from pipelines.corpus.listing import listing as corpus
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from tiny_run import jpeg
 
 from hfd.data.shards import SPLITS, iterate_rows
 from hfd.io.storage import Folder
+from pipelines.prepare import shard as prepare_part
 from pipelines.prepare import step as prepare
-from pipelines.prepare.step import shard as prepare_part
 
 
 def test_of_pictures_that_are_there_twice_the_smallest_key_stays(tmp_path: Path) -> None:

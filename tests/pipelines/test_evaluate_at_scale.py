@@ -17,8 +17,8 @@ from tiny_run import tiny_config, write_photographs
 from hfd.errors import ConfigError
 from hfd.io.storage import Folder
 from pipelines.context import Silent
+from pipelines.evaluate import images as evaluate_parts
 from pipelines.evaluate import step as evaluate
-from pipelines.evaluate.step import images as evaluate_parts
 from pipelines.retrain import retrain
 from pipelines.runs.step import Done
 

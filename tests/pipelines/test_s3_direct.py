@@ -12,8 +12,8 @@ from s3_server import put
 
 from hfd.errors import DataError
 from hfd.io.storage import Folder
+from pipelines.corpus import s3 as s3_objects
 from pipelines.corpus.listing import list_corpus
-from pipelines.corpus.listing import s3 as s3_objects
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from tiny_run import jpeg, tiny_config
 from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
 from pipelines.context import Context
+from pipelines.corpus import s3 as s3_objects
 from pipelines.corpus.listing import Corpus, list_corpus
-from pipelines.corpus.listing import s3 as s3_objects
 from pipelines.corpus.s3 import Prefix, parse
 from pipelines.engine.base import Inline
 from pipelines.prepare import step as prepare

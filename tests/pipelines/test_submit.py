@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hfd.config.presets import load_config, preset_folder
 from hfd.errors import ConfigError, HfdError
 from pipelines.cli import app
+from pipelines.jobs import plan as submit
 from pipelines.jobs.client import LogPosition
-from pipelines.jobs.client import plan as submit
 from pipelines.jobs.commands import server_address
 from pipelines.jobs.plan import Job, Sent, plan_job, read_command
 
