@@ -27,8 +27,8 @@ from hfd.config.presets import load_config
 from hfd.data.loader import CropLoader
 from hfd.io.storage import Folder
 from hfd.training.checkpoint import Checkpoints
-from hfd.training.draws import draws_of_worker
 from hfd.training.loop import Listener, LoopSettings, to_images, train
+from hfd.training.randomness import worker_randomness
 from pipelines.context import Context
 from pipelines.corpus.listing import list_corpus
 from pipelines.engine.base import Inline, Worker
@@ -51,7 +51,7 @@ def bare_steps(task: Any, batch: np.ndarray, steps: int) -> Callable[[], None]:
 
     def run() -> None:
         for step in range(steps):
-            losses = task.losses(images, progress=0.5, draws=draws_of_worker(0, step, len(batch)))
+            losses = task.losses(images, progress=0.5, randomness=worker_randomness(0, step, len(batch)))
             task.backward(losses, weight=1.0)
             task.update(step=step, lr_factor=1.0)
 

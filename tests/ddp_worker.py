@@ -19,9 +19,9 @@ from tiny_training import KINDS, KillAt, KilledError, MemoryLoader, Recording, r
 from torch import Tensor
 
 from hfd.errors import DataError, HfdError
-from hfd.training.draws import Draws
 from hfd.training.loop import Listener
-from hfd.training.strategy import Spread
+from hfd.training.randomness import SampleRandomness
+from hfd.training.strategy import Parallelism
 
 STEPS = 20
 CROP = torch.linspace(-1.0, 1.0, 3 * 32 * 32).reshape(1, 3, 32, 32)
@@ -60,8 +60,8 @@ ELASTIC = {
 class Poisoned(Recording):
     """A training whose loss is not finite from its sixth step on, on one worker."""
 
-    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
-        losses = super().losses(batch, progress=progress, draws=draws)
+    def losses(self, batch: Tensor, *, progress: float, randomness: SampleRandomness) -> dict[str, Tensor]:
+        losses = super().losses(batch, progress=progress, randomness=randomness)
         return {"loss": losses["loss"] * (torch.nan if len(self.seen) == 6 else 1.0)}
 
 
@@ -84,7 +84,7 @@ class Workers:
 
     def train(self, name: str, one: Scenario, world: int = 2, kill_at: int = -1) -> Recording:
         kind = KINDS[one.kind]
-        task = Recording(kind.make(spread=Spread(world, one.strategy, one.compile, one.recompute)))
+        task = Recording(kind.make(parallelism=Parallelism(world, one.strategy, one.compile, one.recompute)))
         loader = kind.loader(batch_size=one.batch_size, rank=self.rank, world=world)
         run(
             task, loader, self.folder / name, Listener(on_step=KillAt(kill_at)), steps=one.steps,
@@ -112,7 +112,7 @@ class Workers:
         kind = KINDS["decoder"]
         for name in ("nan", "missing"):
             poisoned = self.rank == 1
-            task = (Poisoned if poisoned and name == "nan" else Recording)(kind.make(spread=Spread(2)))
+            task = (Poisoned if poisoned and name == "nan" else Recording)(kind.make(parallelism=Parallelism(2)))
             settings = {"crop_px": 32, "rank": self.rank, "world": 2}
             loader = (Missing if poisoned and name == "missing" else MemoryLoader)(**settings)
             try:

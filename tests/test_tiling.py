@@ -26,8 +26,8 @@ from hfd.geometry.plan import (
     MAX_OVERHEAD,
     Layout,
     Scheme,
-    Spread,
     Unit,
+    UnitKind,
     parse_box,
     plan_four_groups,
     plan_picture,
@@ -82,7 +82,7 @@ def test_a_plan_does_every_picture_once(
 ) -> None:
     reach = Reach(walk + step, step, stride)
     units = plan_units(sizes, reach, unit_pixels=unit_pixels, batch_pixels=batch_pixels)
-    batches = [unit for unit in units if unit.spread is Spread.BATCH]
+    batches = [unit for unit in units if unit.kind is UnitKind.BATCH]
     in_batches = [index for unit in batches for index in unit.pictures]
     assert len(in_batches) == len(set(in_batches))
     for unit in batches:
@@ -94,7 +94,7 @@ def test_a_plan_does_every_picture_once(
         assert height * width > unit_pixels
         own = [unit for unit in units if unit.pictures == (index,)]
         tiles = [tile for unit in own for tile in unit.tiles]
-        if own[0].spread is Spread.TILES:
+        if own[0].kind is UnitKind.TILES:
             assert all(len(unit.tiles) == 1 for unit in own)
             assert sum(tile.window.pixels for tile in tiles) <= MAX_OVERHEAD * height * width
             check_tiles(tiles, height, width, reach.walk, stride, unit_pixels)
@@ -108,8 +108,8 @@ def test_a_plan_does_every_picture_once(
 def test_few_steps_are_spread_and_many_stay_together() -> None:
     size = (4000, 6000)
     few, many = (plan_units([size], Reach(steps * 139, 139, 8), unit_pixels=2**22, batch_pixels=1) for steps in (1, 50))
-    assert {unit.spread for unit in few} == {Spread.TILES} and len(few) > 5
-    assert [unit.spread for unit in many] == [Spread.STEPS] and len(many[0].tiles) > 5
+    assert {unit.kind for unit in few} == {UnitKind.TILES} and len(few) > 5
+    assert [unit.kind for unit in many] == [UnitKind.STEPS] and len(many[0].tiles) > 5
 
 
 def test_a_unit_without_room_for_context_is_refused_with_the_numbers() -> None:
@@ -135,7 +135,7 @@ def made(process: Process | None = None, **config: Any) -> ScoreDecoder:
 def by_plan(decoder: ScoreDecoder, x_hat: Tensor, sampling: Sampling, units: list[Unit], precision: str) -> Tensor:
     """The sample of one picture by the units of its plan."""
     height, width = x_hat.shape[-2:]
-    if units[0].spread is Spread.STEPS:
+    if units[0].kind is UnitKind.STEPS:
         return decoder.sample(x_hat, sampling, seeds=[7], precision=precision, tiles=units[0].tiles)
     out = torch.full_like(x_hat, torch.nan)
     for tile in itertools.chain.from_iterable(unit.tiles for unit in units):
@@ -167,7 +167,7 @@ def test_tiles_of_their_own_give_what_the_whole_gives(
     reach = decoder.reach_px(sampling)
     tiles = cut_into_tiles(*size, reach, decoder.net.stride, max_pixels=(2 * reach + 60) ** 2)
     assert len(tiles) > 1
-    units = [Unit(Spread.TILES, (0,), (tile,)) for tile in tiles]
+    units = [Unit(UnitKind.TILES, (0,), (tile,)) for tile in tiles]
     found = by_plan(decoder, x_hat, sampling, units, "float32")
     torch.testing.assert_close(found, whole, rtol=0.0, atol=1e-5)
     rough = by_plan(decoder, x_hat, sampling, units, "bfloat16")
@@ -180,7 +180,7 @@ def test_a_pixel_less_of_context_would_be_seen() -> None:
     decoder, sampling = made(), Sampling(1)
     x_hat = torch.rand(1, 3, 160, 160, generator=torch.Generator().manual_seed(1))
     whole = decoder.sample(x_hat, sampling, seeds=[7], precision="float32")
-    units = [Unit(Spread.TILES, (0,), (tile,)) for tile in cut_into_tiles(160, 160, 8, 8, max_pixels=12_800)]
+    units = [Unit(UnitKind.TILES, (0,), (tile,)) for tile in cut_into_tiles(160, 160, 8, 8, max_pixels=12_800)]
     assert float((by_plan(decoder, x_hat, sampling, units, "float32") - whole).abs().max()) > 1e-3
 
 
@@ -190,7 +190,7 @@ def test_steps_by_tiles_give_what_the_whole_gives(sampling: Sampling) -> None:
     x_hat = torch.rand(1, 3, 203, 250, generator=torch.Generator().manual_seed(1))
     reach = Reach(decoder.reach_px(sampling), decoder.net.receptive_field_px, decoder.net.stride)
     units = plan_units([(203, 250)], reach, unit_pixels=25_000, batch_pixels=1)
-    assert units[0].spread is Spread.STEPS and len(units[0].tiles) > 1
+    assert units[0].kind is UnitKind.STEPS and len(units[0].tiles) > 1
     whole = decoder.sample(x_hat, sampling, seeds=[7], precision="float32")
     found = by_plan(decoder, x_hat, sampling, units, "float32")
     torch.testing.assert_close(found, whole, rtol=0.0, atol=2e-5)

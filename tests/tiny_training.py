@@ -22,9 +22,9 @@ from hfd.diffusion.vp import Diffusion
 from hfd.io.storage import Folder
 from hfd.training.adversarial import AdversarialSettings, AdversarialTask
 from hfd.training.checkpoint import Checkpoints
-from hfd.training.draws import Draws, draws_of_worker
 from hfd.training.loop import Listener, LoopSettings, Task, TrainResult, train
-from hfd.training.strategy import Spread
+from hfd.training.randomness import SampleRandomness, worker_randomness
+from hfd.training.strategy import Parallelism
 from hfd.training.tasks import AutoencoderTask, DecoderTask, OptimiserSettings
 
 CPU = torch.device("cpu")
@@ -62,25 +62,27 @@ def optimiser(lr: float) -> OptimiserSettings:
     return OptimiserSettings(lr=lr, weight_decay=0.0, grad_clip=1.0, precision="float32")
 
 
-ALONE = Spread()
+ALONE = Parallelism()
 
 
-def autoencoder_task(*, spread: Spread = ALONE, lr: float = 1e-3, **settings: float) -> AutoencoderTask:
+def autoencoder_task(*, parallelism: Parallelism = ALONE, lr: float = 1e-3, **settings: float) -> AutoencoderTask:
     torch.manual_seed(0)
     model = Elic(8, 8, (4, 4))
-    return AutoencoderTask(model, optimiser(lr), **{"lmbda": 0.01, "aux_lr": 1e-2, **settings}, spread=spread)
+    return AutoencoderTask(model, optimiser(lr), **{"lmbda": 0.01, "aux_lr": 1e-2, **settings}, parallelism=parallelism)
 
 
-def decoder_task(*, spread: Spread = ALONE, lr: float = 2e-3) -> DecoderTask:
+def decoder_task(*, parallelism: Parallelism = ALONE, lr: float = 2e-3) -> DecoderTask:
     torch.manual_seed(0)
     net = UNet(2, (24, 24), (1, 1))
     process = Diffusion(CosineSchedule(0.5))
-    return DecoderTask(net, process, optimiser(lr), sigma_rels=(0.05, 0.1), neighbours_share=0.5, spread=spread)
+    return DecoderTask(
+        net, process, optimiser(lr), sigma_rels=(0.05, 0.1), neighbours_share=0.5, parallelism=parallelism
+    )
 
 
 def adversarial_task(
     *,
-    spread: Spread = ALONE,
+    parallelism: Parallelism = ALONE,
     lr: float = 2e-3,
     steps: int = 1,
     weight: float = 0.1,
@@ -93,7 +95,7 @@ def adversarial_task(
     settings = AdversarialSettings(steps, weight, discriminator_lr=4e-3, penalty=penalty)
     return AdversarialTask(
         net, discriminator, process, optimiser(lr), settings,
-        sigma_rels=(0.05, 0.1), neighbours_share=neighbours_share, spread=spread,
+        sigma_rels=(0.05, 0.1), neighbours_share=neighbours_share, parallelism=parallelism,
     )  # fmt: skip
 
 
@@ -138,9 +140,9 @@ def run(task: Task, loader: MemoryLoader, path: Path, listener: Listener | None 
     return train(task, loader, loop_settings(**changes), checkpoints_in(path), listener or Listener(), CPU)
 
 
-def draws_at(step: int = 0, batch_size: int = BATCH, seed: int = 1) -> Draws:
-    """The draws of a whole batch for one worker."""
-    return draws_of_worker(seed, step, batch_size)
+def randomness_at(step: int = 0, batch_size: int = BATCH, seed: int = 1) -> SampleRandomness:
+    """The random numbers of a whole batch on one worker."""
+    return worker_randomness(seed, step, batch_size)
 
 
 def one_update(task: Task, losses: Mapping[str, Tensor], step: int = 0, lr_factor: float = 1.0) -> Tensor:
@@ -155,8 +157,8 @@ class Recording:
     def __init__(self, task: Task) -> None:
         self.task, self.seen = task, []
 
-    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
-        losses = self.task.losses(batch, progress=progress, draws=draws)
+    def losses(self, batch: Tensor, *, progress: float, randomness: SampleRandomness) -> dict[str, Tensor]:
+        losses = self.task.losses(batch, progress=progress, randomness=randomness)
         self.seen.append(float(losses["loss"].detach()))
         return losses
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hfd.autoencoder.model import STRIDE, Elic, gaussian_bits
 from hfd.autoencoder.rates import DEFAULT_RATE, UNITS, check_rate, check_rate_of_file, step_units
-from hfd.autoencoder.streams import Layout, StreamReader, StreamWriter, bands_of
+from hfd.autoencoder.streams import StreamLayout, StreamReader, StreamWriter, bands_of
 from hfd.autoencoder.transforms import PixelRows, analyse
 from hfd.autoencoder.walk import Z_STRIDE, LatentWalk, Part, take
 from hfd.errors import DataError, DecodeMismatchError
@@ -62,7 +62,7 @@ class EntropyTables:
 
 
 @dataclass(frozen=True)
-class Coded:
+class CodedLatents:
     """``payload``: the rANS streams; ``checksum``: of all symbols; ``bits_est``: their likelihood estimate."""
 
     payload: bytes
@@ -126,7 +126,7 @@ class LatentCoder:
         self._medians = (model.medians().detach().double().cpu().flatten() * UNITS).round().reshape(-1, 1, 1)
 
     @torch.no_grad()
-    def encode(self, x: Tensor, rate: int = DEFAULT_RATE) -> tuple[Coded, Tensor]:
+    def encode(self, x: Tensor, rate: int = DEFAULT_RATE) -> tuple[CodedLatents, Tensor]:
         """Encode one image (1, 3, H, W) float32 in [0, 1], sides multiples of 64, at a rate id.
 
         Returns the coded image and y_hat (1, M, H/16, W/16) float32, which is what :meth:`decode` will return.
@@ -147,7 +147,7 @@ class LatentCoder:
         return Latents(y, z)
 
     @torch.no_grad()
-    def code(self, latents: Latents, rate: int = DEFAULT_RATE, *, consume: bool = False) -> tuple[Coded, Tensor]:
+    def code(self, latents: Latents, rate: int = DEFAULT_RATE, *, consume: bool = False) -> tuple[CodedLatents, Tensor]:
         """The second half of :meth:`encode`. ``consume``: y_hat takes y's place, where memory for both is too much."""
         check_rate(rate)
         step, thresholds = step_units(rate), self._thresholds(rate)
@@ -172,7 +172,7 @@ class LatentCoder:
                 return symbols.mul_(step).add_(means)
 
             y_hat = self._walk.walk(z_hat, code, layout.bands, out=y if consume else None)
-        return Coded(writer.finish(), sums.checksum, sums.bits), y_hat
+        return CodedLatents(writer.finish(), sums.checksum, sums.bits), y_hat
 
     @torch.no_grad()
     def decode(self, payload: bytes, *, checksum: int, height: int, width: int, rate: int = DEFAULT_RATE) -> Tensor:
@@ -211,9 +211,9 @@ class LatentCoder:
         values = z_hat.unsqueeze(0).div(UNITS).to(bottleneck.quantiles)
         return float(-bottleneck(values, training=False)[1].double().log2().sum())
 
-    def _layout(self, height: int, width: int) -> Layout:
+    def _layout(self, height: int, width: int) -> StreamLayout:
         hyper_symbols = self._model.N * height * width // Z_STRIDE**2
-        return Layout(self._model.groups, hyper_symbols, bands_of(height, width), width)
+        return StreamLayout(self._model.groups, hyper_symbols, bands_of(height, width), width)
 
     def _indexes_z(self, count: int) -> list[int]:
         return list(range(self._model.N)) * (count // self._model.N)

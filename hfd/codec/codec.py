@@ -234,7 +234,7 @@ class Codec:
     ) -> RgbArray:
         """The stage-2 sample for a reconstruction, uint8 (H, W, 3) to uint8 (H, W, 3), of any size.
 
-        ``tiles``: of a unit of `Spread.STEPS`, by which the network sees the picture at every step. Otherwise it is
+        ``tiles``: of a unit of `UnitKind.STEPS`, by which the network sees the picture at every step. Otherwise it is
         done by the plan of ``layout``: at once, where it has room in one patch. ``on_step`` is told of the steps of a
         picture done at once, ``on_patch`` of the patches that are done, and of how many, of any other.
         """

@@ -24,18 +24,18 @@ def random_masks(batch: int, side_px: int, share: float, generator: torch.Genera
     A sample draws bands with probability ``share``; then each of its sides has a known one with probability 1/2 (one
     sample in 16 still has none), of a width uniform up to half the crop.
     """
-    return masks_of(mask_draws(batch, generator), side_px, share)
+    return masks_of(mask_numbers(batch, generator), side_px, share)
 
 
-def mask_draws(batch: int, generator: torch.Generator) -> Tensor:
+def mask_numbers(batch: int, generator: torch.Generator) -> Tensor:
     """What chance decides about the masks of a batch: uniform (B, 9)."""
     return torch.rand((batch, 9), generator=generator)
 
 
-def masks_of(draws: Tensor, side_px: int, share: float) -> Tensor:
+def masks_of(numbers: Tensor, side_px: int, share: float) -> Tensor:
     """The masks (B, 1, side, side) that such draws (B, 9) stand for."""
-    masks = torch.zeros(len(draws), 1, side_px, side_px)
-    for mask, row in zip(masks, draws.tolist(), strict=True):
+    masks = torch.zeros(len(numbers), 1, side_px, side_px)
+    for mask, row in zip(masks, numbers.tolist(), strict=True):
         if row[0] >= share:
             continue
         for side in range(4):

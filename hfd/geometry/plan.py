@@ -14,9 +14,9 @@ Many pictures have units (:func:`plan_units`), for several processes. A large pi
 that their cores depend on. The context grows with the number of the network's evaluations, since each looks a receptive
 field further than the one after it:
 
-- few evaluations: every tile walks all steps by itself, with a context of all of them together (`Spread.TILES`);
+- few evaluations: every tile walks all steps by itself, with a context of all of them together (`UnitKind.TILES`);
 - many: context would be most of the work. One process walks the whole picture, and at every step the network sees
-  one tile after another, with a context of one evaluation (`Spread.STEPS`). Processes in lock-step are not attempted:
+  one tile after another, with a context of one evaluation (`UnitKind.STEPS`). Processes in lock-step are not attempted:
   each step would wait for the slowest.
 
 Small pictures of one size share a batch. Either way the sample is what the whole picture alone gives, up to the
@@ -104,7 +104,7 @@ class Plan:
         return around(patch.tile.core for group in self.groups for patch in group)
 
 
-class Spread(enum.Enum):
+class UnitKind(enum.Enum):
     """What a unit of work is: whole pictures in one batch, one tile, or one picture whose steps go by tiles."""
 
     BATCH = "batch"
@@ -114,12 +114,12 @@ class Spread(enum.Enum):
 
 @dataclass(frozen=True)
 class Unit:
-    """Work for one process: ``pictures`` by index; ``tiles``: the one of `Spread.TILES`, all those of `Spread.STEPS`.
+    """Work for one process: ``pictures`` by index; ``tiles``: one of `UnitKind.TILES`, all of `UnitKind.STEPS`.
 
-    Tiles of `Spread.TILES` cut the picture, those of `Spread.STEPS` the picture as padded to the stride.
+    Tiles of `UnitKind.TILES` cut the picture, those of `UnitKind.STEPS` the picture as padded to the stride.
     """
 
-    spread: Spread
+    kind: UnitKind
     pictures: tuple[int, ...]
     tiles: tuple[Tile, ...] = ()
 
@@ -143,7 +143,7 @@ def plan_units(sizes: Sequence[tuple[int, int]], reach: Reach, *, unit_pixels: i
     for (height, width), pictures in by_size.items():
         count = max(1, batch_pixels // (height * width))
         units += [
-            Unit(Spread.BATCH, tuple(pictures[start : start + count])) for start in range(0, len(pictures), count)
+            Unit(UnitKind.BATCH, tuple(pictures[start : start + count])) for start in range(0, len(pictures), count)
         ]
     return sorted(units, key=lambda unit: unit.pictures[0])
 
@@ -152,11 +152,11 @@ def _units_of_large(index: int, height: int, width: int, reach: Reach, unit_pixe
     whole = Box(0, 0, height, width)
     tiles = _tiles_of_their_own(whole, height, width, reach, unit_pixels)
     if tiles:
-        return [Unit(Spread.TILES, (index,), (tile,)) for tile in tiles]
+        return [Unit(UnitKind.TILES, (index,), (tile,)) for tile in tiles]
     tiles = _tiles_of_steps(whole, reach, unit_pixels)
     if not tiles:
         raise ConfigError(f"tile_pixels: {_no_room(unit_pixels, reach)}")
-    return [Unit(Spread.STEPS, (index,), tuple(tiles))]
+    return [Unit(UnitKind.STEPS, (index,), tuple(tiles))]
 
 
 def _tiles_of_their_own(box: Box, height: int, width: int, reach: Reach, max_pixels: int) -> list[Tile]:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from hfd.codec.codec import Codec
 from hfd.data.shards import RowGroup, read_row_group
 from hfd.errors import DataError
-from hfd.geometry.plan import Spread, plan_units
+from hfd.geometry.plan import UnitKind, plan_units
 from hfd.geometry.tiles import Reach
 from hfd.image.load import RgbArray, encode_webp_lossless, load_rgb
 from hfd.io.storage import Folder
@@ -200,7 +200,7 @@ def batches_of(sizes: Sequence[tuple[int, int]], batch_pixels: int) -> list[tupl
     """Which pictures, all of them small, share a batch."""
     nowhere = Reach(0, 0, 1)
     units = plan_units(sizes, nowhere, unit_pixels=batch_pixels, batch_pixels=batch_pixels)
-    assert all(unit.spread is Spread.BATCH for unit in units)
+    assert all(unit.kind is UnitKind.BATCH for unit in units)
     return [unit.pictures for unit in units]
 
 

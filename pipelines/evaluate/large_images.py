@@ -13,7 +13,7 @@ import numpy as np
 from hfd.codec.codec import Codec
 from hfd.errors import ConfigError
 from hfd.geometry.box import Box
-from hfd.geometry.plan import Spread, Unit, plan_units, stitched
+from hfd.geometry.plan import Unit, UnitKind, plan_units, stitched
 from hfd.geometry.tiles import Reach
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
@@ -67,7 +67,7 @@ def sample_unit(index: int, count: int, folder: Folder, task: TileTask, codec: C
         return {**described, "digest": "", "killed": True}
     height, width = large["size"]
     started = time.perf_counter()
-    if task.unit.spread is Spread.TILES:
+    if task.unit.kind is UnitKind.TILES:
         (tile,) = task.unit.tiles
         box, x_hat = tile.core, _read_window(task.home, large, tile.window)
         picture = codec.sample_tile(x_hat, sampling, tile=tile, size=(height, width), seed=large["seed"])

@@ -108,14 +108,14 @@ def sample_batch(codec: Codec, batch: Sequence[Coded], settings: MeasureSettings
 def judge(coded: Coded, samples: Sequence[Sample], settings: MeasureSettings) -> Measured:
     """Measure every system on a picture: both stages and the baselines around their rate."""
     measured = Measured(coded.name, coded.data, original=features_of(coded.x, settings.patch_px))
-    ruler = _Ruler(coded.name, coded.x, settings.patch_px, measured)
+    measurer = _Measurer(coded.name, coded.x, settings.patch_px, measured)
     size, times = len(coded.data), (coded.encode_s, coded.stage1_s)
-    ruler.add(("autoencoder", "x_hat"), coded.x_hat, size, *times, bpp_est=coded.bpp_est)
+    measurer.add(("autoencoder", "x_hat"), coded.x_hat, size, *times, bpp_est=coded.bpp_est)
     for sample in samples:
         decode_s = coded.stage1_s + sample.seconds
-        ruler.add(("sample", sample.label), sample.picture, size, coded.encode_s, decode_s, bpp_est=coded.bpp_est)
+        measurer.add(("sample", sample.label), sample.picture, size, coded.encode_s, decode_s, bpp_est=coded.bpp_est)
     for curve, encoded, picture, baseline_times in _baselines(coded.x, size, settings):
-        ruler.add(curve, picture, encoded, *baseline_times)
+        measurer.add(curve, picture, encoded, *baseline_times)
     return measured
 
 
@@ -166,7 +166,7 @@ def features_of(x: RgbArray, patch_px: int) -> npt.NDArray[np.float32]:
     return effnet_features()(fid_patches(x, patch_px))
 
 
-class _Ruler:
+class _Measurer:
     """Measures decoded pictures against one original."""
 
     def __init__(self, name: str, x: RgbArray, patch_px: int, measured: Measured) -> None:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from hfd.data.shards import ROWS_PER_GROUP, Row, RowGroup, read_row_group, shard_name
 from hfd.io.storage import Folder
-from hfd.report.data_card import Card, Spread, contact_sheet, render_card
+from hfd.report.data_card import Card, Property, contact_sheet, render_card
 from pipelines.prepare.photo_table import count_crops
 from pipelines.tracking import StepRun
 
@@ -51,7 +51,7 @@ def card_of(table: pa.Table, source: str, sheet: bytes, sheet_images: int) -> Ca
         "Data card",
         source,
         counts,
-        _spreads(table, kept),
+        _properties(table, kept),
         {name: (formats[name, True], formats[name, False]) for name, _ in formats},
         {name: (0, number) for name, number in reasons.items()},
         sheet,
@@ -59,7 +59,7 @@ def card_of(table: pa.Table, source: str, sheet: bytes, sheet_images: int) -> Ca
     )
 
 
-def _spreads(table: pa.Table, kept: npt.NDArray[np.bool_]) -> list[Spread]:
+def _properties(table: pa.Table, kept: npt.NDArray[np.bool_]) -> list[Property]:
     """One for each property; those of filters that are off were not measured and are left out."""
     width, height, size = (_numbers(table, name) for name in ("width", "height", "size"))
     longer, shorter = np.maximum(width, height), np.minimum(width, height)
@@ -77,7 +77,7 @@ def _spreads(table: pa.Table, kept: npt.NDArray[np.bool_]) -> list[Spread]:
     for title, unit, values, log in wanted:
         known = np.isfinite(values) & (values > 0 if log else True)
         if known.any():
-            found.append(Spread(title, unit, values[known & kept], values[known & ~kept], log))
+            found.append(Property(title, unit, values[known & kept], values[known & ~kept], log))
     return found
 
 

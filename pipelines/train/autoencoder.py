@@ -15,7 +15,7 @@ from pipelines.context import Context
 from pipelines.engine.base import Worker
 from pipelines.runs.step import Done, Outcome, Step
 from pipelines.tracking import StepRun
-from pipelines.train.job import NOT_IN_KEY, TrainJob, optimiser_settings, run_training, spread
+from pipelines.train.job import NOT_IN_KEY, TrainJob, optimiser_settings, parallelism, run_training
 from pipelines.train.warm_start import WarmStart, warm_start
 
 NAME = "train-autoencoder"
@@ -79,7 +79,7 @@ def build_task(config: AutoencoderConfig, start: WarmStart, worker: Worker) -> A
         aux_lr=config.aux_lr,
         relaxed_share=config.relaxed_share,
         relaxed_factor=config.relaxed_factor,
-        spread=spread(config.train, worker),
+        parallelism=parallelism(config.train, worker),
     )
 
 

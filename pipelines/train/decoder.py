@@ -24,7 +24,7 @@ from pipelines.runs.step import Done, Outcome, Step, digest_of, point_latest
 from pipelines.tracking import StepRun
 from pipelines.tracking.pictures import beside
 from pipelines.train.averaging import Snapshots, choose_average
-from pipelines.train.job import NOT_IN_KEY, TrainJob, optimiser_settings, run_training, spread
+from pipelines.train.job import NOT_IN_KEY, TrainJob, optimiser_settings, parallelism, run_training
 from pipelines.train.validation import validation_loss, write_measured
 from pipelines.train.warm_start import WarmStart, warm_start
 
@@ -160,7 +160,7 @@ def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> Decod
         optimiser_settings(config.train),
         sigma_rels=config.ema.sigma_rels,
         neighbours_share=config.neighbours_share,
-        spread=spread(config.train, worker),
+        parallelism=parallelism(config.train, worker),
     )
 
 

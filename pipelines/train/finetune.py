@@ -18,7 +18,7 @@ from pipelines.runs.step import Done, Outcome, Step, point_latest
 from pipelines.tracking import StepRun
 from pipelines.train.averaging import Snapshots
 from pipelines.train.decoder import finish_model, network_config, train_on_pairs
-from pipelines.train.job import NOT_IN_KEY, optimiser_settings, spread
+from pipelines.train.job import NOT_IN_KEY, optimiser_settings, parallelism
 from pipelines.train.validation import write_measured
 from pipelines.train.warm_start import WarmStart, warm_start
 
@@ -97,7 +97,7 @@ def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> Adver
         AdversarialSettings(adversarial.steps, adversarial.weight, adversarial.discriminator_lr, adversarial.penalty),
         sigma_rels=config.ema.sigma_rels,
         neighbours_share=config.neighbours_share,
-        spread=spread(adversarial.train, worker),
+        parallelism=parallelism(adversarial.train, worker),
     )
 
 

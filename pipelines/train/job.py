@@ -18,7 +18,7 @@ from hfd.errors import HfdError, TrainingError
 from hfd.io.storage import Folder
 from hfd.training.checkpoint import Checkpoints
 from hfd.training.loop import Listener, LoopSettings, Task, TrainResult, ignore_metrics, train
-from hfd.training.strategy import Spread
+from hfd.training.strategy import Parallelism
 from hfd.training.tasks import OptimiserSettings
 from hfd.training.workers import Workers
 from pipelines.context import Context, Progress
@@ -228,9 +228,9 @@ def optimiser_settings(settings: TrainConfig) -> OptimiserSettings:
     )
 
 
-def spread(settings: TrainConfig, worker: Worker) -> Spread:
+def parallelism(settings: TrainConfig, worker: Worker) -> Parallelism:
     """How a training's network lies on its workers."""
-    return Spread(worker.world, worker.strategy, settings.compile, settings.checkpoint_activations)
+    return Parallelism(worker.world, worker.strategy, settings.compile, settings.checkpoint_activations)
 
 
 def _result(result: TrainResult) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def test_the_card_is_written_and_stored_in_the_run(tmp_path: Path, monkeypatch: 
     assert card.counts["photographs"] == 13 and card.counts["kept"] == 11
     assert card.reasons == {"duplicate": (0, 1), "not-an-image": (0, 1)}
     assert card.formats == {"JPEG": (10, 0), "PNG": (1, 1), "other": (0, 1)}
-    sizes = {spread.title: len(spread.kept) + len(spread.rejected) for spread in card.spreads}
+    sizes = {one.title: len(one.kept) + len(one.rejected) for one in card.properties}
     assert sizes["Longer side"] == 12 and sizes["Estimated JPEG quality"] == 10 and sizes["Sharpness"] == 12
     assert "Colourfulness" not in sizes  # nothing asked for it
 

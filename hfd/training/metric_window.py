@@ -15,7 +15,7 @@ EXPLODED = 100.0
 """A mean loss this many times the least one before has left what it had learned."""
 
 
-class Window:
+class MetricWindow:
     """Losses kept on the device so that a step never waits for them. Every worker sees the means over all."""
 
     def __init__(self, workers: Workers, now: float, step: int) -> None:

@@ -1,4 +1,4 @@
-"""Random draws: of the sample, whoever draws them."""
+"""Random numbers of training steps: they depend on the sample, never on the worker."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_training import CPU
 
-from hfd.training.draws import Draws, draws_of_worker
+from hfd.training.randomness import SampleRandomness, worker_randomness
 
 SHAPE = (3, 5, 7)
 
 
-def drawn(draws: Draws) -> dict[str, torch.Tensor]:
+def drawn(randomness: SampleRandomness) -> dict[str, torch.Tensor]:
     """By name, a row a sample."""
     return {
-        "normal": draws.normal(SHAPE, "a", CPU),
-        "rounding": draws.rounding(SHAPE, "a", CPU),
-        "shared": draws.of_samples(torch.rand((draws.batch_size, 4), generator=draws.shared("a"))),
+        "normal": randomness.normal(SHAPE, "a", CPU),
+        "rounding": randomness.rounding(SHAPE, "a", CPU),
+        "shared": randomness.of_samples(torch.rand((randomness.batch_size, 4), generator=randomness.shared("a"))),
     }
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 10**6), st.integers(1, 9), st.integers(1, 9))
 def test_a_sample_draws_the_same_on_any_worker(seed: int, step: int, batch_size: int, world: int) -> None:
     world = min(world, batch_size)
-    whole = drawn(draws_of_worker(seed, step, batch_size))
+    whole = drawn(worker_randomness(seed, step, batch_size))
     for rank in range(world):
-        part = drawn(draws_of_worker(seed, step, batch_size, rank, world))
+        part = drawn(worker_randomness(seed, step, batch_size, rank, world))
         for name, value in part.items():
             assert torch.equal(value, whole[name][rank::world])
 
@@ -35,15 +35,15 @@ def test_a_sample_draws_the_same_on_any_worker(seed: int, step: int, batch_size:
 @given(st.integers(1, 9), st.integers(0, 9))
 def test_a_sample_draws_the_same_in_any_part_of_a_batch(batch_size: int, cut: int) -> None:
     cut = min(cut, batch_size)
-    draws = draws_of_worker(1, 2, batch_size)
-    parts = [drawn(draws.part(begin, end)) for begin, end in ((0, cut), (cut, batch_size)) if end > begin]
-    for name, value in drawn(draws).items():
+    randomness = worker_randomness(1, 2, batch_size)
+    parts = [drawn(randomness.part(begin, end)) for begin, end in ((0, cut), (cut, batch_size)) if end > begin]
+    for name, value in drawn(randomness).items():
         assert torch.equal(torch.cat([part[name] for part in parts]), value)
 
 
 def test_a_sample_is_known_by_its_number_alone() -> None:
     """Sample 24 of a training: the first of step 3 in batches of 8, the last but seven of step 1 in batches of 16."""
-    eight, sixteen = draws_of_worker(5, 3, 8), draws_of_worker(5, 1, 16)
+    eight, sixteen = worker_randomness(5, 3, 8), worker_randomness(5, 1, 16)
     assert torch.equal(eight.normal(SHAPE, "a", CPU), sixteen.normal(SHAPE, "a", CPU)[8:])
 
 
@@ -53,11 +53,11 @@ def test_seeds_steps_samples_and_streams_draw_different_numbers() -> None:
         for seed in range(3)
         for step in range(4)
         for stream in ("a", "b")
-        for row in draws_of_worker(seed, step, 5).normal((2,), stream, CPU)
+        for row in worker_randomness(seed, step, 5).normal((2,), stream, CPU)
     ]
     assert len({tuple(row.tolist()) for row in rows}) == 3 * 4 * 2 * 5
     shared = {
-        float(torch.rand((), generator=draws_of_worker(seed, step, 5).shared(stream)))
+        float(torch.rand((), generator=worker_randomness(seed, step, 5).shared(stream)))
         for seed in range(3)
         for step in range(4)
         for stream in ("a", "b")
@@ -67,13 +67,13 @@ def test_seeds_steps_samples_and_streams_draw_different_numbers() -> None:
 
 def test_draws_leave_the_global_generator_alone() -> None:
     before = torch.random.get_rng_state()
-    drawn(draws_of_worker(1, 2, 3))
+    drawn(worker_randomness(1, 2, 3))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_distributions() -> None:
-    draws = draws_of_worker(0, 0, 200)
-    normal, rounding = draws.normal((1000,), "a", CPU), draws.rounding((1000,), "b", CPU)
+    randomness = worker_randomness(0, 0, 200)
+    normal, rounding = randomness.normal((1000,), "a", CPU), randomness.rounding((1000,), "b", CPU)
     # 200,000 numbers: five standard errors are 0.011 of a mean and 0.008 of a standard deviation.
     assert float(normal.mean()) == pytest.approx(0.0, abs=0.011)
     assert float(normal.std()) == pytest.approx(1.0, abs=0.008)
