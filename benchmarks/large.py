@@ -25,7 +25,7 @@ import torch
 from hfd.codec.codec import Codec
 from hfd.codec.patches import LatentSource, MapPieces, Piece, SamplePiece, sample_by_plan
 from hfd.codec.workers import process_map
-from hfd.geometry.plan import Layout, Scheme, plan_picture
+from hfd.geometry.plan import PatchLayout, Scheme, plan_picture
 from hfd.image.load import RgbArray, load_rgb
 from hfd.io.model_folders import shipped_models
 
@@ -66,7 +66,7 @@ def decode(picture: str, side: int, scheme: Scheme, workers: int, patches: int |
     y_hat = repeated(y_hat, cells)
     before = psutil.Process().memory_info().rss - y_hat.nbytes
     settings = codec.default_sampling
-    plan = plan_picture(side, side, codec.reach(settings), Layout(scheme))
+    plan = plan_picture(side, side, codec.reach(settings), PatchLayout(scheme))
     source, theirs = LatentSource(codec.autoencoder.model, y_hat, (side, side)), 0
 
     def watch(done: int, of: int) -> None:

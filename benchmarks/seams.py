@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from hfd.codec.codec import Codec
-from hfd.geometry.plan import Layout, Plan, Scheme, plan_picture
+from hfd.geometry.plan import PatchLayout, Plan, Scheme, plan_picture
 from hfd.image.load import IMAGE_SUFFIXES, RgbArray, load_rgb
 from hfd.io.model_folders import find_model
 from hfd.metrics.features import METRIC_NAME, effnet_features
@@ -31,7 +31,7 @@ from hfd.metrics.frechet import GaussianStats, frechet_distance
 from hfd.metrics.patches import fid_patches
 
 MEGAPIXEL = 10**6
-WHOLE = Layout(Scheme.ONE_GROUP, patch_pixels=2**40)
+WHOLE = PatchLayout(Scheme.ONE_GROUP, patch_pixels=2**40)
 FD_PX = 128
 
 
@@ -101,8 +101,8 @@ def main() -> None:
     codec = Codec.load(find_model(options.model))
     settings = codec.default_sampling
     layouts = {
-        "one group": Layout(Scheme.ONE_GROUP, patch_pixels=options.patch_px**2),
-        "four groups": Layout(Scheme.FOUR_GROUPS, groups_px=options.groups_px),
+        "one group": PatchLayout(Scheme.ONE_GROUP, patch_pixels=options.patch_px**2),
+        "four groups": PatchLayout(Scheme.FOUR_GROUPS, groups_px=options.groups_px),
     }
     features = effnet_features()
     stats = {name: GaussianStats.of(np.zeros((0, 1280))) for name in ("original", "whole", *layouts)}

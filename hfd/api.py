@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hfd.codec.container import DEFAULT_MAX_PIXELS, unpack
+from hfd.codec.container import MAX_CODEC_PIXELS, unpack
 from hfd.codec.decode import decode
 from hfd.codec.encode import Original, Target, encode
 from hfd.codec.library import borrowed, find_models, model_that_made
@@ -45,7 +45,7 @@ def compress(
     realism: float | None = None,
     grain: bool | None = None,
     finish: bool | None = None,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int = MAX_CODEC_PIXELS,
 ) -> bytes:
     """The bytes of an ``.hfd`` file.
 
@@ -85,7 +85,7 @@ def decompress(
     finish: bool | None = None,
     region: tuple[int, int, int, int] | None = None,
     workers: int = 1,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int = MAX_CODEC_PIXELS,
 ) -> Image.Image:
     """The picture of an ``.hfd`` file, mode RGB or RGBA, its profile and EXIF in ``info`` where they were kept.
 

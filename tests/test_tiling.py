@@ -20,15 +20,14 @@ from hfd.diffusion.sampling import Sampling
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.vp import Diffusion
 from hfd.errors import ConfigError
-from hfd.geometry.box import Box, Tile, Window
+from hfd.geometry.box import Box, Tile, Window, parse_box
 from hfd.geometry.four_groups import Patch
 from hfd.geometry.plan import (
     MAX_OVERHEAD,
-    Layout,
+    PatchLayout,
     Scheme,
     Unit,
     UnitKind,
-    parse_box,
     plan_four_groups,
     plan_picture,
     plan_units,
@@ -78,9 +77,9 @@ def test_tiles_cut_a_picture(height: int, width: int, reach: int, stride: int, m
     st.integers(1, 20_000),
 )
 def test_a_plan_does_every_picture_once(
-    sizes: list[tuple[int, int]], walk: int, step: int, stride: int, unit_pixels: int, batch_pixels: int
+    sizes: list[tuple[int, int]], before: int, step: int, stride: int, unit_pixels: int, batch_pixels: int
 ) -> None:
-    reach = Reach(walk + step, step, stride)
+    reach = Reach(before + step, step, stride)
     units = plan_units(sizes, reach, unit_pixels=unit_pixels, batch_pixels=batch_pixels)
     batches = [unit for unit in units if unit.kind is UnitKind.BATCH]
     in_batches = [index for unit in batches for index in unit.pictures]
@@ -97,11 +96,11 @@ def test_a_plan_does_every_picture_once(
         if own[0].kind is UnitKind.TILES:
             assert all(len(unit.tiles) == 1 for unit in own)
             assert sum(tile.window.pixels for tile in tiles) <= MAX_OVERHEAD * height * width
-            check_tiles(tiles, height, width, reach.walk, stride, unit_pixels)
+            check_tiles(tiles, height, width, reach.total, stride, unit_pixels)
         else:
             assert len(own) == 1
             padded = (height + -height % stride, width + -width % stride)
-            check_tiles(tiles, *padded, reach.step, stride, unit_pixels)
+            check_tiles(tiles, *padded, reach.evaluation, stride, unit_pixels)
     assert units == plan_units(list(sizes), reach, unit_pixels=unit_pixels, batch_pixels=batch_pixels)
 
 
@@ -207,17 +206,17 @@ def box_in(height: int, width: int, drawn: tuple[int, int, int, int]) -> Box:
 @settings(deadline=None, max_examples=200)
 @given(SIDES, SIDES, BOXES, st.integers(0, 150), st.integers(1, 20), st.sampled_from([1, 8]), st.integers(8_000, 10**5))
 def test_one_group_covers_a_box_with_its_context(
-    height: int, width: int, drawn: tuple[int, int, int, int], walk: int, step: int, stride: int, max_pixels: int
+    height: int, width: int, drawn: tuple[int, int, int, int], before: int, step: int, stride: int, max_pixels: int
 ) -> None:
-    box, reach = box_in(height, width, drawn), Reach(walk + step, step, stride)
-    plan = plan_picture(height, width, reach, Layout(Scheme.ONE_GROUP, max_pixels), box=box)
+    box, reach = box_in(height, width, drawn), Reach(before + step, step, stride)
+    plan = plan_picture(height, width, reach, PatchLayout(Scheme.ONE_GROUP, max_pixels), box=box)
     assert len(plan.groups) == 1 and (plan.height, plan.width, plan.box) == (height, width, box)
     covered = np.zeros((height, width), int)
     for patch in plan.groups[0]:
         core, window = patch.tile.core, patch.tile.window
         covered[core.top : core.bottom, core.left : core.right] += 1
-        side = 2 * reach.walk
-        seen = Box(core.top - reach.walk, core.left - reach.walk, core.height + side, core.width + side)
+        side = 2 * reach.total
+        seen = Box(core.top - reach.total, core.left - reach.total, core.height + side, core.width + side)
         seen = seen.clipped(height, width)
         assert seen.shared_with(window) == seen
         assert window.top % stride == window.left % stride == 0
@@ -226,7 +225,7 @@ def test_one_group_covers_a_box_with_its_context(
         if patch.steps:
             assert plan.num_patches == 1
             padded = (window.height + -window.height % stride, window.width + -window.width % stride)
-            check_tiles(list(patch.steps), *padded, reach.step, stride, max_pixels)
+            check_tiles(list(patch.steps), *padded, reach.evaluation, stride, max_pixels)
         else:
             assert window.pixels <= max_pixels
         assert not patch.known
@@ -298,8 +297,8 @@ def test_the_scheme_is_chosen_by_the_whole_picture() -> None:
     assert plan_picture(20_000, 20_000, few).scheme is Scheme.ONE_GROUP
     assert plan_picture(20_000, 20_000, many).scheme is Scheme.FOUR_GROUPS
     assert plan_picture(20_000, 20_000, many, box=Box(0, 0, 9, 9)).scheme is Scheme.FOUR_GROUPS
-    walked = plan_picture(3000, 4000, many)
-    assert walked.scheme is Scheme.ONE_GROUP and walked.num_patches == 1 and len(walked.groups[0][0].steps) == 4
+    sampled = plan_picture(3000, 4000, many)
+    assert sampled.scheme is Scheme.ONE_GROUP and sampled.num_patches == 1 and len(sampled.groups[0][0].steps) == 4
     small = plan_picture(2000, 2200, many)
     assert small.groups == ((Patch(Tile(Box(0, 0, 2000, 2200), Box(0, 0, 2000, 2200))),),)
 
@@ -315,7 +314,7 @@ def test_at_the_default_size_context_costs_less_than_a_third() -> None:
 @pytest.mark.parametrize("core_px", [100, 120])
 def test_four_groups_want_room_for_their_context(core_px: int) -> None:
     with pytest.raises(ConfigError) as caught:
-        plan_picture(500, 500, Reach(126, 123, 8), Layout(Scheme.FOUR_GROUPS, groups_px=core_px))
+        plan_picture(500, 500, Reach(126, 123, 8), PatchLayout(Scheme.FOUR_GROUPS, groups_px=core_px))
     assert str(caught.value) == f"groups_px: got {core_px}, expected a multiple of 8 from 128 on"
 
 
@@ -329,4 +328,4 @@ def test_a_region_of_the_command_line() -> None:
 
 def test_patches_want_room_for_one_evaluation() -> None:
     with pytest.raises(ConfigError, match=r"^patch_pixels: got 65536, expected at least 331776, for a network that"):
-        plan_picture(1000, 1000, Reach(139, 139, 8), Layout(patch_pixels=65536))
+        plan_picture(1000, 1000, Reach(139, 139, 8), PatchLayout(patch_pixels=65536))

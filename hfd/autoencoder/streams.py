@@ -63,7 +63,7 @@ class StreamLayout:
 
 
 class StreamWriter:
-    """Collects a payload. Parts come in the order of the walk."""
+    """Collects a payload. Parts come in the order of the traversal."""
 
     def __init__(self, layout: StreamLayout) -> None:
         self._layout = layout

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hfd.codec.container import DEFAULT_MAX_PIXELS
+from hfd.codec.container import MAX_CODEC_PIXELS
 
 Model = Annotated[
     str | None,
@@ -22,7 +22,7 @@ MaxPixels = Annotated[
     typer.Option(
         "--max-pixels",
         min=1,
-        help=f"The most pixels of a picture, against forged headers. Default: {DEFAULT_MAX_PIXELS}.",
+        help=f"The most pixels of a picture, against forged headers. Default: {MAX_CODEC_PIXELS}.",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing outputs.")]
@@ -156,7 +156,7 @@ def decompress(
     from hfd.cli.batch import Existing
     from hfd.cli.run import decompress_files
     from hfd.codec.sampling_options import SamplingOptions
-    from hfd.geometry.plan import parse_box
+    from hfd.geometry.box import parse_box
 
     options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
     decompress_files(

@@ -12,7 +12,7 @@ from pathlib import Path
 from hfd.cli.batch import Batch, Existing, Source, plan, run
 from hfd.cli.file_info import Facts, facts_of, text_of
 from hfd.cli.progress import Terminal
-from hfd.codec.container import DEFAULT_MAX_PIXELS, unpack
+from hfd.codec.container import MAX_CODEC_PIXELS, unpack
 from hfd.codec.decode import OnProgress, decode
 from hfd.codec.encode import Target, encode
 from hfd.codec.export import export_model
@@ -50,7 +50,7 @@ def compress_files(
 
     ``wish``: how the files ask to be decoded.
     """
-    most = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
+    most = MAX_CODEC_PIXELS if max_pixels is None else max_pixels
     if max_pixels is not None:
         allow_pixels(max_pixels)
     batch = plan(sources, output, wanted=IMAGE_SUFFIXES, suffix=".hfd")
@@ -87,7 +87,7 @@ def decompress_files(
     ``model`` None: the shipped model that made each file. ``file_format``: one of
     :data:`hfd.codec.picture.save.FORMATS`; None: by the suffix of ``output``, or else PNG.
     """
-    most = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
+    most = MAX_CODEC_PIXELS if max_pixels is None else max_pixels
     if file_format is not None:
         format_of(f"--format .{file_format}")
     batch = plan(sources, output, wanted=(".hfd",), suffix=f".{file_format or 'png'}")

@@ -16,9 +16,9 @@ from hfd.autoencoder.coding import LatentCoder, Latents
 from hfd.autoencoder.model import STRIDE
 from hfd.autoencoder.weights import Autoencoder, read_autoencoder
 from hfd.codec.container import (
-    DEFAULT_MAX_PIXELS,
     DEFAULT_RATE,
     LATENTS,
+    MAX_CODEC_PIXELS,
     MODEL_BYTES,
     SAMPLING,
     Container,
@@ -34,9 +34,9 @@ from hfd.codec.sections import DefaultSampling, decode_sampling
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, read_decoder
 from hfd.diffusion.sampling import SamplerKind, Sampling
 from hfd.errors import BitstreamError, DataError
-from hfd.geometry.box import Box, Tile, Window
+from hfd.geometry.box import Box, Tile, Window, checked_box
 from hfd.geometry.four_groups import Patch
-from hfd.geometry.plan import Layout, Plan, checked_box, plan_picture
+from hfd.geometry.plan import PatchLayout, Plan, plan_picture
 from hfd.geometry.tiles import Reach
 from hfd.image.load import RgbArray
 from hfd.io.model_folders import resolve_model
@@ -109,7 +109,7 @@ class Codec:
         *,
         rate: int = DEFAULT_RATE,
         sections: Mapping[int, bytes] = MappingProxyType({}),
-        max_pixels: int = DEFAULT_MAX_PIXELS,
+        max_pixels: int = MAX_CODEC_PIXELS,
     ) -> Compressed:
         """Compress a picture, uint8 (H, W, 3) sRGB.
 
@@ -120,7 +120,7 @@ class Codec:
         analysis = self.analyse(lambda first, last: x[first:last], width, height, max_pixels=max_pixels)
         return self.encode(analysis, rate=rate, sections=sections, consume=True)
 
-    def analyse(self, rows: RgbRows, width: int, height: int, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Analysis:
+    def analyse(self, rows: RgbRows, width: int, height: int, *, max_pixels: int = MAX_CODEC_PIXELS) -> Analysis:
         """The first half of :meth:`compress`, the same for all rates, of a picture that need never be whole.
 
         Raises :class:`DataError` for one of more than ``max_pixels``, before anything is read.
@@ -144,18 +144,18 @@ class Codec:
         data = pack(Container(width, height, self.model, rate, coded.checksum, held))
         return Compressed(data, 8 * len(data) / (width * height), coded.bits_est / (width * height))
 
-    def reconstruct(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbArray:
+    def reconstruct(self, data: bytes, *, max_pixels: int = MAX_CODEC_PIXELS) -> RgbArray:
         """The stage-1 reconstruction x_hat of a file, uint8 (H, W, 3). Raises as :meth:`latent` does."""
         source = self.latents(data, max_pixels=max_pixels)
         return source.read(Box(0, 0, *source.size))
 
-    def latents(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> LatentSource:
+    def latents(self, data: bytes, *, max_pixels: int = MAX_CODEC_PIXELS) -> LatentSource:
         """The entropy-decoded latent of a file, from which any part of x_hat is made. Raises as :meth:`latent` does."""
         container = unpack(data)
         y_hat = self._y_hat(container, max_pixels)
         return LatentSource(self.autoencoder.model, y_hat, (container.height, container.width))
 
-    def latent(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tensor:
+    def latent(self, data: bytes, *, max_pixels: int = MAX_CODEC_PIXELS) -> Tensor:
         """The quantised latent y_hat of a file, float32 (1, M, h, w), with h and w sixteenths of the padded sides.
 
         Raises :class:`BitstreamError` for a file that is damaged, foreign, or made by another model, and
@@ -199,10 +199,10 @@ class Codec:
         *,
         seed: int,
         precision: str = "auto",
-        layout: Layout = Layout(),
+        layout: PatchLayout = PatchLayout(),
         map_fn: MapPieces = map,
         on_patch: Callable[[int, int], None] | None = None,
-        max_pixels: int = DEFAULT_MAX_PIXELS,
+        max_pixels: int = MAX_CODEC_PIXELS,
     ) -> RgbArray:
         """``box`` of a file's picture, uint8 (H, W, 3); None: all of it, in memory that stays bounded.
 
@@ -228,7 +228,7 @@ class Codec:
         precision: str = "auto",
         on_step: Callable[[int], None] | None = None,
         tiles: Sequence[Tile] = (),
-        layout: Layout = Layout(),
+        layout: PatchLayout = PatchLayout(),
         map_fn: MapPieces = map,
         on_patch: Callable[[int, int], None] | None = None,
     ) -> RgbArray:

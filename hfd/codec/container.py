@@ -1,6 +1,6 @@
 """The ``.hfd`` container, version 2. Pure bytes: no torch, no numpy. ``docs/format.md`` is its specification.
 
-Layout, integers little-endian, ``varint`` as unsigned LEB128 (7 bits a byte, least significant first, the
+PatchLayout, integers little-endian, ``varint`` as unsigned LEB128 (7 bits a byte, least significant first, the
 shortest form only):
 
 ====================  ==========================================================
@@ -38,7 +38,7 @@ MAX_SIDE_PX = 2**24
 DEFAULT_RATE = 128
 """The rate id of a quantiser step of 1, which the networks are trained for."""
 
-DEFAULT_MAX_PIXELS = 64_000_000
+MAX_CODEC_PIXELS = 64_000_000
 """Pictures above this are refused before any memory is taken: a forged header may claim any size."""
 
 LATENTS, ALPHA, ICC, EXIF, SAMPLING = 0, 128, 129, 130, 131

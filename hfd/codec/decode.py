@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from hfd.codec.codec import Codec
-from hfd.codec.container import DEFAULT_MAX_PIXELS, Container, unpack
+from hfd.codec.container import MAX_CODEC_PIXELS, Container, unpack
 from hfd.codec.memory import enough_memory
 from hfd.codec.picture.content import Picture
 from hfd.codec.sampling_options import SamplingOptions
 from hfd.codec.sections import Extras, read_extras
 from hfd.codec.workers import process_map
 from hfd.errors import ConfigError, DataError
-from hfd.geometry.box import Box
-from hfd.geometry.plan import Layout, checked_box, plan_picture
+from hfd.geometry.box import Box, checked_box
+from hfd.geometry.plan import PatchLayout, plan_picture
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 
@@ -35,7 +35,7 @@ def decode(
     *,
     region: Box | None = None,
     workers: int = 1,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int = MAX_CODEC_PIXELS,
     on_progress: OnProgress | None = None,
 ) -> Decoded:
     """Decode a file with the model that made it: the sample, or x_hat where realism is 0 or the model has no stage 2.
@@ -55,7 +55,7 @@ def decode(
                 Picture(codec.decode_region(data, box, None, seed=seed, max_pixels=max_pixels), _cut(extras, box)),
                 "reconstruction",
             )
-        plan = plan_picture(container.height, container.width, codec.reach(settings), Layout())
+        plan = plan_picture(container.height, container.width, codec.reach(settings), PatchLayout())
         if box is None and plan.num_patches == 1:
             told = None if on_progress is None else (lambda step: on_progress(step + 1, settings.steps))
             rgb = codec.sample(codec.reconstruct(data, max_pixels=max_pixels), settings, seed=seed, on_step=told)

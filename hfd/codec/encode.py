@@ -11,7 +11,7 @@ import numpy as np
 
 from hfd.autoencoder.rates import DEFAULT_RATE
 from hfd.codec.codec import Analysis, Codec
-from hfd.codec.container import DEFAULT_MAX_PIXELS
+from hfd.codec.container import MAX_CODEC_PIXELS
 from hfd.codec.library import borrowed, lmbda_of, name_of
 from hfd.codec.memory import enough_memory
 from hfd.codec.quality import RATES, rung_of
@@ -24,7 +24,7 @@ from hfd.geometry.box import Box
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
 
-_KEPT_PIXELS = DEFAULT_MAX_PIXELS
+_KEPT_PIXELS = MAX_CODEC_PIXELS
 """Up to so many a picture is analysed once for all rates of a search; a larger one for each, in less memory."""
 
 _BAND_PX = TILE_CELLS * CELL_PX
@@ -83,7 +83,7 @@ def encode(
     models: Sequence[Folder],
     wish: SamplingOptions = SamplingOptions(),
     *,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int = MAX_CODEC_PIXELS,
 ) -> Choice:
     """Compress a picture with one of the models (:func:`hfd.codec.library.find_models`, sorted by rate).
 

@@ -16,11 +16,10 @@ import numpy as np
 from PIL import Image
 
 from hfd.errors import ConfigError, DataError
+from hfd.geometry.box import Box
 from hfd.image.load import RgbArray, load_picture
 
 Split: TypeAlias = Literal["train", "validation"]
-Box: TypeAlias = tuple[int, int, int, int]
-"""(left, top, width, height) in pixels."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def crop_boxes(width: int, height: int, *, content: str, settings: CropSettings)
     cells = [(row, column) for row in range(rows) for column in range(columns)]
     cells.sort(key=lambda cell: (_draw(settings.seed, content, f"cell:{cell[0]}:{cell[1]}"), cell))
     return [
-        (left + column * cell_width, top + row * cell_height, cell_width, cell_height)
+        Box(top + row * cell_height, left + column * cell_width, cell_height, cell_width)
         for row, column in cells[: settings.max_crops_per_photo]
     ]
 
@@ -153,8 +152,8 @@ def cut_crops(picture: Image.Image, photo: str, content: str, settings: CropSett
     split = split_of(content, seed=settings.seed, validation_share=settings.validation_share)
     boxes = crop_boxes(width, height, content=content, settings=settings)
     return [
-        SourceCrop(f"{content[:16]}-{index:03d}", photo, content, split, np.array(picture.crop((x, y, x + w, y + h))))
-        for index, (x, y, w, h) in enumerate(boxes)
+        SourceCrop(f"{content[:16]}-{index:03d}", photo, content, split, np.array(picture.crop(box.corners)))
+        for index, box in enumerate(boxes)
     ]
 
 

@@ -15,13 +15,14 @@ from hfd.diffusion.finish import Finish, finished
 from hfd.diffusion.flow import FlowTimes, PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.grain import FILTER_PX, add_grain
 from hfd.diffusion.grain import REACH_PX as GRAIN_PX
+from hfd.diffusion.noise import noise_in
 from hfd.diffusion.process import Process, answer
-from hfd.diffusion.sampling import Sampling, walk
+from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.unet import UNet
 from hfd.diffusion.vp import Diffusion, Prediction, Weighting
 from hfd.errors import DataError
-from hfd.geometry.box import Box, Tile, Window, noise_in
+from hfd.geometry.box import Box, Tile, Window
 from hfd.io.storage import Folder
 from hfd.io.weights import load_strictly, read_weights, write_weights
 from hfd.precision import autocast
@@ -101,7 +102,7 @@ class ScoreDecoder:
             known = F.pad(known, (0, right, 0, below)).contiguous(memory_format=torch.channels_last)
         cond = F.pad(x_hat, (0, right, 0, below), mode="replicate") * 2.0 - 1.0
         cond = cond.contiguous(memory_format=torch.channels_last)
-        sample = walk(
+        sample = run_sampler(
             settings,
             self.process,
             lambda x_t, t: self._denoise_by_tiles(x_t, t, cond, known, tiles, precision),

@@ -1,4 +1,4 @@
-"""Which sampler walks which process, and with what settings."""
+"""Sampling settings, and the sampler that runs for each process."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Literal, TypeAlias, get_args
 from torch import Tensor
 
 from hfd.diffusion.flow import RectifiedFlow
+from hfd.diffusion.noise import NoiseSource
 from hfd.diffusion.process import Process
-from hfd.diffusion.samplers import Denoise, NoiseSource, OnStep, ancestral, ddim, dpmpp_2m, euler, heun, midpoint
+from hfd.diffusion.samplers import Denoise, OnStep, ancestral, ddim, dpmpp_2m, euler, heun, midpoint
 from hfd.diffusion.schedule import time_grid
 from hfd.diffusion.vp import Diffusion
 from hfd.errors import ConfigError
@@ -57,7 +58,7 @@ class Sampling:
         return ", ".join(parts + ["grain"] * self.grain + ["no finish"] * (not self.finish))
 
     def kind_for(self, process: Process) -> SamplerKind:
-        """The sampler itself. Raises :class:`ConfigError` where it cannot walk the process."""
+        """The sampler itself. Raises :class:`ConfigError` if it does not fit the process."""
         fitting = _FOR_FLOW if isinstance(process, RectifiedFlow) else _FOR_DIFFUSION
         kind = fitting[0] if self.kind == "auto" else self.kind
         if kind not in fitting:
@@ -80,7 +81,7 @@ class Sampling:
                 return self.steps
 
 
-def walk(
+def run_sampler(
     settings: Sampling,
     process: Process,
     denoise: Denoise,
@@ -88,7 +89,7 @@ def walk(
     noise: NoiseSource,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """x0 (B, 3, H, W) at the end of the walk. ``x_hat`` in [-1, 1]; ``noise(0)`` makes the start."""
+    """Sample x0 (B, 3, H, W). ``x_hat`` in [-1, 1]; ``noise(0)`` makes the start."""
     kind, times = settings.kind_for(process), time_grid(settings.steps)
     x1 = process.start(x_hat, noise(0))
     if isinstance(process, Diffusion):

@@ -1,18 +1,15 @@
-"""A part of a larger picture: where it lies, and the noise that the whole picture has there."""
+"""Rectangles of pictures: boxes, tiles and windows."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from hfd.errors import ConfigError
 
-from hfd.diffusion.samplers import NoiseSource, generator_of
-
-BLOCK_PX = 1024
-"""Side of the blocks of a picture whose noise is drawn at once, from a generator of their own."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,16 @@ class Box:
     @property
     def right(self) -> int:
         return self.left + self.width
+
+    @property
+    def corners(self) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom), as Pillow orders them."""
+        return self.left, self.top, self.right, self.bottom
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of an array (H, W, ...): ``x[box.slices]``."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def cut(self, x: Tensor) -> Tensor:
         """These rows and columns of (..., H, W), a view."""
@@ -73,40 +80,27 @@ class Window:
     width: int
 
 
-def noise_in(
-    seeds: Sequence[int], channels: int, shape: tuple[int, int], device: torch.device, window: Window | None = None
-) -> NoiseSource:
-    """Standard normal noise (B, ``channels``, *shape*) of each seed and step; with ``window``, what a larger picture
-    has there.
-
-    A picture's noise is drawn in blocks of ``BLOCK_PX`` x ``BLOCK_PX`` px, cut at its right and lower edge, each by
-    :func:`block_generator`: any window of it is found in time and memory that follow the window alone. Drawn on the
-    CPU, so that every device starts from the same numbers.
-    """
-    whole = Window(Box(0, 0, *shape), *shape) if window is None else window
-    return lambda step: torch.stack([_noise_of(seed, step, channels, whole) for seed in seeds]).to(device)
+def around(boxes: Iterable[Box]) -> Box:
+    """The smallest box that holds all of these, at least one."""
+    boxes = list(boxes)
+    top, left = min(box.top for box in boxes), min(box.left for box in boxes)
+    return Box(top, left, max(box.bottom for box in boxes) - top, max(box.right for box in boxes) - left)
 
 
-def block_generator(seed: int, step: int, row: int, column: int) -> torch.Generator:
-    """On the CPU: of one block's noise at one step. The first block's is the sample's own, :func:`generator_of`.
-
-    The others' are seeded by a hash of all four numbers. torch's generator keeps 32 bits of it: two given blocks have
-    the same noise with a chance of 2^-32.
-    """
-    if row == column == 0:
-        return generator_of(seed, step)
-    digest = hashlib.blake2b(f"{seed} {step} {row} {column}".encode(), digest_size=4).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+def parse_box(text: str) -> Box:
+    """The box that a command line calls ``x,y,w,h``, px. Raises :class:`ConfigError` for anything else."""
+    try:
+        left, top, width, height = map(int, text.split(","))
+    except ValueError:
+        raise ConfigError(f"region: got {text!r}, expected x,y,w,h in whole pixels, such as 0,0,512,512") from None
+    return Box(top, left, height, width)
 
 
-def _noise_of(seed: int, step: int, channels: int, window: Window) -> Tensor:
-    noise = torch.empty(channels, window.box.height, window.box.width)
-    for row in range(window.box.top // BLOCK_PX, -(-window.box.bottom // BLOCK_PX)):
-        for column in range(window.box.left // BLOCK_PX, -(-window.box.right // BLOCK_PX)):
-            block = Box(row * BLOCK_PX, column * BLOCK_PX, BLOCK_PX, BLOCK_PX).clipped(window.height, window.width)
-            drawn = torch.randn(
-                (channels, block.height, block.width), generator=block_generator(seed, step, row, column)
-            )
-            shared = block.shared_with(window.box)
-            shared.within(window.box).cut(noise).copy_(shared.within(block).cut(drawn))
-    return noise
+def checked_box(box: Box | None, height: int, width: int) -> Box:
+    """A box in a picture, None: all of it. Raises :class:`ConfigError` where it is empty or reaches out."""
+    box = Box(0, 0, height, width) if box is None else box
+    if min(box.height, box.width) <= 0 or box.clipped(height, width) != box:
+        raise ConfigError(
+            f"region: got {box.left},{box.top},{box.width},{box.height}, expected x,y,w,h within {width} x {height} px"
+        )
+    return box

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hfd.geometry.box import Box, Tile
-from hfd.geometry.tiles import around, grown
+from hfd.geometry.box import Box, Tile, around
+from hfd.geometry.tiles import grown
 
 CONTEXT_PX = 128
 """Around it. Training shows the network known pixels in bands of up to half a crop, about as wide."""

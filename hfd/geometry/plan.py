@@ -4,7 +4,7 @@ One picture, or a region of one, has a :class:`Plan`: groups of patches, one gro
 any order, on any workers. Two schemes:
 
 - one group (`Scheme.ONE_GROUP`): a patch has the context that its core depends on, and noise is the picture's own
-  (:func:`hfd.geometry.box.noise_in`), so that patches agree where they meet, without any sequence. What comes out
+  (:func:`hfd.diffusion.noise.noise_in`), so that patches agree where they meet, without any sequence. What comes out
   is the whole picture's sample, whatever the patches' size;
 - four groups (`Scheme.FOUR_GROUPS`, Hoogeboom et al., arXiv 2305.18231): patches on a grid coloured 2 x 2, colour after
   colour, each with a fixed context of x_hat and with the pixels that its neighbours have finished. The number of groups
@@ -14,10 +14,10 @@ Many pictures have units (:func:`plan_units`), for several processes. A large pi
 that their cores depend on. The context grows with the number of the network's evaluations, since each looks a receptive
 field further than the one after it:
 
-- few evaluations: every tile walks all steps by itself, with a context of all of them together (`UnitKind.TILES`);
-- many: context would be most of the work. One process walks the whole picture, and at every step the network sees
-  one tile after another, with a context of one evaluation (`UnitKind.STEPS`). Processes in lock-step are not attempted:
-  each step would wait for the slowest.
+- few evaluations: each tile runs all steps by itself, with the context of all of them (`UnitKind.TILES`);
+- many: context would be most of the work. One process samples the whole picture, and at every step the network sees
+  one tile after another, with the context of one evaluation (`UnitKind.STEPS`). Processes in
+  lock-step are not attempted: each step would wait for the slowest.
 
 Small pictures of one size share a batch. Either way the sample is what the whole picture alone gives, up to the
 rounding that :meth:`hfd.diffusion.decoder.ScoreDecoder.sample` states.
@@ -31,12 +31,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from hfd.errors import ConfigError
-from hfd.geometry.box import Box, Tile
+from hfd.geometry.box import Box, Tile, around, checked_box
 from hfd.geometry.four_groups import CONTEXT_PX, OVERLAP_PX, Grid, Patch, four_groups
-from hfd.geometry.tiles import Reach, around, cut_into_tiles, grown, least_pixels, on_grid
-from hfd.image.load import RgbArray
+from hfd.geometry.tiles import Reach, cut_into_tiles, grown, least_pixels, on_grid
 
 MAX_OVERHEAD = 3.0
 """Tiles of their own are worth it while all windows together have at most so many times the picture's pixels."""
@@ -50,7 +50,7 @@ GROUPS_PX = 1024
 """Side of a core in four groups."""
 
 STEPS_PIXELS = 2**24
-"""Larger pictures are not walked as wholes, which takes about 110 bytes a pixel, but in four groups."""
+"""Larger pictures are sampled in four groups: as a whole they would take about 110 bytes per pixel."""
 
 
 class Scheme(enum.Enum):
@@ -61,11 +61,11 @@ class Scheme(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Layout:
+class PatchLayout:
     """How a picture is cut into patches.
 
     ``scheme`` None: one group; in four, a picture of more than ``STEPS_PIXELS`` whose patches would be mostly context,
-    which is one that is walked in many steps. ``patch_pixels``: of a window in one group at most, up to the stride's
+    that is, those with many steps. ``patch_pixels``: of a window in one group at most, up to the stride's
     padding; it changes the sample by rounding alone. ``groups_px``: side of a core in four groups, which is a part of
     what the sample is.
     """
@@ -114,7 +114,7 @@ class UnitKind(enum.Enum):
 
 @dataclass(frozen=True)
 class Unit:
-    """Work for one process: ``pictures`` by index; ``tiles``: one of `UnitKind.TILES`, all of `UnitKind.STEPS`.
+    """Work for one process: ``pictures`` by index; ``tiles``: one for `UnitKind.TILES`, all for `UnitKind.STEPS`.
 
     Tiles of `UnitKind.TILES` cut the picture, those of `UnitKind.STEPS` the picture as padded to the stride.
     """
@@ -161,20 +161,22 @@ def _units_of_large(index: int, height: int, width: int, reach: Reach, unit_pixe
 
 def _tiles_of_their_own(box: Box, height: int, width: int, reach: Reach, max_pixels: int) -> list[Tile]:
     """None where context would be most of the work."""
-    tiles = cut_into_tiles(height, width, reach.walk, reach.stride, max_pixels=max_pixels, box=box)
+    tiles = cut_into_tiles(height, width, reach.total, reach.stride, max_pixels=max_pixels, box=box)
     return tiles if sum(tile.window.pixels for tile in tiles) <= MAX_OVERHEAD * box.pixels else []
 
 
 def _tiles_of_steps(window: Box, reach: Reach, max_pixels: int) -> list[Tile]:
     padded = (on_grid(window.height, reach.stride), on_grid(window.width, reach.stride))
-    return cut_into_tiles(*padded, reach.step, reach.stride, max_pixels=max_pixels)
+    return cut_into_tiles(*padded, reach.evaluation, reach.stride, max_pixels=max_pixels)
 
 
 def _no_room(got: int, reach: Reach) -> str:
-    return f"got {got}, expected at least {least_pixels(reach)}, for a network that looks {reach.step} px far"
+    return f"got {got}, expected at least {least_pixels(reach)}, for a network that looks {reach.evaluation} px far"
 
 
-def plan_picture(height: int, width: int, reach: Reach, layout: Layout = Layout(), *, box: Box | None = None) -> Plan:
+def plan_picture(
+    height: int, width: int, reach: Reach, layout: PatchLayout = PatchLayout(), *, box: Box | None = None
+) -> Plan:
     """The plan of a picture, or of a ``box`` of it. It depends on these numbers alone, never on who does the work.
 
     Raises:
@@ -190,27 +192,8 @@ def plan_picture(height: int, width: int, reach: Reach, layout: Layout = Layout(
     return Plan(height, width, box, scheme, (tuple(_patches_of_one_group(box, whole, reach, layout.patch_pixels)),))
 
 
-def parse_box(text: str) -> Box:
-    """The box that a command line calls ``x,y,w,h``, px. Raises :class:`ConfigError` for anything else."""
-    try:
-        left, top, width, height = map(int, text.split(","))
-    except ValueError:
-        raise ConfigError(f"region: got {text!r}, expected x,y,w,h in whole pixels, such as 0,0,512,512") from None
-    return Box(top, left, height, width)
-
-
-def checked_box(box: Box | None, height: int, width: int) -> Box:
-    """A box in a picture, None: all of it. Raises :class:`ConfigError` where it is empty or reaches out."""
-    box = Box(0, 0, height, width) if box is None else box
-    if min(box.height, box.width) <= 0 or box.clipped(height, width) != box:
-        raise ConfigError(
-            f"region: got {box.left},{box.top},{box.width},{box.height}, expected x,y,w,h within {width} x {height} px"
-        )
-    return box
-
-
 def _patches_of_one_group(box: Box, whole: Box, reach: Reach, patch_pixels: int) -> list[Patch]:
-    core, margin = grown(box, 0, reach.stride).shared_with(whole), on_grid(reach.walk, reach.stride)
+    core, margin = grown(box, 0, reach.stride).shared_with(whole), on_grid(reach.total, reach.stride)
     window = grown(core, margin, reach.stride).shared_with(whole)
     if window.pixels <= patch_pixels:
         return [Patch(Tile(core, window))]
@@ -245,7 +228,7 @@ def plan_four_groups(
     return Plan(height, width, box, Scheme.FOUR_GROUPS, groups)
 
 
-def stitched(height: int, width: int, cores: Sequence[tuple[Box, RgbArray]]) -> RgbArray:
+def stitched(height: int, width: int, cores: Sequence[tuple[Box, npt.NDArray[np.uint8]]]) -> npt.NDArray[np.uint8]:
     """A picture, uint8 (H, W, 3), from cores. Raises :class:`ValueError` where they do not cover every pixel once."""
     picture = np.empty((height, width, 3), np.uint8)
     covered = np.zeros((height, width), np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hfd.geometry.box import Box, Tile
@@ -10,16 +9,17 @@ from hfd.geometry.box import Box, Tile
 
 @dataclass(frozen=True)
 class Reach:
-    """How far a sample looks, px: over the whole ``walk``, and in one ``step``; ``stride`` of the network's grid."""
+    """How far a pixel of the sample looks, px: over all evaluations of the network (``total``), and over one
+    (``evaluation``). ``stride``: of the network's grid."""
 
-    walk: int
-    step: int
+    total: int
+    evaluation: int
     stride: int
 
 
 def least_pixels(reach: Reach) -> int:
     """Pixels of a square tile at which context is three quarters of it, or less: below, nothing is planned."""
-    return (4 * on_grid(reach.step, reach.stride)) ** 2
+    return (4 * on_grid(reach.evaluation, reach.stride)) ** 2
 
 
 def cut_into_tiles(
@@ -74,10 +74,3 @@ def grown(box: Box, margin: int, stride: int) -> Box:
     top, left = (start // stride * stride - margin for start in (box.top, box.left))
     bottom, right = (on_grid(end, stride) + margin for end in (box.bottom, box.right))
     return Box(top, left, bottom - top, right - left)
-
-
-def around(boxes: Iterable[Box]) -> Box:
-    """The smallest box that holds all of these, at least one."""
-    boxes = list(boxes)
-    top, left = min(box.top for box in boxes), min(box.left for box in boxes)
-    return Box(top, left, max(box.bottom for box in boxes) - top, max(box.right for box in boxes) - left)

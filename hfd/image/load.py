@@ -25,7 +25,7 @@ ImageSource: TypeAlias = bytes | Path | BinaryIO
 RgbArray: TypeAlias = npt.NDArray[np.uint8]
 T = TypeVar("T")
 
-DEFAULT_MAX_PIXELS = 2**27
+MAX_IMAGE_PIXELS = 2**27
 """134 million pixels, 400 MB once decoded: above any camera in use but for stitched panoramas."""
 
 # fmt: off
@@ -56,7 +56,7 @@ _TRANSPOSE = {
 }
 
 
-def load_picture(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+def load_picture(source: ImageSource, *, name: str = "", max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
     """Decode a picture to sRGB, upright, over white.
 
     EXIF (or XMP) orientation is applied. An embedded ICC profile is converted to sRGB with perceptual intent;
@@ -86,7 +86,7 @@ def load_with(
     source: ImageSource,
     *,
     name: str = "",
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> T:
     """Apply ``convert`` to a picture that Pillow decoded, and to its raw mode (:func:`hfd.image.colour.raw_mode_of`).
 
@@ -125,12 +125,12 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
     return _TRANSPOSE.get(_orientation(image.getexif))
 
 
-def load_rgb(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbArray:
+def load_rgb(source: ImageSource, *, name: str = "", max_pixels: int = MAX_IMAGE_PIXELS) -> RgbArray:
     """`load_picture` as uint8 (H, W, 3), C-contiguous, writable, owning its memory. Raises the same."""
     return np.array(load_picture(source, name=name, max_pixels=max_pixels), dtype=np.uint8, order="C")
 
 
-def image_size(source: ImageSource, *, name: str = "", max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
+def image_size(source: ImageSource, *, name: str = "", max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[int, int]:
     """Read the (width, height) in pixels that `load_rgb` would return, from the header.
 
     The pixels stay undecoded, but for the rare PNG that keeps its orientation behind them. Arguments and
@@ -144,7 +144,7 @@ def look_with(
     source: ImageSource,
     *,
     name: str = "",
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> T:
     """What ``look`` finds in a picture that was opened and not decoded, and in its stream.
 

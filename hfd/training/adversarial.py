@@ -15,7 +15,7 @@ from hfd.diffusion.discriminator import Discriminator, change, discriminator_los
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.process import Process, answer
-from hfd.diffusion.sampling import Sampling, walk
+from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.unet import UNet
 from hfd.precision import autocast
 from hfd.training.randomness import SampleRandomness
@@ -44,7 +44,7 @@ class AdversarialSettings:
 class AdversarialTask:
     """Sampler against discriminator, one update each a step.
 
-    The whole walk of ``steps`` steps is differentiated. Both see the same samples; ``neighbours_share`` as in
+    Gradients flow through all ``steps`` steps. Both see the same samples; ``neighbours_share`` as in
     :class:`hfd.training.tasks.DecoderTask`. Whole on every worker, whatever the strategy: two networks whose losses
     share their passes are beyond what FSDP follows.
     """
@@ -117,7 +117,7 @@ class AdversarialTask:
                 found = answer(self._process, self._module, x_t, x_hat, t, known)
             return self._process.x0_pred(x_t, found, t)
 
-        return walk(
+        return run_sampler(
             Sampling(steps=self._adversarial.steps),
             self._process,
             denoise,

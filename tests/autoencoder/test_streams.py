@@ -39,7 +39,7 @@ def test_every_part_has_a_stream_of_its_own() -> None:
 
 
 def parts(layout: StreamLayout) -> list[tuple[int, list[int]]]:
-    """Symbols of z and of each part, in the order of a walk: a band's rest after the next band's anchors."""
+    """Symbols of z and of each part, in the order of a traversal: a band's rest after the next band's anchors."""
     rng = random.Random(0)
     order, bands = [(0, layout.hyper_symbols)], layout.bands
     for k, channels in enumerate(layout.groups):

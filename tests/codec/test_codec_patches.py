@@ -23,15 +23,15 @@ from hfd.diffusion.decoder import write_decoder
 from hfd.diffusion.sampling import Sampling
 from hfd.errors import ConfigError, DataError
 from hfd.geometry.box import Box
-from hfd.geometry.plan import Layout, Scheme, plan_four_groups, plan_picture
+from hfd.geometry.plan import PatchLayout, Scheme, plan_four_groups, plan_picture
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
 
 SIZE = (283, 350)
 X_HAT = photograph(*SIZE)
-PATCHES = Layout(patch_pixels=190 * 190)
-SMALLER = Layout(patch_pixels=150 * 150)
-FOUR = Layout(Scheme.FOUR_GROUPS, groups_px=128)
+PATCHES = PatchLayout(patch_pixels=190 * 190)
+SMALLER = PatchLayout(patch_pixels=150 * 150)
+FOUR = PatchLayout(Scheme.FOUR_GROUPS, groups_px=128)
 ONE_STEP = Sampling(1)
 
 
@@ -71,14 +71,14 @@ def worst(a: RgbArray, b: RgbArray) -> int:
     return int(np.abs(a.astype(int) - b).max())
 
 
-def sampled(codec: Codec, layout: Layout, map_fn: MapPieces = map, settings: Sampling = ONE_STEP) -> RgbArray:
+def sampled(codec: Codec, layout: PatchLayout, map_fn: MapPieces = map, settings: Sampling = ONE_STEP) -> RgbArray:
     return codec.sample(X_HAT, settings, seed=3, precision="float32", layout=layout, map_fn=map_fn)
 
 
 @pytest.mark.parametrize("settings", [ONE_STEP, Sampling(1, grain=True, realism=0.7), Sampling(2), Sampling(4)])
 def test_in_one_group_patches_of_any_size_give_the_whole_picture(codec: Codec, settings: Sampling) -> None:
     """Up to rounding in float32: a grey level, where a value lies between two."""
-    whole = sampled(codec, Layout(), settings=settings)
+    whole = sampled(codec, PatchLayout(), settings=settings)
     for layout in (PATCHES, SMALLER):
         plan = plan_picture(*SIZE, codec.reach(settings), layout)
         assert plan.num_patches > 3 or len(plan.groups[0][0].steps) > 3
@@ -93,7 +93,7 @@ def in_reverse(function: SamplePiece, pieces: Iterable[Piece]) -> Iterator[RgbAr
 
 
 @pytest.mark.parametrize("layout", [PATCHES, FOUR])
-def test_the_sample_is_the_same_for_any_number_of_workers(codec: Codec, layout: Layout) -> None:
+def test_the_sample_is_the_same_for_any_number_of_workers(codec: Codec, layout: PatchLayout) -> None:
     alone = sampled(codec, layout)
     assert np.array_equal(sampled(codec, layout, in_reverse), alone)
     for workers in (2, 3):
@@ -188,7 +188,7 @@ def test_a_region_is_that_of_the_whole_picture(codec: Codec, data: bytes, box: B
     """To a grey level: x_hat may differ by one where it lies between two, and the sample follows it."""
     x_hat = codec.reconstruct(data)
     whole = x_hat if settings is None else codec.sample(x_hat, settings, seed=9, precision="float32")
-    for layout in (Layout(), PATCHES):
+    for layout in (PatchLayout(), PATCHES):
         found = codec.decode_region(data, box, settings, seed=9, precision="float32", layout=layout)
         assert worst(found, whole[box.top : box.bottom, box.left : box.right]) <= 1
 
@@ -208,7 +208,7 @@ def test_a_region_computes_what_it_needs_alone(codec: Codec, data: bytes) -> Non
             seen.append(piece.patch.tile.window.pixels)
             yield function(piece)
 
-    reach = codec.reach(ONE_STEP).walk
+    reach = codec.reach(ONE_STEP).total
     codec.decode_region(data, Box(100, 100, 20, 20), ONE_STEP, seed=0, map_fn=spy)
     assert sum(seen) <= (20 + 2 * (reach + 8)) ** 2 < SIZE[0] * SIZE[1]
 
@@ -303,7 +303,7 @@ def test_a_folder_is_loaded_once_a_process(folder: Folder) -> None:
 def test_the_smallest_pictures_go_through_both_schemes(codec: Codec, size: tuple[int, int]) -> None:
     data = codec.compress(photograph(300, 300)[: size[0], : size[1]]).data
     whole = codec.sample(codec.reconstruct(data), ONE_STEP, seed=2, precision="float32")
-    for layout in (Layout(), FOUR):
+    for layout in (PatchLayout(), FOUR):
         found = codec.decode_region(data, None, ONE_STEP, seed=2, precision="float32", layout=layout)
         assert found.shape == (*size, 3)
         if layout != FOUR or max(size) <= FOUR.groups_px:

@@ -18,7 +18,7 @@ from networks import lively_elic
 
 from hfd.autoencoder.coding import FrequencyTables, LatentCoder, build_tables
 from hfd.codec.codec import seed_of_file
-from hfd.codec.container import DEFAULT_MAX_PIXELS, LATENTS, MAX_SIDE_PX, SECTION_NAMES, Container, pack, unpack
+from hfd.codec.container import LATENTS, MAX_CODEC_PIXELS, MAX_SIDE_PX, SECTION_NAMES, Container, pack, unpack
 from hfd.codec.sections import (
     MAX_METADATA_BYTES,
     SAMPLER_IDS,
@@ -164,7 +164,7 @@ def test_the_numbers_of_the_specification() -> None:
         assert f"{number} {f'`{kind}`' if number else 'the decoder'}" in SPECIFICATION
     assert f"{MAX_METADATA_BYTES:,} (2^22) bytes" in SPECIFICATION
     assert f"{MAX_SIDE_PX:,} (2^24) pixels" in SPECIFICATION
-    assert f"{DEFAULT_MAX_PIXELS:,} by default" in SPECIFICATION
+    assert f"{MAX_CODEC_PIXELS:,} by default" in SPECIFICATION
 
 
 # --- the stream ----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from hfd.diffusion.samplers import NoiseSource
+from hfd.diffusion.noise import NoiseSource
 
 SIZE = 6
 MEAN = torch.tensor([-0.3, 0.1, 0.7, 0.5, -0.2, 0.4], dtype=torch.float64)

@@ -16,14 +16,14 @@ from hfd.codec.codec import Codec
 from hfd.codec.patches import Piece, PixelSource
 from hfd.diffusion.sampling import Sampling
 from hfd.errors import ConfigError, DataError
-from hfd.geometry.plan import Layout, Scheme, plan_picture
+from hfd.geometry.plan import PatchLayout, Scheme, plan_picture
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
 from pipelines.engine.ray_patches import map_on_ray
 
 ONE_STEP = Sampling(1)
 X_HAT = photograph(500, 420)
-LAYOUTS = [Layout(patch_pixels=330 * 330), Layout(Scheme.FOUR_GROUPS, groups_px=128)]
+LAYOUTS = [PatchLayout(patch_pixels=330 * 330), PatchLayout(Scheme.FOUR_GROUPS, groups_px=128)]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from PIL import Image
 from hfd.codec.sections import AlphaArray, Extras
 from hfd.errors import DataError
 from hfd.image.colour import raw_mode_of, split_srgb
-from hfd.image.load import DEFAULT_MAX_PIXELS, ImageSource, RgbArray, load_with, turn_of
+from hfd.image.load import MAX_IMAGE_PIXELS, ImageSource, RgbArray, load_with, turn_of
 
 _STRIP_PIXELS = 2**22
 
@@ -71,7 +71,7 @@ def read_picture(
     name: str = "",
     keep_alpha: bool = True,
     keep_metadata: bool = False,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Picture:
     """A picture from its file, upright; see :func:`hfd.image.load.load_picture`, whose errors are raised.
 

@@ -21,7 +21,7 @@ from hfd.codec.sections import AlphaArray, Extras
 from hfd.errors import DataError
 from hfd.image.colour import raw_mode_of
 from hfd.image.load import (
-    DEFAULT_MAX_PIXELS,
+    MAX_IMAGE_PIXELS,
     RgbArray,
     broken,
     cut_short,
@@ -90,7 +90,7 @@ def open_picture(
     name: str = "",
     keep_alpha: bool = True,
     keep_metadata: bool = False,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Picture | StripPicture:
     """:func:`hfd.codec.picture.content.read_picture`, the same pixels, but large pictures by strips where possible.
 

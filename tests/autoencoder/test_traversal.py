@@ -1,4 +1,4 @@
-"""The integer walk: the float walk's parameters, the same integers for any bands, kernels, threads and precision."""
+"""Integer traversal: the float traversal's parameters, the same integers for any bands, kernels and threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from networks import lively_elic
 from torch import Tensor
 
 from hfd.autoencoder.model import Elic, checkerboard
-from hfd.autoencoder.walk import LatentWalk, Part, put, take
+from hfd.autoencoder.traversal import LatentPart, LatentTraversal, put, take
 
 HEIGHT, WIDTH = 16, 8
 WHOLE = ((0, HEIGHT),)
@@ -35,23 +35,23 @@ def hyper(seed: int = 0) -> Tensor:
     return torch.randint(-3000, 3001, (8, HEIGHT // 4, WIDTH // 4), generator=generator).double()
 
 
-def integers(walk: LatentWalk, bands: tuple[tuple[int, int], ...] = WHOLE) -> tuple[Tensor, Tensor, Tensor]:
+def integers(traversal: LatentTraversal, bands: tuple[tuple[int, int], ...] = WHOLE) -> tuple[Tensor, Tensor, Tensor]:
     """Scales, means and y_hat of the whole latent (12, H, W), for fixed symbols."""
     found = torch.zeros(2, 12, HEIGHT, WIDTH, dtype=torch.float64)
 
-    def code(part: Part, scales: Tensor, means: Tensor) -> Tensor:
+    def code(part: LatentPart, scales: Tensor, means: Tensor) -> Tensor:
         channels = slice(4 * part.k, 4 * part.k + 4)
         for i, values in enumerate((scales, means)):
             put(found[i, channels, part.first : part.last], part.phase, 1024 * values)
         given = take(symbols()[channels, part.first : part.last], part.phase).flatten(1)
         return given.mul(1024).add(means)
 
-    y_hat = walk.walk(hyper(), code, bands)
+    y_hat = traversal.run(hyper(), code, bands)
     return found[0], found[1], y_hat
 
 
-def test_parameters_are_the_float_walks(model: Elic) -> None:
-    scales, means, y_hat = integers(LatentWalk(model))
+def test_parameters_equal_those_of_the_float_traversal(model: Elic) -> None:
+    scales, means, y_hat = integers(LatentTraversal(model))
     positions = checkerboard(HEIGHT, WIDTH, torch.device("cpu"))
     there = torch.zeros(2, 12, HEIGHT * WIDTH)
     steps: Iterator[tuple[int, int]] = iter([(k, phase) for k in range(3) for phase in (0, 1)])
@@ -63,7 +63,7 @@ def test_parameters_are_the_float_walks(model: Elic) -> None:
         return symbols().float()[4 * k : 4 * k + 4].flatten(1)[:, at].unsqueeze(0) + means_hat
 
     with torch.no_grad():
-        y_hat_there = model.walk_latent((hyper() / 1024).float().unsqueeze(0), code)
+        y_hat_there = model.traverse_latent((hyper() / 1024).float().unsqueeze(0), code)
     assert float(there[1].std()) > 0.1
     for here, other in ((scales, there[0]), (means, there[1]), (1024 * y_hat[0], y_hat_there[0].flatten(1))):
         torch.testing.assert_close(here.float() / 1024, other.unflatten(1, (HEIGHT, WIDTH)), rtol=0, atol=0.01)
@@ -71,9 +71,9 @@ def test_parameters_are_the_float_walks(model: Elic) -> None:
 
 @pytest.mark.parametrize("rows", [2, 4, 6, 12])
 def test_integers_do_not_depend_on_the_bands(model: Elic, rows: int) -> None:
-    walk = LatentWalk(model)
+    traversal = LatentTraversal(model)
     bands = tuple((first, min(first + rows, HEIGHT)) for first in range(0, HEIGHT, rows))
-    for here, there in zip(integers(walk, bands), integers(walk), strict=True):
+    for here, there in zip(integers(traversal, bands), integers(traversal), strict=True):
         assert torch.equal(here, there)
 
 
@@ -88,17 +88,17 @@ def two_threads() -> Iterator[None]:
 @pytest.mark.parametrize("setting", ["no oneDNN", "threads", "autocast", "float64"])
 def test_integers_do_not_depend_on_the_machine(setting: str) -> None:
     model = lively_elic(8, 12, (4, 4, 4))
-    walk, settings = LatentWalk(model), {
+    traversal, settings = LatentTraversal(model), {
         "no oneDNN": torch.backends.mkldnn.flags(enabled=False),
         "threads": two_threads(),
         "autocast": torch.autocast("cpu", torch.bfloat16),
         "float64": torch.no_grad(),
     }  # fmt: skip
-    expected = integers(walk)
+    expected = integers(traversal)
     if setting == "float64":
-        walk = LatentWalk(model.double())
+        traversal = LatentTraversal(model.double())
     with settings[setting]:
-        got = integers(walk)
+        got = integers(traversal)
     for here, there in zip(got, expected, strict=True):
         assert torch.equal(here, there)
         assert bool((1024 * here.double() == (1024 * here.double()).round()).all())
@@ -106,17 +106,17 @@ def test_integers_do_not_depend_on_the_machine(setting: str) -> None:
 
 def test_parameters_depend_on_what_is_known_and_nothing_else(model: Elic) -> None:
     """Each part sees z, the groups before, and the rest of a group its anchors within two rows and columns."""
-    walk, changed_at = LatentWalk(model), (5, 7, 3)  # channel 1 of group 1, a position of the anchors
-    parts: list[tuple[Part, Tensor]] = []
+    traversal, changed_at = LatentTraversal(model), (5, 7, 3)  # channel 1 of group 1, a position of the anchors
+    parts: list[tuple[LatentPart, Tensor]] = []
 
     def run(change: float) -> None:
-        def code(part: Part, scales: Tensor, means: Tensor) -> Tensor:
+        def code(part: LatentPart, scales: Tensor, means: Tensor) -> Tensor:
             parts.append((part, torch.cat([scales, means])))
             given = symbols()
             given[changed_at] += change
             return take(given[4 * part.k : 4 * part.k + 4], part.phase).flatten(1).mul(1024)
 
-        walk.walk(hyper(), code, WHOLE)
+        traversal.run(hyper(), code, WHOLE)
 
     run(0.0)
     run(40.0)

@@ -1,8 +1,8 @@
-"""The walk over a latent that encoder and decoder share, in whole numbers and by bands of rows.
+"""Integer context-model traversal of a latent by bands of rows, shared by encoder and decoder.
 
-The order of :meth:`hfd.autoencoder.model.Elic.walk_latent`, whose networks these are: for each channel group
-the anchors of a checkerboard, then the rest. What is different: the networks are those of `fixed_point`, and no map but
-the latent itself is ever whole. A band's rest needs the anchors of two rows below, so it waits for the next
+The order of :meth:`hfd.autoencoder.model.Elic.traverse_latent`, with the same networks: for each channel group
+the anchors of a checkerboard, then the rest. Here the networks are those of `fixed_point`, and only the latent
+itself is in memory as a whole. A band's rest needs the anchors of two rows below, so it waits for the next
 band's. The integers are the same whatever the bands.
 """
 
@@ -26,8 +26,8 @@ _ROWS_ABOVE = 2
 
 
 @dataclass(frozen=True)
-class Part:
-    """A step of the walk: group ``k``, ``phase`` 0 (anchors) or 1 (the rest), band ``band`` of rows ``first`` to
+class LatentPart:
+    """A step of the traversal: group ``k``, ``phase`` 0 (anchors) or 1 (the rest), band ``band`` of rows ``first`` to
     ``last`` (exclusive) of the latent."""
 
     k: int
@@ -37,11 +37,11 @@ class Part:
     last: int
 
 
-CodePart = Callable[[Part, Tensor, Tensor], Tensor]
+CodeLatentPart = Callable[[LatentPart, Tensor, Tensor], Tensor]
 """(part, scales (G, n), means (G, n)) -> y_hat (G, n): float64 in units of 1/1024, positions in raster order."""
 
 
-class LatentWalk:
+class LatentTraversal:
     """The integer networks of a model. Raises :class:`DataError` for weights that they cannot hold exactly."""
 
     def __init__(self, model: Elic) -> None:
@@ -55,8 +55,8 @@ class LatentWalk:
         )
 
     @torch.no_grad()
-    def walk(
-        self, z_hat: Tensor, code: CodePart, bands: tuple[tuple[int, int], ...], out: Tensor | None = None
+    def run(
+        self, z_hat: Tensor, code: CodeLatentPart, bands: tuple[tuple[int, int], ...], out: Tensor | None = None
     ) -> Tensor:
         """Visit the latent and return y_hat (1, M, 4h, 4w), float32.
 
@@ -72,23 +72,23 @@ class LatentWalk:
         start = 0
         for k, channels in enumerate(self.groups):
             done, y_k = y_hat[0, :start], y_hat[0, start : start + channels]
-            waiting: tuple[Part, Tensor] | None = None
+            waiting: tuple[LatentPart, Tensor] | None = None
             for band, (first, last) in enumerate(bands):
                 side = self._hyper(z_hat, first, last) if hyper is None else hyper
                 if k > 0:
                     side = torch.cat([self._channel_context(k, done, first, last), side])
                 anchors, rest = (take(side, phase).flatten(1) for phase in (0, 1))
-                part = Part(k, 0, band, first, last)
+                part = LatentPart(k, 0, band, first, last)
                 put(y_k[:, first:last], 0, code(part, *self._aggregation[k](None, anchors)))
                 if waiting is not None:
                     self._code_rest(y_k, *waiting, code)
-                waiting = Part(k, 1, band, first, last), rest
+                waiting = LatentPart(k, 1, band, first, last), rest
             assert waiting is not None
             self._code_rest(y_k, *waiting, code)
             start += channels
         return y_hat
 
-    def _code_rest(self, y_k: Tensor, part: Part, side: Tensor, code: CodePart) -> None:
+    def _code_rest(self, y_k: Tensor, part: LatentPart, side: Tensor, code: CodeLatentPart) -> None:
         low, high = part.first - _ROWS_ABOVE, part.last + _ROWS_ABOVE
         anchors = take(_units(y_k[:, max(low, 0) : high]), 0)
         anchors = F.pad(anchors, (0, 0, max(-low, 0), max(high - y_k.shape[1], 0)))
