@@ -101,11 +101,11 @@ def ours(engine: Any, photos: Sequence[Photo]) -> tuple[float, float]:
 def compare_loops(folder: str, num_pictures: int, rounds: int) -> None:
     from hfd.config import ClusterConfig
     from pipelines.corpus.listing import list_corpus
-    from pipelines.engine.base import engine
+    from pipelines.engine.open import open_engine
 
     photos = list_corpus(folder, setting="folder").photos[:num_pictures]
     times: dict[str, list[float]] = {"plain": [], "ours": []}
-    with engine(ClusterConfig(kind="local", num_cpus=WORKERS)) as ready:
+    with open_engine(ClusterConfig(kind="local", num_cpus=WORKERS)) as ready:
         for _ in range(rounds):
             seconds, expected = plain([str(Path(folder, photo.name)) for photo in photos])
             times["plain"].append(seconds)
@@ -138,7 +138,7 @@ def sleep_part(index: int, count: int, folder: Any, seconds: float, _model: None
 def measure_scheduling() -> None:
     from hfd.config import ClusterConfig
     from hfd.io.storage import Folder
-    from pipelines.engine.base import engine
+    from pipelines.engine.open import open_engine
     from pipelines.runs.parts import run_parts
 
     rng = random.Random(0)
@@ -146,7 +146,7 @@ def measure_scheduling() -> None:
     config = ClusterConfig(
         kind="local", num_cpus=WORKERS, map_workers=SIMULATED, map_cpus=WORKERS / SIMULATED, train_threads=1
     )
-    with tempfile.TemporaryDirectory(prefix="hfd-bench-") as scratch, engine(config) as ready:
+    with tempfile.TemporaryDirectory(prefix="hfd-bench-") as scratch, open_engine(config) as ready:
         there = Path(scratch, "there")
         there.mkdir()
         load = functools.partial(wait_for_all, str(there))

@@ -75,7 +75,7 @@ def main() -> None:
     }
     from hfd.config.presets import load_config
     from pipelines.corpus.listing import list_corpus
-    from pipelines.prepare.step import plans_of
+    from pipelines.prepare.step import plan_shards
 
     def told(name: str, started: float) -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -95,7 +95,7 @@ def main() -> None:
     digest = corpus.digest
     told(f"digest {digest[:8]}", started)
     started = time.perf_counter()
-    sizes = [len(pickle.dumps(plan)) for plan in plans_of(config, corpus, None)]
+    sizes = [len(pickle.dumps(plan)) for plan in plan_shards(config, corpus, None)]
     told(f"{len(sizes)} parts, {sum(sizes) / 2**20:.0f} MiB sent", started)
 
 

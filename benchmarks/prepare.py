@@ -48,7 +48,7 @@ from hfd.data.shards import Row, open_shard, shard_name
 from hfd.io.storage import Folder
 from pipelines.context import Context
 from pipelines.corpus.listing import Corpus, Photo, list_corpus
-from pipelines.engine.base import engine
+from pipelines.engine.open import open_engine
 from pipelines.prepare import step as prepare
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -224,7 +224,7 @@ def main() -> None:
 
 
 def profile(job: Job) -> None:
-    with engine(job.config.cluster) as ready:
+    with open_engine(job.config.cluster) as ready:
         profiler = cProfile.Profile()
         profiler.enable()
         seconds = in_scratch(lambda scratch: ours(job, ready, scratch))
@@ -242,7 +242,7 @@ def compare(job: Job, rounds: int) -> None:
     for _ in range(rounds):
         rates["plain"].append(count / plain(job))
         rates["plain, saving"].append(count / in_scratch(lambda scratch: plain(job, scratch)))
-        with engine(job.config.cluster) as ready:
+        with open_engine(job.config.cluster) as ready:
             with stored() as peak:
                 rates["ours"].append(count / in_scratch(lambda scratch: ours(job, ready, scratch)))
             peaks["ours"] += peak

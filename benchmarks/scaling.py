@@ -41,7 +41,8 @@ from hfd.diffusion.process import answer
 from hfd.io.storage import Folder
 from hfd.precision import autocast
 from hfd.training.loop import to_images
-from pipelines.engine.base import Engine, engine
+from pipelines.engine.base import Engine
+from pipelines.engine.open import open_engine
 from pipelines.runs.step import Done
 from pipelines.tracking import StepRun, TrackingSettings, parent_run
 from pipelines.train import autoencoder as train_autoencoder
@@ -220,7 +221,7 @@ def main() -> None:
     if arguments.bare:
         bare_worker(config, arguments.bare, arguments.rank, arguments.steps, arguments.scratch, arguments.rendezvous)
         return
-    with tempfile.TemporaryDirectory() as scratch, engine(config.cluster) as ready:
+    with tempfile.TemporaryDirectory() as scratch, open_engine(config.cluster) as ready:
         stages = stages_of(config, arguments.photos, scratch)
         tracking = TrackingSettings(f"sqlite:///{scratch}/mlflow.db", "bench", Path(scratch, "artifacts").as_uri())
         with parent_run(tracking, name="bench") as parent, parent.child("scaling") as record:

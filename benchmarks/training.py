@@ -31,7 +31,8 @@ from hfd.training.loop import Listener, LoopSettings, to_images, train
 from hfd.training.randomness import worker_randomness
 from pipelines.context import Context
 from pipelines.corpus.listing import list_corpus
-from pipelines.engine.base import Inline, Worker
+from pipelines.engine.base import Worker
+from pipelines.engine.inline import Inline
 from pipelines.prepare import step as prepare
 from pipelines.runs.step import Done
 from pipelines.tracking import TrackingSettings, parent_run

@@ -11,7 +11,8 @@ from hfd.config import Config
 from hfd.errors import ConfigError
 from hfd.io.storage import Folder
 from pipelines.context import Context, Display, Silent
-from pipelines.engine.base import Inline, engine
+from pipelines.engine.inline import Inline
+from pipelines.engine.open import open_engine
 from pipelines.evaluate import step as evaluate
 from pipelines.runs.lease import lease
 from pipelines.runs.step import Done, Step, point_latest, require
@@ -53,7 +54,11 @@ def retrain(config: Config, display: Display, *, only: str | None = None) -> lis
     finished = [step.finished for step in planned if only in (None, step.name) and step.finished is not None]
     if len(finished) == (len(planned) if only is None else 1):
         return _nothing_to_do(idle, inputs, finished)
-    with lease(idle.workspace, config.lease) as held, _tracked(config, only) as parent, engine(config.cluster) as ready:
+    with (
+        lease(idle.workspace, config.lease) as held,
+        _tracked(config, only) as parent,
+        open_engine(config.cluster) as ready,
+    ):
         context = replace(idle, engine=ready, parent=parent)
         return _walk(replace(context, guard=held.check) if held is not None else context, inputs, only)
 

@@ -107,11 +107,11 @@ def s3_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture
 def s3(s3_service: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Folder:
     """An empty ``s3://`` folder of the test's own; the environment holds what reaches it."""
-    from pipelines.corpus.s3 import forget_clients
+    from pipelines.corpus.s3 import clear_clients
 
     for name, value in s3_service.environment.items():
         monkeypatch.setenv(name, value)
-    forget_clients()  # they may be those of another environment
+    clear_clients()  # they may be those of another environment
     digest = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:8]
     return Folder(f"s3://{s3_service.bucket}/{digest}")
 

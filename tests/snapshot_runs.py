@@ -16,7 +16,7 @@ from hfd.data.shards import SPLITS, iterate_rows
 from hfd.io.storage import Folder
 from pipelines.context import Context
 from pipelines.corpus.listing import list_corpus
-from pipelines.engine.base import Inline
+from pipelines.engine.inline import Inline
 from pipelines.prepare import step as prepare
 from pipelines.prepare.photo_table import TABLE
 from pipelines.runs.step import Done

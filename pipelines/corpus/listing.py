@@ -15,7 +15,7 @@ from pipelines.corpus.s3 import changed, fetch, list_objects
 BUILTIN = "builtin:photographs"
 WHEEL = "wheel"
 
-_TOLD_EVERY = 1000
+PROGRESS_EVERY_FILES = 1000
 """Files between two reports of progress: a page of a listing."""
 
 _BUILTIN_FILES = {
@@ -112,7 +112,7 @@ def _listed(folder: Folder, on_progress: Callable[[int, None], None] | None) -> 
     entries: Iterable[Entry] = list_objects(folder.uri) if _is_s3(folder) else folder.files()
     photos, others = [], 0
     for number, entry in enumerate(entries, 1):
-        if on_progress is not None and number % _TOLD_EVERY == 0:
+        if on_progress is not None and number % PROGRESS_EVERY_FILES == 0:
             on_progress(number, None)
         if entry.key[entry.key.rfind(".") :].lower() in IMAGE_SUFFIXES:
             photos.append(Photo(entry.key, folder, entry.key, entry.size, entry.stamp))

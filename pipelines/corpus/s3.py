@@ -154,7 +154,7 @@ def _direct(bucket: str, region: str | None, endpoint: str | None) -> DirectBuck
     return direct_bucket(*_connected(region, endpoint), bucket, CONNECTIONS)
 
 
-def forget_clients() -> None:
+def clear_clients() -> None:
     """Make new clients from here on: for a process whose environment has changed."""
     _direct.cache_clear()
     _connected.cache_clear()

@@ -1,4 +1,4 @@
-"""A pool of Ray actors: each loads its model once, and a worker that keeps dying on an item names that item.
+"""A pool of Ray actors: each loads its model once, and a worker that keeps dying_workers on an item names that item.
 
 Items go only to actors that have started, so that a cluster which cannot start all of them finishes with those that
 it could. An actor is given its next item while it is at work, except near the end, where that would leave others
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hfd.errors import HfdError
-from pipelines.engine.base import torch_threads
+from pipelines.engine.devices import torch_threads
 
 MAX_RETRIES = 2
 """An item on which this many more workers died than one is given up."""
@@ -39,7 +39,7 @@ class PoolSize:
     threads: int
 
 
-class Server:
+class ModelActor:
     """What an actor is: a model, loaded once, and a call for each item."""
 
     def __init__(self, load: bytes, threads: int) -> None:
@@ -113,7 +113,9 @@ class _Pool:
 
         self._size, self._items, self._on_done, self._on_death = size, items, on_done, on_death
         self._load, self._work = cloudpickle.dumps(load), ray.put(cloudpickle.dumps(work))
-        self._remote = ray.remote(num_cpus=size.cpus, num_gpus=size.gpus, max_restarts=0, max_task_retries=0)(Server)
+        self._remote = ray.remote(num_cpus=size.cpus, num_gpus=size.gpus, max_restarts=0, max_task_retries=0)(
+            ModelActor
+        )
         self._waiting = deque(range(len(items)))
         self._deaths = [0] * len(items)
         self._failed_starts = 0
@@ -124,9 +126,9 @@ class _Pool:
         self._actors = [self._new() for _ in range(min(self._size.workers, len(self._items)))]
         while self._left:
             for actor in self._actors:
-                self._feed(actor)
+                self._submit(actor)
             for actor, reference in self._next():
-                self._settle(actor, reference)
+                self._handle(actor, reference)
 
     def close(self) -> None:
         import ray
@@ -138,7 +140,7 @@ class _Pool:
         handle = self._remote.remote(self._load, self._size.threads)
         return _Actor(handle, handle.start.remote(), False, deque())
 
-    def _feed(self, actor: _Actor) -> None:
+    def _submit(self, actor: _Actor) -> None:
         if not actor.ready:
             return
         from ray import cloudpickle
@@ -167,7 +169,7 @@ class _Pool:
         settled, _ = ray.wait(references, num_returns=len(references), timeout=0)  # all that are, in one turn
         return [(by_reference[reference], reference) for reference in settled]
 
-    def _settle(self, actor: _Actor, reference: Any) -> None:
+    def _handle(self, actor: _Actor, reference: Any) -> None:
         import ray
         from ray.exceptions import RayError, RayTaskError
 
@@ -178,7 +180,7 @@ class _Pool:
         except RayTaskError as error:
             raise error.as_instanceof_cause() from None
         except RayError as error:
-            self._bury(actor, error)
+            self._replace_dead(actor, error)
             return
         if not actor.ready:
             actor.ready, self._failed_starts = True, 0
@@ -190,19 +192,19 @@ class _Pool:
         self._left -= 1
         self._on_done(result)
 
-    def _bury(self, actor: _Actor, error: Exception) -> None:
+    def _replace_dead(self, actor: _Actor, error: Exception) -> None:
         """An actor is gone: the item that it was at work on is to blame, the one that waited is not."""
         lost = [index for _, index in actor.queue]
         self._actors.remove(actor)
         if not actor.ready:
             self._failed_starts += 1
             if self._failed_starts > MAX_RETRIES:
-                raise dying(error) from error
+                raise dying_workers("cluster.map_workers", error) from error
         elif lost:
             self._deaths[lost[0]] += 1
             if self._deaths[lost[0]] > MAX_RETRIES:
                 if self._on_death is None:
-                    raise dying(error) from error
+                    raise dying_workers("cluster.map_workers", error) from error
                 self._on_death(self._items[lost.pop(0)])
                 self._left -= 1
         self._waiting.extendleft(reversed(lost))
@@ -210,9 +212,9 @@ class _Pool:
             self._actors.append(self._new())
 
 
-def dying(error: BaseException) -> DyingWorkersError:
-    """The one line for workers that keep dying."""
+def dying_workers(setting: str, error: BaseException) -> DyingWorkersError:
+    """Return the error for workers that keep dying; ``setting`` is the key that sets their number."""
     return DyingWorkersError(
-        f"cluster.map_workers: its worker processes do not start or keep dying ({type(error).__name__}), mostly for "
-        "want of memory. Ask for fewer, or give the machine more, then run the same command again"
+        f"{setting}: its worker processes do not start or keep dying ({type(error).__name__}), probably out of memory. "
+        "Ask for fewer workers, or give the machine more memory, then run the same command again"
     )

@@ -15,8 +15,9 @@ from typing import Any
 
 from hfd.config import ClusterConfig
 from hfd.errors import ConfigError, HfdError
-from pipelines.engine.actor_pool import DyingWorkersError, PoolSize, map_on_actors
-from pipelines.engine.base import Worker, torch_threads
+from pipelines.engine.actor_pool import DyingWorkersError, PoolSize, dying_workers, map_on_actors
+from pipelines.engine.base import Worker
+from pipelines.engine.devices import torch_threads
 
 MAX_TASK_RETRIES = 2
 MAX_TRAIN_RESTARTS = 3
@@ -49,7 +50,7 @@ class OnRay:
         on_done: Callable[[Any], None],
         on_death: Callable[[Any], None] | None = None,
     ) -> None:
-        """Ray Data, and, once workers keep dying, a pool for what is left: it can tell on which item they do."""
+        """Map with Ray Data; if workers keep dying, map the remaining items with a pool, which can name the killer."""
         done: set[int] = set()
         try:
             for index, result in self._results(work, items):
@@ -153,8 +154,8 @@ def _call(work: Callable[[Any], Any], item: Any, threads: int) -> bytes:
 
 @contextlib.contextmanager
 def _deaths(setting: str) -> Iterator[None]:
-    """One line for workers that keep dying, and for a mistake that a worker could not leave in a file, as with a full
-    disk; any other exception that the work itself raised passes as it is."""
+    """Raise one line for workers that keep dying, and for a user's error that a worker could not write to a file (for
+    example on a full disk). Other exceptions of the work pass unchanged."""
     from ray.exceptions import RayError, RayTaskError
     from ray.train import ControllerError, WorkerGroupError
 
@@ -174,10 +175,7 @@ def _deaths(setting: str) -> Iterator[None]:
             causes = [error.controller_failure]
         if any(isinstance(cause, RayTaskError) for cause in causes):
             raise
-        raise DyingWorkersError(
-            f"{setting}: its worker processes do not start or keep dying ({type(causes[0]).__name__}), mostly for want "
-            "of memory. Ask for fewer, or give the machine more, then run the same command again"
-        ) from error
+        raise dying_workers(setting, causes[0]) from error
 
 
 @contextlib.contextmanager
@@ -210,7 +208,7 @@ def _session(config: ClusterConfig) -> Iterator[None]:
             else:
                 # The first import of torch on a node with a slow disk outlasts Ray's own minute.
                 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
-                _knock(str(config.address))
+                check_reachable(str(config.address))
                 ray.init(address=config.address, **_QUIET)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             where = (
@@ -225,7 +223,7 @@ def _session(config: ClusterConfig) -> Iterator[None]:
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
-def _knock(address: str) -> None:
+def check_reachable(address: str) -> None:
     """Raise ``OSError`` where nobody listens: Ray itself would try for more than seven minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if port.isdigit():  # "auto" and the like are looked up on this machine, at once

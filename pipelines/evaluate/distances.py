@@ -25,8 +25,9 @@ from hfd.metrics.bootstrap import Drawn
 from hfd.metrics.features import NUM_FEATURES
 from hfd.report.content import OUR_SYSTEMS
 from hfd.report.summarise import CurveDistances, distances_of_blocks, distances_of_images
+from pipelines.engine.base import Engine
 from pipelines.evaluate.measure import Curve, Measured
-from pipelines.runs.parts import Engine, run_parts
+from pipelines.runs.parts import run_parts
 
 MAX_BLOCKS = 32
 """Of images: as many sums a system and setting, 13 MB each, and what a bootstrap over blocks draws from."""

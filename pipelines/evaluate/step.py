@@ -25,7 +25,7 @@ from hfd.report.summarise import CurveRows, baselines_at_our_rate, gains_over_x_
 from hfd.report.tables import gain_text, rate_text, summary_text
 from pipelines.context import Context
 from pipelines.corpus.listing import Corpus
-from pipelines.engine.base import map_device
+from pipelines.engine.devices import map_device
 from pipelines.evaluate.distances import FeatureFile, measure_distances
 from pipelines.evaluate.images import (
     INDEX,

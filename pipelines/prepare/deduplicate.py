@@ -34,7 +34,7 @@ _MESSAGES = {
 
 
 @dataclass(frozen=True)
-class Known:
+class ReferencePictures:
     """Pictures that photographs are compared with: SHA-256 of their bytes, and perceptual hashes."""
 
     contents: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class PicturesPlan:
     hashed: bool
 
 
-def know(context: Context, corpus: Corpus, folder: Folder, max_pixels: int) -> Known:
+def hash_evaluation_pictures(context: Context, corpus: Corpus, folder: Folder, max_pixels: int) -> ReferencePictures:
     """Hash the pictures of the evaluation, in parts of their own under ``folder``."""
     hashed = context.config.prepare.near_bits is not None
     plans = [
@@ -57,7 +57,7 @@ def know(context: Context, corpus: Corpus, folder: Folder, max_pixels: int) -> K
     ]
     with context.display.bar("prepare: evaluation pictures", "parts") as progress:
         results = run_parts(context.engine, folder, plans, hash_part, progress)
-    return Known(
+    return ReferencePictures(
         tuple(content for result in results for content in result["contents"]),
         tuple(int(value, 16) for result in results for value in result["hashes"]),
     )
@@ -85,7 +85,9 @@ def _hash(data: bytes, photo: Photo, max_pixels: int) -> int | None:
         return None
 
 
-def deduplicate(table: pa.Table, evaluation: Known, near_bits: int | None, *, among_themselves: bool) -> pa.Table:
+def deduplicate(
+    table: pa.Table, evaluation: ReferencePictures, near_bits: int | None, *, among_themselves: bool
+) -> pa.Table:
     """The table with ``reason`` and ``message`` where a photograph is not to stay; sorted by key, as it has to be.
 
     Of several the one with the smallest key stays, whichever part or worker it came from. Photographs of the

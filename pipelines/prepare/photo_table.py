@@ -47,7 +47,7 @@ def write_table(folder: Folder, name: str, table: pa.Table) -> None:
     folder.write(name, buffer.getvalue())
 
 
-def gather(folder: Folder, count: int) -> pa.Table:
+def read_part_tables(folder: Folder, count: int) -> pa.Table:
     """The rows of all parts, in order. Many small files: what counts on S3 is that they are read at once."""
 
     def read(index: int) -> pa.Table:
@@ -67,7 +67,7 @@ def rows_between(folder: Folder, first: str, last: str) -> dict[str, dict[str, A
     return {row["photo"]: row for row in table.to_pylist()}
 
 
-def place(table: pa.Table) -> pa.Table:
+def number_rows(table: pa.Table) -> pa.Table:
     """The table with ``row`` as it is once the shards hold the crops of kept photographs and no others."""
     positions: list[int | None] = []
     filled: dict[tuple[int, str], int] = {}

@@ -38,7 +38,7 @@ PASSING_REASONS = ("changed", "missing", "permission", KILLED_WORKER)
 
 
 @dataclass(frozen=True)
-class LookSettings:
+class ExamineSettings:
     """How a photograph is judged and cut, whatever else is in the corpus."""
 
     crops: CropSettings
@@ -47,7 +47,7 @@ class LookSettings:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierSnapshot:
     """A finished snapshot whose photographs were judged and cut by the same settings, in ``count`` parts."""
 
     folder: Folder
@@ -59,10 +59,10 @@ class ShardPlan:
     """The photographs of one shard, in the corpus's order, and how they are cut."""
 
     photos: tuple[Photo, ...]
-    settings: LookSettings
-    earlier: Earlier | None = None
+    settings: ExamineSettings
+    earlier: EarlierSnapshot | None = None
     killers: frozenset[int] = frozenset()
-    """Places of photographs that are rejected unseen: workers died on them."""
+    """Indices of photographs to reject without reading them: workers died on them."""
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -86,13 +86,13 @@ class RewritePlan:
     count: int
     order: tuple[str, ...]
     missing: tuple[Photo, ...]
-    settings: LookSettings
+    settings: ExamineSettings
 
 
 def prepare_part(index: int, count: int, folder: Folder, plan: ShardPlan) -> dict[str, Any]:
     """Cut one shard's photographs. Whole decoded photographs live here, one at a time, and nowhere else."""
     known = _known(plan)
-    killers = {plan.photos[place].key for place in plan.killers}
+    killers = {plan.photos[killer].key for killer in plan.killers}
     fetched = read_ahead([photo for photo in plan.photos if photo.key not in known and photo.key not in killers])
     rows: list[dict[str, Any]] = []
     with contextlib.closing(fetched), _shard(folder, index, count) as writers:
@@ -185,7 +185,7 @@ def _checked(data: bytes | DataError) -> bytes | DataError:
 
 
 def _add(
-    photo: Photo, data: bytes | DataError, settings: LookSettings, writers: Mapping[str, ShardWriter]
+    photo: Photo, data: bytes | DataError, settings: ExamineSettings, writers: Mapping[str, ShardWriter]
 ) -> dict[str, Any]:
     """Judge a photograph, write its crops, and return its row."""
     row = _unseen(photo)
@@ -255,7 +255,7 @@ def _known(plan: ShardPlan) -> dict[str, dict[str, Any]]:
 class _Copies:
     """Crops out of an earlier snapshot's shards, whose row groups are read once when keys come in order."""
 
-    def __init__(self, earlier: Earlier | None) -> None:
+    def __init__(self, earlier: EarlierSnapshot | None) -> None:
         self._earlier = earlier
         self._read: dict[str, tuple[RowGroup, list[Row]]] = {}
         self.count = 0

@@ -23,12 +23,12 @@ from hfd.io.storage import Folder
 from pipelines.context import Context
 from pipelines.corpus.listing import Corpus, Photo
 from pipelines.prepare.data_card import write_card
-from pipelines.prepare.deduplicate import Known, deduplicate, know
-from pipelines.prepare.photo_table import TABLE, count_crops, gather, place, write_rejects, write_table
+from pipelines.prepare.deduplicate import ReferencePictures, deduplicate, hash_evaluation_pictures
+from pipelines.prepare.photo_table import TABLE, count_crops, number_rows, read_part_tables, write_rejects, write_table
 from pipelines.prepare.shard import (
     GLOBAL_REASONS,
-    Earlier,
-    LookSettings,
+    EarlierSnapshot,
+    ExamineSettings,
     RewritePlan,
     ShardPlan,
     prepare_part,
@@ -65,11 +65,15 @@ def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder
     count = _num_parts(context, corpus)
     config = context.config.prepare
     if evaluation is not None or config.drop_duplicates:
-        known = know(context, evaluation, folder / "evaluation", config.max_pixels) if evaluation else Known()
+        known = (
+            hash_evaluation_pictures(context, evaluation, folder / "evaluation", config.max_pixels)
+            if evaluation
+            else ReferencePictures()
+        )
         cut = table
         table = deduplicate(cut, known, config.near_bits, among_themselves=config.drop_duplicates)
         _rewrite(context, corpus, folder, count, cut, table)
-    table = place(table)
+    table = number_rows(table)
     write_table(folder, TABLE, table)
     write_rejects(folder, table)
     kept = table.filter(pc.is_null(table["reason"]))
@@ -89,19 +93,19 @@ def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder
 
 def _cut(context: Context, corpus: Corpus, folder: Folder) -> tuple[pa.Table, int]:
     """Judge and cut every photograph by itself; the table of them, and how many were copied."""
-    plans = plans_of(context.config, corpus, _earlier(context, folder))
+    plans = plan_shards(context.config, corpus, _earlier(context, folder))
     existing = {entry.key for entry in folder.files()} if folder.exists() else set()
     if not all(part_name(index, len(plans)) in existing for index in range(len(plans))):
         # A shard that is cut again is whole again, whatever was dropped from it before.
         folder.delete("rewrites")
     with context.display.bar("prepare", "shards") as progress:
         results = run_parts(context.engine, folder, plans, prepare_part, progress)
-    return gather(folder, len(plans)), sum(result["copied"] for result in results)
+    return read_part_tables(folder, len(plans)), sum(result["copied"] for result in results)
 
 
-def plans_of(config: Config, corpus: Corpus, earlier: Earlier | None) -> list[ShardPlan]:
+def plan_shards(config: Config, corpus: Corpus, earlier: EarlierSnapshot | None) -> list[ShardPlan]:
     """The parts of the first pass: one for each shard."""
-    settings, size = _look_settings(config), config.prepare.photos_per_shard
+    settings, size = _examine_settings(config), config.prepare.photos_per_shard
     photos = corpus.photos
     return [ShardPlan(photos[start : start + size], settings, earlier) for start in range(0, len(photos), size)]
 
@@ -111,7 +115,7 @@ def _rewrite(context: Context, corpus: Corpus, folder: Folder, count: int, cut: 
     has_rows, stays = pc.is_valid(cut["row"]), pc.is_null(table["reason"])
     wrong = pc.xor(has_rows, stays)
     affected = sorted(set(table["part"].filter(wrong).to_pylist()))
-    settings, size = _look_settings(context.config), context.config.prepare.photos_per_shard
+    settings, size = _examine_settings(context.config), context.config.prepare.photos_per_shard
     plans = []
     for index in affected:
         part = slice(index * size, (index + 1) * size)
@@ -141,23 +145,23 @@ def _num_parts(context: Context, corpus: Corpus) -> int:
     return -(-len(corpus.photos) // context.config.prepare.photos_per_shard)
 
 
-def _look_settings(run: Config) -> LookSettings:
+def _examine_settings(run: Config) -> ExamineSettings:
     config = run.prepare
     values = config.model_dump()
     crops = {field.name: values[field.name] for field in fields(CropSettings) if field.name != "seed"}
     filters = {field.name: values[field.name] for field in fields(FilterSettings)}
     hashed = config.near_bits is not None and (config.drop_duplicates or config.drop_evaluation)
-    return LookSettings(CropSettings(seed=run.seed, **crops), FilterSettings(**filters), hashed)
+    return ExamineSettings(CropSettings(seed=run.seed, **crops), FilterSettings(**filters), hashed)
 
 
 def _newest(context: Context) -> str:
     """Where the newest snapshot is noted whose photographs were judged and cut by these settings."""
-    settings = _look_settings(context.config)
+    settings = _examine_settings(context.config)
     names = {"crops": vars(settings.crops), "filters": vars(settings.filters), "hashed": settings.hashed}
     return f"{NAME}/newest-{digest_of({'format': FORMAT, **names})[:16]}.json"
 
 
-def _earlier(context: Context, folder: Folder) -> Earlier | None:
+def _earlier(context: Context, folder: Folder) -> EarlierSnapshot | None:
     """The snapshot to copy from, if there is one that is whole. It saves work and changes nothing."""
     note = _newest(context)
     try:
@@ -166,7 +170,7 @@ def _earlier(context: Context, folder: Folder) -> Earlier | None:
         if not key or found.uri == folder.uri or not found.exists("manifest.json") or not found.exists(TABLE):
             return None
         manifest = json.loads(found.read("manifest.json"))
-        return Earlier(found, -(-manifest["facts"]["photos"] // manifest["settings"]["photos_per_shard"]))
+        return EarlierSnapshot(found, -(-manifest["facts"]["photos"] // manifest["settings"]["photos_per_shard"]))
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -1,4 +1,4 @@
-"""One small object that changes only at the hand of who knows its present contents: a local file, or one on S3."""
+"""Compare-and-swap on a small local file or S3 object."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
 
 MAX_BYTES = 4096
-"""A cell holds at most this; whatever is longer was put there by something else."""
+"""The object holds at most this; whatever is longer was put there by something else."""
 
 _CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404")
 """What an S3 server answers to a condition that does not hold."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a cell holds (``b""``: nothing), its version, and how long ago it was written.
+class CasContents:
+    """Contents of an object (``b""``: nothing), its version, and how long ago it was written.
 
     ``age_s`` in seconds, by the clock of the storage alone: no clock of a client is in it.
     """
@@ -36,10 +36,10 @@ class Reading:
     age_s: float
 
 
-class Cell(Protocol):
+class CasObject(Protocol):
     """Raises :class:`DataError` where the storage does not answer."""
 
-    def read(self) -> Reading | None:
+    def read(self) -> CasContents | None:
         """What is there now; None before anything was."""
 
     def swap(self, data: bytes, expected: str | None) -> str | None:
@@ -49,31 +49,34 @@ class Cell(Protocol):
         """
 
 
-def open_cell(folder: Folder, name: str) -> Cell:
-    """The cell ``name`` of a folder. Raises :class:`ConfigError` on storage that has no such thing."""
+def open_cas_object(folder: Folder, name: str) -> CasObject:
+    """Open the compare-and-swap object ``name`` of a folder.
+
+    Raises :class:`ConfigError` on storage without compare-and-swap.
+    """
     if folder.is_local:
-        return LocalCell(folder.path / name)
+        return LocalCasObject(folder.path / name)
     parts = urlsplit(folder.uri)
     if parts.scheme != "s3":
         raise ConfigError(
             f"workspace: got {folder.uri}, expected a local folder or s3:// for its lease. Or set lease.use=false"
         )
-    return S3Cell(parts.netloc, f"{unquote(parts.path).strip('/')}/{name}".lstrip("/"))
+    return S3CasObject(parts.netloc, f"{unquote(parts.path).strip('/')}/{name}".lstrip("/"))
 
 
 @dataclass(frozen=True)
-class LocalCell:
+class LocalCasObject:
     """A file that is read and written under ``flock``, which the kernel lets go of when a process dies.
 
-    On NFS the lock and the times are the server's. An empty file is what is left of a cell that was emptied.
+    On NFS the lock and the times are the server's. An empty file is what is left of an object that was emptied.
     """
 
     path: Path
 
-    def read(self) -> Reading:
+    def read(self) -> CasContents:
         with self._locked() as file:
             data = os.pread(file, MAX_BYTES, 0)
-            return Reading(data.rstrip(b" "), _digest(data), self._now() - os.fstat(file).st_mtime)
+            return CasContents(data.rstrip(b" "), _digest(data), self._now() - os.fstat(file).st_mtime)
 
     def swap(self, data: bytes, expected: str | None) -> str | None:
         # Always the same length: one write then replaces the contents, wherever a process is killed.
@@ -114,21 +117,21 @@ class LocalCell:
 
 
 @dataclass(frozen=True)
-class S3Cell:
+class S3CasObject:
     """An object written with ``If-None-Match`` and ``If-Match``; its age is Date less Last-Modified of one answer."""
 
     bucket: str
     key: str
     _client: Any = field(default_factory=lambda: _client(), compare=False, repr=False)
 
-    def read(self) -> Reading | None:
+    def read(self) -> CasContents | None:
         try:
             with self._asking():
                 found = self._client.get_object(**self._at)
                 date = parsedate_to_datetime(found["ResponseMetadata"]["HTTPHeaders"]["date"])
                 age_s = (date - found["LastModified"]).total_seconds()
-                return Reading(found["Body"].read(MAX_BYTES), found["ETag"], age_s)
-        except _Absent:
+                return CasContents(found["Body"].read(MAX_BYTES), found["ETag"], age_s)
+        except _ConditionFailed:
             return None
 
     def swap(self, data: bytes, expected: str | None) -> str | None:
@@ -136,7 +139,7 @@ class S3Cell:
         try:
             with self._asking():
                 return str(self._client.put_object(**self._at, Body=data, **condition)["ETag"])
-        except _Absent:
+        except _ConditionFailed:
             # A retry after an answer that was lost finds its own write there.
             now = self.read()
             return now.version if now is not None and data and now.data == data else None
@@ -151,7 +154,7 @@ class S3Cell:
             try:
                 with self._asking():
                     self._client.put_object(**self._at, Body=before.data if before is not None else b"", **condition)
-            except _Absent:
+            except _ConditionFailed:
                 continue
             raise ConfigError(
                 f"workspace: got s3://{self.bucket} on a server that ignores {next(iter(condition))}, expected one "
@@ -172,7 +175,7 @@ class S3Cell:
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if code in _CHANGED:
-                raise _Absent from error
+                raise _ConditionFailed from error
             reason = "missing" if code == "NoSuchBucket" else "permission" if "Denied" in code else "io"
             raise DataError(
                 f"{where}: the server refuses ({code}). Check the bucket and AWS_*", reason=reason
@@ -184,7 +187,7 @@ class S3Cell:
             ) from error
 
 
-class _Absent(Exception):  # noqa: N818
+class _ConditionFailed(Exception):  # noqa: N818
     """A condition does not hold, or nothing is there."""
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from hfd.config import LeaseConfig
 from hfd.errors import DataError, HfdError
 from hfd.io.storage import Folder
-from pipelines.runs.compare_and_swap import Cell, Reading, S3Cell, open_cell
+from pipelines.runs.compare_and_swap import CasContents, CasObject, S3CasObject, open_cas_object
 from pipelines.tracking.stale import is_alive, process_tags
 
 NAME = ".lease"
@@ -58,8 +58,10 @@ class Holder:
 class Lease:
     """A lease that is held; renewed by a thread of its own until :meth:`stop`."""
 
-    def __init__(self, cell: Cell, holder: Holder, version: str, renewed: float, config: LeaseConfig, uri: str) -> None:
-        self._cell, self._holder, self._version, self._renewed = cell, holder, version, renewed
+    def __init__(
+        self, cas: CasObject, holder: Holder, version: str, renewed: float, config: LeaseConfig, uri: str
+    ) -> None:
+        self._cas, self._holder, self._version, self._renewed = cas, holder, version, renewed
         self._config, self._uri = config, uri
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -84,7 +86,7 @@ class Lease:
             self._thread.join()
         if self.lost is None:
             with contextlib.suppress(DataError):  # then it expires
-                self._cell.swap(b"", self._version)
+                self._cas.swap(b"", self._version)
 
     def _beat(self) -> None:
         while not self._stopping.wait(self._config.heartbeat_s):
@@ -103,11 +105,11 @@ class Lease:
         now, failure = time.monotonic(), ""
         try:
             holder = Holder(**{**asdict(self._holder), "beat": self._holder.beat + 1})
-            version = self._cell.swap(_encode(holder), self._version)
+            version = self._cas.swap(_encode(holder), self._version)
             if version is not None:
                 self._holder, self._version, self._renewed = holder, version, now
                 return
-            found = _decode(self._cell.read())
+            found = _decode(self._cas.read())
             by = f"taken over by {found.text}" if found is not None else "freed by another run"
             self.lost = HfdError(f"workspace: {self._uri} was {by}. This run stops, what it finished is kept")
         except DataError as error:
@@ -142,21 +144,21 @@ def lease(workspace: Folder, config: LeaseConfig) -> Iterator[Lease | None]:
 
 def acquire(workspace: Folder, config: LeaseConfig) -> Lease:
     """Take the lease, not yet renewed by itself. Raises :class:`HfdError` where another run holds the workspace."""
-    cell = open_cell(workspace, NAME)
+    cas = open_cas_object(workspace, NAME)
     holder = _this_process(config)
     for _ in range(_TRIES):
         now = time.monotonic()
-        found = cell.read()
+        found = cas.read()
         _refuse_if_held(found, workspace, config)
-        version = cell.swap(_encode(holder), found.version if found is not None else None)
+        version = cas.swap(_encode(holder), found.version if found is not None else None)
         if version is not None:
-            if isinstance(cell, S3Cell):
-                cell.check()
-            return Lease(cell, holder, version, now, config, workspace.uri)
+            if isinstance(cas, S3CasObject):
+                cas.check()
+            return Lease(cas, holder, version, now, config, workspace.uri)
     raise HfdError(f"workspace: {workspace.uri} changes hands all the time. Run the same command again")
 
 
-def _refuse_if_held(found: Reading | None, workspace: Folder, config: LeaseConfig) -> None:
+def _refuse_if_held(found: CasContents | None, workspace: Folder, config: LeaseConfig) -> None:
     if found is None or not found.data:
         return
     holder = _decode(found)
@@ -198,7 +200,7 @@ def _encode(holder: Holder) -> bytes:
     return json.dumps(asdict(holder), sort_keys=True).encode()
 
 
-def _decode(reading: Reading | None) -> Holder | None:
+def _decode(reading: CasContents | None) -> Holder | None:
     """The holder; None where there is none, or the contents are not to be understood."""
     if reading is None:
         return None

@@ -21,6 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from hfd.errors import HfdError
 from hfd.io.storage import Folder
+from pipelines.engine.base import Engine
 
 KILLED_WORKER = "killed-worker"
 """The reason of an item that is rejected because every process that worked on it died."""
@@ -33,29 +34,6 @@ READ_THREADS = 16
 
 Do = Callable[..., dict[str, Any]]
 """``do(index, count, folder, payload)``, with the worker's model as fifth argument where there is one."""
-
-
-class Engine(Protocol):
-    """Where parts run: see :mod:`pipelines.engine.base`."""
-
-    def map(
-        self,
-        work: Callable[[Any], Any],
-        items: Sequence[Any],
-        on_done: Callable[[Any], None],
-        on_death: Callable[[Any], None] | None = None,
-    ) -> None:
-        """Call ``work`` on every item, in any order and maybe at once; ``on_done`` with each result, here."""
-
-    def map_with_model(
-        self,
-        load: Callable[[], Any] | None,
-        work: Callable[..., Any],
-        items: Sequence[Any],
-        on_done: Callable[[Any], None],
-        on_death: Callable[[Any], None] | None = None,
-    ) -> None:
-        """As ``map``, with ``work(model, item)`` in long-lived workers, each of which calls ``load`` once."""
 
 
 @runtime_checkable
@@ -93,7 +71,7 @@ class PartTask:
 
 
 @dataclass(frozen=True)
-class Suspect:
+class IsolatedItem:
     """One item of a part on which workers died, to be tried alone; what comes out is thrown away."""
 
     task: PartTask
@@ -101,7 +79,7 @@ class Suspect:
 
     def __call__(self, *model: Any) -> None:
         task = self.task
-        with tempfile.TemporaryDirectory(prefix="hfd-suspect-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="hfd-isolated-item-") as scratch:
             task.do(task.index, task.count, Folder(scratch), task.payload.only(self.item), *model)
 
 
@@ -109,16 +87,16 @@ def call_part(task: PartTask) -> tuple[int, dict[str, Any]]:
     return task.index, task()
 
 
-def call_part_with(model: Any, task: PartTask) -> tuple[int, dict[str, Any]]:
+def call_part_with_model(model: Any, task: PartTask) -> tuple[int, dict[str, Any]]:
     return task.index, task(model)
 
 
-def try_suspect(suspect: Suspect) -> None:
-    suspect()
+def try_isolated(item_alone: IsolatedItem) -> None:
+    item_alone()
 
 
-def try_suspect_with(model: Any, suspect: Suspect) -> None:
-    suspect(model)
+def try_isolated_with_model(model: Any, item_alone: IsolatedItem) -> None:
+    item_alone(model)
 
 
 def run_parts(
@@ -149,7 +127,7 @@ def run_parts(
     def died(task: PartTask) -> None:
         dead.append(task)
         if len(dead) > max(MAX_DEAD_PARTS, MAX_DEAD_SHARE * count):
-            raise _hopeless(len(dead), count)
+            raise too_many_deaths(len(dead), count)
 
     divisible = all(isinstance(payload, Divisible) for payload in payloads)
     _map_parts(engine, load, missing, finished, died if divisible else None)
@@ -174,19 +152,19 @@ def _map_parts(
     if load is None:
         engine.map(call_part, tasks, finished, on_death)
     else:
-        engine.map_with_model(load, call_part_with, tasks, finished, on_death)
+        engine.map_with_model(load, call_part_with_model, tasks, finished, on_death)
 
 
 def _without_killers(engine: Engine, load: Callable[[], Any] | None, dead: Sequence[PartTask]) -> list[PartTask]:
     """The parts, to be done again: what kills a worker alone, too, is marked to be rejected."""
     killers: dict[int, set[int]] = {task.index: set() for task in dead}
-    suspects = [Suspect(task, item) for task in dead for item in range(len(task.payload))]
+    isolated = [IsolatedItem(task, item) for task in dead for item in range(len(task.payload))]
 
-    def convict(suspect: Suspect) -> None:
-        killers[suspect.task.index].add(suspect.item)
+    def mark_killer(item_alone: IsolatedItem) -> None:
+        killers[item_alone.task.index].add(item_alone.item)
 
-    work = try_suspect if load is None else try_suspect_with
-    engine.map_with_model(load, work, suspects, lambda _: None, convict)
+    work = try_isolated if load is None else try_isolated_with_model
+    engine.map_with_model(load, work, isolated, lambda _: None, mark_killer)
     return [
         replace(task, payload=task.payload.rejecting(frozenset(killers[task.index]))) if killers[task.index] else task
         for task in dead
@@ -194,14 +172,14 @@ def _without_killers(engine: Engine, load: Callable[[], Any] | None, dead: Seque
 
 
 def _give_up(task: PartTask) -> None:
-    raise _hopeless(1, task.count)
+    raise too_many_deaths(1, task.count)
 
 
-def _hopeless(num_dead: int, count: int) -> HfdError:
+def too_many_deaths(num_dead: int, count: int) -> HfdError:
     return HfdError(
-        f"cluster.map_workers: worker processes keep dying on {num_dead} of {count} parts, and not for the sake of "
-        "single items, mostly for want of memory. Ask for fewer workers, or give the machine more memory, then run "
-        "the same command again"
+        f"cluster.map_workers: worker processes keep dying on {num_dead} of {count} parts, and no single item is "
+        "to blame; probably out of memory. Ask for fewer workers, or give the machine more memory, then run the same "
+        "command again"
     )
 
 

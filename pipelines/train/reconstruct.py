@@ -20,7 +20,7 @@ from hfd.data.shards import SPLITS, Row, iterate_shard, open_shard, shard_names
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
 from pipelines.context import Context
-from pipelines.engine.base import map_device
+from pipelines.engine.devices import map_device
 from pipelines.runs.parts import digest_of_parts, run_parts
 from pipelines.runs.step import Done, Outcome, Step
 

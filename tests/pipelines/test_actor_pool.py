@@ -20,7 +20,7 @@ from hfd.errors import DataError, HfdError
 from pipelines.context import Silent
 from pipelines.engine import actor_pool
 from pipelines.engine.actor_pool import DyingWorkersError, PoolSize, map_on_actors
-from pipelines.engine.base import engine
+from pipelines.engine.open import open_engine
 from pipelines.evaluate import step as evaluate
 from pipelines.retrain import retrain
 from pipelines.runs.step import Done
@@ -45,7 +45,7 @@ def evaluated(photographs: Path, workspace: Path, pictures: Path, *settings: str
 @pytest.mark.slow
 def test_models_deaths_and_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items = [tmp_path / str(number) for number in range(12)]
-    with engine(ClusterConfig(kind="local", num_cpus=2)) as ready:
+    with open_engine(ClusterConfig(kind="local", num_cpus=2)) as ready:
         told: list[Any] = []
         ready.map_with_model(ray_work.process_number, ray_work.tell, items, told.append)
         assert sorted(name for _, _, name in told) == sorted(item.name for item in items)

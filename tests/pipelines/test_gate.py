@@ -27,7 +27,7 @@ from hfd.metrics.frechet import (
     kernel_of_counts,
 )
 from hfd.report.content import ImageRow
-from pipelines.engine.base import Inline
+from pipelines.engine.inline import Inline
 from pipelines.evaluate.distances import ORIGINAL, FeatureFile, measure_distances, write_features
 from pipelines.evaluate.images import SCHEMA, feature_name
 from pipelines.evaluate.measure import Measured

@@ -148,7 +148,7 @@ def test_a_run_killed_after_its_training_does_not_train_again(tmp_path: Path, mo
     def never(*_: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("pipelines.engine.base.Inline.train", never)
+    monkeypatch.setattr("pipelines.engine.inline.Inline.train", never)
     (again,) = retrain(config, Silent(), only="train-autoencoder")
     assert not again.skipped and again.digest == first.digest
     assert again.manifest.facts == first.manifest.facts

@@ -21,8 +21,8 @@ from hfd.config import LeaseConfig
 from hfd.errors import DataError, HfdError
 from hfd.io.storage import Folder
 from pipelines.context import Context
-from pipelines.engine.base import Inline
-from pipelines.runs.compare_and_swap import S3Cell, open_cell
+from pipelines.engine.inline import Inline
+from pipelines.runs.compare_and_swap import S3CasObject, open_cas_object
 from pipelines.runs.lease import NAME, _decode, _encode, _this_process, acquire, lease
 from pipelines.runs.step import Outcome, Step
 
@@ -65,7 +65,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 def in_cell(workspace: Folder) -> dict[str, Any]:
-    found = open_cell(workspace, NAME).read()
+    found = open_cas_object(workspace, NAME).read()
     assert found is not None
     return dict(json.loads(found.data)) if found.data else {}
 
@@ -96,11 +96,11 @@ def test_without_use_nothing_is_written(workspace: Folder) -> None:
 def test_a_lease_of_another_machine_ends_only_with_its_time(workspace: Folder) -> None:
     """The holder's own setting counts, and its clock does not."""
     other = replace(_this_process(LeaseConfig()), machine="elsewhere", pid=1, started="2199-01-01T00:00:00+00:00")
-    cell = open_cell(workspace, NAME)
-    version = cell.swap(_encode(replace(other, expires_s=3600.0)), None)
+    cas = open_cas_object(workspace, NAME)
+    version = cas.swap(_encode(replace(other, expires_s=3600.0)), None)
     with pytest.raises(HfdError, match=r"since 2199-01-01T00:00:00\+00:00.*its lease ends in 36\d\d s"):
         acquire(workspace, LeaseConfig(expires_s=0.4, heartbeat_s=0.1))
-    cell.swap(_encode(replace(other, expires_s=0.5)), version)
+    cas.swap(_encode(replace(other, expires_s=0.5)), version)
     while True:
         try:
             acquire(workspace, LeaseConfig()).stop()
@@ -110,14 +110,14 @@ def test_a_lease_of_another_machine_ends_only_with_its_time(workspace: Folder) -
 
 
 def test_contents_that_say_nothing_hold_for_a_while(workspace: Folder) -> None:
-    open_cell(workspace, NAME).swap(b"[]", None)
+    open_cas_object(workspace, NAME).swap(b"[]", None)
     with pytest.raises(HfdError, match="held by what is no lease of this version"):
         acquire(workspace, LeaseConfig())
 
 
 def test_a_holder_is_read_as_it_was_written() -> None:
     holder = _this_process(LeaseConfig(name="x"))
-    found = _decode(type("Reading", (), {"data": _encode(holder)})())  # type: ignore[arg-type]
+    found = _decode(type("CasContents", (), {"data": _encode(holder)})())  # type: ignore[arg-type]
     assert found is not None and asdict(found) == asdict(holder)
 
 
@@ -130,7 +130,7 @@ def test_of_many_that_try_at_once_exactly_one_holds(
 ) -> None:
     if round_:  # from the second on, of a lease that expired
         dead = replace(_this_process(LeaseConfig()), machine="elsewhere", expires_s=-1e9)
-        open_cell(workspace, NAME).swap(_encode(dead), None)
+        open_cas_object(workspace, NAME).swap(_encode(dead), None)
     processes = [start(launched, "grab", workspace, tmp_path) for _ in range(6)]
     (tmp_path / "go").touch()
     said = []
@@ -194,10 +194,10 @@ def test_no_manifest_is_written_after_a_loss(workspace: Folder, tmp_path: Path) 
 
     def work(folder: Folder, _run: object) -> Outcome:
         folder.write("part", b"done")
-        found = open_cell(workspace, NAME).read()
+        found = open_cas_object(workspace, NAME).read()
         assert found is not None
         thief = replace(_this_process(LeaseConfig(name="thief")), token="other")
-        assert open_cell(workspace, NAME).swap(_encode(thief), found.version) is not None
+        assert open_cas_object(workspace, NAME).swap(_encode(thief), found.version) is not None
         return Outcome("digest", {})
 
     with pytest.raises(HfdError, match="was taken over by thief on"), lease(workspace, LeaseConfig()) as held:
@@ -213,7 +213,7 @@ def test_an_outage_is_borne_until_the_lease_would_have_ended(s3: Folder, monkeyp
     def away(*_: object) -> None:
         raise DataError("s3://x: no answer", reason="connection")
 
-    monkeypatch.setattr(S3Cell, "swap", away)
+    monkeypatch.setattr(S3CasObject, "swap", away)
     held.check()
     time.sleep(QUICK["expires_s"])
     with pytest.raises(HfdError, match=r"could not be held \(s3://x: no answer\)"):

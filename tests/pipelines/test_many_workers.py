@@ -18,7 +18,7 @@ from hfd.io.storage import Folder
 from hfd.io.weights import read_weights
 from pipelines.context import Context
 from pipelines.corpus.listing import list_corpus
-from pipelines.engine.base import engine
+from pipelines.engine.open import open_engine
 from pipelines.prepare import step as prepare
 from pipelines.runs.step import Done
 from pipelines.train import autoencoder as train_autoencoder
@@ -36,7 +36,7 @@ __all__ = ["scratch"]
 
 @contextmanager
 def running(config: Config) -> Iterator[Context]:
-    with engine(config.cluster) as ready:
+    with open_engine(config.cluster) as ready:
         yield Context(config, Folder(config.workspace_uri), ready)
 
 

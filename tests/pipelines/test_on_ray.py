@@ -22,7 +22,7 @@ from hfd.config import ClusterConfig
 from hfd.errors import ConfigError, DataError, HfdError
 from pipelines.context import Silent
 from pipelines.engine import on_ray
-from pipelines.engine.base import engine
+from pipelines.engine.open import open_engine
 from pipelines.retrain import retrain
 
 TRAIN_STEPS = 40
@@ -83,7 +83,7 @@ def test_ray_makes_the_same_bits_as_one_process_even_when_workers_die(
     expected = retrain(inline, Silent())
     capfd.readouterr()
 
-    with engine(local.cluster) as ready:
+    with open_engine(local.cluster) as ready:
         done: list[Any] = []
         ready.map(abs, list(range(-5, 0)), done.append)
         assert sorted(done) == [1, 2, 3, 4, 5]
@@ -172,7 +172,7 @@ def test_gpus_that_this_machine_lacks_are_refused_inline(setting: str, monkeypat
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with (
         pytest.raises(ConfigError, match=rf"^cluster\.{setting}: got 1, expected 0\."),
-        engine(ClusterConfig(**{setting: 1})),
+        open_engine(ClusterConfig(**{setting: 1})),
     ):
         raise AssertionError("nothing can have started")
 
@@ -181,7 +181,7 @@ def test_gpus_that_this_machine_lacks_are_refused_inline(setting: str, monkeypat
 def test_a_ray_that_does_not_answer_is_one_line(address: str) -> None:
     with (
         pytest.raises(ConfigError, match=rf"^cluster: Ray does not answer at {re.escape(address)} \(") as caught,
-        engine(ClusterConfig(kind="attach", address=address)),
+        open_engine(ClusterConfig(kind="attach", address=address)),
     ):
         raise AssertionError("nothing can have started")
     assert "\n" not in str(caught.value)

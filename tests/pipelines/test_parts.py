@@ -12,7 +12,7 @@ import pytest
 
 from hfd.errors import HfdError
 from hfd.io.storage import Folder
-from pipelines.engine.base import Inline
+from pipelines.engine.inline import Inline
 from pipelines.runs.parts import killed_worker, part_name, run_parts
 
 
@@ -108,7 +108,7 @@ def test_a_part_that_dies_without_a_killer_ends_the_run(tmp_path: Path) -> None:
             raise DeathError
         return {"digest": ""}
 
-    with pytest.raises(HfdError, match=r"^cluster\.map_workers: worker processes keep dying on 1 of 2 parts, and not"):
+    with pytest.raises(HfdError, match=r"^cluster\.map_workers: worker processes keep dying on 1 of 2 parts, and no "):
         run_parts(Mortal(), Folder(str(tmp_path)), BATCHES[:2], only_together, lambda *_: None)
     assert not (tmp_path / "parts").exists()
 

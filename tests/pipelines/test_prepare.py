@@ -22,9 +22,9 @@ from hfd.errors import DataError
 from hfd.io.storage import Folder
 from pipelines.context import Context
 from pipelines.corpus.listing import list_corpus
-from pipelines.engine.base import Inline
+from pipelines.engine.inline import Inline
 from pipelines.prepare import step as prepare
-from pipelines.runs.parts import PartTask, Suspect
+from pipelines.runs.parts import IsolatedItem, PartTask
 from pipelines.runs.step import Done
 
 GOOD = 12
@@ -243,8 +243,8 @@ class Fragile(Inline):
 DEADLY = "a.jpg"
 
 
-def deadly(item: PartTask | Suspect) -> bool:
-    if isinstance(item, Suspect):
+def deadly(item: PartTask | IsolatedItem) -> bool:
+    if isinstance(item, IsolatedItem):
         return item.task.payload.photos[item.item].key == DEADLY
     plan = item.payload
     return any(photo.key == DEADLY and place not in plan.killers for place, photo in enumerate(plan.photos))

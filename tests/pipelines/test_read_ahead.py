@@ -1,4 +1,4 @@
-"""Reading ahead: in order, a few at a time, never more bytes than allowed, and nothing left running."""
+"""CasContents ahead: in order, a few at a time, never more bytes than allowed, and nothing left running."""
 
 from __future__ import annotations
 

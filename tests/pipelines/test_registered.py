@@ -16,7 +16,7 @@ from tiny_run import tiny_config
 from hfd.errors import ConfigError, DataError, HfdError
 from hfd.io.storage import Folder
 from pipelines.context import Context
-from pipelines.engine.base import Inline
+from pipelines.engine.inline import Inline
 from pipelines.tracking import registered
 from pipelines.tracking.client import open_client
 from pipelines.train import autoencoder as train_autoencoder

@@ -22,7 +22,7 @@ def proxied(s3: Folder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     proxy = Proxy(os.environ["AWS_ENDPOINT_URL"])
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
     monkeypatch.setattr("hfd.io.storage.WAITS_S", (0.0,) * 3)
-    s3_objects.forget_clients()
+    s3_objects.clear_clients()
     yield proxy
     proxy.close()
 
@@ -96,7 +96,7 @@ def test_requests_to_aws_go_where_the_client_sends_them(monkeypatch: pytest.Monk
         monkeypatch.delenv(name, raising=False)
     for name, value in {"ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": "key", "CONFIG_FILE": "/nowhere"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
-    s3_objects.forget_clients()
+    s3_objects.clear_clients()
     direct = s3_objects._direct(bucket, "eu-west-3", None)
     assert direct is not None and direct.region == "eu-west-3"
     assert direct.base == {
@@ -104,4 +104,4 @@ def test_requests_to_aws_go_where_the_client_sends_them(monkeypatch: pytest.Monk
         "with.dots": "https://s3.eu-west-3.amazonaws.com/with.dots/",
     }[bucket]  # fmt: skip
     assert s3_objects._direct("fast--use1-az4--x-s3", "us-east-1", None) is None
-    s3_objects.forget_clients()
+    s3_objects.clear_clients()

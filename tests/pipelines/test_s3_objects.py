@@ -19,7 +19,7 @@ from pipelines.context import Context
 from pipelines.corpus import s3 as s3_objects
 from pipelines.corpus.listing import Corpus, list_corpus
 from pipelines.corpus.s3 import Prefix, parse
-from pipelines.engine.base import Inline
+from pipelines.engine.inline import Inline
 from pipelines.prepare import step as prepare
 
 
@@ -83,7 +83,7 @@ def test_more_objects_than_a_page_holds(s3: Folder, s3_client: Any, monkeypatch:
     assert [entry.key for entry in s3_objects.list_objects(uri)] == names
     assert pages == [10, 10, 5]
     told: list[int] = []
-    monkeypatch.setattr("pipelines.corpus.listing._TOLD_EVERY", 10)
+    monkeypatch.setattr("pipelines.corpus.listing.PROGRESS_EVERY_FILES", 10)
     list_corpus(uri, setting="data.uri", on_progress=lambda done, _total: told.append(done))
     assert told == [10, 20]
 
@@ -203,7 +203,7 @@ def test_a_workspace_that_may_not_be_written_is_one_line(
     put(s3_client, s3.uri, "photos/a.jpg", jpeg(150, 170, seed=1))
     for name, value in s3_service.reader.items():
         monkeypatch.setenv(name, value)
-    s3_objects.forget_clients()
+    s3_objects.clear_clients()
     corpus = listed(s3)
     assert corpus.photos[0].read() == jpeg(150, 170, seed=1)
     config = tiny_config(f"{s3.uri}/photos", f"{s3.uri}/workspace")
@@ -228,7 +228,7 @@ def test_a_token_that_expires_stops_the_step_and_blames_no_photograph(
         put(s3_client, s3.uri, f"photos/{i}.jpg", jpeg(150, 170, seed=i))
     corpus = listed(s3)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong" * 8)
-    s3_objects.forget_clients()
+    s3_objects.clear_clients()
     config = tiny_config(f"{s3.uri}/photos", tmp_path / "w")
     with pytest.raises(DataError, match="the server refuses"):
         prepare.run(Context(config, Folder(config.workspace_uri), Inline(config.cluster)), corpus)

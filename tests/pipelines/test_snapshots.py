@@ -15,7 +15,7 @@ from hfd.errors import DataError
 from hfd.io.storage import Folder
 from pipelines.context import Context
 from pipelines.corpus.listing import Photo, list_corpus
-from pipelines.engine.base import Inline
+from pipelines.engine.inline import Inline
 from pipelines.prepare import step as prepare
 from pipelines.prepare.photo_table import TABLE
 

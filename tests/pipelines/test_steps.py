@@ -12,7 +12,7 @@ from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
 from pipelines.context import Context
 from pipelines.corpus.listing import Corpus
-from pipelines.engine.base import Inline
+from pipelines.engine.inline import Inline
 from pipelines.evaluate import step as evaluate
 from pipelines.prepare import step as prepare
 from pipelines.promote import step as promote

@@ -17,7 +17,8 @@ from hfd.errors import DataError
 from hfd.io.storage import Folder
 from hfd.io.weights import read_weights, write_weights
 from pipelines.context import Context
-from pipelines.engine.base import Inline, Worker
+from pipelines.engine.base import Worker
+from pipelines.engine.inline import Inline
 from pipelines.runs.step import Done, Manifest, Step
 from pipelines.train import autoencoder as train_autoencoder
 from pipelines.train import decoder as train_decoder
