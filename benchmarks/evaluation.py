@@ -60,7 +60,7 @@ def plain_loop(paths: list[str]) -> float:
     for path in paths:
         coded = code(codec, path, load_rgb(Path(path)), lambda data: data)
         (samples,) = sample_batch(codec, [coded], settings())
-        total += sum(row.psnr for row in judge(coded, samples, settings()).rows)
+        total += sum(row.values["psnr"] for row in judge(coded, samples, settings()).rows)
     return total
 
 

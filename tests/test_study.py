@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from report_rows import summary_row
 
 from hfd.config import Config, SamplerConfig
 from hfd.report.content import SummaryRow
@@ -27,7 +28,7 @@ def study() -> ModuleType:
 
 
 def row(system: str, setting: str, fd: float) -> SummaryRow:
-    return SummaryRow(system, setting, 2, 0.25, 0.25, 27.0, 0.9, 0.5, fd, 0.1, 1.0, 2.0)
+    return summary_row(system, setting, 2, 0.25, 0.25, 27.0, 0.9, 0.5, fd, 0.1, 1.0, 2.0)
 
 
 def test_every_part_is_a_configuration_with_its_samplers(study: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

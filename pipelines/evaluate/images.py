@@ -22,6 +22,7 @@ from hfd.geometry.plan import UnitKind, plan_units
 from hfd.geometry.tiles import Reach
 from hfd.image.load import RgbArray, encode_webp_lossless, load_rgb
 from hfd.io.storage import Folder
+from hfd.metrics.table import image_metrics
 from pipelines.corpus.listing import Photo
 from pipelines.evaluate.distances import write_features
 from pipelines.evaluate.measure import (
@@ -39,15 +40,6 @@ from pipelines.runs.parts import killed_worker
 
 SHOWN_PX = 1024
 """The report shows this much of a side at most: the middle of a larger picture."""
-
-SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("image", "system", "setting")]
-    + [(name, pa.int64()) for name in ("width", "height", "num_bytes")]
-    + [
-        (name, pa.float64())
-        for name in ("bpp", "bpp_est", "psnr", "ms_ssim", "top_octave_energy", "encode_s", "decode_s")
-    ]
-)
 
 INDEX = "index"
 """The column of a part's rows, beside those of the table, that says which image of the evaluation they are of."""
@@ -221,6 +213,13 @@ def postponed(folder: Folder, task: Task, coded: Coded, reaches: Sequence[dict[s
     }
 
 
+def image_schema() -> pa.Schema:
+    """The columns of ``images.parquet``."""
+    fields = [(name, pa.string()) for name in ("image", "system", "setting")]
+    fields += [(name, pa.int64()) for name in ("width", "height", "num_bytes")]
+    return pa.schema(fields + [(metric.name, pa.float64()) for metric in image_metrics()])
+
+
 def digest_of_pictures(measured: Measured) -> bytes:
     digest = hashlib.sha256(measured.data)
     for picture in measured.pictures.values():
@@ -232,8 +231,8 @@ def write_measured(folder: Folder, index: int, count: int, measured: dict[int, M
     """Rows and features of a part's images, in their order, to files. Returns the patches of the originals."""
     images = [measured[place] for place in sorted(measured)]
     write_features(folder, feature_name(index, count), images)
-    rows = [{INDEX: place, **asdict(row)} for place in sorted(measured) for row in measured[place].rows]
-    table = pa.Table.from_pylist(rows, schema=SCHEMA.insert(0, pa.field(INDEX, pa.int64())))
+    rows = [{INDEX: place, **row.to_record()} for place in sorted(measured) for row in measured[place].rows]
+    table = pa.Table.from_pylist(rows, schema=image_schema().insert(0, pa.field(INDEX, pa.int64())))
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     folder.write(row_name(index, count), buffer.getvalue())

@@ -16,10 +16,9 @@ from hfd.config import SamplerConfig
 from hfd.diffusion.sampling import Sampling
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
-from hfd.metrics.distortion import bpp, ms_ssim, psnr
 from hfd.metrics.features import effnet_features
 from hfd.metrics.patches import fid_patches
-from hfd.metrics.spectrum import top_octave_energy
+from hfd.metrics.table import DecodedImage, measure_image
 from hfd.report.content import ImageRow
 
 T = TypeVar("T")
@@ -183,21 +182,8 @@ class _Measurer:
         bpp_est: float | None = None,
     ) -> None:
         height, width = self._x.shape[:2]
-        row = ImageRow(
-            image=self._name,
-            system=curve[0],
-            setting=curve[1],
-            width=width,
-            height=height,
-            num_bytes=num_bytes,
-            bpp=bpp(num_bytes, width, height),
-            bpp_est=bpp_est,
-            psnr=psnr(self._x, picture),
-            ms_ssim=ms_ssim(self._x, picture),
-            top_octave_energy=top_octave_energy(self._x, picture),
-            encode_s=encode_s,
-            decode_s=decode_s,
-        )
+        values = measure_image(DecodedImage(self._x, picture, num_bytes, encode_s, decode_s, bpp_est))
+        row = ImageRow(self._name, *curve, width, height, num_bytes, values)
         self._measured.rows.append(row)
         self._measured.features[curve] = features_of(picture, self._patch_px)
         self._measured.pictures[curve] = picture

@@ -60,7 +60,7 @@ def _examples(folder: Folder, rows: Sequence[ImageRow]) -> list[Example]:
             system, _, setting = curve.partition("|")
             x = load_rgb(folder.read(f"{prefix}/{number}.webp"), name=f"{prefix}/{number}.webp")
             row = by_curve.get((name, system, setting))
-            caption = f"{row.bpp:.3f} bpp, {row.psnr:.2f} dB" if row is not None else "as it was"
+            caption = f"{row.values['bpp']:.3f} bpp, {row.values['psnr']:.2f} dB" if row is not None else "as it was"
             versions.append(Version(label="original" if row is None else system_label(system), caption=caption, x=x))
         examples.append(Example(name, tuple(versions)))
     return examples

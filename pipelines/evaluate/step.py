@@ -20,6 +20,7 @@ from hfd.baselines.pillow_codecs import available_baselines
 from hfd.data.shards import list_row_groups
 from hfd.errors import DataError
 from hfd.io.storage import Folder
+from hfd.metrics.table import image_metrics
 from hfd.report.content import ImageRow, SummaryRow
 from hfd.report.summarise import CurveRows, baselines_at_our_rate, gains_over_x_hat, summarise
 from hfd.report.tables import gain_text, rate_text, summary_text
@@ -83,8 +84,8 @@ def _evaluate(
     measured = _measure(context, images, model.folder, folder)
     _check_enough(context, len(images), measured.rejects)
     table = _rows(measured.parts)
-    folder.write("images.parquet", _parquet(table.drop_columns([INDEX])))
-    curves = _curves(table)
+    folder.write("images.parquet", parquet_bytes(table.drop_columns([INDEX])))
+    curves = curves_of(table)
     distances, num_blocks = measure_distances(
         context.engine,
         folder,
@@ -105,7 +106,7 @@ def _evaluate(
         "missing_baselines": [name for name in available_baselines()[1] if name in config.baselines],
         "blocks": num_blocks,
         "tiled": measured.num_tiled,
-        "summary": [asdict(row) for row in summary],
+        "summary": [row.to_record() for row in summary],
         "gains": [asdict(gain) for gain in gains],
         "at_our_rate": [asdict(point) for point in points],
     }
@@ -175,16 +176,15 @@ def _rows(parts: Sequence[Part]) -> pa.Table:
     return table.take(pc.sort_indices(table, [(INDEX, "ascending")]))
 
 
-def _curves(table: pa.Table) -> list[CurveRows]:
+def curves_of(table: pa.Table) -> list[CurveRows]:
     """The table by system and setting, in the order in which they first appear."""
     found = table.group_by(["system", "setting"], use_threads=False).aggregate([]).to_pylist()
     curves = []
     for system, setting in ((one["system"], one["setting"]) for one in found):
         rows = table.filter(pc.and_(pc.equal(table["system"], system), pc.equal(table["setting"], setting)))
-        names = ("bpp", "bpp_est", "psnr", "ms_ssim", "top_octave_energy", "encode_s", "decode_s")
-        values = {name: rows[name].drop_null().to_numpy() for name in names}
-        pixels = pc.multiply(rows["width"], rows["height"]).to_numpy()
-        curves.append(CurveRows(system, setting, **values, pixels=pixels))
+        columns = {metric.name: rows[metric.name].drop_null().to_numpy() for metric in image_metrics()}
+        num_pixels = float(pc.sum(pc.multiply(rows["width"], rows["height"])).as_py())
+        curves.append(CurveRows(system, setting, len(rows), num_pixels, columns))
     return curves
 
 
@@ -193,10 +193,10 @@ def _listed(table: pa.Table, shown: set[int]) -> list[ImageRow]:
     first = pc.unique(table[INDEX]).slice(0, LISTED_IMAGES)
     wanted = pa.array(sorted(shown | set(first.to_pylist())), pa.int64())
     rows = table.filter(pc.is_in(table[INDEX], wanted)).drop_columns([INDEX])
-    return [ImageRow(**row) for row in rows.to_pylist()]
+    return [ImageRow.from_record(row) for row in rows.to_pylist()]
 
 
-def _parquet(table: pa.Table) -> bytes:
+def parquet_bytes(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()
@@ -205,8 +205,7 @@ def _parquet(table: pa.Table) -> bytes:
 def tracked_metrics(row: SummaryRow) -> dict[str, float]:
     """The finite numbers of ``row`` under names that MLflow takes: ``sample 50 steps grain/psnr``."""
     line = re.sub(r"[^\w\-. :/]", "", f"{row.system} {row.setting}").strip()
-    values = {key: value for key, value in asdict(row).items() if isinstance(value, float) and math.isfinite(value)}
-    return {f"{line}/{key}": value for key, value in values.items()}
+    return {f"{line}/{name}": value for name, value in row.values.items() if value is not None and math.isfinite(value)}
 
 
 def images_of(context: Context, prepared: Done, corpus: Corpus | None) -> list[HeldOut | Listed]:

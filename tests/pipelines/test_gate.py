@@ -7,7 +7,6 @@ import io
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from report_rows import image_row
 
 from hfd.config import ClusterConfig
 from hfd.io.storage import Folder
@@ -29,9 +29,9 @@ from hfd.metrics.frechet import (
 from hfd.report.content import ImageRow
 from pipelines.engine.inline import Inline
 from pipelines.evaluate.distances import ORIGINAL, FeatureFile, measure_distances, write_features
-from pipelines.evaluate.images import SCHEMA, feature_name
+from pipelines.evaluate.images import feature_name, image_schema
 from pipelines.evaluate.measure import Measured
-from pipelines.evaluate.step import _parquet
+from pipelines.evaluate.step import parquet_bytes
 from pipelines.promote.gate import Criterion, Limits, Sampled, compare, decoding, sanity, table
 from pipelines.promote.results import read_sample
 
@@ -54,8 +54,8 @@ def folder_of(path: Path, shift: float, *, images: int = 8, parts: int = 2, patc
     files = [FeatureFile(folder, feature_name(part, parts)) for part in range(parts)]
     for part, file in enumerate(files):
         write_features(folder, file.name, measured[part * images // parts : (part + 1) * images // parts])
-    rows = [asdict(row) for one in measured for row in one.rows]
-    folder.write("images.parquet", _parquet(pa.Table.from_pylist(rows, schema=SCHEMA)))
+    rows = [row.to_record() for one in measured for row in one.rows]
+    folder.write("images.parquet", parquet_bytes(pa.Table.from_pylist(rows, schema=image_schema())))
     measure_distances(
         Inline(ClusterConfig()), folder, files, CURVES, num_patches=images * patches, exact_patches=1000, draws=DRAWS
     )
@@ -67,7 +67,7 @@ CURVES = (("autoencoder", "x_hat"), ("sample", "1 step"), ("sample", "2 steps"),
 
 def row(image: str, system: str, setting: str, i: int) -> ImageRow:
     psnr = 28.0 + i if setting == "1 step" else 0.0
-    return ImageRow(image, system, setting, 64, 64, 128, 0.25 * (1 + 0.1 * i), None, psnr, None, 0.5, 0.1, 0.1)
+    return image_row(image, system, setting, 64, 64, 128, 0.25 * (1 + 0.1 * i), None, psnr, None, 0.5, 0.1, 0.1)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from report_rows import summary_row
 
 from hfd.report.content import RatePoint, SummaryRow
 from hfd.report.summarise import baselines_at_our_rate
@@ -12,7 +13,7 @@ from hfd.report.tables import rate_text
 
 
 def row(system: str, bpp: float, psnr: float = 28.0, fd: float | None = 300.0) -> SummaryRow:
-    return SummaryRow(system, f"{bpp}", 24, bpp, None, psnr, 0.9, 0.5, fd, None if fd is None else fd / 1000, 1.0, 1.0)
+    return summary_row(system, f"{bpp}", 24, bpp, None, psnr, 0.9, 0.5, fd, None if fd is None else fd / 1000, 1.0, 1.0)
 
 
 def test_a_line_in_log_bpp_is_met_exactly() -> None:
