@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile, features
 
 from hfd.errors import DataError
-from hfd.image.load import IMAGE_SUFFIXES, encode_png, encode_webp_lossless, image_size, load_rgb
+from hfd.image.load import IMAGE_SUFFIXES, encode_webp_lossless, load_rgb
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 ORIENTED: dict[int, Callable[[Pixels], Pixels]] = {
@@ -89,7 +89,6 @@ def test_orientation_is_applied(container: str, orientation: int) -> None:
     x = load_rgb(data)
     assert x.shape == expected.shape and x.dtype == np.uint8
     assert np.abs(x.astype(int) - expected).max() <= tolerance
-    assert image_size(data) == (expected.shape[1], expected.shape[0])
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
@@ -101,14 +100,12 @@ def test_orientation_behind_the_pixels_of_a_png_is_applied(orientation: int) -> 
     data = whole[:end] + chunk(b"eXIf", exif.tobytes()[6:]) + whole[end:]
     expected = ORIENTED[orientation](picture())
     assert np.array_equal(load_rgb(data), expected)
-    assert image_size(data) == (expected.shape[1], expected.shape[0])
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12", b"Exif\0\0"])
 def test_broken_exif_is_ignored(exif: bytes) -> None:
     data = encoded(picture(), "PNG", exif=exif)
     assert np.array_equal(load_rgb(data), picture())
-    assert image_size(data) == (40, 24)
 
 
 def test_all_kinds_of_source_agree(tmp_path: Path) -> None:
@@ -121,7 +118,6 @@ def test_all_kinds_of_source_agree(tmp_path: Path) -> None:
         x = load_rgb(source)
         assert np.array_equal(x, picture())
         assert x.flags.c_contiguous and x.flags.writeable
-        assert image_size(source) == (40, 24)
     assert not stream.closed
 
 
@@ -136,15 +132,14 @@ class Pipe(io.BytesIO):
 
 
 def test_a_stream_that_cannot_seek_is_read() -> None:
-    assert np.array_equal(load_rgb(Pipe(encode_png(picture()))), picture())
+    assert np.array_equal(load_rgb(Pipe(encoded(picture(), "PNG"))), picture())
 
 
 def test_an_absent_path_and_a_folder_are_unreadable(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.png", tmp_path):
-        for read in (load_rgb, image_size):
-            with pytest.raises(DataError, match=str(path)) as caught:
-                read(path)
-            assert caught.value.reason == "unreadable"
+        with pytest.raises(DataError, match=str(path)) as caught:
+            load_rgb(path)
+        assert caught.value.reason == "unreadable"
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "TIFF", "WEBP", "PNG", "MPO", "AVIF"])
@@ -155,15 +150,13 @@ def test_the_first_of_several_frames_is_taken(file_format: str) -> None:
     assert np.abs(load_rgb(buffer.getvalue()).astype(int) - (255, 0, 0)).max() <= 6
 
 
-@pytest.mark.parametrize("encode", [encode_png, encode_webp_lossless])
-def test_encoders_lose_nothing(encode: object) -> None:
+def test_lossless_webp_loses_nothing() -> None:
     x = np.random.default_rng(0).integers(0, 256, (17, 23, 3), dtype=np.uint8)
-    assert callable(encode)
-    assert np.array_equal(load_rgb(encode(x)), x)
-    assert np.array_equal(load_rgb(encode(x[:, ::-2])), x[:, ::-2])
+    assert np.array_equal(load_rgb(encode_webp_lossless(x)), x)
+    assert np.array_equal(load_rgb(encode_webp_lossless(x[:, ::-2])), x[:, ::-2])
     for wrong in (x.astype(np.float32), x[..., 0], x[..., :2]):
         with pytest.raises(ValueError, match=r"expected uint8 \(H, W, 3\)"):
-            encode(wrong)
+            encode_webp_lossless(wrong)
 
 
 def test_webp_refuses_sides_beyond_its_format() -> None:
@@ -191,20 +184,17 @@ def test_a_header_that_promises_too_much_is_refused_undecoded(
     before = Image.MAX_IMAGE_PIXELS
     data = png_header(*size) + chunk(b"IDAT", b"")
     assert reason_of(data) == "too-large"
-    with pytest.raises(DataError) as caught:
-        image_size(data)
-    assert caught.value.reason == "too-large"
     assert before == Image.MAX_IMAGE_PIXELS
 
 
 def test_max_pixels_is_inclusive() -> None:
-    data = encode_png(picture(24, 40))
+    data = encoded(picture(24, 40), "PNG")
     assert load_rgb(data, max_pixels=960).shape == (24, 40, 3)
     assert reason_of(data, max_pixels=959) == "too-large"
 
 
 def test_pillows_own_guard_neither_warns_nor_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = encode_png(picture(24, 40))
+    data = encoded(picture(24, 40), "PNG")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)
@@ -214,7 +204,7 @@ def test_pillows_own_guard_neither_warns_nor_escapes(monkeypatch: pytest.MonkeyP
 
 
 def test_threads_leave_the_warning_filters_as_they_were() -> None:
-    data = encode_png(picture())
+    data = encoded(picture(), "PNG")
     before = list(warnings.filters)
     with ThreadPoolExecutor(8) as pool:
         assert all(x.shape == (24, 40, 3) for x in pool.map(load_rgb, [data] * 200))

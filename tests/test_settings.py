@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import get_args
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from hfd.config import DecoderConfig, TrainConfig, UNetConfig
+from hfd.config import Config, DecoderConfig, Section, TrainConfig, UNetConfig
 from hfd.config.presets import all_keys, load_config
 from hfd.errors import ConfigError
 
@@ -276,3 +278,40 @@ def test_the_stride_of_the_network(patch: int, levels: int, stride: int) -> None
     assert unet.stride == stride
     train = {"budget": "1 step", "crop_px": 64}
     assert DecoderConfig(unet=unet, train=TrainConfig(**train)).unet.stride == stride
+
+
+# --- descriptions --------------------------------------------------------------------------------
+
+
+def _sections_in(annotation: object) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for argument in get_args(annotation) for section in _sections_in(argument)]
+
+
+def _undescribed(section: type[Section], prefix: str = "") -> Iterator[str]:
+    """Keys below a section whose field has no description; of a section in a section: that have no docstring."""
+    for name, field in section.model_fields.items():
+        inner = _sections_in(field.annotation)
+        if not (all(one.__doc__ for one in inner) if inner else field.description):
+            yield prefix + name
+        for one in inner:
+            yield from _undescribed(one, f"{prefix}{name}.")
+
+
+def test_every_setting_has_a_description() -> None:
+    assert sorted(_undescribed(Config)) == []
+
+
+def test_a_setting_without_a_description_would_be_seen() -> None:
+    class Inner(Section):
+        """A section."""
+
+        size: int = 1
+
+    class Outer(Section):
+        many: tuple[Inner, ...] = ()
+        maybe: Inner | None = None
+        named: int = Field(0, description="A number.")
+
+    assert list(_undescribed(Outer)) == ["many.size", "maybe.size"]

@@ -32,7 +32,7 @@ from hfd.codec.pixels import RgbRows, padded_rows, picture_to_tensor, tensor_to_
 from hfd.codec.reconstruction import LatentCut, reach_cells, synthesise
 from hfd.codec.sections import DefaultSampling, decode_sampling
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, read_decoder
-from hfd.diffusion.sampling import SamplerKind, Sampling
+from hfd.diffusion.sampling import Sampling
 from hfd.errors import BitstreamError, DataError
 from hfd.geometry.box import Box, Tile, Window, checked_box
 from hfd.geometry.four_groups import Patch
@@ -41,6 +41,7 @@ from hfd.geometry.tiles import Reach
 from hfd.image.load import RgbArray
 from hfd.io.model_folders import resolve_model
 from hfd.io.storage import Folder
+from hfd.kinds import SamplerKind
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 from hfd.codec.codec import Codec
 from hfd.codec.sections import DefaultSampling
-from hfd.diffusion.sampling import SamplerKind, Sampling
+from hfd.diffusion.sampling import Sampling
 from hfd.errors import ConfigError, DataError
+from hfd.kinds import SamplerKind
 
 
 @dataclass(frozen=True)

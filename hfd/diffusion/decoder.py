@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hfd.diffusion.finish import REACH_PX as FINISH_PX
 from hfd.diffusion.finish import Finish, finished
-from hfd.diffusion.flow import FlowTimes, PosteriorMeanFlow, RectifiedFlow
+from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.grain import FILTER_PX, add_grain
 from hfd.diffusion.grain import REACH_PX as GRAIN_PX
 from hfd.diffusion.noise import noise_in
@@ -20,11 +20,12 @@ from hfd.diffusion.process import Process, answer
 from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.unet import UNet
-from hfd.diffusion.vp import Diffusion, Prediction, Weighting
+from hfd.diffusion.vp import Diffusion
 from hfd.errors import DataError
 from hfd.geometry.box import Box, Tile, Window
 from hfd.io.storage import Folder
 from hfd.io.weights import load_strictly, read_weights, write_weights
+from hfd.kinds import FlowTimes, Prediction, ProcessKind, Weighting
 from hfd.precision import autocast
 
 DEFAULT_STEPS = 50
@@ -153,18 +154,14 @@ def _seen(x: Tensor, tile: Tile) -> Tensor:
 def build_process(config: Mapping[str, Any]) -> Process:
     """The process of a section ``{kind: ..., ...}``. Raises :class:`DataError` for what this version does not know."""
     residual = None if config.get("residual_std") is None else float(config["residual_std"])
-    match config["kind"]:
+    match _one_of(ProcessKind, "kind", config):
         case "diffusion":
             schedule, predict = CosineSchedule(s=float(config["s"])), _one_of(Prediction, "predict", config)
             return Diffusion(schedule, predict, _one_of(Weighting, "loss", config), float(config["min_snr"]), residual)
         case "rectified-flow":
             return RectifiedFlow(*_flow_times(config), residual)
-        case "posterior-mean-flow":
+        case _:
             return PosteriorMeanFlow(*_flow_times(config), residual, sigma_s=float(config["sigma_s"]))
-        case kind:
-            raise DataError(
-                f"kind: got {kind!r}, expected 'diffusion', 'rectified-flow' or 'posterior-mean-flow'. Use a newer hfd"
-            )
 
 
 def _flow_times(config: Mapping[str, Any]) -> tuple[FlowTimes, float, float]:
@@ -173,7 +170,8 @@ def _flow_times(config: Mapping[str, Any]) -> tuple[FlowTimes, float, float]:
 
 def _one_of(kinds: Any, key: str, config: Mapping[str, Any]) -> Any:
     if config[key] not in get_args(kinds):
-        expected = " or ".join(repr(kind) for kind in get_args(kinds))
+        *others, last = map(repr, get_args(kinds))
+        expected = f"{', '.join(others)} or {last}"
         raise DataError(f"{key}: got {config[key]!r}, expected {expected}. Use a newer hfd")
     return config[key]
 

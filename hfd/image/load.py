@@ -130,15 +130,6 @@ def load_rgb(source: ImageSource, *, name: str = "", max_pixels: int = MAX_IMAGE
     return np.array(load_picture(source, name=name, max_pixels=max_pixels), dtype=np.uint8, order="C")
 
 
-def image_size(source: ImageSource, *, name: str = "", max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[int, int]:
-    """Read the (width, height) in pixels that `load_rgb` would return, from the header.
-
-    The pixels stay undecoded, but for the rare PNG that keeps its orientation behind them. Arguments and
-    errors are those of `load_rgb`; damage beyond the header is not seen.
-    """
-    return look_with(_upright_size, source, name=name, max_pixels=max_pixels)
-
-
 def look_with(
     look: Callable[[Image.Image, BinaryIO], T],
     source: ImageSource,
@@ -161,27 +152,6 @@ def orientation_of_header(image: Image.Image, stream: BinaryIO) -> int | None:
         return _orientation(image.getexif)
     # PngImageFile.getexif would decode the whole picture to look for what is not there.
     return None if _metadata_follows_pixels(stream) else _orientation(lambda: Image.Image.getexif(image))
-
-
-def _upright_size(image: Image.Image, stream: BinaryIO) -> tuple[int, int]:
-    width, height = image.size
-    if ExifTags.Base.Orientation in getattr(image, "tag_v2", ()):
-        return width, height  # Pillow has turned the size of a TIFF already
-    orientation = orientation_of_header(image, stream)
-    if orientation is None:
-        orientation = _orientation(image.getexif)
-    return (height, width) if orientation >= 5 else (width, height)
-
-
-def encode_png(x: RgbArray) -> bytes:
-    """Encode uint8 (H, W, 3) sRGB as PNG.
-
-    Raises:
-        ValueError: ``x`` has another shape or dtype.
-    """
-    buffer = io.BytesIO()
-    _from_array(x).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def encode_webp_lossless(x: RgbArray) -> bytes:

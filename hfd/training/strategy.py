@@ -9,16 +9,14 @@ import contextlib
 import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hfd.errors import ConfigError
+from hfd.kinds import Strategy
 from hfd.training.recompute import recompute
-
-Strategy = Literal["ddp", "fsdp"]
 
 
 @dataclass(frozen=True)

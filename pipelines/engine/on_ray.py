@@ -20,7 +20,6 @@ from pipelines.engine.base import Worker
 from pipelines.engine.devices import torch_threads
 
 MAX_TASK_RETRIES = 2
-MAX_TRAIN_RESTARTS = 3
 BLOCKS_PER_CPU = 4
 CONNECT_SECONDS = 20.0
 

@@ -1,4 +1,4 @@
-"""Whether a candidate beats the champion: a comparison over the same images, of numbers alone."""
+"""Comparison of a candidate with the champion over the same images, from numbers alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hfd.metrics.bootstrap import COVERAGE, Drawn
+from hfd.metrics.bootstrap import COVERAGE, Drawn, percentile_interval
 from hfd.report.tables import format_number
 
 MEAN_DRAWS = 200
@@ -130,9 +130,10 @@ def _distance(name: str, champion: Drawn | None, candidate: Drawn | None) -> Cri
     levels = [_finite(drawn.value) if drawn is not None else None for drawn in (champion, candidate)]
     if champion is None or candidate is None or None in levels or not _paired(champion.draws, candidate.draws):
         return Criterion(name, levels[0], levels[1], None, None, None, limit, False)
-    low, high = _interval(np.subtract(candidate.draws, champion.draws))
-    difference = candidate.value - champion.value
-    return Criterion(name, levels[0], levels[1], difference, low, high, limit, high < 0.0)
+    difference = candidate.less(champion)
+    return Criterion(
+        name, levels[0], levels[1], difference.value, difference.low, difference.high, limit, difference.is_lower
+    )
 
 
 def _paired(one: Sequence[float], other: Sequence[float]) -> bool:
@@ -156,17 +157,11 @@ def _mean(
         return Criterion(name, _finite(_average(theirs)), _finite(_average(ours)), None, None, None, limit, False)
     differences = ours - theirs
     rng, num = np.random.default_rng(0), len(images)
-    low, high = _interval([differences[rng.integers(0, num, num)].mean() for _ in range(MEAN_DRAWS)])
+    low, high = percentile_interval([differences[rng.integers(0, num, num)].mean() for _ in range(MEAN_DRAWS)])
     difference = float(differences.mean())
     # Rounding must not fail what is the same: sums of the same numbers in another order.
     passed = at_least - 1e-9 <= difference <= at_most + 1e-9
     return Criterion(name, float(theirs.mean()), float(ours.mean()), difference, low, high, limit, passed)
-
-
-def _interval(values: Sequence[float] | npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Efron's percentile interval."""
-    low, high = np.quantile(values, [(1.0 - COVERAGE) / 2.0, (1.0 + COVERAGE) / 2.0])
-    return float(low), float(high)
 
 
 def _average(values: Sequence[float] | npt.NDArray[np.float64]) -> float | None:

@@ -31,8 +31,8 @@ from hfd.codec.sections import (
     read_extras,
     upright_exif,
 )
-from hfd.diffusion.sampling import SamplerKind
 from hfd.errors import BitstreamError, DataError
+from hfd.kinds import SamplerKind
 
 UNIT = st.floats(0.0, 1.0).map(abs)  # without -0.0, which is no other setting than 0.0
 SAMPLINGS = st.builds(

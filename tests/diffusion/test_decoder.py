@@ -255,10 +255,10 @@ def edited(folder: Folder, edit: Callable[[dict], object]) -> Folder:
             lambda config: config["process"].update(kind="flow"),
             "kind: got 'flow', expected 'diffusion', 'rectified-flow' or 'posterior-mean-flow'. Use a newer hfd",
         ),
-        (lambda config: config["process"].update(predict="u"), "predict: got 'u', expected 'v' or 'eps' or 'x0'"),
+        (lambda config: config["process"].update(predict="u"), "predict: got 'u', expected 'v', 'eps' or 'x0'"),
         (
             lambda config: config["process"].update(loss="u"),
-            "loss: got 'u', expected 'v' or 'eps' or 'x0' or 'min-snr'",
+            "loss: got 'u', expected 'v', 'eps', 'x0' or 'min-snr'",
         ),
         (
             lambda config: config.update(process={"kind": "rectified-flow", **TIMES, "times": "late"}),

@@ -12,10 +12,11 @@ from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.noise import noise_in
 from hfd.diffusion.process import Process
 from hfd.diffusion.samplers import ancestral, ddim, dpmpp_2m, euler, heun, midpoint
-from hfd.diffusion.sampling import SamplerKind, Sampling, run_sampler
+from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.schedule import CosineSchedule, time_grid
 from hfd.diffusion.vp import Diffusion
 from hfd.errors import ConfigError
+from hfd.kinds import SamplerKind
 
 DIFFUSION = Diffusion(CosineSchedule(0.5))
 FLOWS: list[Process] = [RectifiedFlow(), PosteriorMeanFlow(sigma_s=0.2)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from hfd.codec.encode import Target
 from hfd.codec.sampling_options import SamplingOptions
 from hfd.config import Config
 from hfd.errors import ConfigError, DataError, HfdError, TrainingError
-from hfd.image.load import encode_png, load_rgb
+from hfd.image.load import load_rgb
 from hfd.io.storage import Folder
 from pipelines.context import Progress, Silent
 from pipelines.retrain import list_inputs, plan, retrain, tracking_settings
@@ -255,7 +256,7 @@ def test_a_mistake_inside_a_training_is_one_line_and_can_be_put_right(photograph
 def test_evaluation_on_a_folder_rejects_what_is_no_picture(finished: Run, photographs: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    (pictures / "a.png").write_bytes(encode_png(load_rgb(photographs / "photo 2.png")))
+    shutil.copy(photographs / "photo 2.png", pictures / "a.png")
     (pictures / "b.jpg").write_bytes(b"no picture")
     overrides = [f"evaluate.data={pictures}", "evaluate.baselines=[jpeg]"]
     workspace = finished.config.workspace_uri

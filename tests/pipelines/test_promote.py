@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from command_line import Hfd
 from mlflow_server import Server
+from PIL import Image
 from tiny_run import tiny_config, tiny_overrides
 
 from hfd.config import Config
 from hfd.errors import ConfigError, HfdError
-from hfd.image.load import encode_png, load_rgb
+from hfd.image.load import load_rgb
 from pipelines.context import Context, Silent
 from pipelines.corpus.listing import BUILTIN, list_corpus
 from pipelines.promote import step as promote
@@ -56,7 +57,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, photo in enumerate(list_corpus(BUILTIN, setting="data.uri").photos):
         x = load_rgb(photo.read(), name=photo.key)
         for side, left in (("left", 40), ("right", x.shape[1] - 232)):
-            (folder / f"{number} {side}.png").write_bytes(encode_png(x[100:292, left : left + 192]))
+            Image.fromarray(x[100:292, left : left + 192]).save(folder / f"{number} {side}.png")
     return folder
 
 
