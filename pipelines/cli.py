@@ -124,7 +124,7 @@ def rollback(
 ) -> None:
     """Make the version of promote.model champion that was it before."""
     from hfd.config.presets import load_config
-    from pipelines.registry import open_registry
+    from pipelines.registry.champion import open_registry
 
     print(open_registry(load_config(config, overrides or ())).rollback(to))
 

@@ -20,6 +20,7 @@ import hfd
 from hfd.config import Config
 from hfd.config.presets import load_config, preset_folder, read_preset
 from hfd.errors import ConfigError
+from hfd.io.model_folders import shipped_models
 from pipelines.tracking.redaction import redact
 
 MAX_UPLOAD_BYTES = 100 * 1024**2
@@ -169,7 +170,7 @@ def code_files(root: Path, models: Sequence[str]) -> list[Sent]:
     for room in CODE_ROOMS:
         for path in sorted((root / room).rglob("*")):
             parts = path.relative_to(root).parts
-            idle = parts[:2] == ("hfd", "models") and not set(parts[2:3]) & set(models)
+            idle = parts[:2] == ("hfd", "pretrained") and not set(parts[2:3]) & set(models)
             hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
             if path.suffix in CODE_SUFFIXES and not idle and not hidden and path.is_file() and not path.is_symlink():
                 found.append(Sent("/".join(parts), path))
@@ -237,7 +238,7 @@ def _check_reachable(config: Config) -> None:
     where = {"workspace": config.workspace_uri, "data.uri": config.data.uri, "evaluate.data": config.evaluate.data}
     where |= {f"{stage}.warm_start": model for stage, model in _warm_start_settings(config).items()}
     for key, value in where.items():
-        shipped = key.endswith("warm_start") and value in _shipped_models()
+        shipped = key.endswith("warm_start") and value in shipped_models()
         if value is not None and not shipped and not value.startswith(("/", "builtin:")) and "://" not in value:
             raise ConfigError(
                 f"{key}: got {value}, expected an s3:// prefix, or an absolute path that every node of the cluster "
@@ -261,11 +262,6 @@ def _warm_start_settings(config: Config) -> dict[str, str | None]:
 
 def _warm_starts(config: Config) -> list[str]:
     return [model for model in _warm_start_settings(config).values() if model is not None]
-
-
-def _shipped_models() -> set[str]:
-    """As :func:`hfd.io.model_folders.shipped_models`, without importing the codec."""
-    return {path.parent.parent.name for path in Path(hfd.__file__).parent.glob("pretrained/*/autoencoder/config.json")}
 
 
 def _check_size(job: Job) -> None:

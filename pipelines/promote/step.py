@@ -20,7 +20,8 @@ from pipelines.corpus.listing import Corpus
 from pipelines.evaluate import step as evaluate
 from pipelines.promote.gate import Criterion, Limits, Sampled, compare, decoding, sanity, table
 from pipelines.promote.results import first_file_decodes, read_sample
-from pipelines.registry import FILES, ROLLED_BACK, Registry, Version, open_registry
+from pipelines.registry.artifacts import FILES
+from pipelines.registry.champion import ROLLED_BACK, Registry, Version, open_registry
 from pipelines.runs.step import Done, Outcome, Step, digest_of, point_latest
 from pipelines.tracking import StepRun, redact
 from pipelines.tracking.redaction import plain

@@ -46,6 +46,7 @@ def _plan(context: Context, prepared: Done, start: WarmStart) -> Step:
 
 
 def _train(context: Context, step: Step, start: WarmStart, prepared: Done, folder: Folder, record: StepRun) -> Outcome:
+    start.fetch()
     config = context.config.autoencoder
     if config.frozen:
         assert start.folder is not None  # checked by the configuration

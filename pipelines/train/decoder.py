@@ -72,6 +72,7 @@ def _train(
     folder: Folder,
     record: StepRun,
 ) -> Outcome:
+    start.fetch()
     config = context.config.decoder
     if config.frozen:
         _take(start, config, autoencoder, reconstructed.folder, folder)

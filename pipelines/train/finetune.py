@@ -71,6 +71,7 @@ def _train(
     folder: Folder,
     record: StepRun,
 ) -> Outcome:
+    start.fetch()
     config = context.config.decoder
     adversarial = _adversarial(config)
     snapshots = Snapshots(folder, config.ema.num_snapshots)

@@ -20,7 +20,8 @@ from hfd.image.load import load_rgb
 from pipelines.context import Context, Silent
 from pipelines.corpus.listing import BUILTIN, list_corpus
 from pipelines.promote import step as promote
-from pipelines.registry import FILES, Registry, open_registry
+from pipelines.registry.artifacts import FILES
+from pipelines.registry.champion import Registry, open_registry
 from pipelines.retrain import list_inputs, plan, retrain
 from pipelines.runs.step import Done
 from pipelines.tracking import link

@@ -17,7 +17,7 @@ from hfd.errors import ConfigError, DataError, HfdError
 from hfd.io.storage import Folder
 from pipelines.context import Context
 from pipelines.engine.inline import Inline
-from pipelines.tracking import registered
+from pipelines.registry.artifacts import Artifacts
 from pipelines.tracking.client import open_client
 from pipelines.train import autoencoder as train_autoencoder
 from pipelines.train import decoder as train_decoder
@@ -65,6 +65,8 @@ def test_a_training_begins_with_the_registered_weights(
 ) -> None:
     part = TRAININGS[training]
     found = warm_start(model, part, context_of(registry, tmp_path / "work"))
+    assert not (tmp_path / "work").exists()
+    found.fetch()
     direct = warm_start(model_folder.uri, part)
     assert found.inputs == direct.inputs and found.folder is not None
     # In the workspace, where a worker on another machine finds it too.
@@ -76,9 +78,10 @@ def test_a_training_begins_with_the_registered_weights(
 
 def test_what_was_fetched_is_not_fetched_again(registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = context_of(registry, tmp_path / "work")
-    first = warm_start(f"models:/{NAME}@champion", "decoder", context)
-    monkeypatch.setattr(registered.RegisteredVersion, "download", None)
-    assert warm_start(f"models:/{NAME}@champion", "decoder", context) == first
+    start = warm_start(f"models:/{NAME}@champion", "decoder", context)
+    start.fetch()
+    monkeypatch.setattr(Artifacts, "fetch", None)
+    start.fetch()
 
 
 def test_an_alias_that_moves_moves_the_key(registry: str, tmp_path: Path, model_folder: Folder) -> None:
@@ -145,7 +148,7 @@ def with_a_pickle(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (without_decoder, "version 2 without decoder/weights.safetensors, expected a model with its decoder"),
+        (without_decoder, "(version 2): got no decoder/weights.safetensors, expected a model with its decoder"),
         (with_a_huge_configuration, "decoder/config.json of 1048577 bytes, expected at most 1048576"),
         (with_a_pickle, "not readable weights"),
     ],

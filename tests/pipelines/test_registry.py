@@ -15,7 +15,8 @@ from tiny_run import tiny_config, tiny_overrides
 
 from hfd.errors import ConfigError, DataError, HfdError
 from hfd.io.storage import Folder
-from pipelines.registry import FILES, ROLLED_BACK, Registry, Version, model_digest, open_registry
+from pipelines.registry.artifacts import FILES, MAX_BYTES
+from pipelines.registry.champion import ROLLED_BACK, Registry, Version, model_digest, open_registry
 from pipelines.tracking.client import open_client
 
 ENOUGH = "evaluate.bootstrap_draws=20"
@@ -180,8 +181,8 @@ def test_files_that_are_too_large_are_not_fetched(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = register(registry, model(tmp_path, "a"))
-    monkeypatch.setattr("pipelines.registry.MAX_FILE_BYTES", 10)
-    with pytest.raises(DataError, match=r"model/autoencoder/config.json is \d+ bytes, expected at most 10"):
+    monkeypatch.setitem(MAX_BYTES, "config.json", 10)
+    with pytest.raises(DataError, match=r"got autoencoder/config.json of \d+ bytes, expected at most 10"):
         registry.fetch(version, Folder(str(tmp_path / "fetched")))
     assert not (tmp_path / "fetched").exists()
 

@@ -1,8 +1,8 @@
-"""A registered model in MLflow: its versions, told apart by digest, and which of them is champion.
+"""Register versions of a model, and move, compare and roll back its champion.
 
-The aliases ``champion`` and ``previous`` are for people and for ``models:/NAME@champion``; what a rollback goes by is
-the version's tag ``hfd.previous``. MLflow moves an alias without a condition: two workspaces that promote into one
-registered model within the same second are not kept apart, two runs on one workspace are (:mod:`pipelines.runs.lease`).
+Aliases ``champion`` and ``previous`` are for people and ``models:/NAME@champion``; a rollback reads the tag
+``hfd.previous``. MLflow moves an alias unconditionally: two workspaces that promote into one model within the same
+second are not serialised; two runs on one workspace are (:mod:`pipelines.runs.lease`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hfd.config import Config
 from hfd.errors import ConfigError, DataError, HfdError
 from hfd.io.storage import Folder
 from hfd.io.weights import fingerprint_of
+from pipelines.registry.artifacts import FILES, FINGERPRINT, PARTS, Artifacts
 from pipelines.runs.step import digest_of
 from pipelines.tracking.client import open_client
 from pipelines.tracking.link import FIRST_CONTACT_SECONDS, within
@@ -27,19 +28,13 @@ from pipelines.tracking.settings import check_uri, tracking_settings
 
 CHAMPION, PREVIOUS = "champion", "previous"
 
-PARTS = ("autoencoder", "decoder")
-FILES = tuple(f"{part}/{name}" for part in PARTS for name in ("config.json", "weights.safetensors"))
-"""All that is ever registered or fetched."""
-
 ARTIFACTS = "model"
-MAX_FILE_BYTES = 16 * 2**30
-
 DIGEST, BEFORE, ROLLED_BACK = "hfd.digest", "hfd.previous", "hfd.rolled_back"
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version of the registered model; ``digest`` is that of the step whose folder it was."""
+    """A version of the registered model; ``digest`` is the digest of the training step that made it."""
 
     number: int
     digest: str
@@ -72,6 +67,7 @@ class Registry:
         with self._asking():
             if not (found := self._numbers(digest)):
                 self._create_model()
+                fingerprints = {f"{FINGERPRINT}{part}": fingerprint_of(files / part) for part in PARTS}
                 with tempfile.TemporaryDirectory(prefix="hfd-register-") as scratch:
                     for name in FILES:
                         path = Path(scratch) / name
@@ -80,7 +76,7 @@ class Registry:
                     self.client.log_artifacts(run_id, scratch, ARTIFACTS)
                 source = f"{self.client.get_run(run_id).info.artifact_uri}/{ARTIFACTS}"
                 made = self.client.create_model_version(
-                    self.model, source, run_id, tags={**tag_texts(tags), DIGEST: digest}
+                    self.model, source, run_id, tags={**tag_texts(tags), **fingerprints, DIGEST: digest}
                 )
                 found = self._numbers(digest)
                 if found[0] != int(made.version):  # another workspace registered the same at the same time
@@ -129,18 +125,12 @@ class Registry:
         return f"{self.model}: version {number} is champion, {left}"
 
     def fetch(self, version: Version, folder: Folder) -> None:
-        """Copy a version's files into a folder. Raises :class:`DataError` where they are not those of its digest."""
-        with self._asking(), tempfile.TemporaryDirectory(prefix="hfd-fetch-") as scratch:
-            for part in PARTS:
-                for entry in self.client.list_artifacts(version.run_id, f"{ARTIFACTS}/{part}"):
-                    if (entry.file_size or 0) > MAX_FILE_BYTES:
-                        raise DataError(
-                            f"promote.model: {self.model} version {version.number}: {entry.path} is "
-                            f"{entry.file_size} bytes, expected at most {MAX_FILE_BYTES}. Roll back to another version"
-                        )
-            for name in FILES:
-                path = self.client.download_artifacts(version.run_id, f"{ARTIFACTS}/{name}", scratch)
-                folder.write(name, Path(path).read_bytes())
+        """Copy a version's files into a folder. Raises :class:`DataError` where they do not match its digest."""
+        with self._asking():
+            source = str(self.client.get_model_version_download_uri(self.model, str(version.number))).rstrip("/")
+        artifacts = Artifacts(self.uri, f"promote.model: {self.model} version {version.number}", source)
+        for part in PARTS:
+            artifacts.fetch(part, folder / part)
         if model_digest(folder) != version.digest:
             raise DataError(
                 f"promote.model: the files of {self.model} version {version.number} are not those it was registered "
