@@ -16,7 +16,8 @@ FILES = sorted([*(ROOT / "hfd").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py
 ORDER: Sequence[set[str]] = [
     {"hfd.errors", "hfd.precision"},
     {"hfd.config", "hfd.io", "hfd.image"},
-    {"hfd.geometry", "hfd.data", "hfd.autoencoder", "hfd.metrics", "hfd.baselines"},
+    {"hfd.geometry"},
+    {"hfd.data", "hfd.autoencoder", "hfd.metrics", "hfd.baselines"},
     {"hfd.diffusion", "hfd.report"},
     {"hfd.codec", "hfd.training"},
     {"hfd.api"},
