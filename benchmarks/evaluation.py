@@ -128,8 +128,8 @@ def wait_for_all(there: str) -> None:
         time.sleep(0.05)
 
 
-def sleep_part(index: int, count: int, folder: Any, seconds: float, _model: None) -> dict[str, Any]:
-    del index, count, folder
+def sleep_part(part: Any, _model: None) -> dict[str, Any]:
+    seconds: float = part.payload
     started = time.time()
     time.sleep(seconds)
     return {"digest": "", "slept": seconds, "started": started, "ended": time.time()}

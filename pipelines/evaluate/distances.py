@@ -27,7 +27,7 @@ from hfd.report.content import OUR_SYSTEMS
 from hfd.report.summarise import CurveDistances, distances_of_blocks, distances_of_images
 from pipelines.engine.base import Engine
 from pipelines.evaluate.measure import Curve, Measured
-from pipelines.runs.parts import run_parts
+from pipelines.runs.parts import StepPart, run_parts
 
 MAX_BLOCKS = 32
 """Of images: as many sums a system and setting, 13 MB each, and what a bootstrap over blocks draws from."""
@@ -82,8 +82,8 @@ class ExactTask:
     draws: int
 
 
-def exact_distances(index: int, count: int, folder: Folder, task: ExactTask) -> dict[str, Any]:
-    del index, count, folder
+def exact_distances(part: StepPart[ExactTask]) -> dict[str, Any]:
+    task = part.payload
     pairs = [pair for file in task.files for pair in _pairs(file, task.curve)]
     originals = {image: original for image, original, _ in pairs}
     found = distances_of_images(originals, {image: decoded for image, _, decoded in pairs}, task.draws)
@@ -98,11 +98,11 @@ class BlockTask:
     curves: tuple[Curve, ...]
 
 
-def add_block(index: int, count: int, folder: Folder, task: BlockTask) -> dict[str, Any]:
+def add_block(part: StepPart[BlockTask]) -> dict[str, Any]:
     """Write a block's sums of every curve. Its parts come in a seeded order, so that the patches whose kernel distance
     is taken are not those of neighbours alone."""
-    del count
-    order = np.random.default_rng(index).permutation(len(task.files))
+    task = part.payload
+    order = np.random.default_rng(part.index).permutation(len(task.files))
     for curve in task.curves:
         taker = BlockTaker(NUM_FEATURES)
         for place in order:
@@ -110,7 +110,7 @@ def add_block(index: int, count: int, folder: Folder, task: BlockTask) -> dict[s
                 taker.add(original, decoded)
         buffer = io.BytesIO()
         np.savez(buffer, **taker.sums().to_arrays())
-        folder.write(_sums_name(index, curve), buffer.getvalue())
+        part.folder.write(_sums_name(part.index, curve), buffer.getvalue())
     return {}
 
 
@@ -124,8 +124,8 @@ class MergeTask:
     draws: int
 
 
-def merged_distances(index: int, count: int, folder: Folder, task: MergeTask) -> dict[str, Any]:
-    del index, count, folder
+def merged_distances(part: StepPart[MergeTask]) -> dict[str, Any]:
+    task = part.payload
     blocks = []
     for block in range(task.num_blocks):
         data = io.BytesIO(task.sums.read(_sums_name(block, task.curve)))

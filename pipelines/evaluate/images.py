@@ -36,7 +36,7 @@ from pipelines.evaluate.measure import (
     samplings,
     setting_label,
 )
-from pipelines.runs.parts import killed_worker
+from pipelines.runs.parts import StepPart, killed_worker
 
 SHOWN_PX = 1024
 """The report shows this much of a side at most: the middle of a larger picture."""
@@ -105,33 +105,34 @@ class PartPlan:
         return replace(self, killers=self.killers | indices)
 
 
-def evaluate_part(index: int, count: int, folder: Folder, plan: PartPlan, codec: Codec) -> dict[str, Any]:
+def evaluate_part(part: StepPart[PartPlan], codec: Codec) -> dict[str, Any]:
     """Measure the images of one part; rows, features, files and shown pictures go to the step's folder.
 
     The result holds, beside a digest: ``rejects``; ``patches`` of the originals; ``large``: what :func:`postponed` says
     of the pictures whose stage 2 is done by tiles.
     """
-    part = _Part(folder, plan, codec)
-    for place, task in enumerate(plan.tasks):
-        if place in plan.killers:
-            part.rejects[task.index] = killed_worker(task.image.key)
+    plan = part.payload
+    collector = ImageCollector(part.folder, plan, codec)
+    for position, task in enumerate(plan.tasks):
+        if position in plan.killers:
+            collector.rejects[task.index] = killed_worker(task.image.key)
         else:
-            part.take(task)
-    part.finish_waiting()
+            collector.take(task)
+    collector.finish_waiting()
     digest = hashlib.sha256()
-    for task_index in sorted(part.digests):
-        digest.update(part.digests[task_index])
-    patches = write_measured(folder, index, count, part.measured)
+    for task_index in sorted(collector.digests):
+        digest.update(collector.digests[task_index])
+    patches = write_measured(part, collector.measured)
     return {
         "digest": digest.hexdigest(),
-        "rejects": [reject for _, reject in sorted(part.rejects.items())],
+        "rejects": [reject for _, reject in sorted(collector.rejects.items())],
         "patches": patches,
-        "large": [large for _, large in sorted(part.large.items())],
+        "large": [large for _, large in sorted(collector.large.items())],
     }
 
 
-class _Part:
-    """Images on their way: small ones of one size wait for each other, to be sampled at once."""
+class ImageCollector:
+    """Collects a part's images; batches small ones of equal size."""
 
     def __init__(self, folder: Folder, plan: PartPlan, codec: Codec) -> None:
         self._folder, self._codec, self._settings, self._max_pixels = folder, codec, plan.settings, plan.max_pixels
@@ -227,15 +228,15 @@ def digest_of_pictures(measured: Measured) -> bytes:
     return digest.digest()
 
 
-def write_measured(folder: Folder, index: int, count: int, measured: dict[int, Measured]) -> int:
+def write_measured(part: StepPart[Any], measured: dict[int, Measured]) -> int:
     """Rows and features of a part's images, in their order, to files. Returns the patches of the originals."""
     images = [measured[place] for place in sorted(measured)]
-    write_features(folder, feature_name(index, count), images)
+    write_features(part.folder, feature_name(part.index, part.count), images)
     rows = [{INDEX: place, **row.to_record()} for place in sorted(measured) for row in measured[place].rows]
     table = pa.Table.from_pylist(rows, schema=image_schema().insert(0, pa.field(INDEX, pa.int64())))
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
-    folder.write(row_name(index, count), buffer.getvalue())
+    part.folder.write(row_name(part.index, part.count), buffer.getvalue())
     return sum(len(image.original) for image in images)
 
 

@@ -19,7 +19,7 @@ from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
 from pipelines.evaluate.images import PartPlan, Task, digest_of_pictures, keep_pictures, write_measured
 from pipelines.evaluate.measure import Coded, MeasureSettings, Sample, judge, samplings
-from pipelines.runs.parts import killed_worker
+from pipelines.runs.parts import StepPart, killed_worker
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ def plan_tiles(home: Folder, large: Sequence[dict[str, Any]], settings: MeasureS
     return tasks
 
 
-def sample_unit(index: int, count: int, folder: Folder, task: TileTask, codec: Codec) -> dict[str, Any]:
+def sample_unit(part: StepPart[TileTask], codec: Codec) -> dict[str, Any]:
     """Sample one unit; its pixels go to a file beside those of x_hat."""
-    del count, folder
+    task = part.payload
     large, sampling = task.large, samplings(codec, task.settings)[task.sampler]
     described = {"large": large["index"], "sampler": task.sampler, "label": sampling.label}
     if task.killed:
@@ -75,7 +75,7 @@ def sample_unit(index: int, count: int, folder: Folder, task: TileTask, codec: C
         box, x_hat = Box(0, 0, height, width), _read_window(task.home, large, Box(0, 0, height, width))
         picture = codec.sample(x_hat, sampling, seed=large["seed"], tiles=task.unit.tiles)
     seconds = time.perf_counter() - started
-    name = f"{large['pixels']}/{index:08d}"
+    name = f"{large['pixels']}/{part.index:08d}"
     task.home.write(name, picture.tobytes())
     return {
         **described,
@@ -127,10 +127,11 @@ def plan_wholes(
     ]
 
 
-def measure_large(index: int, count: int, folder: Folder, plan: LargePlan) -> dict[str, Any]:
+def measure_large(part: StepPart[LargePlan]) -> dict[str, Any]:
     """Put a large picture together and measure it, as :func:`pipelines.evaluate.images.evaluate_part` does others."""
+    plan = part.payload
     if plan.killed or any(tile["killed"] for tile in plan.tiles):
-        patches = write_measured(folder, index, count, {})
+        patches = write_measured(part, {})
         return {"digest": "", "rejects": [killed_worker(plan.task.image.key)], "patches": patches}
     large = plan.large
     name, x = plan.task.image.load(plan.max_pixels)
@@ -142,7 +143,7 @@ def measure_large(index: int, count: int, folder: Folder, plan: LargePlan) -> di
     measured = judge(coded, samples, plan.settings)
     if plan.task.shown:
         keep_pictures(plan.home, plan.task.index, x, measured)
-    patches = write_measured(folder, index, count, {plan.task.index: measured})
+    patches = write_measured(part, {plan.task.index: measured})
     return {"digest": digest_of_pictures(measured).hex(), "rejects": [], "patches": patches}
 
 

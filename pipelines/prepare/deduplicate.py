@@ -22,7 +22,7 @@ from pipelines.context import Context
 from pipelines.corpus.listing import Corpus, Photo
 from pipelines.corpus.read_ahead import read_ahead
 from pipelines.prepare.photo_table import SCHEMA
-from pipelines.runs.parts import run_parts
+from pipelines.runs.parts import StepPart, run_parts
 
 PICTURES_PER_PART = 64
 
@@ -63,9 +63,12 @@ def hash_evaluation_pictures(context: Context, corpus: Corpus, folder: Folder, m
     )
 
 
-def hash_part(_index: int, _count: int, _folder: Folder, plan: PicturesPlan) -> dict[str, Any]:
-    """Hash some pictures. One that cannot be decoded is known by its bytes; one that cannot be fetched stops the work,
-    since nothing could be kept apart from it."""
+def hash_part(part: StepPart[PicturesPlan]) -> dict[str, Any]:
+    """Hash evaluation pictures. Raises :class:`DataError` for a picture that cannot be fetched.
+
+    A picture that cannot be decoded is compared by its bytes alone.
+    """
+    plan = part.payload
     contents, hashes = [], []
     for photo, data in read_ahead(plan.photos):
         if isinstance(data, DataError):

@@ -28,7 +28,7 @@ from hfd.io.storage import Folder
 from pipelines.corpus.listing import Photo
 from pipelines.corpus.read_ahead import read_ahead
 from pipelines.prepare.photo_table import part_table_name, rows_between, table_of, write_table
-from pipelines.runs.parts import KILLED_WORKER, killed_worker
+from pipelines.runs.parts import KILLED_WORKER, StepPart, killed_worker
 
 GLOBAL_REASONS = ("in-evaluation", "duplicate", "near-duplicate")
 """Given by comparison with other pictures, after all parts; every other reason is a photograph's own."""
@@ -89,8 +89,9 @@ class RewritePlan:
     settings: ExamineSettings
 
 
-def prepare_part(index: int, count: int, folder: Folder, plan: ShardPlan) -> dict[str, Any]:
-    """Cut one shard's photographs. Whole decoded photographs live here, one at a time, and nowhere else."""
+def prepare_part(part: StepPart[ShardPlan]) -> dict[str, Any]:
+    """Crop one shard's photographs, with one decoded photograph in memory at a time."""
+    plan, index, count, folder = part.payload, part.index, part.count, part.folder
     known = _known(plan)
     killers = {plan.photos[killer].key for killer in plan.killers}
     fetched = read_ahead([photo for photo in plan.photos if photo.key not in known and photo.key not in killers])
@@ -119,8 +120,9 @@ def prepare_part(index: int, count: int, folder: Folder, plan: ShardPlan) -> dic
     return {"photos": len(rows), "copied": copies.count}
 
 
-def rewrite_part(_index: int, _count: int, _folder: Folder, plan: RewritePlan) -> dict[str, Any]:
-    """Write a shard again with just what is in its plan. Doing it twice changes nothing: what is there is copied."""
+def rewrite_part(part: StepPart[RewritePlan]) -> dict[str, Any]:
+    """Rewrite a shard with exactly the photographs of its plan. Idempotent: existing crops are copied."""
+    plan = part.payload
     missing = {photo.key: photo for photo in plan.missing}
     held = {split: _by_photo(plan.folder, shard_name(split, plan.index, plan.count)) for split in SPLITS}
     fetched = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
 from pipelines.context import Context
 from pipelines.engine.devices import map_device
-from pipelines.runs.parts import digest_of_parts, run_parts
+from pipelines.runs.parts import StepPart, digest_of_parts, run_parts
 from pipelines.runs.step import Done, Outcome, Step
 
 NAME = "reconstruct"
@@ -39,9 +40,9 @@ def run(context: Context, prepared: Done, autoencoder: Done) -> Done:
 def _reconstruct(context: Context, prepared: Done, autoencoder: Done, folder: Folder) -> Outcome:
     names = [name for split in SPLITS for name in shard_names(prepared.folder, split)]
     weights, device = autoencoder.folder / "autoencoder", map_device(context.config.cluster)
-    payloads = [(prepared.folder, name, weights, device) for name in names]
+    tasks = [ShardTask(prepared.folder, name, weights, device) for name in names]
     with context.display.bar("reconstruct", "shards") as progress:
-        results = run_parts(context.engine.with_gpus(), folder, payloads, reconstruct_shard, progress)
+        results = run_parts(context.engine.with_gpus(), folder, tasks, reconstruct_shard, progress)
     errors = [result["squared_error"] for result in results]
     values = sum(result["values"] for result in results)
     psnr = 10 * np.log10(255**2 * values / sum(errors)) if values and sum(errors) else None
@@ -52,17 +53,24 @@ def _reconstruct(context: Context, prepared: Done, autoencoder: Done, folder: Fo
     return Outcome(digest_of_parts(results), facts)
 
 
-def reconstruct_shard(
-    index: int, count: int, folder: Folder, payload: tuple[Folder, str, Folder, str]
-) -> dict[str, Any]:
-    """Write one shard's ``x`` and ``x_hat`` under the name of the shard that it is read from."""
-    del index, count
-    crops, name, weights, device = payload
-    model = load_model(weights.uri, device)
+@dataclass(frozen=True)
+class ShardTask:
+    """The shard ``name`` of the folder ``crops``, and the autoencoder weights and device that reconstruct it."""
+
+    crops: Folder
+    name: str
+    weights: Folder
+    device: str
+
+
+def reconstruct_shard(part: StepPart[ShardTask]) -> dict[str, Any]:
+    """Write one shard's ``x`` and ``x_hat`` under the name of the source shard."""
+    task = part.payload
+    model = load_model(task.weights.uri, task.device)
     digest = hashlib.sha256()
     num_crops = values = squared_error = 0
-    with open_shard(folder, name, ("x", "x_hat")) as writer:
-        for row in iterate_shard(crops, name):
+    with open_shard(part.folder, task.name, ("x", "x_hat")) as writer:
+        for row in iterate_shard(task.crops, task.name):
             x = row.pictures["x"]
             x_hat = reconstruct(model, x)
             writer.add(Row(row.id, row.photo, row.content, {"x": x, "x_hat": x_hat}))

@@ -13,7 +13,7 @@ import pytest
 from hfd.errors import HfdError
 from hfd.io.storage import Folder
 from pipelines.engine.inline import Inline
-from pipelines.runs.parts import killed_worker, part_name, run_parts
+from pipelines.runs.parts import StepPart, killed_worker, part_name, run_parts
 
 
 class DeathError(Exception):
@@ -70,16 +70,17 @@ class Batch:
         return replace(self, killers=self.killers | indices)
 
 
-def shout(index: int, count: int, folder: Folder, batch: Batch, *model: str) -> dict[str, Any]:
+def shout(part: StepPart[Batch], *model: str) -> dict[str, Any]:
+    batch = part.payload
     said = []
-    for place, word in enumerate(batch.words):
-        if place in batch.killers:
+    for index, word in enumerate(batch.words):
+        if index in batch.killers:
             continue
         if word == "poison":
             raise DeathError
         said.append(word.upper() + "".join(model))
-    folder.write(f"said/{index:05d}-of-{count:05d}", " ".join(said).encode())
-    rejects = [killed_worker(batch.words[place]) for place in sorted(batch.killers)]
+    part.folder.write(f"said/{part.index:05d}-of-{part.count:05d}", " ".join(said).encode())
+    rejects = [killed_worker(batch.words[index]) for index in sorted(batch.killers)]
     return {"digest": " ".join(said), "rejects": rejects}
 
 
@@ -96,15 +97,15 @@ def test_what_kills_is_named_and_all_else_is_done(tmp_path: Path, load: Callable
     assert [len(result["rejects"]) for result in results] == [0, 2, 1, 0]
     assert {reject["reason"] for result in results for reject in result["rejects"]} == {"killed-worker"}
     assert told[0] == (0, 4) and told[-1] == (4, 4)
-    # Suspects that were tried left nothing behind, and a second run has nothing to do.
+    # Isolated items left nothing behind, and a second run has nothing to do.
     assert sorted(entry.key for entry in (folder / "said").files()) == [f"{i:05d}-of-00004" for i in range(4)]
     engine = Mortal()
     assert run_parts(engine, folder, BATCHES, shout, lambda *_: None, load=load) == results and engine.calls == 0
 
 
 def test_a_part_that_dies_without_a_killer_ends_the_run(tmp_path: Path) -> None:
-    def only_together(_index: int, _count: int, _folder: Folder, batch: Batch) -> dict[str, Any]:
-        if len(batch) > 1:
+    def only_together(part: StepPart[Batch]) -> dict[str, Any]:
+        if len(part.payload) > 1:
             raise DeathError
         return {"digest": ""}
 
@@ -121,7 +122,7 @@ def test_where_everything_dies_nothing_is_taken_apart(tmp_path: Path) -> None:
 
 
 def test_payloads_that_cannot_be_taken_apart_die_as_they_always_did(tmp_path: Path) -> None:
-    def die(_index: int, _count: int, _folder: Folder, _word: str) -> dict[str, Any]:
+    def die(_part: StepPart[str]) -> dict[str, Any]:
         raise DeathError
 
     with pytest.raises(DeathError):

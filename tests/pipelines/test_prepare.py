@@ -245,8 +245,8 @@ DEADLY = "a.jpg"
 
 def deadly(item: PartTask | IsolatedItem) -> bool:
     if isinstance(item, IsolatedItem):
-        return item.task.payload.photos[item.item].key == DEADLY
-    plan = item.payload
+        return item.task.part.payload.photos[item.item].key == DEADLY
+    plan = item.part.payload
     return any(photo.key == DEADLY and place not in plan.killers for place, photo in enumerate(plan.photos))
 
 
