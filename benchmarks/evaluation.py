@@ -1,6 +1,6 @@
 """The evaluation against one plain loop a core, and its scheduling against ideal on 64 simulated workers.
 
-    python benchmarks/evaluation.py ../shared/data/kodak [--pictures 24] [--rounds 3] [--skip-loops]
+    python -m benchmarks.evaluation ../shared/data/kodak [--pictures 24] [--rounds 3] [--skip-loops]
 
 First: ours on Ray with two workers (parts, files, rows and features kept, resumable) against two plain processes that
 share the same pictures, and compress, decode, sample and measure them in a loop, and keep nothing. Both begin without a

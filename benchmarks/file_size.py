@@ -1,6 +1,6 @@
 """Bytes of finished files against the likelihood estimate, over a folder of pictures.
 
-    python benchmarks/file_size.py MODEL ../shared/data/kodak
+    python -m benchmarks.file_size MODEL ../shared/data/kodak
 
 MODEL is a model folder or a workspace. Prints, for each picture, bytes, estimated bytes, the excess, and
 whether it is within 1 % + 64 bytes; then the totals.

@@ -1,6 +1,6 @@
 """How much memory a large picture's decoding takes: latent to finished pixels, at several sizes, each in a process.
 
-    python benchmarks/large.py PICTURE [--sides 2304 6000 10000] [--scheme one-group] [--workers 1] [--patches 6]
+    python -m benchmarks.large PICTURE [--sides 2304 6000 10000] [--scheme one-group] [--workers 1] [--patches 6]
 
 The latent is a picture's own, repeated up to the side; entropy decoding is not counted. With ``--patches``, so many of
 a picture's go through the networks, spread evenly, and the others stay black: hours are saved, but what heaps gather

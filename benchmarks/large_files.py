@@ -1,6 +1,6 @@
 """How much memory compressing a large picture file takes: read by strips, against read whole by Pillow.
 
-    python benchmarks/large_files.py PICTURE [--side 8256] [--formats png jpg tif ppm] [--read-only]
+    python -m benchmarks.large_files PICTURE [--side 8256] [--formats png jpg tif ppm] [--read-only]
 
 The file is a picture repeated up to the side. Each way has a process of its own, and gives the same file; with
 ``--read-only`` it reads all rows and compresses nothing. Printed are the most memory above what the process has with

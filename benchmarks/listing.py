@@ -1,6 +1,6 @@
 """A corpus of a million objects, listed and planned: seconds and memory, of which nothing is read.
 
-    python benchmarks/listing.py [--objects 1000000]
+    python -m benchmarks.listing [--objects 1000000]
 
 The server is a process of this script that answers ListObjectsV2 with pages of 1000 made-up keys, as S3 does, so that
 what is measured is ours: paging, parsing, sorting, the digest, and the plans of the parts as they are sent to workers.

@@ -1,6 +1,6 @@
 """What patches cost, and what several processes gain: one group against the whole image.
 
-    python benchmarks/patches.py PICTURE [--sides 3000 4000] [--repeats 3]
+    python -m benchmarks.patches PICTURE [--sides 3000 4000] [--repeats 3]
 
 Work is counted, not timed: FLOPs of the network over all windows of the default layout, and over the whole image, at
 several sizes. Then the picture, enlarged to ``--sides``, is sampled by the same plan in one process and in two, by

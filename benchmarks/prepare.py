@@ -1,6 +1,6 @@
 """The prepare step from S3 against what else one would write, on the same photographs from the same server.
 
-    python benchmarks/prepare.py ../shared/data/photos [--rounds 3] [--cpus 2] [--copies 8]
+    python -m benchmarks.prepare ../shared/data/photos [--rounds 3] [--cpus 2] [--copies 8]
 
 The server is a SeaweedFS on this machine, whose work counts against everybody alike. Compared with ours, which checks,
 rejects, splits, hashes and writes shards, on a Ray of its own:
@@ -28,7 +28,6 @@ import os
 import re
 import shutil
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -50,9 +49,7 @@ from pipelines.context import Context
 from pipelines.corpus.listing import Corpus, Photo, list_corpus
 from pipelines.engine.open import open_engine
 from pipelines.prepare import step as prepare
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from s3_server import find_weed, s3_server
+from tests.support.s3_server import find_weed, s3_server
 
 SIDE = 512
 _client: Any = None

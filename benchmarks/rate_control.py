@@ -1,6 +1,6 @@
 """Rate control over the shipped models, on a folder of pictures: curves, qualities, and targets that are met.
 
-    python benchmarks/rate_control.py KODAK [--every 3] [--bpp 0.1 0.2 0.4]
+    python -m benchmarks.rate_control KODAK [--every 3] [--bpp 0.1 0.2 0.4]
 
 Prints, over the pictures:
 

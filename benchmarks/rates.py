@@ -1,6 +1,6 @@
 """Rate and distortion of stage 1 over the rate ids, for each model, on a folder of pictures.
 
-    python benchmarks/rates.py PICTURES [--models desk-012,desk-025] [--rates 96,112,128,144]
+    python -m benchmarks.rates PICTURES [--models desk-012,desk-025] [--rates 96,112,128,144]
 
 Bits are those of the payloads, over all pixels; PSNR in dB is the mean over pictures, of x_hat rounded to 8 bits.
 """

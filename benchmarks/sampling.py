@@ -1,6 +1,6 @@
 """How fast stage 2 trains and samples: against the machine's limit, and against diffusers' U-Net of equal size.
 
-    python benchmarks/sampling.py [--config desk] [--threads 2] [--side 512]
+    python -m benchmarks.sampling [--config desk] [--threads 2] [--side 512]
 
 In one run, in the same precision: the limit is the best 3x3 convolution found over a small grid of shapes, forwards
 alone for sampling and with its backward pass for training. Ours is counted in the network's own FLOPs. The

@@ -1,6 +1,6 @@
 """Training on two workers through the pipeline against a bare two-process DDP loop: samples per second, and a ratio.
 
-    python benchmarks/scaling.py [--photos ../shared/data/photos] [--steps 40] [--rounds 3] [--strategy ddp]
+    python -m benchmarks.scaling [--photos ../shared/data/photos] [--steps 40] [--rounds 3] [--strategy ddp]
 
 Both train the networks of the preset ``desk`` on two gloo processes of one thread each, with the same global batch.
 Ours runs on Ray Train, reads shards, cuts fresh sub-crops, draws noise per sample, clips, agrees on every step, logs to
@@ -29,8 +29,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from training import inputs, loader_of
 
+from benchmarks.training import inputs, loader_of
 from hfd.autoencoder.loss import rate_distortion
 from hfd.autoencoder.weights import build_autoencoder
 from hfd.config import Config, TrainConfig
@@ -107,7 +107,8 @@ def ours(stage: Stage, steps: int, ready: Engine, record: StepRun) -> float:
 def bare(stage: Stage, steps: int, scratch: str) -> float:
     """Seconds of the same steps in two processes of this script."""
     rendezvous = Path(scratch, f"rendezvous-{time.monotonic_ns()}")  # which the processes make
-    command = [sys.executable, __file__, "--bare", stage.name, "--steps", str(steps), "--scratch", scratch]
+    command = [sys.executable, "-m", "benchmarks.scaling"]
+    command += ["--bare", stage.name, "--steps", str(steps), "--scratch", scratch]
     processes = [
         subprocess.Popen([*command, "--rank", str(rank), "--rendezvous", str(rendezvous)], stdout=subprocess.PIPE)
         for rank in range(WORKERS)

@@ -1,6 +1,6 @@
 """Whether patches show: gradient energy across their borders, and the Frechet distance, both against the whole image.
 
-    python benchmarks/seams.py PICTURES [--count 6] [--patch-px 704] [--groups-px 256]
+    python -m benchmarks.seams PICTURES [--count 6] [--patch-px 704] [--groups-px 256]
 
 PICTURES: files, or folders of them. Those below a megapixel are put together, four at a time, to larger ones; the joins
 lie at no border of patches. Each is compressed and decoded by the shipped model three times: the whole image at once,

@@ -3,8 +3,8 @@
 A workspace of made steps with manifests and settings as a run leaves them, so that nothing has to be trained. Each
 round plans and skips every step beside the plain reading of the same files (open and parse), in turns.
 
-    python benchmarks/skip.py [--rounds 20] [--steps 7] [--s3 s3://BUCKET/PREFIX]
-    python benchmarks/skip.py --retrain -c PRESET [key=value ...]    # a finished workspace: the whole command
+    python -m benchmarks.skip [--rounds 20] [--steps 7] [--s3 s3://BUCKET/PREFIX]
+    python -m benchmarks.skip --retrain -c PRESET [key=value ...]    # a finished workspace: the whole command
 
 Prints milliseconds a step, the ratio to the plain reading, and with ``--retrain`` the seconds of the command, whether
 Ray was imported, and the ratio to importing the pipeline alone.

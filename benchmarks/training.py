@@ -1,6 +1,6 @@
 """The training loop against a bare PyTorch loop: same network, same loss, one batch held in memory.
 
-    python benchmarks/training.py [--photos ../shared/data/photos] [--steps 30] [--rounds 5] [--threads 2]
+    python -m benchmarks.training [--photos ../shared/data/photos] [--steps 30] [--rounds 5] [--threads 2]
 
 Ours reads shards from disk, cuts fresh sub-crops, seeds every step, clips, logs to MLflow (SQLite) and keeps
 a heartbeat; the bare loop does forward, backward and optimiser step (and, in stage 2, the moving average).

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import photograph, wide_profile
 from PIL import Image
 
 import hfd
@@ -22,6 +21,7 @@ from hfd.codec.container import unpack
 from hfd.codec.picture.content import read_picture
 from hfd.errors import BitstreamError, ConfigError, DataError
 from hfd.io.storage import Folder
+from tests.support.pictures import photograph, wide_profile
 
 
 @pytest.fixture

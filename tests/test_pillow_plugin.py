@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import photograph
 from PIL import Image, UnidentifiedImageError
 
 import hfd
@@ -18,6 +17,7 @@ from hfd.codec.container import Container, pack, unpack
 from hfd.errors import DataError
 from hfd.image.load import load_picture
 from hfd.io.storage import Folder
+from tests.support.pictures import photograph
 
 X = photograph(48, 80)
 

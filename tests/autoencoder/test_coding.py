@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import photograph
-from networks import Fixed, lively_elic
 from torch import Tensor
 
 from hfd.autoencoder import coding, streams
@@ -27,6 +25,8 @@ from hfd.codec.pixels import picture_to_tensor
 from hfd.errors import BitstreamError, ConfigError, DataError, DecodeMismatchError
 from hfd.io.model_folders import find_model, shipped_models
 from hfd.io.storage import Folder
+from tests.support.networks import Fixed, lively_elic
+from tests.support.pictures import photograph
 
 CONFIG = {"arch": "elic", "N": 16, "M": 16, "groups": [8, 8]}
 
@@ -241,7 +241,7 @@ def test_weights_that_are_no_numbers_are_told() -> None:
     """In a process of its own: the coder would never return from a symbol of -2^31."""
     script = """
 import torch
-from networks import lively_elic
+from tests.support.networks import lively_elic
 from hfd.autoencoder.coding import LatentCoder, build_tables
 model = lively_elic(16, 16, (8, 8))
 tables = build_tables(model)

@@ -7,7 +7,6 @@ import torch
 from compressai.entropy_models import GaussianConditional
 from compressai.models.sensetime import Elic2022Official
 from compressai.ops import LowerBound
-from networks import lively_elic
 from scipy.stats import norm
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from hfd.autoencoder.model import (
     lower_bound,
     pad_to_stride,
 )
+from tests.support.networks import lively_elic
 
 N, M, GROUPS = 16, 16, (4, 4, 8)
 

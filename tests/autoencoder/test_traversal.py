@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from networks import lively_elic
 from torch import Tensor
 
 from hfd.autoencoder.model import Elic, checkerboard
 from hfd.autoencoder.traversal import LatentPart, LatentTraversal, put, take
+from tests.support.networks import lively_elic
 
 HEIGHT, WIDTH = 16, 8
 WHOLE = ((0, HEIGHT),)

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import photograph
 
 from hfd.codec.codec import Codec, seed_of_file
 from hfd.codec.container import ICC, LATENTS, SAMPLING, pack, unpack
@@ -15,6 +14,7 @@ from hfd.codec.sections import DefaultSampling, Extras, read_extras
 from hfd.diffusion.sampling import Sampling
 from hfd.errors import BitstreamError, DataError, DecodeMismatchError
 from hfd.io.storage import Folder
+from tests.support.pictures import photograph
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from conftest import photograph
-from networks import lively_elic, lively_unet
 
 from hfd.autoencoder.coding import build_tables
 from hfd.autoencoder.weights import read_autoencoder, write_autoencoder
@@ -26,6 +24,8 @@ from hfd.geometry.box import Box
 from hfd.geometry.plan import PatchLayout, Scheme, plan_four_groups, plan_picture
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
+from tests.support.networks import lively_elic, lively_unet
+from tests.support.pictures import photograph
 
 SIZE = (283, 350)
 X_HAT = photograph(*SIZE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import photograph
 
 from hfd.codec.codec import Codec
 from hfd.diffusion.sampling import Sampling
@@ -12,6 +11,7 @@ from hfd.errors import DataError
 from hfd.geometry.plan import UnitKind, plan_units, stitched
 from hfd.image.load import RgbArray
 from hfd.io.model_folders import shipped_models
+from tests.support.pictures import photograph
 
 
 @pytest.fixture(scope="module")

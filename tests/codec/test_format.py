@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from format_reader import File, RefusedError, Row, read_file, read_metadata, read_sampling, read_symbols
-from hostile import hostile_file, sealed
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import lively_elic
 
 from hfd.autoencoder.coding import FrequencyTables, LatentCoder, build_tables
 from hfd.codec.codec import seed_of_file
@@ -30,8 +26,11 @@ from hfd.codec.sections import (
     encode_sampling,
 )
 from hfd.errors import BitstreamError
+from tests.support.format_reader import File, RefusedError, Row, read_file, read_metadata, read_sampling, read_symbols
+from tests.support.hostile import hostile_file, sealed
+from tests.support.networks import lively_elic
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SPECIFICATION = (ROOT / "docs/format.md").read_text(encoding="utf-8")
 
 SIDES = st.integers(1, 300) | st.integers(1, MAX_SIDE_PX)

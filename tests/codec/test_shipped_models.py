@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import photograph
 
 from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
@@ -18,6 +17,7 @@ from hfd.io import model_folders
 from hfd.io.model_folders import find_model, shipped_models
 from hfd.io.storage import Folder
 from hfd.io.weights import read_weights, write_weights
+from tests.support.pictures import photograph
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import io
 
 import numpy as np
 import pytest
-from conftest import photograph
 from PIL import Image
 
 from hfd.data.crops import CropSettings, content_hash, source_crops
@@ -14,6 +13,7 @@ from hfd.data.duplicates import perceptual_hash
 from hfd.data.examine import examine, format_of
 from hfd.data.filters import FilterSettings
 from hfd.image.load import load_picture
+from tests.support.pictures import photograph
 
 CROPS = CropSettings(
     seed=3, source_crop_px=96, min_side_px=64, max_crops_per_photo=3, downscale=0.75, validation_share=0.2,

@@ -8,7 +8,6 @@ import math
 
 import numpy as np
 import pytest
-from conftest import photograph
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
@@ -26,6 +25,7 @@ from hfd.data.filters import (
     sharpness,
 )
 from hfd.errors import ConfigError, DataError
+from tests.support.pictures import photograph
 
 
 def encoded(kind: str, **options: object) -> bytes:

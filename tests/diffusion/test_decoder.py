@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from networks import lively_unet
 from torch import Tensor
 
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, build_process, read_decoder, write_decoder
@@ -23,6 +22,7 @@ from hfd.diffusion.vp import Diffusion
 from hfd.errors import DataError
 from hfd.geometry.tiles import cut_into_tiles
 from hfd.io.storage import Folder
+from tests.support.networks import lively_unet
 
 DIFFUSION = {"kind": "diffusion", "s": 0.5, "predict": "v", "loss": "v", "min_snr": 5.0}
 TIMES = {"times": "uniform", "times_mean": 0.0, "times_std": 1.0}

@@ -14,7 +14,16 @@ from itertools import pairwise
 
 import pytest
 import torch
-from oracles import (
+from torch import Tensor
+
+from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
+from hfd.diffusion.noise import NoiseSource, noise_in
+from hfd.diffusion.process import Process
+from hfd.diffusion.samplers import ancestral, ddim, dpmpp_2m, euler, heun, midpoint
+from hfd.diffusion.sampling import Sampling, run_sampler
+from hfd.diffusion.schedule import CosineSchedule
+from hfd.diffusion.vp import Diffusion
+from tests.support.oracles import (
     COVARIANCE,
     MEAN,
     SIZE,
@@ -28,15 +37,6 @@ from oracles import (
     to_blocks,
     to_images,
 )
-from torch import Tensor
-
-from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
-from hfd.diffusion.noise import NoiseSource, noise_in
-from hfd.diffusion.process import Process
-from hfd.diffusion.samplers import ancestral, ddim, dpmpp_2m, euler, heun, midpoint
-from hfd.diffusion.sampling import Sampling, run_sampler
-from hfd.diffusion.schedule import CosineSchedule
-from hfd.diffusion.vp import Diffusion
 
 SCHEDULE = CosineSchedule(0.5)
 NOWHERE = torch.zeros(SIZE, dtype=torch.float64)

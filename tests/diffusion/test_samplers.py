@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles import affine
 from torch import Tensor
 
 from hfd.diffusion.noise import NoiseSource, noise_in
@@ -22,6 +21,7 @@ from hfd.diffusion.samplers import (
     midpoint,
 )
 from hfd.diffusion.schedule import CosineSchedule, time_grid
+from tests.support.oracles import affine
 
 SCHEDULE = CosineSchedule(0.5)
 CPU = torch.device("cpu")

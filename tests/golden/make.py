@@ -1,6 +1,6 @@
 """Make the golden files anew, what is expected of them, and the hex dump in docs/format.md.
 
-    python tests/golden/make.py
+    python -m tests.golden.make
 
 Only where the shipped model or the format itself has changed: the files stand for all that were ever written, and a
 decoder that no longer reads them is broken.
@@ -13,7 +13,6 @@ import io
 import json
 import zlib
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,9 @@ from hfd.codec.container import LATENTS, SAMPLING, unpack
 from hfd.codec.sections import DefaultSampling, Extras, read_extras
 from hfd.image.load import RgbArray
 from hfd.io.model_folders import find_model
+from tests.support.paths import GOLDEN, ROOT
 
-FOLDER = Path(__file__).resolve().parent
-SPECIFICATION = FOLDER.parents[1] / "docs/format.md"
+SPECIFICATION = ROOT / "docs/format.md"
 MODEL = "desk-012"
 BEGIN, END = "<!-- dump: begin -->", "<!-- dump: end -->"
 DUMPED = "sampling"
@@ -135,15 +134,15 @@ def main() -> None:
     expected = {}
     for name, (x, extras) in golden_inputs().items():
         data = codec.compress(x, sections=extras.to_sections()).data
-        (FOLDER / f"{name}.hfd").write_bytes(data)
+        (GOLDEN / f"{name}.hfd").write_bytes(data)
         expected[name] = describe(data, codec)
         print(f"{name}.hfd: {len(data)} bytes")
     text = io.StringIO()
     json.dump({"model": MODEL, "files": expected}, text, indent=1)
-    (FOLDER / "expected.json").write_text(text.getvalue() + "\n")
+    (GOLDEN / "expected.json").write_text(text.getvalue() + "\n")
     before, rest = SPECIFICATION.read_text().split(BEGIN)
     after = rest.split(END)[1]
-    shown = dump((FOLDER / f"{DUMPED}.hfd").read_bytes())
+    shown = dump((GOLDEN / f"{DUMPED}.hfd").read_bytes())
     SPECIFICATION.write_text(f"{before}{BEGIN}\n{shown}\n{END}{after}")
 
 

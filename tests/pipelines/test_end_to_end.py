@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tiny_run import tiny_config, write_photographs
 
 from hfd.cli.file_info import facts_of
 from hfd.cli.run import compress_files, decompress_files
@@ -28,6 +27,7 @@ from pipelines.context import Progress, Silent
 from pipelines.retrain import list_inputs, plan, retrain, tracking_settings
 from pipelines.runs.step import STEPS as EVERY_STEP
 from pipelines.runs.step import Done
+from tests.support.tiny_run import tiny_config, write_photographs
 
 STEPS = tuple(name for name in EVERY_STEP if name != "promote")
 """Those of a run without a registry."""

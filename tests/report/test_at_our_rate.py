@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-from report_rows import summary_row
 
 from hfd.report.content import RatePoint, SummaryRow
 from hfd.report.summarise import baselines_at_our_rate
 from hfd.report.tables import rate_text
+from tests.support.report_rows import summary_row
 
 
 def row(system: str, bpp: float, psnr: float = 28.0, fd: float | None = 300.0) -> SummaryRow:

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import photograph
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from hfd.report.data_card import COLUMNS, TILE_PX, Card, Property, contact_sheet, render_card
 from hfd.report.histograms import bars, bin_edges, histogram
+from tests.support.pictures import photograph
 
 SVG = "{http://www.w3.org/2000/svg}"
 VALUES = st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=60)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from report_rows import image_row, summary_row
 
 from hfd.report.content import Example, Report, Version
 from hfd.report.page import render
+from tests.support.report_rows import image_row, summary_row
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = (

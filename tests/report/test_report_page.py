@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from report_rows import image_row, summary_row, with_values
 
 from hfd.report.content import Example, Report, SummaryRow, Version
 from hfd.report.page import render
+from tests.support.report_rows import image_row, summary_row, with_values
 
 VOID = {"meta", "img", "input", "link", "br"}
 

@@ -8,11 +8,11 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from report_rows import summary_row, with_values
 
 from hfd.metrics.table import METRICS, Metric
 from hfd.report.content import SummaryRow
 from hfd.report.plots import energy_chart, rate_plot, system_colour
+from tests.support.report_rows import summary_row, with_values
 
 SVG = "{http://www.w3.org/2000/svg}"
 PLOTTED = [metric for metric in METRICS.values() if metric.caption]

@@ -6,9 +6,9 @@ import dataclasses
 import math
 
 import pytest
-from report_rows import summary_row
 
 from hfd.report.tables import format_number, summary_columns, summary_markdown, summary_text
+from tests.support.report_rows import summary_row
 
 SAMPLE = summary_row("sample", "50 steps", 24, 0.1214, 0.1189, 27.018, 0.91884, 0.934, 31.44, 0.01214, 0.31, 38.2)
 AVIF = summary_row("avif", "at most our rate", 24, 0.1187, None, math.inf, None, 0.35, None, math.nan, 1.2, 0.05)

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks import lively_unet
-from tiny_training import BATCH, CPU, MemoryLoader, adversarial_task, one_update, randomness_at
 from torch import Tensor, nn
 
 from hfd.diffusion import decoder as decoder_module
@@ -24,6 +22,8 @@ from hfd.metrics.spectrum import top_octave_energy
 from hfd.training.adversarial import AdversarialTask
 from hfd.training.loop import to_images
 from hfd.training.tasks import sample_masks
+from tests.support.networks import lively_unet
+from tests.support.tiny_training import BATCH, CPU, MemoryLoader, adversarial_task, one_update, randomness_at
 
 PROCESSES = {"flow": PosteriorMeanFlow(sigma_s=0.2), "diffusion": Diffusion(CosineSchedule(0.5), predict="x0")}
 

@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 import torch
-from tiny_training import ALONE, CPU, KINDS, MemoryLoader, one_update, randomness_at
 
 from hfd.training.loop import to_images
 from hfd.training.strategy import Parallelism
+from tests.support.tiny_training import ALONE, CPU, KINDS, MemoryLoader, one_update, randomness_at
 
 
 @pytest.mark.slow

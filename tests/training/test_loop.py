@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_training import (
+from torch import Tensor
+
+from hfd.errors import TrainingError
+from hfd.training import loop
+from hfd.training.loop import CALIBRATION_STEPS, Listener, lr_factor, plan_steps, to_images
+from hfd.training.randomness import SampleRandomness
+from tests.support.tiny_training import (
     BATCH,
     CPU,
     KINDS,
@@ -25,12 +31,6 @@ from tiny_training import (
     loop_settings,
     run,
 )
-from torch import Tensor
-
-from hfd.errors import TrainingError
-from hfd.training import loop
-from hfd.training.loop import CALIBRATION_STEPS, Listener, lr_factor, plan_steps, to_images
-from hfd.training.randomness import SampleRandomness
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

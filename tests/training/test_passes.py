@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import BATCH, CPU, KINDS, Recording, loop_settings, randomness_at, run
 from torch import Tensor, nn
 
 from hfd.training.loop import gradients, to_images
 from hfd.training.strategy import Parallelism
+from tests.support.tiny_training import BATCH, CPU, KINDS, Recording, loop_settings, randomness_at, run
 
 
 def networks(task: Any) -> list[nn.Module]:
@@ -83,7 +83,7 @@ def test_recomputed_activations_give_the_same_gradients(
 ) -> None:
     import dataclasses
 
-    import tiny_training
+    from tests.support import tiny_training
 
     as_is = tiny_training.optimiser
     monkeypatch.setattr(tiny_training, "optimiser", lambda lr: dataclasses.replace(as_is(lr), precision=precision))

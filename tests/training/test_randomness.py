@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_training import CPU
 
 from hfd.training.randomness import SampleRandomness, worker_randomness
+from tests.support.tiny_training import CPU
 
 SHAPE = (3, 5, 7)
 

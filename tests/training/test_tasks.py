@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import (
+
+from hfd.autoencoder.coding import build_tables
+from hfd.training.loop import to_images
+from tests.support.tiny_training import (
     KINDS,
     MemoryLoader,
     Recording,
@@ -19,9 +22,6 @@ from tiny_training import (
     randomness_at,
     run,
 )
-
-from hfd.autoencoder.coding import build_tables
-from hfd.training.loop import to_images
 
 GOLDEN = {
     "autoencoder": [226.7793, 85.16989, 31.26014],
