@@ -1,8 +1,7 @@
-"""A GET on S3 the short way: the request that the SDK would send, signed and sent without the rest of the SDK.
+"""Fast GET requests on S3: signed and sent with botocore's signature and connections, without its client.
 
-Of the processor time that a small photograph costs, the SDK's client takes a fifth: it builds, checks and parses for
-every operation that there is. Here is the one that a corpus needs by the thousand, on botocore's own signature and
-connections. Whatever is not a plain success is left to the client, which knows redirects, retries and errors.
+The client takes a fifth of the processor time that a small photograph costs. Everything but a plain success is left to
+the client, which handles redirects, retries and errors.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-CONNECT_S, READ_S = 10, 60
+from pipelines.corpus.s3_client import CONNECT_S, CONNECTIONS, READ_S, Connection
 
 _EXPRESS = "--x-s3"
-"""Buckets of S3 Express end so; they are signed with a session of their own."""
+"""Suffix of S3 Express buckets, whose requests need a session of their own."""
 
 _PROBE = "hfd-direct-probe"
 
 
 @dataclass(frozen=True)
 class DirectBucket:
-    """``base``: the URL that a key is appended to. The rest is as the client had it."""
+    """A bucket as the client reaches it. ``base``: the URL to append a key to."""
 
     base: str
     region: str
@@ -31,11 +30,11 @@ class DirectBucket:
     http: Any
 
     def get(self, key: str, size: int, stamp: str) -> bytes | None:
-        """The object, if it has this size in bytes and this ETag (unquoted), and all goes well; else None."""
+        """Return the object if it has this size in bytes and this ETag (unquoted); None otherwise or on any failure."""
         from botocore.awsrequest import AWSRequest
         from botocore.exceptions import BotoCoreError, HTTPClientError
 
-        # HTTP clients take dots for folders out of a path, and would ask for another object than was signed.
+        # HTTP clients normalise dots in paths, and would request another object than the signed one.
         if any(part in (".", "..", "") for part in key.split("/")):
             return None
         url = self.base + quote(key, safe="/~")
@@ -47,7 +46,7 @@ class DirectBucket:
             return None
         with contextlib.closing(answer.raw):
             try:
-                # Before memory is taken: servers may ignore the condition.
+                # Some servers ignore the condition: check before reading into memory.
                 same = answer.headers.get("ETag", "").strip('"') == stamp
                 if answer.status_code != 200 or not same or answer.headers.get("Content-Length") != str(size):
                     return None
@@ -61,19 +60,17 @@ class DirectBucket:
     def _sign(self, request: Any) -> None:
         from botocore.auth import S3SigV4Auth
 
-        request.context["payload_signing_enabled"] = False  # a GET has none
-        # Frozen at each request: those of a role are renewed behind the scenes.
+        request.context["payload_signing_enabled"] = False  # a GET has no payload
+        # Taken for each request: botocore renews those of a role in the background.
         S3SigV4Auth(self.credentials.get_frozen_credentials(), "s3", self.region).add_auth(request)
 
 
-def direct_bucket(session: Any, client: Any, bucket: str, connections: int) -> DirectBucket | None:
-    """How the client reaches a bucket, taken from a request of its own; None: by ways that are not followed here.
-
-    ``session``: that of botocore, with which the ``client`` was made.
-    """
+def direct_bucket(connection: Connection, bucket: str) -> DirectBucket | None:
+    """Derive URL, region and credentials from a request of the client; None where this module cannot repeat it."""
     from botocore.httpsession import URLLib3Session
     from botocore.utils import get_environ_proxies
 
+    session, client = connection
     credentials = session.get_credentials()
     if credentials is None or bucket.endswith(_EXPRESS):
         return None
@@ -86,7 +83,7 @@ def direct_bucket(session: Any, client: Any, bucket: str, connections: int) -> D
         verify=session.get_config_variable("ca_bundle") or True,
         proxies=get_environ_proxies(base),
         timeout=(CONNECT_S, READ_S),
-        max_pool_connections=connections,
+        max_pool_connections=CONNECTIONS,
     )
     return DirectBucket(base, scope[1], credentials, http)
 
@@ -97,10 +94,10 @@ class _InterceptedError(Exception):
 
 
 def _intercepted(client: Any, bucket: str) -> Any:
-    """The signed request for an object, which is not sent."""
+    """Return the client's signed request for an object, without sending it."""
 
     def intercept(request: Any, **_: Any) -> None:
-        if request.url.endswith(f"/{_PROBE}"):  # other threads may use the client
+        if request.url.endswith(f"/{_PROBE}"):  # other threads may be using the client
             raise _InterceptedError(request)
 
     event = "before-send.s3.GetObject"

@@ -16,19 +16,20 @@ from urllib.parse import unquote, urlsplit
 
 from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
+from pipelines.corpus.s3_client import connect, one_line
 
 MAX_BYTES = 4096
-"""The object holds at most this; whatever is longer was put there by something else."""
+"""Largest content; a longer one was not written by this module."""
 
-_CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404")
-"""What an S3 server answers to a condition that does not hold."""
+_CONDITION_CODES = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404")
+"""Error codes of an S3 server for a condition that does not hold."""
 
 
 @dataclass(frozen=True)
 class CasContents:
-    """Contents of an object (``b""``: nothing), its version, and how long ago it was written.
+    """Contents of an object (``b""``: emptied), and its version.
 
-    ``age_s`` in seconds, by the clock of the storage alone: no clock of a client is in it.
+    ``age_s``: seconds since it was written, by the clock of the storage alone.
     """
 
     data: bytes
@@ -37,15 +38,15 @@ class CasContents:
 
 
 class CasObject(Protocol):
-    """Raises :class:`DataError` where the storage does not answer."""
+    """A small object with compare-and-swap. Methods raise :class:`DataError` where the storage does not answer."""
 
     def read(self) -> CasContents | None:
-        """What is there now; None before anything was."""
+        """Return the current contents; None if the object was never written."""
 
     def swap(self, data: bytes, expected: str | None) -> str | None:
-        """Write ``data`` if the version is still ``expected`` (None: nothing there yet): the new version.
+        """Write ``data`` if the version is still ``expected`` (None: never written), and return the new version.
 
-        None where somebody else was first; of any number that expect the same version, one succeeds.
+        None where the version has changed; of several writers that expect the same version, one succeeds.
         """
 
 
@@ -66,9 +67,9 @@ def open_cas_object(folder: Folder, name: str) -> CasObject:
 
 @dataclass(frozen=True)
 class LocalCasObject:
-    """A file that is read and written under ``flock``, which the kernel lets go of when a process dies.
+    """A file that is read and written under ``flock``, which the kernel releases when a process dies.
 
-    On NFS the lock and the times are the server's. An empty file is what is left of an object that was emptied.
+    On NFS the lock and the times are the server's. An emptied object is an empty file.
     """
 
     path: Path
@@ -79,7 +80,7 @@ class LocalCasObject:
             return CasContents(data.rstrip(b" "), _digest(data), self._now() - os.fstat(file).st_mtime)
 
     def swap(self, data: bytes, expected: str | None) -> str | None:
-        # Always the same length: one write then replaces the contents, wherever a process is killed.
+        # Always the same length, so that one write replaces the contents even if the process is killed.
         padded = data.ljust(MAX_BYTES // 2) if data else b""
         assert len(padded) <= MAX_BYTES
         with self._locked() as file:
@@ -88,7 +89,7 @@ class LocalCasObject:
             if len(padded) < os.fstat(file).st_size:
                 os.ftruncate(file, len(padded))
             os.pwrite(file, padded, 0)
-            os.utime(file)  # emptied and filled alike
+            os.utime(file)  # emptying writes nothing
             return _digest(padded)
 
     @contextlib.contextmanager
@@ -109,25 +110,34 @@ class LocalCasObject:
             ) from error
 
     def _now(self) -> float:
-        """The time by the file system's clock, which is another machine's on a network."""
+        """Return the time by the file system's clock, which is another machine's on a network."""
         with tempfile.TemporaryFile(dir=self.path.parent) as probe:
             probe.write(b"x")
             probe.flush()
             return os.fstat(probe.fileno()).st_mtime
 
 
+class _ConditionFailed(Exception):  # noqa: N818
+    """A condition does not hold, or the object does not exist."""
+
+
+def connect_briefly() -> Any:
+    """Make a client that gives up before a lease would expire. Not cached: the environment may have changed."""
+    return connect(connect_s=5, read_s=20, attempts=3).client
+
+
 @dataclass(frozen=True)
 class S3CasObject:
-    """An object written with ``If-None-Match`` and ``If-Match``; its age is Date less Last-Modified of one answer."""
+    """An S3 object written with ``If-None-Match`` and ``If-Match``; its age is Date minus Last-Modified."""
 
     bucket: str
     key: str
-    _client: Any = field(default_factory=lambda: _client(), compare=False, repr=False)
+    client: Any = field(default_factory=connect_briefly, compare=False, repr=False)
 
     def read(self) -> CasContents | None:
         try:
             with self._asking():
-                found = self._client.get_object(**self._at)
+                found = self.client.get_object(**self._at)
                 date = parsedate_to_datetime(found["ResponseMetadata"]["HTTPHeaders"]["date"])
                 age_s = (date - found["LastModified"]).total_seconds()
                 return CasContents(found["Body"].read(MAX_BYTES), found["ETag"], age_s)
@@ -138,27 +148,24 @@ class S3CasObject:
         condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}
         try:
             with self._asking():
-                return str(self._client.put_object(**self._at, Body=data, **condition)["ETag"])
+                return str(self.client.put_object(**self._at, Body=data, **condition)["ETag"])
         except _ConditionFailed:
-            # A retry after an answer that was lost finds its own write there.
+            # After a lost answer, the client's retry sees its own write.
             now = self.read()
             return now.version if now is not None and data and now.data == data else None
 
     def check(self) -> None:
-        """Raise :class:`ConfigError` where the server writes over what is there whatever the condition.
-
-        Something has to be there.
-        """
+        """Raise :class:`ConfigError` where the server ignores conditions. The object must exist."""
         for condition in ({"IfNoneMatch": "*"}, {"IfMatch": '"0123456789abcdef0123456789abcdef"'}):
             before = self.read()
             try:
                 with self._asking():
-                    self._client.put_object(**self._at, Body=before.data if before is not None else b"", **condition)
+                    self.client.put_object(**self._at, Body=before.data if before is not None else b"", **condition)
             except _ConditionFailed:
                 continue
             raise ConfigError(
                 f"workspace: got s3://{self.bucket} on a server that ignores {next(iter(condition))}, expected one "
-                "that checks conditional writes. Set lease.use=false and see to it that one run at a time works there"
+                "that checks conditional writes. Set lease.use=false and run one command at a time there"
             )
 
     @property
@@ -167,37 +174,15 @@ class S3CasObject:
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import ClientError
 
-        where = f"s3://{self.bucket}/{self.key}"
-        try:
-            yield
-        except ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            if code in _CHANGED:
-                raise _ConditionFailed from error
-            reason = "missing" if code == "NoSuchBucket" else "permission" if "Denied" in code else "io"
-            raise DataError(
-                f"{where}: the server refuses ({code}). Check the bucket and AWS_*", reason=reason
-            ) from error
-        except BotoCoreError as error:
-            brief = " ".join(str(error).split())[:200]
-            raise DataError(
-                f"{where}: no answer ({brief}). Check AWS_ENDPOINT_URL and the network", reason="connection"
-            ) from error
-
-
-class _ConditionFailed(Exception):  # noqa: N818
-    """A condition does not hold, or nothing is there."""
-
-
-def _client() -> Any:
-    import boto3
-    from botocore.config import Config
-
-    # Credentials and endpoint come from the environment as it is now, as for everything else.
-    retries = {"total_max_attempts": 3, "mode": "standard"}
-    return boto3.session.Session().client("s3", config=Config(connect_timeout=5, read_timeout=20, retries=retries))
+        with one_line(f"s3://{self.bucket}/{self.key}"):
+            try:
+                yield
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") in _CONDITION_CODES:
+                    raise _ConditionFailed from error
+                raise
 
 
 def _digest(data: bytes) -> str:

@@ -29,7 +29,7 @@ def proxied(s3: Folder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 
 def read_by_client_alone(monkeypatch: pytest.MonkeyPatch, photo: Any) -> bytes:
     with monkeypatch.context() as patch:
-        patch.setattr(s3_objects, "_direct", lambda *_: None)
+        patch.setattr(s3_objects, "bucket_for_gets", lambda *_: None)
         return bytes(photo.read())
 
 
@@ -39,7 +39,7 @@ def without_client(monkeypatch: pytest.MonkeyPatch, photo: Any) -> None:
     def never(**_: Any) -> Any:
         raise AssertionError("the client was asked")
 
-    monkeypatch.setattr(s3_objects._client(None, None), "get_object", never)
+    monkeypatch.setattr(s3_objects.connection(None, None).client, "get_object", never)
 
 
 def test_any_key_is_fetched_without_the_client(s3: Folder, s3_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,11 +97,11 @@ def test_requests_to_aws_go_where_the_client_sends_them(monkeypatch: pytest.Monk
     for name, value in {"ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": "key", "CONFIG_FILE": "/nowhere"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     s3_objects.clear_clients()
-    direct = s3_objects._direct(bucket, "eu-west-3", None)
+    direct = s3_objects.bucket_for_gets(bucket, "eu-west-3", None)
     assert direct is not None and direct.region == "eu-west-3"
     assert direct.base == {
         "photographs": "https://photographs.s3.eu-west-3.amazonaws.com/",
         "with.dots": "https://s3.eu-west-3.amazonaws.com/with.dots/",
     }[bucket]  # fmt: skip
-    assert s3_objects._direct("fast--use1-az4--x-s3", "us-east-1", None) is None
+    assert s3_objects.bucket_for_gets("fast--use1-az4--x-s3", "us-east-1", None) is None
     s3_objects.clear_clients()

@@ -70,7 +70,7 @@ def test_more_objects_than_a_page_holds(s3: Folder, s3_client: Any, monkeypatch:
         put(s3_client, s3.uri, f"photos/{name}")
     uri = f"{s3.uri}/photos"
     pages: list[int] = []
-    (real,) = [s3_objects._client(None, None)]
+    (real,) = [s3_objects.connection(None, None).client]
     paginator = real.get_paginator("list_objects_v2")
 
     class Small:
@@ -111,7 +111,7 @@ def test_a_server_that_ignores_the_condition_is_caught_before_memory_is_taken(
     put(s3_client, s3.uri, "photos/a.jpg", b"short")
     (photo,) = listed(s3).photos
     put(s3_client, s3.uri, "photos/a.jpg", b"much longer than it was")
-    real = s3_objects._client(None, None)
+    real = s3_objects.connection(None, None).client
     get = real.get_object
     monkeypatch.setattr(real, "get_object", lambda *, Bucket, Key, **_: get(Bucket=Bucket, Key=Key))
     with pytest.raises(DataError, match=r"got 23 bytes, .* expected 5 bytes, ") as caught:
@@ -126,7 +126,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(
 
     put(s3_client, s3.uri, "photos/a.jpg", b"whole")
     (photo,) = listed(s3).photos
-    real = s3_objects._client(None, None)
+    real = s3_objects.connection(None, None).client
     get, left = real.get_object, [2]
 
     class Broken:
@@ -142,7 +142,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(
         return {**found, "Body": Broken()} if left[0] >= 0 else found
 
     monkeypatch.setattr(real, "get_object", flaky)
-    monkeypatch.setattr(s3_objects, "_direct", lambda *_: None)
+    monkeypatch.setattr(s3_objects, "bucket_for_gets", lambda *_: None)
     monkeypatch.setattr("hfd.io.storage.WAITS_S", (0.0,) * 3)
     assert photo.read() == b"whole" and left == [-1]
     left[0] = 100
