@@ -193,17 +193,18 @@ def seed_files(codec) -> list[bytes]:  # type: ignore[no-untyped-def]
     """Sound files, plain and with every section, of pictures that fit the stride and of ones that do not."""
     import numpy as np
 
-    from hfd.codec.sections import DefaultSampling, Extras
+    from hfd.codec.sampling_options import SamplingOptions
+    from hfd.codec.sections import Extras
 
     rng = np.random.default_rng(0)
     alpha = np.add.outer(np.arange(33), np.arange(70)).astype(np.uint8)
-    sampling = DefaultSampling("ancestral", 7, gamma=0.3, realism=0.7, grain=True, seed=2**40)
+    sampling = SamplingOptions(7, "ancestral", gamma=0.3, realism=0.7, grain=True, seed=2**40)
     made = [
         ((64, 64), Extras()),
         ((1, 1), Extras()),
         ((65, 130), Extras()),
         ((33, 70), Extras(alpha, bytes(3000), rng.bytes(60), sampling)),
-        ((33, 70), Extras(icc=rng.bytes(200), sampling=DefaultSampling(steps=3))),
+        ((33, 70), Extras(icc=rng.bytes(200), sampling=SamplingOptions(steps=3))),
     ]
     pictures = [(rng.integers(0, 256, (*size, 3), dtype=np.uint8), extras) for size, extras in made]
     return [codec.compress(x, sections=extras.to_sections()).data for x, extras in pictures]
@@ -220,7 +221,6 @@ def outcome_of(data: bytes, codec, max_pixels: int, *, again: bool = True) -> st
         picture = codec.reconstruct(data, max_pixels=max_pixels)
         if picture.shape != (container.height, container.width, 3):
             return f"failure: a picture of shape {picture.shape}"
-        codec.sampling_of(data)
         read_extras(container, max_pixels=max_pixels)
         return "picture"
     except DecodeMismatchError as error:

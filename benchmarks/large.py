@@ -23,6 +23,7 @@ import psutil
 import torch
 
 from hfd.codec.codec import Codec
+from hfd.codec.container import unpack
 from hfd.codec.patches import LatentSource, MapPieces, Piece, SamplePiece, sample_by_plan
 from hfd.codec.workers import process_map
 from hfd.geometry.plan import PatchLayout, Scheme, plan_picture
@@ -61,7 +62,7 @@ def decode(picture: str, side: int, scheme: Scheme, workers: int, patches: int |
     torch.set_num_threads(1)
     codec = Codec.load(shipped_models()["desk-025"])
     assert codec.decoder is not None
-    y_hat = codec.latents(codec.compress(load_rgb(Path(picture))).data).y_hat
+    y_hat = codec.open(unpack(codec.compress(load_rgb(Path(picture))).data)).y_hat
     cells = -(-side // 64) * 4
     y_hat = repeated(y_hat, cells)
     before = psutil.Process().memory_info().rss - y_hat.nbytes
@@ -79,7 +80,7 @@ def decode(picture: str, side: int, scheme: Scheme, workers: int, patches: int |
     started = time.perf_counter()
     with process_map(workers) as map_fn:
         map_fn = map_fn if patches is None else some_of(map_fn, -(-plan.num_patches // patches))
-        found = sample_by_plan(source, plan, settings, codec.sample_piece, seed=0, map_fn=map_fn, on_patch=watch)
+        found = sample_by_plan(source, plan, settings, codec.sample_piece, seed=0, map_fn=map_fn, on_progress=watch)
     assert found.shape == (side, side, 3) and float(np.std(found[:512, :512])) > 1.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return peak, before, theirs, time.perf_counter() - started

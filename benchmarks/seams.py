@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hfd.codec.codec import Codec
+from hfd.codec.codec import Codec, Request
+from hfd.codec.container import unpack
 from hfd.geometry.plan import PatchLayout, Plan, Scheme, plan_picture
 from hfd.image.load import IMAGE_SUFFIXES, RgbArray, load_rgb
 from hfd.io.model_folders import find_model
@@ -110,13 +111,13 @@ def main() -> None:
     differ = dict.fromkeys(layouts, 0.0)
     count = patches = 0
     for x in islice(large_pictures(options.pictures), options.count):
-        data = codec.compress(x).data
-        whole = codec.decode_region(data, None, settings, seed=count, layout=WHOLE)
+        source = codec.open(unpack(codec.compress(x).data))
+        whole = codec.render(source, Request(settings, count, layout=WHOLE))
         stats["original"] += GaussianStats.of(features(fid_patches(x, FD_PX)))
         stats["whole"] += GaussianStats.of(features(fid_patches(whole, FD_PX)))
         for name, layout in layouts.items():
             plan = plan_picture(*x.shape[:2], codec.reach(settings), layout)
-            found = codec.decode_region(data, None, settings, seed=count, layout=layout)
+            found = codec.render(source, Request(settings, count, layout=layout))
             ours[name] += energy_of(found, plan)
             wholes[name] += energy_of(whole, plan)
             stats[name] += GaussianStats.of(features(fid_patches(found, FD_PX)))

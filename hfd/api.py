@@ -66,10 +66,11 @@ def compress(
         hfd.errors.DataError: no picture, no model, or a limit that cannot be met, which names the smallest that can.
         hfd.errors.ConfigError: a value out of range, or more than one target.
     """
-    target, wish = Target(quality, bpp, num_bytes), SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
+    target = Target(quality, bpp, num_bytes)
+    options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
     picture = _read(image, keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels)
     models = find_models(None if model is None else os.fspath(model))
-    return encode(picture, target, models, wish, max_pixels=max_pixels).data
+    return encode(picture, target, models, options, max_pixels=max_pixels).data
 
 
 def decompress(
@@ -104,12 +105,12 @@ def decompress(
         hfd.errors.BitstreamError: damaged, foreign, or made by another model.
         hfd.errors.DataError, hfd.errors.ConfigError: no model; a value out of range.
     """
-    held = read_file(Path(data)) if isinstance(data, str | os.PathLike) else bytes(data)
+    container = unpack(read_file(Path(data)) if isinstance(data, str | os.PathLike) else bytes(data))
     options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
     part = None if region is None else _box(region)
-    folder = model_that_made(unpack(held), None if model is None else os.fspath(model))
+    folder = model_that_made(container, None if model is None else os.fspath(model))
     with borrowed(folder) as codec:
-        return decode(held, codec, options, region=part, workers=workers, max_pixels=max_pixels).picture.to_image()
+        return decode(container, codec, options, region=part, workers=workers, max_pixels=max_pixels).picture.to_image()
 
 
 def _box(region: Sequence[int]) -> Box:

@@ -98,8 +98,8 @@ def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
     try:
         target = Target(settings.get("quality"), settings.get("bpp"), settings.get("num_bytes"))
         picture = picture_of_image(image, icc=settings.get("icc_profile") or None, exif=exif or None)
-        wish = SamplingOptions(**{one.name: settings.get(one.name) for one in fields(SamplingOptions)})
-        data = encode(picture, target, find_models(None if model is None else os.fspath(model)), wish).data
+        options = SamplingOptions(**{one.name: settings.get(one.name) for one in fields(SamplingOptions)})
+        data = encode(picture, target, find_models(None if model is None else os.fspath(model)), options).data
     except HfdError as error:
         raise OSError(str(error)) from error
     stream.write(data)

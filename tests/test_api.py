@@ -19,6 +19,7 @@ from hfd.codec import library
 from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
 from hfd.codec.picture.content import read_picture
+from hfd.diffusion.sampling import Sampling
 from hfd.errors import BitstreamError, ConfigError, DataError
 from hfd.io.storage import Folder
 from tests.support.pictures import photograph, wide_profile
@@ -53,8 +54,7 @@ def test_it_does_what_the_codec_does(model: str) -> None:
     assert (picture.mode, picture.size) == ("RGB", (70, 40))
     np.testing.assert_array_equal(np.asarray(picture), codec.reconstruct(data))
     sample = hfd.decompress(data, model=model, steps=2, seed=3)
-    settings = codec.sampling_of(data)[0]
-    wanted = codec.sample(codec.reconstruct(data), type(settings)(steps=2), seed=3)
+    wanted = codec.sample(codec.reconstruct(data), Sampling(steps=2), seed=3)
     np.testing.assert_array_equal(np.asarray(sample), wanted)
     assert (np.asarray(hfd.decompress(data, model=model, steps=2, seed=4)) != wanted).any()
 

@@ -110,14 +110,14 @@ def compress(
     from hfd.codec.sampling_options import SamplingOptions
 
     target, existing = Target(quality, bpp, num_bytes), Existing(force, skip)
-    wish = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
+    options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
     compress_files(
         pictures,
         output,
         model,
         target=target,
         kept=Kept(alpha, keep_metadata),
-        wish=wish,
+        options=options,
         max_pixels=max_pixels,
         existing=existing,
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from hfd.codec.codec import Codec
 from hfd.codec.container import ICC, SAMPLING, SECTION_NAMES, VERSION, Container, unpack
 from hfd.codec.library import find_models
-from hfd.codec.sections import DefaultSampling, decode_sampling
+from hfd.codec.sampling_options import SamplingOptions, decode_sampling
 from hfd.errors import BitstreamError, DataError
 from hfd.io.model_folders import shipped_models
 from hfd.io.storage import Folder, read_file
@@ -63,10 +62,11 @@ def _file_facts(path: str, container: Container, num_bytes: int) -> Facts:
     return facts
 
 
-def _sampling_facts(wish: DefaultSampling) -> Facts:
-    """What differs from the defaults."""
-    named = ((field.name, getattr(wish, field.name), field.default) for field in fields(wish))
-    return {name: value for name, value, default in named if value != default}
+def _sampling_facts(options: SamplingOptions) -> Facts:
+    """The stored options that differ from the defaults."""
+    stated = options.stated()
+    kind = {"kind": stated.pop("sampler")} if options.sampler else {}
+    return kind | stated
 
 
 def text_of(facts: Facts) -> str:

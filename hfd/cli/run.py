@@ -13,10 +13,11 @@ from hfd.cli.batch import Batch, Existing, Source, plan, run
 from hfd.cli.file_info import Facts, facts_of, text_of
 from hfd.cli.progress import Terminal
 from hfd.codec.container import MAX_CODEC_PIXELS, unpack
-from hfd.codec.decode import OnProgress, decode
+from hfd.codec.decode import decode
 from hfd.codec.encode import Target, encode
 from hfd.codec.export import export_model
 from hfd.codec.library import borrowed, find_models, model_that_made
+from hfd.codec.patches import OnProgress
 from hfd.codec.picture.save import encode_picture, format_of
 from hfd.codec.picture.strips import open_picture
 from hfd.codec.sampling_options import SamplingOptions
@@ -42,13 +43,13 @@ def compress_files(
     *,
     target: Target,
     kept: Kept = Kept(),
-    wish: SamplingOptions = SamplingOptions(),
+    options: SamplingOptions = SamplingOptions(),
     max_pixels: int | None = None,
     existing: Existing = Existing(),
 ) -> None:
     """Compress pictures, by the rules of :mod:`hfd.cli.batch`. Raises :class:`hfd.errors.HfdError`.
 
-    ``wish``: how the files ask to be decoded.
+    ``options``: stored in the files.
     """
     most = MAX_CODEC_PIXELS if max_pixels is None else max_pixels
     if max_pixels is not None:
@@ -62,7 +63,7 @@ def compress_files(
     def convert(source: Source, name: str) -> tuple[Iterable[bytes], str]:
         picture = open_picture(source, name=name, keep_alpha=kept.alpha, keep_metadata=kept.metadata, max_pixels=most)
         with _naming(name):
-            choice = encode(picture, target, models, wish, max_pixels=most)
+            choice = encode(picture, target, models, options, max_pixels=most)
         num_bytes = len(choice.data)
         bpp = 8 * num_bytes / (picture.width * picture.height)
         return [choice.data], f"{picture.width} x {picture.height}, {num_bytes} bytes, {bpp:.3f} bpp"
@@ -99,14 +100,14 @@ def decompress_files(
     def convert(source: Source, name: str) -> tuple[Iterable[bytes], str]:
         data = read_file(source) if isinstance(source, Path) else source
         with _naming(name):
-            container = unpack(data)  # a damaged file is told before the model is loaded
+            container = unpack(data)  # report a damaged file before loading the model
             folder = model_that_made(container, model)
         with _naming(name), borrowed(folder) as codec, _progress(batch) as on_progress:
             decoded = decode(
-                data, codec, options, region=region, workers=workers, max_pixels=most, on_progress=on_progress
+                container, codec, options, region=region, workers=workers, max_pixels=most, on_progress=on_progress
             )
             picture = decoded.picture
-            return encode_picture(picture, written), f"{picture.width} x {picture.height}, {decoded.what}"
+            return encode_picture(picture, written), f"{picture.width} x {picture.height}, {decoded.description}"
 
     run(batch, convert, label="decompress", existing=existing)
 

@@ -2,7 +2,7 @@
 
     ray.init(address="auto")
     codec = Codec.load(Folder("s3://bucket/model"))
-    picture = codec.decode_region(data, None, codec.default_sampling, seed=0, map_fn=map_on_ray)
+    picture = codec.render(codec.open(unpack(data)), Request(codec.default_sampling), map_fn=map_on_ray)
 
 Every worker loads the model's folder once, so that all of them must reach it; only windows and finished patches travel.
 The picture is that of the builtin ``map`` on the same kind of machine.

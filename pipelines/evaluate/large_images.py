@@ -12,7 +12,7 @@ import numpy as np
 
 from hfd.codec.codec import Codec
 from hfd.errors import ConfigError
-from hfd.geometry.box import Box
+from hfd.geometry.box import Box, Tile
 from hfd.geometry.plan import Unit, UnitKind, plan_units, stitched
 from hfd.geometry.tiles import Reach
 from hfd.image.load import RgbArray
@@ -73,7 +73,9 @@ def sample_unit(part: StepPart[TileTask], codec: Codec) -> dict[str, Any]:
         picture = codec.sample_tile(x_hat, sampling, tile=tile, size=(height, width), seed=large["seed"])
     else:
         box, x_hat = Box(0, 0, height, width), _read_window(task.home, large, Box(0, 0, height, width))
-        picture = codec.sample(x_hat, sampling, seed=large["seed"], tiles=task.unit.tiles)
+        picture = codec.sample_tile(
+            x_hat, sampling, tile=Tile(box, box), size=(height, width), seed=large["seed"], steps=task.unit.tiles
+        )
     seconds = time.perf_counter() - started
     name = f"{large['pixels']}/{part.index:08d}"
     task.home.write(name, picture.tobytes())

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hfd.baselines.pillow_codecs import available_baselines, bracket_rate
-from hfd.codec.codec import Codec, seed_of_file
+from hfd.codec.codec import Codec
+from hfd.codec.container import seed_of_file
 from hfd.config import SamplerConfig
 from hfd.diffusion.sampling import Sampling
 from hfd.image.load import RgbArray

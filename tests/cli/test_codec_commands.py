@@ -14,7 +14,8 @@ from hfd.autoencoder.model import Elic
 from hfd.autoencoder.weights import write_autoencoder
 from hfd.codec.codec import Codec
 from hfd.codec.container import pack, unpack
-from hfd.codec.sections import DefaultSampling, Extras
+from hfd.codec.sampling_options import SamplingOptions
+from hfd.codec.sections import Extras
 from hfd.image.load import load_rgb
 from hfd.io.storage import Folder
 from tests.support.command_line import Hfd
@@ -113,7 +114,7 @@ def test_info_says_what_a_file_holds(hfd: Hfd, file: Path, compressed: bytes) ->
 
 
 def test_info_of_a_file_with_every_section(hfd: Hfd, file: Path, compressed: bytes) -> None:
-    extras = Extras(photograph(70, 90)[..., 0], b"profile", b"exif", DefaultSampling(steps=3, realism=0.5, seed=9))
+    extras = Extras(photograph(70, 90)[..., 0], b"profile", b"exif", SamplingOptions(steps=3, realism=0.5, seed=9))
     sections = {**unpack(compressed).sections, **extras.to_sections(), 200: b"later"}
     file.write_bytes(pack(replace(unpack(compressed), sections=sections)))
     ended = hfd("info", file)

@@ -9,7 +9,7 @@ import pytest
 
 from hfd.codec.codec import Codec
 from hfd.codec.container import SAMPLING, unpack
-from hfd.codec.sections import DefaultSampling, decode_sampling
+from hfd.codec.sampling_options import SamplingOptions, decode_sampling
 from hfd.image.load import load_rgb
 from hfd.io.storage import Folder
 from tests.support.command_line import Hfd
@@ -60,7 +60,7 @@ def test_a_file_is_decoded_as_it_asks_for(hfd: Hfd, photo: Path, model_folder: F
     wish = ["--steps", 2, "--sampler", "ddim", "--realism", 0.25, "--seed", 11, "--no-finish"]
     assert hfd("compress", photo, "-m", model, "-o", file, *wish).code == 0
     held = unpack(file.read_bytes())
-    assert decode_sampling(held.sections[SAMPLING]) == DefaultSampling("ddim", 2, realism=0.25, seed=11, finish=False)
+    assert decode_sampling(held.sections[SAMPLING]) == SamplingOptions(2, "ddim", realism=0.25, seed=11, finish=False)
     assert "sampling     kind ddim, steps 2, realism 0.25, finish False, seed 11\n" in hfd("info", file).out
 
     asked = hfd("decompress", file, "-m", model, "-o", tmp_path / "asked.png")

@@ -8,6 +8,7 @@ import pytest
 from hfd.codec.codec import Codec
 from hfd.diffusion.sampling import Sampling
 from hfd.errors import DataError
+from hfd.geometry.box import Box, Tile
 from hfd.geometry.plan import UnitKind, plan_units, stitched
 from hfd.image.load import RgbArray
 from hfd.io.model_folders import shipped_models
@@ -36,7 +37,8 @@ def test_a_picture_by_its_plan_is_the_whole(
     assert {unit.kind for unit in units} == {kind}
     if kind is UnitKind.STEPS:
         assert len(units[0].tiles) > 1
-        found = codec.sample(x_hat, settings, seed=5, precision=precision, tiles=units[0].tiles)
+        whole_tile, steps = Tile(Box(0, 0, *size), Box(0, 0, *size)), units[0].tiles
+        found = codec.sample_tile(x_hat, settings, tile=whole_tile, size=size, seed=5, steps=steps, precision=precision)
     else:
         assert len(units) > 2
         cores = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,17 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hfd.autoencoder.coding import FrequencyTables, LatentCoder, build_tables
-from hfd.codec.codec import seed_of_file
-from hfd.codec.container import LATENTS, MAX_CODEC_PIXELS, MAX_SIDE_PX, SECTION_NAMES, Container, pack, unpack
+from hfd.codec.container import (
+    LATENTS,
+    MAX_CODEC_PIXELS,
+    MAX_SIDE_PX,
+    SECTION_NAMES,
+    Container,
+    pack,
+    seed_of_file,
+    unpack,
+)
+from hfd.codec.sampling_options import SAMPLER_IDS, SamplingOptions, decode_sampling, encode_sampling
 from hfd.codec.sections import (
     MAX_METADATA_BYTES,
-    SAMPLER_IDS,
-    DefaultSampling,
     Extras,
     decode_metadata,
-    decode_sampling,
     encode_metadata,
-    encode_sampling,
 )
 from hfd.errors import BitstreamError
 from tests.support.format_reader import File, RefusedError, Row, read_file, read_metadata, read_sampling, read_symbols
@@ -47,6 +52,13 @@ CONTAINERS = st.builds(
         st.dictionaries(st.integers(128, 255), st.binary(max_size=300), max_size=5),
     ),
 )
+
+
+def with_defaults(options: SamplingOptions) -> dict[str, Any]:
+    """As the specification names them."""
+    defaults = {"sampler": "auto", "steps": None, "gamma": 0.0, "realism": 1.0, "grain": False, "finish": True}
+    values = {**defaults, "seed": None, **options.stated()}
+    return {"kind": values.pop("sampler"), **values}
 
 
 def as_container(file: File) -> Container:
@@ -80,7 +92,7 @@ def test_the_specification_agrees_on_forged_files(tail: bytes) -> None:
 
 
 def test_the_specification_agrees_on_hostile_files() -> None:
-    extras = Extras(np.zeros((9, 7), np.uint8), bytes(100), b"exif", DefaultSampling(steps=4))
+    extras = Extras(np.zeros((9, 7), np.uint8), bytes(100), b"exif", SamplingOptions(steps=4))
     files = [
         pack(Container(70, 90, bytes(4), 128, 0, {LATENTS: bytes(range(40))})),
         pack(Container(300, 2**17, b"abcd", 128, 9, {LATENTS: bytes(range(40)), **extras.to_sections()})),
@@ -91,8 +103,8 @@ def test_the_specification_agrees_on_hostile_files() -> None:
 
 @given(
     st.builds(
-        DefaultSampling,
-        kind=st.sampled_from(sorted(SAMPLER_IDS)),
+        SamplingOptions,
+        sampler=st.sampled_from(sorted(SAMPLER_IDS)),
         steps=st.none() | st.integers(1, 2**16 - 1),
         gamma=st.floats(0.0, 1.0).map(abs),
         realism=st.floats(0.0, 1.0).map(abs),
@@ -101,8 +113,8 @@ def test_the_specification_agrees_on_hostile_files() -> None:
         seed=st.none() | st.integers(0, 2**64 - 1),
     )
 )
-def test_the_specification_reads_sampling(sampling: DefaultSampling) -> None:
-    assert read_sampling(encode_sampling(sampling)) == asdict(sampling)
+def test_the_specification_reads_sampling(sampling: SamplingOptions) -> None:
+    assert read_sampling(encode_sampling(sampling)) == with_defaults(sampling)
 
 
 @given(st.integers(0, 8), st.integers(0, 255), st.binary(max_size=27))
@@ -114,7 +126,7 @@ def test_the_specification_agrees_on_forged_sampling(kind: int, flags: int, rest
             with pytest.raises(RefusedError):
                 read_sampling(section)
         else:
-            assert read_sampling(section) == asdict(ours)
+            assert read_sampling(section) == with_defaults(ours)
 
 
 @given(st.binary(max_size=300) | st.integers(0, 3000).map(bytes), st.integers(0, 2), st.binary(max_size=3))

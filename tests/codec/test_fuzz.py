@@ -99,9 +99,6 @@ class _Codec:
             raise answer
         return answer
 
-    def sampling_of(self, data: bytes) -> None:
-        assert data
-
 
 PICTURE = np.zeros((2, 3, 3), np.uint8)
 MISMATCH = DecodeMismatchError("checksum of symbols: got 01234567, expected 00000000. The file is damaged")
