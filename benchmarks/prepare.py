@@ -43,7 +43,8 @@ from PIL import Image
 
 from hfd.config import Config
 from hfd.config.presets import load_config
-from hfd.data.shards import Row, open_shard, shard_name
+from hfd.data.crops import Crop
+from hfd.data.shards import open_shard, shard_name
 from hfd.io.storage import Folder
 from pipelines.context import Context
 from pipelines.corpus.listing import Corpus, Photo, list_corpus
@@ -120,7 +121,7 @@ def single_tasks(job: Job, scratch: Path) -> float:
                 for number in range(index * size, min(len(keys), (index + 1) * size)):
                     x = ray.get(tasks[number])
                     tasks[number] = None
-                    writer.add(Row(f"{number:08d}", keys[number], "", {"x": x}))
+                    writer.add(Crop(f"{number:08d}", keys[number], "", {"x": x}))
 
     work(job.keys[: 16 * job.cpus], Folder(str(scratch / "warm")))
     started = time.perf_counter()

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hfd.data.shards import ROWS_PER_GROUP, Row, RowGroup, read_row_group, shard_name
+from hfd.data.crops import Crop
+from hfd.data.shards import ROWS_PER_GROUP, RowGroup, read_row_group, shard_name
 from hfd.io.storage import Folder
 from hfd.report.data_card import Card, Property, contact_sheet, render_card
 from pipelines.prepare.photo_table import count_crops
@@ -23,7 +24,7 @@ CARD = "card.html"
 SHEET = "contact-sheet.webp"
 NUM_CROPS = 48
 NUM_GROUPS = 12
-"""Row groups that the sheet is taken from: a group is read whole, which on S3 is what costs."""
+"""Crop groups that the sheet is taken from: a group is read whole, which on S3 is what costs."""
 
 
 def write_card(folder: Folder, count: int, table: pa.Table, source: str, record: StepRun) -> None:
@@ -86,7 +87,7 @@ def _numbers(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
     return np.asarray(table[name].cast(pa.float64()).fill_null(np.nan).to_numpy(), dtype=np.float64)
 
 
-def some_crops(folder: Folder, count: int, table: pa.Table) -> list[Row]:
+def some_crops(folder: Folder, count: int, table: pa.Table) -> list[Crop]:
     """Training crops spread evenly over the shards, at most `NUM_CROPS`, in their order."""
     train = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["split"], "train")))
     sizes: Counter[int] = Counter()
@@ -94,12 +95,12 @@ def some_crops(folder: Folder, count: int, table: pa.Table) -> list[Row]:
         sizes[part] += crops
     groups = [(part, index) for part in sorted(sizes) for index in range(-(-sizes[part] // ROWS_PER_GROUP))]
     chosen = list(_evenly(groups, NUM_GROUPS))
-    rows: list[Row] = []
+    rows: list[Crop] = []
     for number, (part, index) in enumerate(chosen):
         share = NUM_CROPS * (number + 1) // len(chosen) - NUM_CROPS * number // len(chosen)
         group = read_row_group(folder, RowGroup(shard_name("train", part, count), index, 0))
         # Copies: a view would keep the whole row group in memory.
-        rows += [Row(row.id, row.photo, row.content, {"x": row.pictures["x"].copy()}) for row in _evenly(group, share)]
+        rows += [Crop(row.id, row.photo, row.content, {"x": row.pictures["x"].copy()}) for row in _evenly(group, share)]
     return rows
 
 

@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 
 from hfd.data.crops import content_hash
 from hfd.data.duplicates import Hashes, first_of_equals, first_of_near, near_any, perceptual_hash
+from hfd.data.photo_record import with_column
 from hfd.errors import DataError
 from hfd.image.load import load_picture
 from hfd.io.storage import Folder
 from pipelines.context import Context
 from pipelines.corpus.listing import Corpus, Photo
 from pipelines.corpus.read_ahead import read_ahead
-from pipelines.prepare.photo_table import SCHEMA
 from pipelines.runs.parts import StepPart, run_parts
 
 PICTURES_PER_PART = 64
@@ -144,6 +144,4 @@ def _is_in(contents: Any, candidates: npt.NDArray[np.intp], known: Sequence[str]
 def _with_reasons(table: pa.Table, reasons: npt.NDArray[np.object_]) -> pa.Table:
     rows = zip(table["photo"].to_pylist(), table["message"].to_pylist(), reasons.tolist(), strict=True)
     messages = [f"{photo}: {_MESSAGES[reason]}" if reason in _MESSAGES else message for photo, message, reason in rows]
-    for name, values in (("reason", reasons.tolist()), ("message", messages)):
-        table = table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), pa.array(values, pa.string()))
-    return table
+    return with_column(with_column(table, "reason", reasons.tolist()), "message", messages)

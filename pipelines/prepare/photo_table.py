@@ -1,20 +1,19 @@
-"""A row for each photograph of a snapshot: what it is, whether it was kept, and where its crops are.
+"""The photo table of a snapshot, a :class:`PhotoRecord` for each photograph, sorted by key.
 
-Parts write theirs to ``photos/``; the whole table, sorted by key, is ``photos.parquet``. A later snapshot reads it to
-know what it need not fetch again.
+Each part writes its records to ``photos/``; ``photos.parquet`` is the whole table. A later snapshot reads it and copies
+the crops of unchanged photographs.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hfd.data.photo_record import PHOTO_SCHEMA, PhotoRecord, table_to_records, with_column
 from hfd.data.shards import SPLITS
 from hfd.errors import DataError
 from hfd.io.storage import Folder
@@ -22,19 +21,6 @@ from hfd.io.storage import Folder
 TABLE = "photos.parquet"
 REJECTS = "rejects.parquet"
 ROWS_PER_GROUP = 1024
-
-SCHEMA = pa.schema(
-    [
-        ("photo", pa.string()), ("size", pa.int64()), ("stamp", pa.string()), ("content", pa.string()),
-        ("format", pa.string()), ("jpeg_quality", pa.int32()), ("width", pa.int32()), ("height", pa.int32()),
-        ("colourfulness", pa.float64()), ("sharpness", pa.float64()), ("clipped_share", pa.float64()),
-        ("hash", pa.uint64()), ("split", pa.string()), ("crops", pa.int32()), ("pixels", pa.int64()),
-        ("digest", pa.string()), ("reason", pa.string()), ("message", pa.string()), ("part", pa.int32()),
-        ("row", pa.int64()),
-    ]
-)  # fmt: skip
-"""``crops``, ``pixels``, ``digest``: of its source crops, also where it was not kept for being there twice.
-``reason``: null where it is kept. ``part``, ``row``: the shard of its split, and its first row there; null: no rows."""
 
 
 def part_table_name(index: int, count: int) -> str:
@@ -51,20 +37,20 @@ def read_part_tables(folder: Folder, count: int) -> pa.Table:
     """The rows of all parts, in order. Many small files: what counts on S3 is that they are read at once."""
 
     def read(index: int) -> pa.Table:
-        return pq.read_table(io.BytesIO(folder.read(part_table_name(index, count))), schema=SCHEMA)
+        return pq.read_table(io.BytesIO(folder.read(part_table_name(index, count))), schema=PHOTO_SCHEMA)
 
     with ThreadPoolExecutor(16) as pool:
         return pa.concat_tables(pool.map(read, range(count))).combine_chunks()
 
 
-def rows_between(folder: Folder, first: str, last: str) -> dict[str, dict[str, Any]]:
-    """The rows of a finished snapshot whose keys are in [first, last], by key; no other row group is read."""
+def records_between(folder: Folder, first: str, last: str) -> dict[str, PhotoRecord]:
+    """Read the records of a finished snapshot with keys in [first, last], by key, from the row groups they are in."""
     try:
         source = folder.open_input(TABLE)
         table = pq.read_table(source, filters=[("photo", ">=", first), ("photo", "<=", last)])
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{folder.uri}/{TABLE}: not a readable table. Delete its folder", reason="damaged") from error
-    return {row["photo"]: row for row in table.to_pylist()}
+    return {record.photo: record for record in table_to_records(table)}
 
 
 def number_rows(table: pa.Table) -> pa.Table:
@@ -79,7 +65,7 @@ def number_rows(table: pa.Table) -> pa.Table:
         first = filled.get((part, split), 0)
         positions.append(first)
         filled[part, split] = first + crops
-    return table.set_column(SCHEMA.get_field_index("row"), SCHEMA.field("row"), pa.array(positions, pa.int64()))
+    return with_column(table, "row", positions)
 
 
 def write_rejects(folder: Folder, table: pa.Table) -> None:
@@ -91,7 +77,3 @@ def write_rejects(folder: Folder, table: pa.Table) -> None:
 def count_crops(kept: pa.Table) -> dict[str, int]:
     """The number of crops of each split."""
     return {split: pc.sum(kept.filter(pc.equal(kept["split"], split))["crops"]).as_py() or 0 for split in SPLITS}
-
-
-def table_of(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(list(rows), schema=SCHEMA)

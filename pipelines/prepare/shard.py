@@ -1,45 +1,45 @@
-"""What workers do for the prepare step: cut a shard's photographs, and drop from it what is there twice."""
+"""Work of one part of the prepare step: cut a shard's photographs, or rewrite a shard without duplicates."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hfd.data.crops import CropSettings, SourceCrop
+from hfd.data.crops import Crop, CropSettings
 from hfd.data.examine import Examined, examine
 from hfd.data.filters import FilterSettings
+from hfd.data.photo_record import PhotoRecord, records_to_table
 from hfd.data.shards import (
     ROWS_PER_GROUP,
     SPLITS,
-    Row,
     RowGroup,
     ShardWriter,
     iterate_shard,
     open_shard,
     read_row_group,
-    row_of,
     shard_name,
 )
 from hfd.errors import DataError
 from hfd.io.storage import Folder
 from pipelines.corpus.listing import Photo
 from pipelines.corpus.read_ahead import read_ahead
-from pipelines.prepare.photo_table import part_table_name, rows_between, table_of, write_table
+from pipelines.prepare.photo_table import part_table_name, records_between, write_table
 from pipelines.runs.parts import KILLED_WORKER, StepPart, killed_worker
 
 GLOBAL_REASONS = ("in-evaluation", "duplicate", "near-duplicate")
-"""Given by comparison with other pictures, after all parts; every other reason is a photograph's own."""
+"""Reasons from comparison with other pictures, after all parts; all others are a photograph's own."""
 
 PASSING_REASONS = ("changed", "missing", "permission", KILLED_WORKER)
-"""Of the moment: a later snapshot tries these photographs again."""
+"""Temporary reasons: a later snapshot tries these photographs again."""
 
 
 @dataclass(frozen=True)
 class ExamineSettings:
-    """How a photograph is judged and cut, whatever else is in the corpus."""
+    """Settings for examining and cutting one photograph, independent of the rest of the corpus."""
 
     crops: CropSettings
     filters: FilterSettings
@@ -48,7 +48,7 @@ class ExamineSettings:
 
 @dataclass(frozen=True)
 class EarlierSnapshot:
-    """A finished snapshot whose photographs were judged and cut by the same settings, in ``count`` parts."""
+    """A finished snapshot in ``count`` parts, made with the same settings."""
 
     folder: Folder
     count: int
@@ -56,7 +56,7 @@ class EarlierSnapshot:
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """The photographs of one shard, in the corpus's order, and how they are cut."""
+    """The photographs of one shard, in the corpus's order, and the settings."""
 
     photos: tuple[Photo, ...]
     settings: ExamineSettings
@@ -95,29 +95,24 @@ def prepare_part(part: StepPart[ShardPlan]) -> dict[str, Any]:
     known = _known(plan)
     killers = {plan.photos[killer].key for killer in plan.killers}
     fetched = read_ahead([photo for photo in plan.photos if photo.key not in known and photo.key not in killers])
-    rows: list[dict[str, Any]] = []
+    records: list[PhotoRecord] = []
     with contextlib.closing(fetched), _shard(folder, index, count) as writers:
         copies = _Copies(plan.earlier)
         for photo in plan.photos:
             if photo.key in killers:
-                rows.append(_unseen(photo) | killed_worker(photo.key) | {"part": index})
-                continue
-            row = known.get(photo.key)
-            if row is not None:
-                copied = copies.crops_of(row)
-                if copied is not None:
-                    for crop in copied:
-                        writers[row["split"]].add(crop)
-                    rows.append({**row, "part": index, "row": 0 if copied else None})
-                    continue
-                one = _read(photo)  # what it was copied from is damaged or gone
+                reject = killed_worker(photo.key)
+                record = _rejected(photo, reject["reason"], reject["message"])
+            elif (earlier := known.get(photo.key)) is not None:
+                copied = copies.copy(earlier, writers)
+                # None: the earlier shard is damaged or gone.
+                record = _add(photo, _read(photo), plan.settings, writers) if copied is None else copied
             else:
                 same, data = next(fetched)
                 assert same is photo
-                one = _checked(data)
-            rows.append(_add(photo, one, plan.settings, writers) | {"part": index})
-    write_table(folder, part_table_name(index, count), table_of(rows))
-    return {"photos": len(rows), "copied": copies.count}
+                record = _add(photo, _checked(data), plan.settings, writers)
+            records.append(replace(record, part=index))
+    write_table(folder, part_table_name(index, count), records_to_table(records))
+    return {"photos": len(records), "copied": copies.count}
 
 
 def rewrite_part(part: StepPart[RewritePlan]) -> dict[str, Any]:
@@ -131,13 +126,13 @@ def rewrite_part(part: StepPart[RewritePlan]) -> dict[str, Any]:
         for key in plan.order:
             found = False
             for split in SPLITS:
-                # Both are in the order of keys: what comes before this one is not to stay.
+                # Both are in the order of keys: earlier photographs of the shard are dropped.
                 while (group := waiting[split]) is not None and group[0] < key:
                     waiting[split] = next(held[split], None)
                 if group is not None and group[0] == key:
                     found = True
-                    for row in group[1]:
-                        writers[split].add(row)
+                    for crop in group[1]:
+                        writers[split].add(crop)
             if not found and key in missing:
                 photo = missing[key]
                 fetched += 1
@@ -147,7 +142,7 @@ def rewrite_part(part: StepPart[RewritePlan]) -> dict[str, Any]:
                 if examined.error is not None:
                     raise examined.error
                 for crop in examined.crops:
-                    writers[crop.split].add(row_of(crop))
+                    writers[examined.split].add(crop)
     return {"photos": len(plan.order), "fetched": fetched}
 
 
@@ -159,17 +154,10 @@ def _shard(folder: Folder, index: int, count: int) -> Iterator[dict[str, ShardWr
         }
 
 
-def _by_photo(folder: Folder, shard: str) -> Iterator[tuple[str, list[Row]]]:
-    """The rows of a shard, photograph by photograph."""
-    key, rows = "", list[Row]()
-    for row in iterate_shard(folder, shard):
-        if rows and row.photo != key:
-            yield key, rows
-            rows = []
-        key = row.photo
-        rows.append(row)
-    if rows:
-        yield key, rows
+def _by_photo(folder: Folder, shard: str) -> Iterator[tuple[str, list[Crop]]]:
+    """Iterate over the photographs of a shard and their crops."""
+    for photo, crops in itertools.groupby(iterate_shard(folder, shard), key=lambda crop: crop.photo):
+        yield photo, list(crops)
 
 
 def _read(photo: Photo) -> bytes | DataError:
@@ -180,7 +168,7 @@ def _read(photo: Photo) -> bytes | DataError:
 
 
 def _checked(data: bytes | DataError) -> bytes | DataError:
-    """Raises an outage; any other failure to fetch is the photograph's own."""
+    """Raise an outage; any other failure to fetch rejects the photograph."""
     if isinstance(data, DataError) and data.is_outage:
         raise data
     return data
@@ -188,109 +176,106 @@ def _checked(data: bytes | DataError) -> bytes | DataError:
 
 def _add(
     photo: Photo, data: bytes | DataError, settings: ExamineSettings, writers: Mapping[str, ShardWriter]
-) -> dict[str, Any]:
-    """Judge a photograph, write its crops, and return its row."""
-    row = _unseen(photo)
+) -> PhotoRecord:
+    """Examine a photograph and write its crops."""
     if isinstance(data, DataError):
-        return row | {"reason": data.reason, "message": str(data)}
+        return _rejected(photo, data.reason, str(data))
     found = examine(data, photo.key, settings.crops, settings.filters, hashed=settings.hashed)
-    row |= _facts(found)
-    if found.error is not None:
-        return row | {"reason": found.error.reason, "message": str(found.error)}
     for crop in found.crops:
-        writers[crop.split].add(row_of(crop))
+        writers[found.split].add(crop)
+    return _record(photo, found)
+
+
+def _rejected(photo: Photo, reason: str, message: str) -> PhotoRecord:
+    return PhotoRecord(photo.key, photo.size, photo.stamp, reason=reason, message=message)
+
+
+def _record(photo: Photo, found: Examined) -> PhotoRecord:
+    record = PhotoRecord(
+        photo.key,
+        photo.size,
+        photo.stamp,
+        content=found.content,
+        format=found.format,
+        jpeg_quality=found.jpeg_quality,
+        width=found.width,
+        height=found.height,
+        colourfulness=found.measures.colourfulness,
+        sharpness=found.measures.sharpness,
+        clipped_share=found.measures.clipped_share,
+        hash=found.hash,
+    )
+    if found.error is not None:
+        return replace(record, reason=found.error.reason, message=str(found.error))
     pixels = sum(crop.x.shape[0] * crop.x.shape[1] for crop in found.crops)
-    return row | {
-        "split": found.crops[0].split,
-        "crops": len(found.crops),
-        "pixels": pixels,
-        "digest": _digest(found.crops),
-        "row": 0,
-    }
+    return replace(record, split=found.split, crops=len(found.crops), pixels=pixels, digest=_digest(found), row=0)
 
 
-def _unseen(photo: Photo) -> dict[str, Any]:
-    return {"photo": photo.key, "size": photo.size, "stamp": photo.stamp, "crops": 0, "pixels": 0}
-
-
-def _facts(found: Examined) -> dict[str, Any]:
-    return {
-        "content": found.content,
-        "format": found.format,
-        "jpeg_quality": found.jpeg_quality,
-        "width": found.width,
-        "height": found.height,
-        "colourfulness": found.looks.colourfulness,
-        "sharpness": found.looks.sharpness,
-        "clipped_share": found.looks.clipped_share,
-        "hash": found.hash,
-    }
-
-
-def _digest(crops: Sequence[SourceCrop]) -> str:
+def _digest(found: Examined) -> str:
     digest = hashlib.sha256()
-    for crop in crops:
-        digest.update(f"{crop.split} {crop.id} {crop.x.shape}".encode())
+    for crop in found.crops:
+        digest.update(f"{found.split} {crop.id} {crop.x.shape}".encode())
         digest.update(crop.x.data)
     return digest.hexdigest()
 
 
-def _known(plan: ShardPlan) -> dict[str, dict[str, Any]]:
-    """The rows of photographs that the earlier snapshot has judged, by key."""
+def _known(plan: ShardPlan) -> dict[str, PhotoRecord]:
+    """Records of the earlier snapshot that are still valid, by key."""
     if plan.earlier is None:
         return {}
     try:
-        found = rows_between(plan.earlier.folder, plan.photos[0].key, plan.photos[-1].key)
+        found = records_between(plan.earlier.folder, plan.photos[0].key, plan.photos[-1].key)
     except DataError as error:
         if error.is_outage:
             raise
-        return {}  # an output that was deleted or damaged: everything is made again, the same
-    known = {}
-    for photo in plan.photos:
-        row = found.get(photo.key)
-        if row is None or (row["size"], row["stamp"]) != (photo.size, photo.stamp) or row["reason"] in PASSING_REASONS:
-            continue
-        known[photo.key] = row
-    return known
+        return {}  # an earlier output that was deleted or damaged: make everything again
+    return {
+        photo.key: record
+        for photo in plan.photos
+        if (record := found.get(photo.key)) is not None
+        and (record.size, record.stamp) == (photo.size, photo.stamp)
+        and record.reason not in PASSING_REASONS
+    }
 
 
 class _Copies:
-    """Crops out of an earlier snapshot's shards, whose row groups are read once when keys come in order."""
+    """Copies crops out of an earlier snapshot's shards; reads each row group once if keys come in order."""
 
     def __init__(self, earlier: EarlierSnapshot | None) -> None:
         self._earlier = earlier
-        self._read: dict[str, tuple[RowGroup, list[Row]]] = {}
+        self._read: dict[str, tuple[RowGroup, list[Crop]]] = {}
         self.count = 0
 
-    def crops_of(self, row: dict[str, Any]) -> list[Row] | None:
-        """A photograph's crops, none if it was rejected; None where they cannot be had.
+    def copy(self, record: PhotoRecord, writers: Mapping[str, ShardWriter]) -> PhotoRecord | None:
+        """Write a photograph's crops and return its new record; None if the crops cannot be read.
 
-        ``row`` loses a reason that came from comparison: what it is compared with may have changed.
+        The record loses a reason that came from comparison, since the other pictures may have changed.
         """
-        if row["reason"] in GLOBAL_REASONS:
-            row["reason"] = row["message"] = None
-            self.count += 1
-            return []
-        if row["reason"] is not None:
-            self.count += 1
-            return []
-        try:
-            rows = [self._row(row, row["row"] + offset) for offset in range(row["crops"])]
-        except (DataError, IndexError) as error:
-            if isinstance(error, DataError) and error.is_outage:
-                raise
-            return None
-        if any(one.photo != row["photo"] for one in rows):
-            return None
+        crops: list[Crop] = []
+        if record.reason in GLOBAL_REASONS:
+            record = replace(record, reason=None, message=None)
+        elif record.reason is None:
+            try:
+                crops = [self._crop(record, number) for number in range(record.crops)]
+            except (DataError, IndexError) as error:
+                if isinstance(error, DataError) and error.is_outage:
+                    raise
+                return None
+            if any(crop.photo != record.photo for crop in crops):
+                return None
+        for crop in crops:
+            assert record.split is not None
+            writers[record.split].add(crop)
         self.count += 1
-        return rows
+        return replace(record, row=0 if crops else None)
 
-    def _row(self, row: dict[str, Any], number: int) -> Row:
-        assert self._earlier is not None
-        shard = shard_name(row["split"], row["part"], self._earlier.count)
-        group, rows = self._read.get(row["split"], (None, []))
-        if group is None or (group.shard, group.index) != (shard, number // ROWS_PER_GROUP):
-            group = RowGroup(shard, number // ROWS_PER_GROUP, 0)
-            rows = read_row_group(self._earlier.folder, group)
-            self._read[row["split"]] = (group, rows)
-        return rows[number % ROWS_PER_GROUP]
+    def _crop(self, record: PhotoRecord, number: int) -> Crop:
+        assert self._earlier is not None and record.split is not None
+        assert record.part is not None and record.row is not None
+        shard, row = shard_name(record.split, record.part, self._earlier.count), record.row + number
+        group, crops = self._read.get(record.split, (None, []))
+        if group is None or (group.shard, group.index) != (shard, row // ROWS_PER_GROUP):
+            group = RowGroup(shard, row // ROWS_PER_GROUP, 0)
+            crops = read_row_group(self._earlier.folder, group)
+            self._read[record.split] = (group, crops)
+        return crops[row % ROWS_PER_GROUP]

@@ -17,7 +17,8 @@ import torch
 from hfd.autoencoder.model import Elic, pad_to_stride
 from hfd.autoencoder.weights import read_autoencoder
 from hfd.codec.pixels import picture_to_tensor, tensor_to_picture
-from hfd.data.shards import SPLITS, Row, iterate_shard, open_shard, shard_names
+from hfd.data.crops import Crop
+from hfd.data.shards import SPLITS, iterate_shard, open_shard, shard_names
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
 from pipelines.context import Context
@@ -73,7 +74,7 @@ def reconstruct_shard(part: StepPart[ShardTask]) -> dict[str, Any]:
         for row in iterate_shard(task.crops, task.name):
             x = row.pictures["x"]
             x_hat = reconstruct(model, x)
-            writer.add(Row(row.id, row.photo, row.content, {"x": x, "x_hat": x_hat}))
+            writer.add(Crop(row.id, row.photo, row.content, {"x": x, "x_hat": x_hat}))
             digest.update(row.id.encode())
             digest.update(x_hat.data)
             num_crops += 1

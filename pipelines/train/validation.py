@@ -14,7 +14,8 @@ from torch import Tensor
 
 from hfd.codec.pixels import picture_to_tensor, tensor_to_picture
 from hfd.config.decoder import FinishConfig
-from hfd.data.shards import Row, iterate_rows
+from hfd.data.crops import Crop
+from hfd.data.shards import iterate_rows
 from hfd.diffusion.decoder import ScoreDecoder, read_decoder, write_decoder
 from hfd.diffusion.finish import Finish, finished, sharpen_for
 from hfd.diffusion.grain import amount_for
@@ -104,7 +105,7 @@ def grain_amount(model: ScoreDecoder, pairs: Folder) -> float:
     return amount_for(without, with_one)
 
 
-def _samples(model: ScoreDecoder, pairs: Folder) -> Iterator[tuple[Row, Tensor]]:
+def _samples(model: ScoreDecoder, pairs: Folder) -> Iterator[tuple[Crop, Tensor]]:
     """Held-out crops and the decoder's samples of them, (1, 3, h, w) in [0, 1], each with its number as seed."""
     settings, device = Sampling(steps=model.default_steps), next(model.net.parameters()).device
     for index, row in enumerate(islice(iterate_rows(pairs, "validation", ("x", "x_hat")), NUM_CROPS)):

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hfd.data.shards import Row, iterate_rows, open_shard, shard_name
+from hfd.data.crops import Crop
+from hfd.data.shards import iterate_rows, open_shard, shard_name
 from hfd.errors import DataError
 from hfd.io import storage
 from hfd.io.storage import Folder, write_file
@@ -362,7 +363,7 @@ def test_a_server_that_answers_a_third_with_503_costs_nothing_but_time(
         s3.write(f"small/{index}", b"abc")
         assert s3.read(f"small/{index}") == b"abc" and s3.exists(f"small/{index}")
     with open_shard(s3, shard_name("train", 0, 1), ("x",)) as writer:
-        writer.add(Row("a", "a", "a", {"x": x}))
+        writer.add(Crop("a", "a", "a", {"x": x}))
     (row,) = iterate_rows(s3, "train")
     assert np.array_equal(row.pictures["x"], x)
     s3.delete("small/0")

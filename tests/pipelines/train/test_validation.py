@@ -13,7 +13,8 @@ from PIL import Image, ImageFilter
 from hfd.codec.pixels import picture_to_tensor, tensor_to_picture
 from hfd.config.decoder import FinishConfig
 from hfd.config.presets import load_config
-from hfd.data.shards import Row, iterate_rows, open_shard, shard_name
+from hfd.data.crops import Crop
+from hfd.data.shards import iterate_rows, open_shard, shard_name
 from hfd.diffusion.decoder import ScoreDecoder, build_unet, read_decoder
 from hfd.diffusion.finish import Finish
 from hfd.diffusion.sampling import Sampling
@@ -83,7 +84,7 @@ def blurred_pairs(folder: Folder) -> Folder:
         for index in range(3):
             x = rng.integers(40, 216, (96, 96, 3), dtype=np.uint8)
             x_hat = np.asarray(Image.fromarray(x).filter(ImageFilter.GaussianBlur(0.6)))
-            writer.add(Row(str(index), str(index), str(index), {"x": x, "x_hat": x_hat}))
+            writer.add(Crop(str(index), str(index), str(index), {"x": x, "x_hat": x_hat}))
     return folder
 
 
