@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 FILES = sorted([*(ROOT / "hfd").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")])
 
 ORDER: Sequence[set[str]] = [
-    {"hfd.errors", "hfd.precision"},
+    {"hfd.errors", "hfd.kinds", "hfd.precision"},
     {"hfd.config", "hfd.io", "hfd.image"},
     {"hfd.geometry"},
     {"hfd.data", "hfd.autoencoder", "hfd.metrics", "hfd.baselines"},
