@@ -145,7 +145,7 @@ def test_a_run_killed_while_duplicates_are_dropped_ends_as_if_nothing_had_happen
             run(photographs, tmp_path / "killed", *DEDUPLICATED)
     again: list[int] = []
     monkeypatch.setattr(
-        prepare, "rewrite_part", lambda *arguments: (again.append(arguments[0]), rewrite(*arguments))[1]
+        prepare, "rewrite_part", lambda *arguments: (again.append(arguments[0].index), rewrite(*arguments))[1]
     )
     resumed = run(photographs, tmp_path / "killed", *DEDUPLICATED)
     assert again == list(range(survives, 8))
