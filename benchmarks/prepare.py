@@ -46,7 +46,7 @@ from hfd.config.presets import load_config
 from hfd.data.crops import Crop
 from hfd.data.shards import open_shard, shard_name
 from hfd.io.storage import Folder
-from pipelines.context import Context
+from pipelines.context import Context, Inputs
 from pipelines.corpus.listing import Corpus, Photo, list_corpus
 from pipelines.engine.open import open_engine
 from pipelines.prepare import step as prepare
@@ -131,9 +131,9 @@ def single_tasks(job: Job, scratch: Path) -> float:
 
 def ours(job: Job, ready: Any, scratch: Path) -> float:
     warm = Corpus(job.corpus.uri, job.corpus.photos[: 64 * job.cpus], 0)
-    prepare.run(Context(job.config, Folder(str(scratch / "warm")), ready), warm)
+    prepare.plan(Context(job.config, Folder(str(scratch / "warm")), ready, inputs=Inputs(warm))).run()
     started = time.perf_counter()
-    prepare.run(Context(job.config, Folder(str(scratch / "timed")), ready), job.corpus)
+    prepare.plan(Context(job.config, Folder(str(scratch / "timed")), ready, inputs=Inputs(job.corpus))).run()
     return time.perf_counter() - started
 
 

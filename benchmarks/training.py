@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from hfd.io.storage import Folder
 from hfd.training.checkpoint import Checkpoints
 from hfd.training.loop import Listener, LoopSettings, to_images, train
 from hfd.training.randomness import worker_randomness
-from pipelines.context import Context
+from pipelines.context import Context, Inputs
 from pipelines.corpus.listing import list_corpus
 from pipelines.engine.base import Worker
 from pipelines.engine.inline import Inline
@@ -117,9 +118,9 @@ def compare(name: str, bare: Callable[[], None], ours: Callable[[], None], sampl
 def inputs(config: Config, photos: str, scratch: str) -> tuple[Done, Done]:
     """Shards for both stages, from an autoencoder that has seen one step."""
     context = Context(config, Folder(scratch), Inline(config.cluster))
-    prepared = prepare.run(context, list_corpus(photos, setting="photos"))
-    autoencoder = train_autoencoder.run(context, prepared)
-    return prepared, reconstruct.run(context, prepared, autoencoder)
+    prepared = prepare.plan(replace(context, inputs=Inputs(list_corpus(photos, setting="photos")))).run()
+    autoencoder = train_autoencoder.plan(context, prepared).run()
+    return prepared, reconstruct.plan(context, prepared, autoencoder).run()
 
 
 def loader_of(done: Done, pictures: tuple[str, ...], settings: TrainConfig) -> CropLoader:

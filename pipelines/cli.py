@@ -10,6 +10,8 @@ import typer
 
 from hfd.cli import commands as codec
 from hfd.errors import HfdError
+from pipelines.spec import StepSpec
+from pipelines.workflow import STEPS, model_step
 
 if TYPE_CHECKING:
     from hfd.config import Config
@@ -70,50 +72,18 @@ def _fail(message: str, code: int = 2) -> NoReturn:
 
 @app.command()
 def retrain(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """From photographs to two trained stages and a report; what is done already is skipped."""
+    """Run every step, from photographs to two trained stages and a report. Steps that are done are skipped."""
     _run_pipeline(config, overrides, dry_run, only=None)
 
 
-@app.command()
-def prepare(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """Read, check and cut photographs into shards of source crops."""
-    _run_pipeline(config, overrides, dry_run, only="prepare")
+def _add_step(spec: StepSpec) -> None:
+    @app.command(spec.name, help=spec.help)
+    def run(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+        _run_pipeline(config, overrides, dry_run, only=spec.name)
 
 
-@app.command("train-autoencoder")
-def train_autoencoder(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """Train stage 1: an autoencoder for MSE under a rate penalty."""
-    _run_pipeline(config, overrides, dry_run, only="train-autoencoder")
-
-
-@app.command()
-def reconstruct(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """Lay the frozen autoencoder's reconstruction beside each crop."""
-    _run_pipeline(config, overrides, dry_run, only="reconstruct")
-
-
-@app.command("train-decoder")
-def train_decoder(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """Train stage 2: the score-based decoder."""
-    _run_pipeline(config, overrides, dry_run, only="train-decoder")
-
-
-@app.command("finetune-decoder")
-def finetune_decoder(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """Fine-tune a few-step sampler of stage 2 with an adversarial loss (settings in decoder.adversarial)."""
-    _run_pipeline(config, overrides, dry_run, only="finetune-decoder")
-
-
-@app.command()
-def evaluate(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """Measure real files beside JPEG, WebP and AVIF, and write the report."""
-    _run_pipeline(config, overrides, dry_run, only="evaluate")
-
-
-@app.command()
-def promote(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """Compare the model with the champion of promote.model, and put it in its place if it is better."""
-    _run_pipeline(config, overrides, dry_run, only="promote")
+for _spec in STEPS:
+    _add_step(_spec)
 
 
 @app.command()
@@ -122,7 +92,7 @@ def rollback(
     overrides: Overrides = None,
     to: Annotated[int | None, typer.Option("--to", min=1, help="A version. Default: the champion before.")] = None,
 ) -> None:
-    """Make the version of promote.model champion that was it before."""
+    """Make the previous champion of promote.model the champion again, or the version of --to."""
     from hfd.config.presets import load_config
     from pipelines.registry.champion import open_registry
 
@@ -190,11 +160,10 @@ def _run_pipeline(preset: str, overrides: list[str] | None, dry_run: bool, *, on
         return
     from hfd.cli.progress import Terminal
     from pipelines.retrain import retrain as run
-    from pipelines.workflow import model_step
 
     done = {one.step.name: one for one in run(config, Terminal(), only=only)}
     if all(one.skipped for one in done.values()):
-        return  # it said so
+        return  # reported already
     if "evaluate" in done:
         folder = done["evaluate"].folder
         print()
@@ -218,10 +187,8 @@ def _print_plan(config: Config, only: str | None) -> None:
     if config.data.uri is None:
         print("steps: unknown until data.uri is given")
         return
-    for planned in plan(config, list_inputs(config)):
-        if only in (None, planned.name):
-            state = "done" if planned.done else "would run"
-            where = (
-                planned.step.folder.uri if planned.step is not None else "key known once the steps before it are done"
-            )
-            print(f"{planned.name:<18} {state:<10} {where}")
+    for one in plan(config, list_inputs(config)):
+        if only in (None, one.name):
+            state = "done" if one.done else "would run"
+            where = one.step.folder.uri if one.step is not None else "key known once the steps before it are done"
+            print(f"{one.name:<18} {state:<10} {where}")

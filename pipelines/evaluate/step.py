@@ -24,9 +24,9 @@ from hfd.metrics.table import image_metrics
 from hfd.report.content import ImageRow, SummaryRow
 from hfd.report.summarise import CurveRows, baselines_at_our_rate, gains_over_x_hat, summarise
 from hfd.report.tables import gain_text, rate_text, summary_text
-from pipelines.context import Context
-from pipelines.corpus.listing import Corpus
+from pipelines.context import Context, PlannedStep
 from pipelines.engine.devices import map_device
+from pipelines.evaluate import SPEC
 from pipelines.evaluate.distances import FeatureFile, measure_distances
 from pipelines.evaluate.images import (
     INDEX,
@@ -45,30 +45,26 @@ from pipelines.runs.parts import READ_THREADS, digest_of_parts, run_parts
 from pipelines.runs.step import Done, Outcome, Step, point_latest
 from pipelines.tracking import StepRun
 
-NAME = "evaluate"
-
 LISTED_IMAGES = 1000
 """The report lists these, the first ones, and those that it shows; the table in ``images.parquet`` holds all."""
 
 
-def plan(context: Context, prepared: Done, model: Done, corpus: Corpus | None) -> Step:
+def plan(context: Context, prepared: Done, autoencoder: Done, model: Done) -> PlannedStep:
+    corpus = context.pictures
     settings = {
         **context.config.evaluate.model_dump(mode="json", exclude={"data"}),
         "max_pixels": context.config.prepare.max_pixels,
     }
-    images = {"images": corpus.digest} if corpus is not None else {"prepare": prepared.digest}
-    return Step(NAME, context.workspace, settings, {"model": model.digest, **images})
+    source = {"images": corpus.digest} if corpus is not None else {"prepare": prepared.digest}
+    step = Step(SPEC.name, context.workspace, settings, {"model": model.digest, **source})
 
+    def work(folder: Folder, record: StepRun) -> Outcome:
+        images = images_of(context, prepared)
+        return _evaluate(context, step, (prepared, autoencoder, model), images, folder, record)
 
-def run(context: Context, prepared: Done, autoencoder: Done, model: Done, corpus: Corpus | None) -> Done:
-    """``corpus``: the pictures to evaluate on; None: the validation split."""
-    step = plan(context, prepared, model, corpus)
-    images = images_of(context, prepared, corpus)
-    done = context.do(
-        step, lambda folder, run: _evaluate(context, step, (prepared, autoencoder, model), images, folder, run)
+    return PlannedStep(
+        context, step, work, lambda _: point_latest(context.workspace, report=f"{step.name}/{step.key}/report.html")
     )
-    point_latest(context.workspace, report=f"{step.name}/{step.key}/report.html")
-    return done
 
 
 def _evaluate(
@@ -208,9 +204,9 @@ def tracked_metrics(row: SummaryRow) -> dict[str, float]:
     return {f"{line}/{name}": value for name, value in row.values.items() if value is not None and math.isfinite(value)}
 
 
-def images_of(context: Context, prepared: Done, corpus: Corpus | None) -> list[HeldOut | Listed]:
+def images_of(context: Context, prepared: Done) -> list[HeldOut | Listed]:
     """What is evaluated on, in order. Raises :class:`DataError` where there is nothing."""
-    limit = context.config.evaluate.max_images
+    corpus, limit = context.pictures, context.config.evaluate.max_images
     if corpus is not None:
         return [Listed(photo) for photo in corpus.photos[:limit]]
     groups = list_row_groups(prepared.folder, "validation")

@@ -20,8 +20,9 @@ from hfd.data.crops import CropSettings
 from hfd.data.filters import FilterSettings
 from hfd.errors import DataError
 from hfd.io.storage import Folder
-from pipelines.context import Context
+from pipelines.context import Context, PlannedStep
 from pipelines.corpus.listing import Corpus, Photo
+from pipelines.prepare import SPEC
 from pipelines.prepare.data_card import write_card
 from pipelines.prepare.deduplicate import ReferencePictures, deduplicate, hash_evaluation_pictures
 from pipelines.prepare.photo_table import TABLE, count_crops, number_rows, read_part_tables, write_rejects, write_table
@@ -38,26 +39,26 @@ from pipelines.runs.parts import part_name, run_parts
 from pipelines.runs.step import FORMAT, Done, Outcome, Step, digest_of
 from pipelines.tracking import StepRun
 
-NAME = "prepare"
 
-
-def plan(context: Context, corpus: Corpus, evaluation: Corpus | None = None) -> Step:
-    """``evaluation``: the pictures of ``evaluate.data``, which count where photographs are kept apart from them."""
+def plan(context: Context) -> PlannedStep:
+    """Plan the step. The pictures of ``evaluate.data`` count where photographs are kept apart from them."""
+    assert context.inputs is not None
+    corpus = context.inputs.photographs
+    evaluation = context.pictures if context.config.prepare.drop_evaluation else None
     settings = {
         "seed": context.config.seed,
         **context.config.prepare.model_dump(mode="json", exclude={"max_reject_share"}),
     }
-    apart = {"evaluation": evaluation.digest} if evaluation and context.config.prepare.drop_evaluation else {}
-    return Step(NAME, context.workspace, settings, {"corpus": corpus.digest, **apart})
+    apart = {"evaluation": evaluation.digest} if evaluation else {}
+    step = Step(SPEC.name, context.workspace, settings, {"corpus": corpus.digest, **apart})
 
+    def note_newest(done: Done) -> None:
+        if not done.skipped:
+            context.workspace.write(_newest(context), json.dumps({"key": step.key}).encode() + b"\n")
 
-def run(context: Context, corpus: Corpus, evaluation: Corpus | None = None) -> Done:
-    step = plan(context, corpus, evaluation)
-    apart = evaluation if context.config.prepare.drop_evaluation else None
-    done = context.do(step, lambda folder, record: _prepare(context, corpus, apart, folder, record))
-    if not done.skipped:
-        context.workspace.write(_newest(context), json.dumps({"key": step.key}).encode() + b"\n")
-    return done
+    return PlannedStep(
+        context, step, lambda folder, record: _prepare(context, corpus, evaluation, folder, record), note_newest
+    )
 
 
 def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder: Folder, record: StepRun) -> Outcome:
@@ -158,7 +159,7 @@ def _newest(context: Context) -> str:
     """Where the newest snapshot is noted whose photographs were judged and cut by these settings."""
     settings = _examine_settings(context.config)
     names = {"crops": vars(settings.crops), "filters": vars(settings.filters), "hashed": settings.hashed}
-    return f"{NAME}/newest-{digest_of({'format': FORMAT, **names})[:16]}.json"
+    return f"{SPEC.name}/newest-{digest_of({'format': FORMAT, **names})[:16]}.json"
 
 
 def _earlier(context: Context, folder: Folder) -> EarlierSnapshot | None:
@@ -166,7 +167,7 @@ def _earlier(context: Context, folder: Folder) -> EarlierSnapshot | None:
     note = _newest(context)
     try:
         key = str(json.loads(context.workspace.read(note))["key"]) if context.workspace.exists(note) else ""
-        found = context.workspace / f"{NAME}/{key}"
+        found = context.workspace / f"{SPEC.name}/{key}"
         if not key or found.uri == folder.uri or not found.exists("manifest.json") or not found.exists(TABLE):
             return None
         manifest = json.loads(found.read("manifest.json"))

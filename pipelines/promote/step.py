@@ -15,9 +15,9 @@ from typing import Any
 from hfd.config import PromoteConfig
 from hfd.errors import HfdError
 from hfd.io.storage import Folder
-from pipelines.context import Context
-from pipelines.corpus.listing import Corpus
+from pipelines.context import Context, PlannedStep
 from pipelines.evaluate import step as evaluate
+from pipelines.promote import SPEC
 from pipelines.promote.gate import Criterion, Limits, Sampled, compare, decoding, sanity, table
 from pipelines.promote.results import first_file_decodes, read_sample
 from pipelines.registry.artifacts import FILES
@@ -26,7 +26,6 @@ from pipelines.runs.step import Done, Outcome, Step, digest_of, point_latest
 from pipelines.tracking import StepRun, redact
 from pipelines.tracking.redaction import plain
 
-NAME = "promote"
 CHAMPION_STEP = "champion"
 
 
@@ -38,7 +37,6 @@ class Upstream:
     autoencoder: Done
     model: Done
     evaluated: Done
-    pictures: Corpus | None
 
 
 @dataclass(frozen=True)
@@ -55,17 +53,14 @@ class Verdict:
         return self.reason or ", ".join(criterion.name for criterion in self.criteria if not criterion.passed)
 
 
-def plan(context: Context, model: Done, evaluated: Done) -> Step:
+def plan(context: Context, prepared: Done, autoencoder: Done, model: Done, evaluated: Done) -> PlannedStep:
     config = context.config
     settings = config.promote.model_dump(mode="json")
     if config.promote.model is not None:
         settings["registry"] = redact(config.tracking.uri or "")
-    return Step(NAME, context.workspace, settings, {"model": model.digest, "evaluate": evaluated.digest})
-
-
-def run(context: Context, upstream: Upstream) -> Done:
-    step = plan(context, upstream.model, upstream.evaluated)
-    return context.do(step, lambda folder, record: _promote(context, upstream, folder, record))
+    step = Step(SPEC.name, context.workspace, settings, {"model": model.digest, "evaluate": evaluated.digest})
+    upstream = Upstream(prepared, autoencoder, model, evaluated)
+    return PlannedStep(context, step, lambda folder, record: _promote(context, upstream, folder, record))
 
 
 def _promote(context: Context, upstream: Upstream, folder: Folder, record: StepRun) -> Outcome:
@@ -123,7 +118,7 @@ def _evaluate_champion(context: Context, upstream: Upstream, registry: Registry,
     stage1 = json.loads(model.folder.read("decoder/config.json"))["autoencoder"]
     autoencoder = replace(model, manifest=replace(model.manifest, digest=stage1))
     try:
-        return evaluate.run(context, upstream.prepared, autoencoder, model, upstream.pictures)
+        return evaluate.plan(context, upstream.prepared, autoencoder, model).run()
     finally:  # the newest report is the candidate's
         ours = upstream.evaluated.step
         point_latest(context.workspace, report=f"{ours.name}/{ours.key}/report.html")

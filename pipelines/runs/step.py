@@ -22,9 +22,6 @@ from hfd.io.storage import Folder
 FORMAT = 1
 """Raised when a step's output would change for the same settings: earlier outputs are then made again."""
 
-STEPS = ("prepare", "train-autoencoder", "reconstruct", "train-decoder", "finetune-decoder", "evaluate", "promote")
-"""In order; finetune-decoder and promote only where the configuration asks for them."""
-
 
 @dataclass(frozen=True)
 class Manifest:

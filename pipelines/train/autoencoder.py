@@ -11,38 +11,30 @@ from hfd.config import AutoencoderConfig
 from hfd.data.shards import iterate_rows
 from hfd.io.storage import Folder
 from hfd.training.tasks import AutoencoderTask
-from pipelines.context import Context
+from pipelines.context import Context, PlannedStep
 from pipelines.engine.base import Worker
 from pipelines.runs.step import Done, Outcome, Step
 from pipelines.tracking import StepRun
+from pipelines.train import AUTOENCODER
 from pipelines.train.job import NOT_IN_KEY, TrainJob, optimiser_settings, parallelism, run_training
 from pipelines.train.warm_start import WarmStart, warm_start
 
-NAME = "train-autoencoder"
 SAMPLES = 4
 
 
-def plan(context: Context, prepared: Done) -> Step:
-    return _plan(context, prepared, _start(context))
+def plan(context: Context, prepared: Done) -> PlannedStep:
+    start = warm_start(context.config.autoencoder.warm_start, "autoencoder", context)
+    step = _step(context, prepared, start)
+    return PlannedStep(context, step, lambda folder, run: _train(context, step, start, prepared, folder, run))
 
 
-def run(context: Context, prepared: Done) -> Done:
-    start = _start(context)  # once: an alias may move while the step runs
-    step = _plan(context, prepared, start)
-    return context.do(step, lambda folder, run: _train(context, step, start, prepared, folder, run))
-
-
-def _start(context: Context) -> WarmStart:
-    return warm_start(context.config.autoencoder.warm_start, "autoencoder", context)
-
-
-def _plan(context: Context, prepared: Done, start: WarmStart) -> Step:
+def _step(context: Context, prepared: Done, start: WarmStart) -> Step:
     config = context.config.autoencoder
     if config.frozen:
-        return Step(NAME, context.workspace, {"frozen": True}, start.inputs)
+        return Step(AUTOENCODER.name, context.workspace, {"frozen": True}, start.inputs)
     exclude: dict[str, Any] = {"train": NOT_IN_KEY, "warm_start": True}
     settings = {"seed": context.config.seed, **config.model_dump(mode="json", exclude=exclude)}
-    return Step(NAME, context.workspace, settings, {"prepare": prepared.digest, **start.inputs})
+    return Step(AUTOENCODER.name, context.workspace, settings, {"prepare": prepared.digest, **start.inputs})
 
 
 def _train(context: Context, step: Step, start: WarmStart, prepared: Done, folder: Folder, record: StepRun) -> Outcome:

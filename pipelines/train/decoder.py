@@ -18,49 +18,45 @@ from hfd.errors import DataError
 from hfd.io.storage import Folder
 from hfd.io.weights import read_weights
 from hfd.training.tasks import DecoderTask
-from pipelines.context import Context
+from pipelines.context import Context, PlannedStep
 from pipelines.engine.base import Worker
 from pipelines.runs.step import Done, Outcome, Step, digest_of, point_latest
 from pipelines.tracking import StepRun
 from pipelines.tracking.pictures import beside
+from pipelines.train import DECODER
 from pipelines.train.averaging import Snapshots, choose_average
 from pipelines.train.job import NOT_IN_KEY, TrainJob, optimiser_settings, parallelism, run_training
 from pipelines.train.validation import validation_loss, write_measured
 from pipelines.train.warm_start import WarmStart, warm_start
 
-NAME = "train-decoder"
 SAMPLES = 2
 
 
-def plan(context: Context, reconstructed: Done, autoencoder: Done) -> Step:
-    return _plan(context, reconstructed, autoencoder, _start(context))
+def plan(context: Context, reconstructed: Done, autoencoder: Done) -> PlannedStep:
+    start = warm_start(context.config.decoder.warm_start, "decoder", context)
+    step = _step(context, reconstructed, autoencoder, start)
+
+    def point(done: Done) -> None:
+        if context.config.decoder.adversarial is None or not done.skipped:  # else the fine-tuned model is the newest
+            point_latest(context.workspace, model=f"{step.name}/{step.key}")
+
+    return PlannedStep(
+        context, step, lambda folder, run: _train(context, step, start, reconstructed, autoencoder, folder, run), point
+    )
 
 
-def run(context: Context, reconstructed: Done, autoencoder: Done) -> Done:
-    start = _start(context)  # once: an alias may move while the step runs
-    step = _plan(context, reconstructed, autoencoder, start)
-    done = context.do(step, lambda folder, run: _train(context, step, start, reconstructed, autoencoder, folder, run))
-    if context.config.decoder.adversarial is None or not done.skipped:  # else the fine-tuned model is the newest
-        point_latest(context.workspace, model=f"{step.name}/{step.key}")
-    return done
-
-
-def _start(context: Context) -> WarmStart:
-    return warm_start(context.config.decoder.warm_start, "decoder", context)
-
-
-def _plan(context: Context, reconstructed: Done, autoencoder: Done, start: WarmStart) -> Step:
+def _step(context: Context, reconstructed: Done, autoencoder: Done, start: WarmStart) -> Step:
     config = context.config.decoder
     if config.frozen:
         inputs = {"train-autoencoder": autoencoder.digest} | start.inputs
         if config.finish is None and config.steps is None:
-            return Step(NAME, context.workspace, {"frozen": True}, inputs)
+            return Step(DECODER.name, context.workspace, {"frozen": True}, inputs)
         settings = {"frozen": True, **config.model_dump(mode="json", include={"finish", "steps"})}
-        return Step(NAME, context.workspace, settings, {"reconstruct": reconstructed.digest} | inputs)
+        return Step(DECODER.name, context.workspace, settings, {"reconstruct": reconstructed.digest} | inputs)
     exclude: dict[str, Any] = {"train": NOT_IN_KEY, "adversarial": True, "warm_start": True}
     settings = {"seed": context.config.seed, **config.model_dump(mode="json", exclude=exclude)}
     inputs = {"reconstruct": reconstructed.digest, "train-autoencoder": autoencoder.digest}
-    return Step(NAME, context.workspace, settings, inputs | start.inputs)
+    return Step(DECODER.name, context.workspace, settings, inputs | start.inputs)
 
 
 def _train(

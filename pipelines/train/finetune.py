@@ -12,29 +12,31 @@ from hfd.diffusion.decoder import build_process, build_unet
 from hfd.diffusion.discriminator import Discriminator
 from hfd.io.storage import Folder
 from hfd.training.adversarial import AdversarialSettings, AdversarialTask
-from pipelines.context import Context
+from pipelines.context import Context, PlannedStep
 from pipelines.engine.base import Worker
 from pipelines.runs.step import Done, Outcome, Step, point_latest
 from pipelines.tracking import StepRun
+from pipelines.train import FINETUNE
 from pipelines.train.averaging import Snapshots
 from pipelines.train.decoder import finish_model, network_config, train_on_pairs
 from pipelines.train.job import NOT_IN_KEY, optimiser_settings, parallelism
 from pipelines.train.validation import write_measured
 from pipelines.train.warm_start import WarmStart, warm_start
 
-NAME = "finetune-decoder"
+
+def plan(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done) -> PlannedStep:
+    """Plan the step; ``decoder`` is stage 2 as trained, whose process and network are those of the configuration."""
+    start = warm_start(_adversarial(context.config.decoder).warm_start, "decoder", context)
+    step = _step(context, reconstructed, autoencoder, decoder, start)
+
+    def work(folder: Folder, record: StepRun) -> Outcome:
+        own = warm_start(decoder.folder.uri, "decoder") if start.folder is None else start
+        return _train(context, step, own, reconstructed, autoencoder, folder, record)
+
+    return PlannedStep(context, step, work, lambda _: point_latest(context.workspace, model=f"{step.name}/{step.key}"))
 
 
-def plan(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done) -> Step:
-    """``decoder``: stage 2 as trained; its process and network are those of the configuration."""
-    return _plan(context, reconstructed, autoencoder, decoder, _start(context))
-
-
-def _start(context: Context) -> WarmStart:
-    return warm_start(_adversarial(context.config.decoder).warm_start, "decoder", context)
-
-
-def _plan(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done, start: WarmStart) -> Step:
+def _step(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done, start: WarmStart) -> Step:
     adversarial = _adversarial(context.config.decoder)
     exclude: dict[str, Any] = {"train": NOT_IN_KEY, "warm_start": True}
     settings = {
@@ -49,17 +51,7 @@ def _plan(context: Context, reconstructed: Done, autoencoder: Done, decoder: Don
         "train-decoder": decoder.digest,
         **start.inputs,
     }
-    return Step(NAME, context.workspace, settings, inputs)
-
-
-def run(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done) -> Done:
-    start = _start(context)  # once: an alias may move while the step runs
-    step = _plan(context, reconstructed, autoencoder, decoder, start)
-    if start.folder is None:
-        start = warm_start(decoder.folder.uri, "decoder", context)
-    done = context.do(step, lambda folder, run: _train(context, step, start, reconstructed, autoencoder, folder, run))
-    point_latest(context.workspace, model=f"{step.name}/{step.key}")
-    return done
+    return Step(FINETUNE.name, context.workspace, settings, inputs)
 
 
 def _train(

@@ -21,21 +21,17 @@ from hfd.data.crops import Crop
 from hfd.data.shards import SPLITS, iterate_shard, open_shard, shard_names
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
-from pipelines.context import Context
+from pipelines.context import Context, PlannedStep
 from pipelines.engine.devices import map_device
 from pipelines.runs.parts import StepPart, digest_of_parts, run_parts
 from pipelines.runs.step import Done, Outcome, Step
-
-NAME = "reconstruct"
-
-
-def plan(context: Context, prepared: Done, autoencoder: Done) -> Step:
-    return Step(NAME, context.workspace, {}, {"prepare": prepared.digest, "train-autoencoder": autoencoder.digest})
+from pipelines.train import RECONSTRUCT
 
 
-def run(context: Context, prepared: Done, autoencoder: Done) -> Done:
-    step = plan(context, prepared, autoencoder)
-    return context.do(step, lambda folder, _run: _reconstruct(context, prepared, autoencoder, folder))
+def plan(context: Context, prepared: Done, autoencoder: Done) -> PlannedStep:
+    inputs = {"prepare": prepared.digest, "train-autoencoder": autoencoder.digest}
+    step = Step(RECONSTRUCT.name, context.workspace, {}, inputs)
+    return PlannedStep(context, step, lambda folder, _run: _reconstruct(context, prepared, autoencoder, folder))
 
 
 def _reconstruct(context: Context, prepared: Done, autoencoder: Done, folder: Folder) -> Outcome:

@@ -24,12 +24,13 @@ from hfd.errors import ConfigError, DataError, HfdError, TrainingError
 from hfd.image.load import load_rgb
 from hfd.io.storage import Folder
 from pipelines.context import Progress, Silent
-from pipelines.retrain import list_inputs, plan, retrain, tracking_settings
-from pipelines.runs.step import STEPS as EVERY_STEP
+from pipelines.retrain import list_inputs, plan, retrain
 from pipelines.runs.step import Done
+from pipelines.tracking.settings import tracking_settings
+from pipelines.workflow import STEP_NAMES
 from tests.support.tiny_run import tiny_config, write_photographs
 
-STEPS = tuple(name for name in EVERY_STEP if name != "promote")
+STEPS = tuple(name for name in STEP_NAMES if name != "promote")
 """Those of a run without a registry."""
 
 

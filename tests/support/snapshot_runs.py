@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from hfd.data.shards import SPLITS, iterate_rows
 from hfd.io.storage import Folder
-from pipelines.context import Context
+from pipelines.context import Context, Inputs
 from pipelines.corpus.listing import list_corpus
 from pipelines.engine.inline import Inline
 from pipelines.prepare import step as prepare
@@ -39,7 +40,9 @@ def run(photographs: Path | str, workspace: Path | str, *overrides: str, evaluat
     config = tiny_config(photographs, workspace, "prepare.max_reject_share=0.9", *overrides)
     context = Context(config, Folder(config.workspace_uri), Inline(config.cluster))
     pictures = list_corpus(str(evaluation), setting="evaluate.data") if evaluation is not None else None
-    return prepare.run(context, list_corpus(str(photographs), setting="data.uri"), pictures)
+    return prepare.plan(
+        replace(context, inputs=Inputs(list_corpus(str(photographs), setting="data.uri"), pictures))
+    ).run()
 
 
 def outputs(done: Done) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ import pytest
 
 from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
-from pipelines.context import Context
+from pipelines.context import Context, Inputs
 from pipelines.corpus import s3 as s3_objects
 from pipelines.corpus.listing import Corpus, list_corpus
 from pipelines.corpus.s3 import Prefix, parse
@@ -101,7 +101,9 @@ def test_an_object_that_changes_after_the_listing_is_rejected_as_changed(
             corpus.photos[number].read()
         assert caught.value.reason == reason and line(caught)
     config = tiny_config(f"{s3.uri}/photos", tmp_path / "w", "prepare.max_reject_share=0.9")
-    done = prepare.run(Context(config, Folder(config.workspace_uri), Inline(config.cluster)), corpus)
+    done = prepare.plan(
+        Context(config, Folder(config.workspace_uri), Inline(config.cluster), inputs=Inputs(corpus))
+    ).run()
     assert done.manifest.facts["reasons"] == {"changed": 1, "missing": 1}
 
 
@@ -162,7 +164,9 @@ def test_only_new_objects_are_fetched_when_a_prefix_grows(
 
     def run(workspace: str) -> prepare.Done:
         config = tiny_config(f"{s3.uri}/photos", workspace)
-        return prepare.run(Context(config, Folder(config.workspace_uri), Inline(config.cluster)), listed(s3))
+        return prepare.plan(
+            Context(config, Folder(config.workspace_uri), Inline(config.cluster), inputs=Inputs(listed(s3)))
+        ).run()
 
     run(f"{s3.uri}/workspace")
     assert len(fetched) == 8
@@ -208,7 +212,8 @@ def test_a_workspace_that_may_not_be_written_is_one_line(
     assert corpus.photos[0].read() == jpeg(150, 170, seed=1)
     config = tiny_config(f"{s3.uri}/photos", f"{s3.uri}/workspace")
     with pytest.raises(DataError, match=r"/workspace/prepare/.*(refuses|permission)") as caught:
-        prepare.run(Context(config, Folder(config.workspace_uri), Inline(config.cluster)), corpus)
+        context = Context(config, Folder(config.workspace_uri), Inline(config.cluster), inputs=Inputs(corpus))
+        prepare.plan(context).run()
     assert caught.value.reason == "permission" and line(caught)
 
 
@@ -231,7 +236,8 @@ def test_a_token_that_expires_stops_the_step_and_blames_no_photograph(
     s3_objects.clear_clients()
     config = tiny_config(f"{s3.uri}/photos", tmp_path / "w")
     with pytest.raises(DataError, match="the server refuses"):
-        prepare.run(Context(config, Folder(config.workspace_uri), Inline(config.cluster)), corpus)
+        context = Context(config, Folder(config.workspace_uri), Inline(config.cluster), inputs=Inputs(corpus))
+        prepare.plan(context).run()
     assert not list((tmp_path / "w").rglob("*.parquet"))
 
 

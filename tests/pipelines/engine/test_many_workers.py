@@ -14,7 +14,7 @@ from hfd.config import Config
 from hfd.errors import TrainingError
 from hfd.io.storage import Folder
 from hfd.io.weights import read_weights
-from pipelines.context import Context
+from pipelines.context import Context, Inputs
 from pipelines.corpus.listing import list_corpus
 from pipelines.engine.open import open_engine
 from pipelines.prepare import step as prepare
@@ -53,10 +53,12 @@ def test_two_workers_on_ray_learn_what_one_does(s3: Folder, tmp_path: Path) -> N
     settings = [*FLOAT, "autoencoder.train.checkpoint_every_s=0.2", "autoencoder.train.accumulate=2"]
     alone = tiny_config(photographs, tmp_path / "alone", *FLOAT, steps=STEPS)
     with running(alone) as context:
-        prepared = prepare.run(context, list_corpus(str(photographs), setting="data.uri"))
-        expected = train_autoencoder.run(context, prepared)
-        pairs = reconstruct.run(context, prepared, expected)
-        decoder = train_decoder.run(context, pairs, expected)
+        prepared = prepare.plan(
+            replace(context, inputs=Inputs(list_corpus(str(photographs), setting="data.uri")))
+        ).run()
+        expected = train_autoencoder.plan(context, prepared).run()
+        pairs = reconstruct.plan(context, prepared, expected).run()
+        decoder = train_decoder.plan(context, pairs, expected).run()
 
     with running(tiny_config(photographs, s3.uri, *settings, *RAY, steps=STEPS)) as context:
         killed: list[int] = []
@@ -70,7 +72,7 @@ def test_two_workers_on_ray_learn_what_one_does(s3: Folder, tmp_path: Path) -> N
             killed.append(victim.pid)
 
         with once(a_checkpoint, kill):
-            found = train_autoencoder.run(context, prepared)
+            found = train_autoencoder.plan(context, prepared).run()
         assert len(killed) == 1 and found.manifest.facts["steps"] == STEPS
         assert_same_weights(found.folder / "autoencoder", expected.folder / "autoencoder")
         # Of the training nothing is left in the bucket but its weights.
@@ -78,7 +80,7 @@ def test_two_workers_on_ray_learn_what_one_does(s3: Folder, tmp_path: Path) -> N
 
         shared = tiny_config(photographs, tmp_path / "fsdp", *FLOAT, *RAY, "cluster.strategy=fsdp", steps=STEPS)
         context = replace(context, config=shared, workspace=Folder(shared.workspace_uri), engine=on(context, shared))
-        fsdp = train_decoder.run(context, pairs, expected)
+        fsdp = train_decoder.plan(context, pairs, expected).run()
         assert_same_weights(fsdp.folder / "decoder", decoder.folder / "decoder")
         names = [sorted(entry.key for entry in done.folder.files()) for done in (fsdp, decoder)]
         assert names[0] == names[1]
@@ -87,13 +89,13 @@ def test_two_workers_on_ray_learn_what_one_does(s3: Folder, tmp_path: Path) -> N
         config = tiny_config(photographs, tmp_path / "wild", *FLOAT, *RAY, *wild, steps=STEPS)
         context = replace(context, config=config, workspace=Folder(config.workspace_uri), engine=on(context, config))
         with pytest.raises(TrainingError, match=r"^train-autoencoder: loss: got a ") as caught:
-            train_autoencoder.run(context, prepared)
+            train_autoencoder.plan(context, prepared).run()
         assert "\n" not in str(caught.value)
 
     # One CPU for one or two workers: it begins with the one that there is room for.
     few = ["cluster.kind=local", "cluster.num_cpus=1", "cluster.train_workers=2", "cluster.train_workers_min=1"]
     with running(tiny_config(photographs, tmp_path / "few", *FLOAT, *few, steps=STEPS)) as context:
-        elastic: Done = train_autoencoder.run(context, prepared)
+        elastic: Done = train_autoencoder.plan(context, prepared).run()
         assert_same_weights(elastic.folder / "autoencoder", expected.folder / "autoencoder")
 
 

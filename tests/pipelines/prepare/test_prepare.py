@@ -18,7 +18,7 @@ from hfd.config import Config
 from hfd.data.shards import SPLITS, iterate_rows
 from hfd.errors import DataError
 from hfd.io.storage import Folder
-from pipelines.context import Context
+from pipelines.context import Context, Inputs
 from pipelines.corpus.listing import list_corpus
 from pipelines.engine.inline import Inline
 from pipelines.prepare import step as prepare
@@ -74,7 +74,7 @@ def context_of(config: Config) -> Context:
 
 def run(photographs: Path | str, workspace: Path | str, *overrides: str) -> Done:
     context = context_of(tiny_config(photographs, workspace, "prepare.max_reject_share=0.5", *overrides))
-    return prepare.run(context, list_corpus(str(photographs), setting="data.uri"))
+    return prepare.plan(replace(context, inputs=Inputs(list_corpus(str(photographs), setting="data.uri")))).run()
 
 
 def crops(done: Done) -> dict[str, tuple[str, str, bytes]]:
@@ -186,7 +186,7 @@ def test_a_photograph_that_cannot_be_fetched_stops_the_step(messy: Path, tmp_pat
     unreadable = replace(corpus.photos[0], name="x" * 300)  # opening it fails in the file system
     broken = replace(corpus, photos=(unreadable, *corpus.photos[1:]))
     with pytest.raises(DataError) as caught:
-        prepare.run(context_of(config), broken)
+        prepare.plan(replace(context_of(config), inputs=Inputs(broken))).run()
     assert caught.value.reason == "io"
     assert not list((tmp_path / "prepare").rglob("rejects.parquet"))
 
@@ -258,7 +258,7 @@ def test_a_photograph_that_kills_its_worker_is_named_and_costs_no_other(tmp_path
     whole = crops(run(photographs, tmp_path / "whole"))
     config = tiny_config(photographs, tmp_path / "fragile")
     context = Context(config, Folder(config.workspace_uri), Fragile(config.cluster))
-    done = prepare.run(context, list_corpus(str(photographs), setting="data.uri"), None)
+    done = prepare.plan(replace(context, inputs=Inputs(list_corpus(str(photographs), setting="data.uri")))).run()
     assert done.manifest.facts["reasons"] == {"killed-worker": 1}
     (reject,) = rejects(done.folder)
     assert (reject["photo"], reject["reason"]) == (DEADLY, "killed-worker")

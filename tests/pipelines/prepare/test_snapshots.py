@@ -11,7 +11,7 @@ import pytest
 
 from hfd.errors import DataError
 from hfd.io.storage import Folder
-from pipelines.context import Context
+from pipelines.context import Context, Inputs
 from pipelines.corpus.listing import Photo, list_corpus
 from pipelines.engine.inline import Inline
 from pipelines.prepare import step as prepare
@@ -152,7 +152,9 @@ def test_a_photograph_that_changed_since_the_listing_is_rejected(tmp_path: Path)
     write(photographs, "002.jpg", jpeg(170, 180, seed=98))
     os.utime(photographs / "003.jpg", ns=(5, 5))
     config = tiny_config(photographs, tmp_path / "w", "prepare.max_reject_share=0.9")
-    done = prepare.run(Context(config, Folder(config.workspace_uri), Inline(config.cluster)), corpus)
+    done = prepare.plan(
+        Context(config, Folder(config.workspace_uri), Inline(config.cluster), inputs=Inputs(corpus))
+    ).run()
     assert {name: row["reason"] for name, row in table(done).items() if row["reason"]} == {
         "002.jpg": "changed",
         "003.jpg": "changed",
@@ -168,5 +170,5 @@ def test_a_key_with_dots_for_folders_is_rejected_by_name(tmp_path: Path) -> None
     sly = replace(corpus.photos[0], key="../../000.jpg")
     config = tiny_config(photographs, tmp_path / "w", "prepare.max_reject_share=0.9")
     context = Context(config, Folder(config.workspace_uri), Inline(config.cluster))
-    done = prepare.run(context, replace(corpus, photos=(sly, *corpus.photos[1:])))
+    done = prepare.plan(replace(context, inputs=Inputs(replace(corpus, photos=(sly, *corpus.photos[1:]))))).run()
     assert reasons(done) == {"../../000.jpg": "bad-key"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 from hfd.config import Config
 from hfd.errors import ConfigError, HfdError
 from hfd.image.load import load_rgb
-from pipelines.context import Context, Silent
+from pipelines.context import Context, PlannedStep, Silent
 from pipelines.corpus.listing import BUILTIN, list_corpus
 from pipelines.promote import step as promote
 from pipelines.registry.artifacts import FILES
@@ -236,17 +237,15 @@ def test_a_lost_workspace_moves_no_alias(
     photographs: Path, workspace: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = configuration(photographs, workspace, settings, *POOR)
-    run = promote.run
+    plan_promote = promote.plan
 
     def lost() -> None:
         raise HfdError("workspace: taken over")
 
-    def without_workspace(context: Context, upstream: promote.Upstream) -> Done:
-        return run(
-            Context(context.config, context.workspace, context.engine, guard=lost, parent=context.parent), upstream
-        )
+    def without_workspace(context: Context, *needed: Done) -> PlannedStep:
+        return plan_promote(replace(context, guard=lost), *needed)
 
-    monkeypatch.setattr(promote, "run", without_workspace)
+    monkeypatch.setattr(promote, "plan", without_workspace)
     with pytest.raises(HfdError, match="taken over"):
         retrain(config, Silent())
     assert champion_of(config) is None and versions_of(config) == []

@@ -92,7 +92,7 @@ def test_an_alias_that_moves_moves_the_key(registry: str, tmp_path: Path, model_
             train_autoencoder.plan(context, done("prepare")),
             train_decoder.plan(context, done("reconstruct"), done("autoencoder")),
         ]
-        return {step.name: step.key for step in steps}
+        return {one.step.name: one.step.key for one in steps}
 
     before = keys()
     copy = tmp_path / "copy"

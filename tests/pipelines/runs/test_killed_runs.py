@@ -19,10 +19,10 @@ from safetensors.numpy import load_file
 from hfd.training.checkpoint import Checkpoints
 from pipelines.context import Silent
 from pipelines.retrain import retrain
-from pipelines.runs.step import STEPS as EVERY_STEP
+from pipelines.workflow import STEP_NAMES
 from tests.support.tiny_run import tiny_config, tiny_overrides, write_photographs
 
-STEPS = tuple(name for name in EVERY_STEP if name != "promote")  # which has kills of its own
+STEPS = tuple(name for name in STEP_NAMES if name != "promote")  # which has kills of its own
 TRAIN_STEPS = 40
 PHOTOGRAPHS = 32
 SETTINGS = (

@@ -9,17 +9,12 @@ import pytest
 
 from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
-from pipelines.context import Context
+from pipelines.context import Context, Inputs
 from pipelines.corpus.listing import Corpus
 from pipelines.engine.inline import Inline
-from pipelines.evaluate import step as evaluate
-from pipelines.prepare import step as prepare
-from pipelines.promote import step as promote
-from pipelines.runs.step import STEPS, Done, Manifest, Outcome, Step, point_latest, require, run_step
-from pipelines.train import autoencoder as train_autoencoder
-from pipelines.train import decoder as train_decoder
-from pipelines.train import finetune as finetune_decoder
-from pipelines.train import reconstruct
+from pipelines.runs.step import Done, Manifest, Outcome, Step, point_latest, require, run_step
+from pipelines.spec import MODEL
+from pipelines.workflow import STEP_NAMES, STEPS
 from tests.support.tiny_run import tiny_config
 
 PHOTOGRAPHS = Corpus("photos", (), 0)
@@ -33,24 +28,17 @@ def done(name: str, digest: str) -> Done:
 def keys(workspace: Path, *overrides: str, digests: dict[str, str] | None = None) -> dict[str, str]:
     """The key of every step under these settings, with inputs of the given digests."""
     config = tiny_config("photos", workspace, *overrides)
-    context = Context(config, Folder(str(workspace)), Inline(config.cluster))
-    inputs = {name: done(name, (digests or {}).get(name, name)) for name in STEPS}
-    prepared, autoencoder, decoder = inputs["prepare"], inputs["train-autoencoder"], inputs["train-decoder"]
-    planned = [
-        prepare.plan(context, PHOTOGRAPHS),
-        train_autoencoder.plan(context, prepared),
-        reconstruct.plan(context, prepared, autoencoder),
-        train_decoder.plan(context, inputs["reconstruct"], autoencoder),
-        finetune_decoder.plan(context, inputs["reconstruct"], autoencoder, decoder),
-        evaluate.plan(context, prepared, inputs["finetune-decoder"], None),
-        promote.plan(context, inputs["finetune-decoder"], inputs["evaluate"]),
-    ]
-    assert tuple(step.name for step in planned) == STEPS
-    return {step.name: step.key for step in planned}
+    context = Context(config, Folder(str(workspace)), Inline(config.cluster), inputs=Inputs(PHOTOGRAPHS))
+    inputs = {name: done(name, (digests or {}).get(name, name)) for name in STEP_NAMES}
+    inputs[MODEL] = inputs["finetune-decoder"]
+    planned = [spec.plan(context, inputs) for spec in STEPS]
+    names = tuple(one.step.name for one in planned if one is not None)
+    assert names == STEP_NAMES
+    return {one.step.name: one.step.key for one in planned if one is not None}
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
-    return {name for name in STEPS if before[name] != after[name]}
+    return {name for name in STEP_NAMES if before[name] != after[name]}
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def keys(*overrides: str) -> dict[str, str]:
         train_decoder.plan(context, done("reconstruct"), done("autoencoder")),
         finetune_decoder.plan(context, done("reconstruct"), done("autoencoder"), done("decoder")),
     ]
-    return dict(zip(TRAININGS, (step.key for step in steps), strict=True))
+    return dict(zip(TRAININGS, (one.step.key for one in steps), strict=True))
 
 
 @pytest.mark.parametrize("training", list(TRAININGS))
