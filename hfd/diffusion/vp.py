@@ -16,9 +16,8 @@ from hfd.kinds import Prediction, Weighting
 class Diffusion:
     """x_t = alpha_t x0 + sigma_t eps;  v = alpha_t eps - sigma_t x0 (Salimans and Ho, arXiv 2202.00512).
 
-    ``predict``: what the network answers. ``loss``: on what the mean squared error is taken, whatever the network
-    answers; ``min-snr``: on x0, times min(SNR, ``min_snr``) (Hang et al., arXiv 2303.09556). ``residual_std``: of
-    x0 - x_hat, for preconditioning.
+    ``predict``: output of the network. ``loss``: quantity of the mean squared error, for any output; ``min-snr``: x0,
+    times min(SNR, ``min_snr``) (Hang et al., arXiv 2303.09556). ``residual_std``: of x0 - x_hat, for preconditioning.
     """
 
     schedule: CosineSchedule
@@ -74,7 +73,7 @@ class Diffusion:
 
 
 def _on_x0(loss: Weighting, log_snr: Tensor, min_snr: float) -> Tensor:
-    """The factor that makes a squared error of x0 one of ``loss``: eps errs by alpha/sigma, v by 1/sigma as much."""
+    """Factor from a squared error of x0 to one of ``loss``: errors of eps are alpha/sigma, of v 1/sigma as large."""
     snr = log_snr.exp()
     match loss:
         case "x0":

@@ -42,11 +42,10 @@ class AdversarialSettings:
 
 
 class AdversarialTask:
-    """Sampler against discriminator, one update each a step.
+    """Trains a sampler and a discriminator on the same samples, with one update of each per step.
 
-    Gradients flow through all ``steps`` steps. Both see the same samples; ``neighbours_share`` as in
-    :class:`hfd.training.tasks.DecoderTask`. Whole on every worker, whatever the strategy: two networks whose losses
-    share their passes are beyond what FSDP follows.
+    Gradients pass through all ``steps`` of the sampler. ``neighbours_share`` as in
+    :class:`hfd.training.tasks.DecoderTask`. Always DDP: FSDP does not support two losses that share forward passes.
     """
 
     def __init__(
