@@ -1,4 +1,4 @@
-"""Comparing codecs whose files differ in size: the Bjontegaard rate, and a metric read off at a rate."""
+"""Comparison of rate curves: the Bjontegaard delta rate, and a metric interpolated at a rate."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def bd_rate(
     test_bpp: Sequence[float],
     test_metric: Sequence[float],
 ) -> float | None:
-    """Bjontegaard delta rate: how many more bits the test codec needs for the same metric, on average.
+    """Bjontegaard delta rate: average difference of the rates at which two codecs reach the same metric.
 
-    The logarithm of the rate as a function of the metric is interpolated by PCHIP (monotone cubic, which
-    does not overshoot between points as Bjontegaard's polynomial does) and averaged over the range of the
-    metric that both curves cover. Metrics of which less is better work as well.
+    PCHIP (monotone cubic, which does not overshoot as Bjontegaard's polynomial does) interpolates the logarithm of the
+    rate as a function of the metric, which is averaged over the metric's common range. Works for metrics of which less
+    is better, too.
 
     Args:
         anchor_bpp: rates of the anchor's points, bpp > 0, in any order, at least two.
@@ -33,13 +33,11 @@ def bd_rate(
         test_metric: the metric at each of them.
 
     Returns:
-        Percent; -20 says that the test codec needs 20 % fewer bits. None when the two ranges of the metric
-        do not overlap in more than a point.
+        Percent; -20: the test codec needs 20 % fewer bits. None if the two ranges of the metric do not overlap.
 
     Raises:
-        DataError: a curve has fewer than two points, a rate that is not positive or a value that is not
-            finite (``reason="unusable"``), or its metric neither rises nor falls throughout, which leaves no
-            rate per metric (``reason="not-monotone"``).
+        DataError: a curve has fewer than two points, a rate that is not positive or a value that is not finite
+            (``reason="unusable"``), or its metric is not monotone (``reason="not-monotone"``).
     """
     anchor, test = (
         _log_rate_of_metric(name, rates, values)
@@ -53,15 +51,15 @@ def bd_rate(
 
 
 def metric_at_bpp(bpps: Sequence[float], values: Sequence[float], target: float) -> float | None:
-    """Read a metric off a rate curve, linearly in the logarithm of the rate between neighbouring points.
+    """Interpolate a metric at a rate, linearly in the logarithm of the rate between neighbouring points.
 
     Args:
         bpps: rates, bpp > 0, in any order; may be empty.
         values: the metric at each of them.
-        target: the rate to read at, bpp.
+        target: the rate, bpp.
 
     Returns:
-        The metric, or None when ``target`` is outside the rates: nothing is extrapolated.
+        The metric; None if ``target`` is outside the rates.
 
     Raises:
         DataError: see `bd_rate`; also two points of one rate and different values.

@@ -1,4 +1,4 @@
-"""How far the decoded pixels are from the reference: PSNR and MS-SSIM, and the rate that was paid."""
+"""Distortion of decoded pixels (PSNR, MS-SSIM) and the rate of a file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 from hfd.image.load import RgbArray
 
 MS_SSIM_MIN_SIDE_PX = 176
-"""The shorter side that `ms_ssim` needs: torchmetrics asks for ``side // 16 > 10`` (5 scales, 11 taps)."""
+"""Smallest shorter side for `ms_ssim`: torchmetrics requires ``side // 16 > 10`` (5 scales, 11 taps)."""
 
 
 def require_pair(reference: RgbArray, decoded: RgbArray) -> None:
-    """Check that two pictures can be compared pixel by pixel.
+    """Check that two pictures are comparable pixel by pixel.
 
     Raises:
         ValueError: one is not uint8 (H, W, 3) with H, W > 0, or their shapes differ.
@@ -42,7 +42,7 @@ def psnr(reference: RgbArray, decoded: RgbArray) -> float:
     """
     require_pair(reference, decoded)
     difference = reference.astype(np.int32) - decoded
-    # Integers up to the mean: the sum is exact, so the result does not depend on the order of summation.
+    # Integers: the sum is exact and independent of the order of summation.
     mse = int(np.sum(difference * difference, dtype=np.int64)) / difference.size
     return math.inf if mse == 0 else 10.0 * math.log10(255.0**2 / mse)
 
@@ -50,18 +50,17 @@ def psnr(reference: RgbArray, decoded: RgbArray) -> float:
 def ms_ssim(reference: RgbArray, decoded: RgbArray) -> float | None:
     """Multi-scale structural similarity by torchmetrics: 5 scales, 11-tap Gaussian window, float32, RGB.
 
-    Each colour channel is measured alone and the three results are averaged, as Wang et al.'s (2003) grey
-    measure is carried over to colour by TensorFlow and pytorch-msssim. Negative contrast terms count as 0.
-    At the coarsest scale torchmetrics keeps the reflected border, which moves the result by about 2e-4 on
-    768 x 512 px photographs against implementations that crop it.
+    The mean over the three colour channels, as TensorFlow and pytorch-msssim extend the grey measure of Wang et al.
+    (2003). Negative contrast terms count as 0. At the coarsest scale torchmetrics keeps the reflected border, which
+    changes the result by about 2e-4 on 768 x 512 px photographs against implementations that crop it.
 
     Args:
         reference: uint8 (H, W, 3) sRGB.
         decoded: as the reference.
 
     Returns:
-        In [0, 1], 1 for identical pictures. None where the shorter side is below `MS_SSIM_MIN_SIDE_PX`: the
-        coarsest of the 5 scales would be smaller than the window, and fewer scales are another measure.
+        In [0, 1], 1 for identical pictures. None if the shorter side is below `MS_SSIM_MIN_SIDE_PX`: the coarsest of
+        the 5 scales would be smaller than the window, and fewer scales are another measure.
 
     Raises:
         ValueError: see `require_pair`.
@@ -69,7 +68,7 @@ def ms_ssim(reference: RgbArray, decoded: RgbArray) -> float | None:
     require_pair(reference, decoded)
     if min(reference.shape[:2]) < MS_SSIM_MIN_SIDE_PX:
         return None
-    # torchmetrics averages the channels of one image per scale, before the product: a batch keeps them apart.
+    # As a batch: torchmetrics averages the channels of one image per scale, before the product.
     channels = [
         torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1))[:, None]).to(torch.float32) / 255.0
         for x in (decoded, reference)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hfd.io.storage import Folder
-from hfd.metrics.blocks import BlockSums, BlockTaker
+from hfd.metrics.blocks import BlockCollector, BlockSums
 from hfd.metrics.bootstrap import Drawn
 from hfd.metrics.features import NUM_FEATURES
 from hfd.report.content import OUR_SYSTEMS
@@ -104,7 +104,7 @@ def add_block(part: StepPart[BlockTask]) -> dict[str, Any]:
     task = part.payload
     order = np.random.default_rng(part.index).permutation(len(task.files))
     for curve in task.curves:
-        taker = BlockTaker(NUM_FEATURES)
+        taker = BlockCollector(NUM_FEATURES)
         for place in order:
             for _, original, decoded in _pairs(task.files[place], curve):
                 taker.add(original, decoded)
