@@ -64,7 +64,7 @@ def unknown_keys(spans: list[str]) -> list[str]:
 
 
 def missing_name(dotted: str) -> bool:
-    """Whether a dotted name of the product is neither a module nor a name in one."""
+    """Report whether a dotted name of the product is neither a module nor a name in one."""
     parts = dotted.split(".")
     for end in range(len(parts), 0, -1):
         folder = ROOT.joinpath(*parts[:end])
