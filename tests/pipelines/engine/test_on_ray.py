@@ -14,8 +14,8 @@ import pytest
 from hfd.config import ClusterConfig
 from hfd.errors import ConfigError, DataError, HfdError
 from pipelines.context import Silent
-from pipelines.engine import on_ray
 from pipelines.engine.open import open_engine
+from pipelines.engine.ray_session import check_fits
 from pipelines.retrain import retrain
 from tests.support import ray_work
 from tests.support.processes import descendants, once
@@ -95,7 +95,7 @@ NODES = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 4.0, "memory": 1e9}]
     ],
 )
 def test_what_fits_the_nodes_passes(settings: dict[str, Any]) -> None:
-    on_ray.check_fits(ClusterConfig(kind="local", **settings), NODES)
+    check_fits(ClusterConfig(kind="local", **settings), NODES)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_what_ray_would_wait_for_for_ever_is_refused_with_the_numbers(
     settings: dict[str, Any], name: str, fitting: int
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        on_ray.check_fits(ClusterConfig(kind="local", **settings), NODES)
+        check_fits(ClusterConfig(kind="local", **settings), NODES)
     message = str(caught.value)
     assert message.startswith(f"cluster.{name}: got ") and "\n" not in message
     assert f"(8 CPU and 1 GPU, 4 CPU and 0 GPU): {fitting} of these" in message
