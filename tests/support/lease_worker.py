@@ -27,7 +27,7 @@ def race(workspace: Folder, folder: Path) -> None:
                 marker.unlink()
                 rounds += 1
         except HfdError as error:
-            assert "held by" in str(error) or "changes hands" in str(error), error
+            assert "held by" in str(error) or "keeps changing" in str(error), error
             time.sleep(0.002)
     print(rounds)
 
