@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import pickle
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from hfd.errors import HfdError
+from pipelines.engine.base import MapJob
 from pipelines.engine.devices import torch_threads
 
 MAX_RETRIES = 2
@@ -20,8 +21,6 @@ MAX_RETRIES = 2
 
 START_S = 600.0
 """Seconds until the first actor must have started: importing torch from a slow disk takes minutes."""
-
-OnDeath = Callable[[Any], None]
 
 
 class DyingWorkersError(HfdError):
@@ -89,63 +88,41 @@ class _Actor:
     """(reference, index of the item): the first is in progress, the second waits in the actor's queue."""
 
 
-def map_on_actors(
-    size: PoolSize,
-    load: Callable[[], Any] | None,
-    work: Callable[..., Any],
-    items: Sequence[Any],
-    on_done: Callable[[Any], None],
-    on_death: OnDeath | None,
-) -> None:
-    """Call ``work(model, item)`` on every item (``work(item)`` without ``load``), and ``on_done`` with each result.
+class ActorPool:
+    """One map on a pool of actors."""
 
-    ``on_death`` is called with an item on which ``MAX_RETRIES + 1`` workers died. Raises :class:`HfdError` where it
-    is None, where workers keep dying before they have started, and where none starts.
-    """
-    pool = _Pool(size, load, work, items, on_done, on_death)
-    try:
-        pool.run()
-    finally:
-        pool.close()
-
-
-class _Pool:
-    def __init__(
-        self,
-        size: PoolSize,
-        load: Callable[[], Any] | None,
-        work: Callable[..., Any],
-        items: Sequence[Any],
-        on_done: Callable[[Any], None],
-        on_death: OnDeath | None,
-    ) -> None:
+    def __init__(self, size: PoolSize, job: MapJob) -> None:
         import ray
         from ray import cloudpickle
 
-        self._size, self._items, self._on_done, self._on_death = size, items, on_done, on_death
-        self._load, self._work = cloudpickle.dumps(load), ray.put(cloudpickle.dumps(work))
+        self._size, self._job = size, job
+        self._load, self._work = cloudpickle.dumps(job.load), ray.put(cloudpickle.dumps(job.work))
         self._remote = ray.remote(num_cpus=size.cpus, num_gpus=size.gpus, max_restarts=0, max_task_retries=0)(
             ModelActor
         )
-        self._waiting = deque(range(len(items)))
-        self._deaths = [0] * len(items)
+        self._waiting = deque(range(len(job.items)))
+        self._deaths = [0] * len(job.items)
         self._failed_starts = 0
         self._actors: list[_Actor] = []
-        self._num_left = len(items)
+        self._num_left = len(job.items)
 
     def run(self) -> None:
-        self._actors = [self._new() for _ in range(min(self._size.workers, len(self._items)))]
-        while self._num_left:
-            for actor in self._actors:
-                self._submit(actor)
-            for actor, reference in self._next():
-                self._handle(actor, reference)
+        """Map all items. An item on which ``MAX_RETRIES + 1`` workers died goes to ``on_death``.
 
-    def close(self) -> None:
+        Raises :class:`HfdError` where that is None, where workers keep dying before they start, and where none starts.
+        """
         import ray
 
-        for actor in self._actors:
-            ray.kill(actor.handle)
+        try:
+            self._actors = [self._new() for _ in range(min(self._size.workers, self._num_left))]
+            while self._num_left:
+                for actor in self._actors:
+                    self._submit(actor)
+                for actor, reference in self._next():
+                    self._handle(actor, reference)
+        finally:
+            for actor in self._actors:
+                ray.kill(actor.handle)
 
     def _new(self) -> _Actor:
         handle = self._remote.remote(self._load, self._size.threads)
@@ -159,7 +136,7 @@ class _Pool:
         ahead = 2 if len(self._waiting) > len(self._actors) else 1
         while self._waiting and len(actor.queue) < ahead:
             index = self._waiting.popleft()
-            actor.queue.append((actor.handle.call.remote(self._work, cloudpickle.dumps(self._items[index])), index))
+            actor.queue.append((actor.handle.call.remote(self._work, cloudpickle.dumps(self._job.items[index])), index))
 
     def _next(self) -> list[tuple[_Actor, Any]]:
         """Wait for actors that start and calls that end; return the actor and reference of each."""
@@ -199,7 +176,7 @@ class _Pool:
         actor.queue = deque(pair for pair in actor.queue if pair[0] != reference)
         result = result_from(answer)
         self._num_left -= 1
-        self._on_done(result)
+        self._job.on_done(result)
 
     def _replace_dead(self, actor: _Actor, error: Exception) -> None:
         """Replace a dead actor. Its item in progress counts a death; its waiting item does not."""
@@ -212,9 +189,9 @@ class _Pool:
         elif lost:
             self._deaths[lost[0]] += 1
             if self._deaths[lost[0]] > MAX_RETRIES:
-                if self._on_death is None:
+                if self._job.on_death is None:
                     raise dying_workers("cluster.map_workers", error) from error
-                self._on_death(self._items[lost.pop(0)])
+                self._job.on_death(self._job.items[lost.pop(0)])
                 self._num_left -= 1
         self._waiting.extendleft(reversed(lost))
         if self._num_left:

@@ -9,20 +9,20 @@ import signal
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hfd.config import ClusterConfig
 from hfd.errors import HfdError
 from pipelines.engine.actor_pool import (
+    ActorPool,
     DyingWorkersError,
     PoolSize,
     dying_workers,
-    map_on_actors,
     result_bytes,
     result_from,
 )
-from pipelines.engine.base import Worker
+from pipelines.engine.base import MapJob, Worker
 from pipelines.engine.devices import torch_threads
 from pipelines.engine.ray_session import count_fitting, nodes, ray_session
 
@@ -47,44 +47,30 @@ class OnRay:
     def with_gpus(self) -> OnRay:
         return OnRay(self.config, self.config.map_gpus)
 
-    def map(
-        self,
-        work: Callable[[Any], Any],
-        items: Sequence[Any],
-        on_done: Callable[[Any], None],
-        on_death: Callable[[Any], None] | None = None,
-    ) -> None:
-        """Map with Ray Data; if workers keep dying, map the remaining items with a pool, which can name the killer."""
-        done: set[int] = set()
-        try:
-            for index, result in self._results(work, items):
-                done.add(index)
-                on_done(result)
-        except DyingWorkersError:
-            if on_death is None:
-                raise
-            left = [item for index, item in enumerate(items) if index not in done]
-            self.map_with_model(None, work, left, on_done, on_death)
-
-    def map_with_model(
-        self,
-        load: Callable[[], Any] | None,
-        work: Callable[..., Any],
-        items: Sequence[Any],
-        on_done: Callable[[Any], None],
-        on_death: Callable[[Any], None] | None = None,
-    ) -> None:
-        if items:
+    def map(self, job: MapJob) -> None:
+        """Map on actors, or with Ray Data. If workers of Ray Data keep dying, actors map the remaining items."""
+        if not job.items:
+            return
+        if job.pooled or job.load is not None:
             cpus, gpus = self.config.cpus_of_map, self.map_gpus
             fitting = max(1, count_fitting(nodes(), cpus, gpus))
             size = PoolSize(self.config.map_workers or fitting, cpus, gpus, self.config.map_threads)
-            map_on_actors(size, load, work, items, on_done, on_death)
+            ActorPool(size, job).run()
+            return
+        done: set[int] = set()
+        try:
+            for index, result in self._results(job.work, job.items):
+                done.add(index)
+                job.on_done(result)
+        except DyingWorkersError:
+            if job.on_death is None:
+                raise
+            left = [item for index, item in enumerate(job.items) if index not in done]
+            self.map(replace(job, items=left, pooled=True))
 
     def _results(self, work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         import ray.data
 
-        if not items:
-            return
         threads, cpus = self.config.map_threads, self.config.cpus_of_map
 
         def call(row: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 from hfd.config import ClusterConfig
 from hfd.errors import ConfigError, DataError, HfdError
 from pipelines.context import Silent
+from pipelines.engine.base import MapJob
 from pipelines.engine.open import open_engine
 from pipelines.engine.ray_session import check_fits
 from pipelines.retrain import retrain
@@ -40,10 +41,10 @@ def test_ray_makes_the_same_bits_as_one_process_even_when_workers_die(
 
     with open_engine(local.cluster) as ready:
         done: list[Any] = []
-        ready.map(abs, list(range(-5, 0)), done.append)
+        ready.map(MapJob(abs, list(range(-5, 0)), done.append))
         assert sorted(done) == [1, 2, 3, 4, 5]
         with pytest.raises(DataError, match=r"^item 1: got nothing, expected something$") as caught:
-            ready.map(ray_work.refuse, [1], done.append)
+            ready.map(MapJob(ray_work.refuse, [1], done.append))
         assert caught.value.reason == "io"
         assert capfd.readouterr() == ("", "")
 
@@ -60,10 +61,10 @@ def test_ray_makes_the_same_bits_as_one_process_even_when_workers_die(
         assert [one.digest for one in found] == [one.digest for one in expected]
         assert [one.manifest.facts["steps"] for one in (found[1], found[3])] == [TRAIN_STEPS, TRAIN_STEPS]
 
-        ready.map(ray_work.die_once, [tmp_path / "died"], done.append)
+        ready.map(MapJob(ray_work.die_once, [tmp_path / "died"], done.append))
         assert done[-1] != os.getpid() and (tmp_path / "died").exists()
         with pytest.raises(HfdError, match=r"^cluster\.map_workers: .*\(WorkerCrashedError\)") as death:
-            ready.map(ray_work.die, [1], done.append)
+            ready.map(MapJob(ray_work.die, [1], done.append))
         assert "\n" not in str(death.value)
 
         started = tmp_path / "started"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 
 from hfd.errors import HfdError
 from hfd.io.storage import Folder
+from pipelines.engine.base import MapJob, Worker
 from pipelines.engine.inline import Inline
 from pipelines.runs.parts import StepPart, killed_worker, part_name, run_parts
 
@@ -26,31 +27,21 @@ class Mortal:
     def __init__(self) -> None:
         self.calls = 0
 
-    def map(
-        self,
-        work: Callable[[Any], Any],
-        items: Sequence[Any],
-        on_done: Callable[[Any], None],
-        on_death: Callable[[Any], None] | None = None,
-    ) -> None:
-        self.map_with_model(None, work, items, on_done, on_death)
+    def with_gpus(self) -> Mortal:
+        return self
 
-    def map_with_model(
-        self,
-        load: Callable[[], Any] | None,
-        work: Callable[..., Any],
-        items: Sequence[Any],
-        on_done: Callable[[Any], None],
-        on_death: Callable[[Any], None] | None = None,
-    ) -> None:
-        for item in items:
+    def map(self, job: MapJob) -> None:
+        for item in job.items:
             self.calls += 1
             try:
-                on_done(work(*(() if load is None else (load(),)), item))
+                job.on_done(job.work(*(() if job.load is None else (job.load(),)), item))
             except DeathError:
-                if on_death is None:
+                if job.on_death is None:
                     raise
-                on_death(item)
+                job.on_death(item)
+
+    def train(self, work: Callable[[Worker], None], name: str) -> None:
+        raise AssertionError(f"{name}, {work}: no test of parts trains")
 
 
 @dataclass(frozen=True)
