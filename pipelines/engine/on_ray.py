@@ -14,14 +14,7 @@ from typing import Any
 
 from hfd.config import ClusterConfig
 from hfd.errors import HfdError
-from pipelines.engine.actor_pool import (
-    ActorPool,
-    DyingWorkersError,
-    PoolSize,
-    dying_workers,
-    result_bytes,
-    result_from,
-)
+from pipelines.engine.actor_pool import ActorPool, DyingWorkersError, PoolSize, dying_workers, result_bytes, result_from
 from pipelines.engine.base import MapJob, Worker
 from pipelines.engine.devices import torch_threads
 from pipelines.engine.ray_session import count_fitting, nodes, ray_session

@@ -187,6 +187,5 @@ def _check_enough(context: Context, corpus: Corpus, folder: Folder, facts: dict[
         )
     if not facts["train_crops"]:
         raise DataError(
-            f"data.uri: got no training crops from {facts['photos']} photographs. Give more photographs",
-            reason="empty",
+            f"data.uri: got no training crops from {facts['photos']} photographs. Give more photographs", reason="empty"
         )

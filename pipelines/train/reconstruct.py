@@ -75,12 +75,7 @@ def reconstruct_shard(part: StepPart[ShardTask]) -> dict[str, Any]:
             num_crops += 1
             values += x.size
             squared_error += int(np.square(x.astype(np.int32) - x_hat).sum())
-    return {
-        "digest": digest.hexdigest(),
-        "crops": num_crops,
-        "values": values,
-        "squared_error": squared_error,
-    }
+    return {"digest": digest.hexdigest(), "crops": num_crops, "values": values, "squared_error": squared_error}
 
 
 @functools.lru_cache(maxsize=1)
