@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,7 +96,10 @@ def deduplicate(
     cause others to be dropped as duplicates.
     """
     reasons = np.array(table["reason"].to_pylist(), dtype=object)
-    drop = functools.partial(_drop, reasons)
+
+    def drop(candidates: npt.NDArray[np.intp], which: npt.NDArray[np.bool_], reason: str) -> None:
+        reasons[candidates[which]] = reason
+
     if evaluation.contents:
         candidates = _candidates(reasons)
         drop(candidates, _is_in(table["content"], candidates, evaluation.contents), "in-evaluation")
@@ -113,12 +115,6 @@ def deduplicate(
             candidates, hashes = _hashed(table, reasons)
             drop(candidates, ~first_of_near(hashes, near_bits), "near-duplicate")
     return _with_reasons(table, reasons)
-
-
-def _drop(
-    reasons: npt.NDArray[np.object_], candidates: npt.NDArray[np.intp], which: npt.NDArray[np.bool_], reason: str
-) -> None:
-    reasons[candidates[which]] = reason
 
 
 def _candidates(reasons: npt.NDArray[np.object_]) -> npt.NDArray[np.intp]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -210,6 +211,8 @@ def test_no_manifest_is_written_after_a_loss(workspace: Folder, tmp_path: Path) 
 
 
 def test_an_outage_is_borne_until_the_lease_would_have_ended(s3: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr("pipelines.runs.lease.time", SimpleNamespace(monotonic=lambda: now_s[0]))
     held = acquire(s3, LeaseConfig(**QUICK))
 
     def away(*_: object) -> None:
@@ -217,7 +220,7 @@ def test_an_outage_is_borne_until_the_lease_would_have_ended(s3: Folder, monkeyp
 
     monkeypatch.setattr(S3CasObject, "swap", away)
     held.check()
-    time.sleep(QUICK["expires_s"])
+    now_s[0] = QUICK["expires_s"] + 0.1
     with pytest.raises(HfdError, match=r"could not be renewed \(s3://x: no answer\)"):
         held.check()
 
