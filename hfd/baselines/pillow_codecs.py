@@ -47,11 +47,7 @@ class Baseline(Protocol):
         """
 
     def decode(self, data: bytes) -> RgbArray:
-        """Decode a file to uint8 (H, W, 3) sRGB.
-
-        Raises:
-            DataError: see `hfd.image.load.load_rgb`.
-        """
+        """Decode a file to uint8 (H, W, 3) sRGB. Raises as :func:`hfd.image.load.load_rgb`."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +102,8 @@ class Avif:
 
     def encode(self, x: RgbArray, quality: int) -> bytes:
         """See `Baseline.encode`."""
-        options: _SaveOptions = {
-            "speed": self.speed,
-            "subsampling": "4:2:0",
-            "max_threads": 1,
-            "autotiling": False,
-        }
-        return _save(self, x, quality, options)
+        one_thread: _SaveOptions = {"max_threads": 1, "autotiling": False}
+        return _save(self, x, quality, {"speed": self.speed, "subsampling": "4:2:0", **one_thread})
 
     def decode(self, data: bytes) -> RgbArray:
         """See `Baseline.decode`."""
@@ -136,17 +127,8 @@ def bracket_rate(baseline: Baseline, x: RgbArray, target_bytes: int) -> tuple[En
     Bisection over the quality, then all qualities within 2 of the result, which corrects small deviations from a
     monotone file size. About 11 encodings of 101 qualities. Among files of one size, the highest quality wins.
 
-    Args:
-        baseline: the codec.
-        x: uint8 (H, W, 3) sRGB.
-        target_bytes: the size of file wanted, at least 1.
-
-    Returns:
-        (at most, at least): the same file twice for an exact size; None for a side that the codec cannot reach.
-
-    Raises:
-        ConfigError: ``target_bytes`` is below 1.
-        DataError: see `Baseline.encode`.
+    ``x``: uint8 (H, W, 3) sRGB. Returns (at most, at least): the same file twice for an exact size; None for a side
+    that the codec cannot reach. Raises :class:`ConfigError` for ``target_bytes`` below 1, and as `Baseline.encode`.
     """
     if target_bytes < 1:
         raise ConfigError(f"target_bytes: got {target_bytes}, expected at least 1. Give a file size.")

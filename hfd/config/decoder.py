@@ -183,16 +183,15 @@ class DecoderConfig(Section):
 
     @model_validator(mode="after")
     def _crop_fits_network(self) -> Self:
-        if self.train.crop_px % self.unet.stride:
-            raise ValueError(
-                f"train.crop_px: got {self.train.crop_px}, expected a multiple of "
-                f"{self.unet.stride} (unet.patch x 2 per level)"
-            )
-        if self.adversarial is not None and self.adversarial.train.crop_px % self.unet.stride:
-            raise ValueError(
-                f"adversarial.train.crop_px: got {self.adversarial.train.crop_px}, expected a multiple of "
-                f"{self.unet.stride} (unet.patch x 2 per level)"
-            )
+        trainings = {"train": self.train}
+        if self.adversarial is not None:
+            trainings["adversarial.train"] = self.adversarial.train
+        for name, train in trainings.items():
+            if train.crop_px % self.unet.stride:
+                raise ValueError(
+                    f"{name}.crop_px: got {train.crop_px}, expected a multiple of {self.unet.stride} (unet.patch x 2 "
+                    "per level)"
+                )
         return self
 
 

@@ -16,7 +16,7 @@ from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.grain import FILTER_PX, add_grain
 from hfd.diffusion.grain import REACH_PX as GRAIN_PX
 from hfd.diffusion.noise import noise_in
-from hfd.diffusion.process import Process, answer
+from hfd.diffusion.process import Process, predict
 from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.unet import UNet
@@ -65,7 +65,7 @@ class ScoreDecoder:
         ``known`` (B, 4, H, W): pixels of the finished picture, as :func:`hfd.diffusion.neighbours.known_pixels`.
         """
         with autocast(x_t.device, precision):
-            output = answer(self.process, self.net, x_t, x_hat, t, known)
+            output = predict(self.process, self.net, x_t, x_hat, t, known)
         return self.process.x0_pred(x_t, output, t).clamp(-1.0, 1.0)
 
     @torch.no_grad()

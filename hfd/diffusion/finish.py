@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hfd.diffusion.grain import high_pass
 from hfd.diffusion.noise import noise_in
 from hfd.geometry.box import Window
 
@@ -33,7 +34,8 @@ FINISH_STEP = 2**31 - 2
 GREY_LEVEL = 1.0 / 255.0
 
 _LUMA = (0.299, 0.587, 0.114)
-_BINOMIAL = (0.25, 0.5, 0.25)
+BINOMIAL = (1.0, 2.0, 1.0)
+"""The blur of its high pass, which has half of the amplitude at 0.25 cycles/px, all of it at 0.5."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,9 @@ def finished(sample: Tensor, finish: Finish, *, seeds: Sequence[int], window: Wi
 
 def edges(y: Tensor) -> Tensor:
     """High pass of y (B, 1, H, W) in [0, 1], times c^2 / (c^2 + EDGE^2), with its rms c over 5 x 5 pixels."""
-    fine = high_pass(y)
+    fine = high_pass(y, BINOMIAL)
     contrast = F.avg_pool2d(F.pad(fine.square(), (2, 2, 2, 2), mode="replicate"), 5, stride=1)
     return fine * contrast / (contrast + (EDGE * GREY_LEVEL) ** 2)
-
-
-def high_pass(x: Tensor) -> Tensor:
-    """x (B, 1, H, W) less its 3 x 3 binomial blur: half of the amplitude at 0.25 cycles/px, all of it at 0.5."""
-    taps = torch.tensor(_BINOMIAL, dtype=x.dtype, device=x.device)
-    kernel = torch.outer(taps, taps).reshape(1, 1, 3, 3)
-    return x - F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel)
 
 
 def luma(x: Tensor) -> Tensor:

@@ -62,9 +62,9 @@ class RectifiedFlow:
     def _start_mix(self) -> tuple[float, float]:
         return 0.0, 1.0
 
-    def x0_pred(self, x_t: Tensor, answer: Tensor, t: Tensor) -> Tensor:
+    def x0_pred(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
         (at,) = as_images(t)
-        return x_t - at * answer
+        return x_t - at * output
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,12 @@ GRAIN_STEP = 2**31 - 1
 _BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)
 
 
-def high_pass(x: Tensor) -> Tensor:
-    """x less its binomial blur, (B, C, H, W): half of the amplitude at 0.18 cycles/px, all of it at 0.5."""
-    taps = torch.tensor(_BINOMIAL, dtype=x.dtype, device=x.device) / 16.0
-    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 5, 5)
-    return x - F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), kernel, groups=x.shape[1])
+def high_pass(x: Tensor, binomial: Sequence[float] = _BINOMIAL) -> Tensor:
+    """x (B, C, H, W) less its binomial blur: half of the amplitude at 0.18 cycles/px, all of it at 0.5."""
+    taps = torch.tensor(binomial, dtype=x.dtype, device=x.device) / sum(binomial)
+    size, radius = len(binomial), len(binomial) // 2
+    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, size, size)
+    return x - F.conv2d(F.pad(x, (radius,) * 4, mode="replicate"), kernel, groups=x.shape[1])
 
 
 def add_grain(sample: Tensor, amount: float, *, seeds: Sequence[int], window: Window | None = None) -> Tensor:

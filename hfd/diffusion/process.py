@@ -64,7 +64,7 @@ class Process(Protocol):
     def precondition(self, x_t: Tensor, x_hat: Tensor, t: Tensor) -> Preconditioning:
         """Preconditioning of the network; the identity without ``residual_std``."""
 
-    def x0_pred(self, x_t: Tensor, answer: Tensor, t: Tensor) -> Tensor:
+    def x0_pred(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
         """The clean image of an output at x_t."""
 
 
@@ -72,7 +72,7 @@ Network = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """(x_in, x_hat, noise_level, known) -> (B, 3, H, W)."""
 
 
-def answer(
+def predict(
     process: Process, network: Network, x_t: Tensor, x_hat: Tensor, t: Tensor, known: Tensor | None = None
 ) -> Tensor:
     """Evaluate the preconditioned network at x_t: v, eps, x0 or u, float32 (B, 3, H, W)."""

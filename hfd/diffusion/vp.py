@@ -65,11 +65,11 @@ class Diffusion:
                 skip, scale = x_hat + alpha_t * rho2 / variance * y, rho * sigma_t * variance.rsqrt()
         return Preconditioning(y * variance.rsqrt(), skip, scale)
 
-    def x0_pred(self, x_t: Tensor, answer: Tensor, t: Tensor) -> Tensor:
+    def x0_pred(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
         alpha_t, sigma_t = as_images(*alpha_sigma(self.schedule.log_snr(t)))
         if self.predict == "v":
-            return alpha_t * x_t - sigma_t * answer
-        return (x_t - sigma_t * answer) / alpha_t if self.predict == "eps" else answer
+            return alpha_t * x_t - sigma_t * output
+        return (x_t - sigma_t * output) / alpha_t if self.predict == "eps" else output
 
 
 def _on_x0(loss: Weighting, log_snr: Tensor, min_snr: float) -> Tensor:

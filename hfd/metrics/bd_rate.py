@@ -1,4 +1,4 @@
-"""Comparison of rate curves: the Bjontegaard delta rate, and a metric interpolated at a rate."""
+"""The Bjontegaard delta rate between two rate curves."""
 
 from __future__ import annotations
 
@@ -26,14 +26,8 @@ def bd_rate(
     rate as a function of the metric, which is averaged over the metric's common range. Works for metrics of which less
     is better, too.
 
-    Args:
-        anchor_bpp: rates of the anchor's points, bpp > 0, in any order, at least two.
-        anchor_metric: the metric at each of them.
-        test_bpp: as the anchor's, of the codec under test.
-        test_metric: the metric at each of them.
-
-    Returns:
-        Percent; -20: the test codec needs 20 % fewer bits. None if the two ranges of the metric do not overlap.
+    Each curve: rates in bpp, in any order, at least two, and the metric at each. Returns percent; -20: the test codec
+    needs 20 % fewer bits. None if the ranges of the metric do not overlap.
 
     Raises:
         DataError: a curve has fewer than two points, a rate that is not positive or a value that is not finite
@@ -50,34 +44,8 @@ def bd_rate(
     return 100.0 * math.expm1(difference)
 
 
-def metric_at_bpp(bpps: Sequence[float], values: Sequence[float], target: float) -> float | None:
-    """Interpolate a metric at a rate, linearly in the logarithm of the rate between neighbouring points.
-
-    Args:
-        bpps: rates, bpp > 0, in any order; may be empty.
-        values: the metric at each of them.
-        target: the rate, bpp.
-
-    Returns:
-        The metric; None if ``target`` is outside the rates.
-
-    Raises:
-        DataError: see `bd_rate`; also two points of one rate and different values.
-    """
-    rates, metric = _sorted_curve("curve", bpps, values, min_points=0)
-    if rates.size == 0 or not rates[0] <= target <= rates[-1]:
-        return None
-    repeats = np.diff(rates) == 0
-    if np.any(repeats & (np.diff(metric) != 0)):
-        raise DataError(
-            f"curve: got rates {rates.tolist()}, expected one value per rate. Drop the repeated points.",
-            reason="unusable",
-        )
-    return float(np.interp(math.log(target), np.log(rates), metric))
-
-
 def _log_rate_of_metric(name: str, bpps: Sequence[float], values: Sequence[float]) -> PchipInterpolator:
-    rates, metric = _sorted_curve(name, bpps, values, min_points=2)
+    rates, metric = _sorted_curve(name, bpps, values)
     steps = np.diff(metric)
     if not (np.all(steps > 0) or np.all(steps < 0)):
         raise DataError(
@@ -89,20 +57,18 @@ def _log_rate_of_metric(name: str, bpps: Sequence[float], values: Sequence[float
     return PchipInterpolator(metric[order], np.log(rates[order]))
 
 
-def _sorted_curve(
-    name: str, bpps: Sequence[float], values: Sequence[float], *, min_points: int
-) -> tuple[FloatArray, FloatArray]:
+def _sorted_curve(name: str, bpps: Sequence[float], values: Sequence[float]) -> tuple[FloatArray, FloatArray]:
     rates, metric = np.asarray(bpps, dtype=np.float64), np.asarray(values, dtype=np.float64)
     usable = (
         rates.ndim == 1
         and rates.shape == metric.shape
-        and rates.size >= min_points
+        and rates.size >= 2
         and bool(np.all(np.isfinite(rates) & np.isfinite(metric) & (rates > 0)))
     )
     if not usable:
         raise DataError(
-            f"{name}: got rates {rates.tolist()} and values {metric.tolist()}, expected at least "
-            f"{min_points} finite pairs with rates above 0. Leave unusable points out.",
+            f"{name}: got rates {rates.tolist()} and values {metric.tolist()}, expected at least 2 finite pairs with "
+            "rates above 0. Leave unusable points out.",
             reason="unusable",
         )
     order = np.argsort(rates, kind="stable")

@@ -15,11 +15,7 @@ MS_SSIM_MIN_SIDE_PX = 176
 
 
 def require_pair(reference: RgbArray, decoded: RgbArray) -> None:
-    """Check that two pictures are comparable pixel by pixel.
-
-    Raises:
-        ValueError: one is not uint8 (H, W, 3) with H, W > 0, or their shapes differ.
-    """
+    """Raise ValueError unless both pictures are uint8 (H, W, 3), H, W > 0, of one shape."""
     for name, x in (("reference", reference), ("decoded", decoded)):
         if x.dtype != np.uint8 or x.ndim != 3 or x.shape[2] != 3 or x.size == 0:
             raise ValueError(f"{name}: got {x.dtype} {x.shape}, expected uint8 (H, W, 3)")
@@ -28,17 +24,9 @@ def require_pair(reference: RgbArray, decoded: RgbArray) -> None:
 
 
 def psnr(reference: RgbArray, decoded: RgbArray) -> float:
-    """Peak signal-to-noise ratio in dB: ``10 log10(255^2 / MSE)``, the MSE over all pixels and channels.
+    """Peak signal-to-noise ratio, dB: ``10 log10(255^2 / MSE)``, the MSE over all pixels and channels.
 
-    Args:
-        reference: uint8 (H, W, 3) sRGB.
-        decoded: as the reference.
-
-    Returns:
-        dB; ``inf`` for identical pictures.
-
-    Raises:
-        ValueError: see `require_pair`.
+    ``inf`` for identical pictures. Both uint8 (H, W, 3) sRGB. Raises as :func:`require_pair`.
     """
     require_pair(reference, decoded)
     difference = reference.astype(np.int32) - decoded
@@ -54,16 +42,9 @@ def ms_ssim(reference: RgbArray, decoded: RgbArray) -> float | None:
     (2003). Negative contrast terms count as 0. At the coarsest scale torchmetrics keeps the reflected border, which
     changes the result by about 2e-4 on 768 x 512 px photographs against implementations that crop it.
 
-    Args:
-        reference: uint8 (H, W, 3) sRGB.
-        decoded: as the reference.
-
-    Returns:
-        In [0, 1], 1 for identical pictures. None if the shorter side is below `MS_SSIM_MIN_SIDE_PX`: the coarsest of
-        the 5 scales would be smaller than the window, and fewer scales are another measure.
-
-    Raises:
-        ValueError: see `require_pair`.
+    Both uint8 (H, W, 3) sRGB. In [0, 1], 1 for identical pictures; None if the shorter side is below
+    ``MS_SSIM_MIN_SIDE_PX``: the coarsest of the 5 scales would be smaller than the window, and fewer scales are another
+    measure. Raises as :func:`require_pair`.
     """
     require_pair(reference, decoded)
     if min(reference.shape[:2]) < MS_SSIM_MIN_SIDE_PX:
@@ -81,16 +62,7 @@ def ms_ssim(reference: RgbArray, decoded: RgbArray) -> float | None:
 
 
 def bpp(num_bytes: int, width: int, height: int) -> float:
-    """Bits per pixel of a finished file, header included.
-
-    Args:
-        num_bytes: the length of the whole file.
-        width: of the original picture, px.
-        height: of the original picture, px.
-
-    Raises:
-        ValueError: a negative length or a side below 1.
-    """
+    """Bits per pixel of a whole file, for the original's sides in px. Raises ValueError if a value is impossible."""
     if num_bytes < 0 or width < 1 or height < 1:
         raise ValueError(f"bpp: got {num_bytes} bytes for {width} x {height} px, expected a picture's")
     return 8.0 * num_bytes / (width * height)

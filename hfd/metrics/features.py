@@ -53,16 +53,9 @@ class EffNetLite0Features:
         self._network = network.eval().requires_grad_(False).to(self._device)
 
     def __call__(self, patches: RgbArray) -> npt.NDArray[np.float32]:
-        """Compute the features of patches of one size.
+        """Compute features float32 (P, 1280) in [0, 6] (ReLU6) of patches of one size, uint8 (P, h, w, 3) sRGB.
 
-        Args:
-            patches: uint8 (P, h, w, 3) sRGB; P may be 0.
-
-        Returns:
-            float32 (P, 1280), in [0, 6] (the activation is ReLU6).
-
-        Raises:
-            ValueError: ``patches`` has another shape or dtype.
+        P may be 0. Raises ValueError for another shape or dtype.
         """
         if patches.dtype != np.uint8 or patches.ndim != 4 or patches.shape[3] != 3:
             raise ValueError(f"patches: got {patches.dtype} {patches.shape}, expected uint8 (P, h, w, 3)")

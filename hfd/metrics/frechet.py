@@ -76,12 +76,8 @@ def frechet_distance(a: GaussianStats, b: GaussianStats) -> float:
     2017). ``sqrt(A) B sqrt(A)`` has the eigenvalues of ``A B`` but is symmetric, so that `eigh` gives real ones; no
     matrix is inverted, so that covariances of fewer vectors than dimensions need no ridge.
 
-    Args:
-        a: statistics of at least two vectors; ``b`` alike, of the same length D.
-
-    Returns:
-        At least 0; symmetric up to rounding. Biased upwards, more for smaller sets: compare only distances over equal
-        numbers of vectors.
+    At least 0; symmetric up to rounding. Biased upwards, more for smaller sets: compare only distances over equal
+    numbers of vectors.
 
     Raises:
         DataError: fewer than two vectors (``reason="too-few"``).
@@ -129,13 +125,8 @@ def kernel_distance(a_features: Features, b_features: Features) -> float:
     is deterministic, and its expectation independent of the number of vectors. Kernels are summed by blocks of 1024 x
     1024: memory is bounded, time grows with P^2.
 
-    Args:
-        a_features: float (P, D), P >= 2.
-        b_features: float (Q, D), Q >= 2.
-
-    Returns:
-        About 0 (slightly below is possible) for two samples of one distribution. Paired sets, of pictures and their
-        decoded versions, bias it downwards.
+    Features are float (P, D) and (Q, D), P, Q >= 2. About 0 (slightly below is possible) for two samples of one
+    distribution. Paired sets, of pictures and their decoded versions, bias it downwards.
 
     Raises:
         DataError: fewer than two vectors (``reason="too-few"``) or values that are not finite.

@@ -15,12 +15,7 @@ def fid_patches(x: RgbArray, patch_px: int) -> RgbArray:
     grid that begins at ``(patch_px / 2, patch_px / 2)``; each row by row. The rest at the right and bottom is dropped.
     Source: FID/256 of HiFiC, with ``patch_px`` 256.
 
-    Args:
-        x: uint8 (H, W, 3) sRGB.
-        patch_px: side of a patch, even.
-
-    Returns:
-        uint8 (P, patch_px, patch_px, 3), a copy; P is 0 if a side is below ``patch_px``.
+    From uint8 (H, W, 3) sRGB. Returns uint8 (P, patch_px, patch_px, 3), a copy; P is 0 if a side is below ``patch_px``.
 
     Raises:
         ConfigError: ``patch_px`` is odd or below 2.

@@ -32,12 +32,8 @@ def radial_power(x: RgbArray) -> FloatArray:
     count alike for any shape. With ``K = 2 (min(H, W) // 4)`` annuli, number ``k`` covers ``[k, k + 1) / (2 K)``, the
     last one includes 0.5. Frequencies above 0.5 cycles/px, which exist only along diagonals, are left out.
 
-    Args:
-        x: uint8 (H, W, 3) sRGB.
-
-    Returns:
-        float64 (K,), non-negative, in squared grey levels; annulus ``k`` is centred at ``(k + 0.5) / (2 K)``
-        cycles/px and ``K // 2`` begins at 0.25.
+    From uint8 (H, W, 3) sRGB. Returns float64 (K,), non-negative, in squared grey levels; annulus ``k`` is centred at
+    ``(k + 0.5) / (2 K)`` cycles/px and ``K // 2`` begins at 0.25.
 
     Raises:
         ValueError: not uint8 (H, W, 3), or a side below `MIN_SIDE_PX`.
@@ -68,16 +64,9 @@ def top_octave_energy(reference: RgbArray, decoded: RgbArray) -> float:
     The sum of `radial_power` over the annuli of the top octave, decoded divided by reference. Averages within annuli
     give each frequency band the same weight; a sum over the plane would weigh the outermost ones most.
 
-    Args:
-        reference: uint8 (H, W, 3) sRGB.
-        decoded: as the reference.
-
-    Returns:
-        1.0 is ideal; below 1 fine detail and grain are missing (the denoising effect), above 1 there is too much. If
-        the top octave of the reference is empty (flat colour): 1.0 if that of the decoded picture is too, else ``inf``.
-
-    Raises:
-        ValueError: see `require_pair` and `radial_power`.
+    Both uint8 (H, W, 3) sRGB. 1.0 is ideal; below 1 fine detail and grain are missing (the denoising effect), above 1
+    there is too much. If the top octave of the reference is empty (flat colour): 1.0 if that of the decoded picture is
+    too, else ``inf``. Raises as :func:`require_pair` and :func:`radial_power`.
     """
     require_pair(reference, decoded)
     expected, got = (_top_octave(x) for x in (reference, decoded))

@@ -14,7 +14,7 @@ from torch import Tensor
 from hfd.diffusion.discriminator import Discriminator, change, discriminator_loss, generator_loss
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.neighbours import known_pixels
-from hfd.diffusion.process import Process, answer
+from hfd.diffusion.process import Process, predict
 from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.unet import UNet
 from hfd.precision import autocast
@@ -112,7 +112,7 @@ class AdversarialTask:
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             with autocast(x0.device, self._settings.precision):
-                output = answer(self._process, self._module, x_t, x_hat, t, known)
+                output = predict(self._process, self._module, x_t, x_hat, t, known)
             return self._process.x0_pred(x_t, output, t)
 
         return run_sampler(

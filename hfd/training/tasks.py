@@ -14,7 +14,7 @@ from hfd.autoencoder.loss import rate_distortion
 from hfd.autoencoder.model import Elic
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.neighbours import known_pixels, mask_numbers, masks_of
-from hfd.diffusion.process import Process, answer
+from hfd.diffusion.process import Process, predict
 from hfd.diffusion.unet import ResidualBlock, UNet
 from hfd.precision import autocast
 from hfd.training.randomness import SampleRandomness
@@ -145,7 +145,7 @@ class DecoderTask:
         x_t, cond, *known = (picture.contiguous(memory_format=torch.channels_last) for picture in inputs)
         with autocast(x0.device, self._settings.precision):
             # A data-parallel module synchronises buffers with the other workers even without gradients.
-            output = answer(self._process, self.net if alone else self._module, x_t, cond, t, *known)
+            output = predict(self._process, self.net if alone else self._module, x_t, cond, t, *known)
         errors: Tensor = pair.weight * (output - pair.target).square().mean(dim=(1, 2, 3))
         return errors
 
