@@ -24,7 +24,7 @@ CARD = "card.html"
 SHEET = "contact-sheet.webp"
 NUM_CROPS = 48
 NUM_GROUPS = 12
-"""Crop groups that the sheet is taken from: a group is read whole, which on S3 is what costs."""
+"""Row groups to read for the sheet: each is read whole, which is slow on S3."""
 
 
 def write_card(folder: Folder, count: int, table: pa.Table, source: str, record: StepRun) -> None:

@@ -1,5 +1,5 @@
-"""The pool of actors on a real Ray: one model a worker, deaths that name their item, and evaluations that are the
-same bits on any number of workers."""
+"""The pool of actors on a real Ray: one model for each worker, killer items, and the same evaluation on any number of
+workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On Ray: the same bits as in one process, workers that die, mistakes in one line, and nothing left behind."""
+"""The engine on Ray: the same bits as in one process, dying workers, errors in one line, no leftover files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run at a time on a workspace, on local folders and on S3: races, death, silence and loss."""
+"""The lease of a workspace on local folders and on S3: races, dead holders, outages and loss."""
 
 from __future__ import annotations
 
