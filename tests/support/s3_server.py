@@ -22,7 +22,7 @@ READER = "hfd-reader"
 
 @dataclass(frozen=True)
 class S3Server:
-    """A server with one ``bucket``. ``environment``: for a client with all rights; ``reader``: for one that only reads."""
+    """A server with one ``bucket``. ``environment``: with all rights; ``reader``: read only."""
 
     bucket: str
     environment: dict[str, str]
