@@ -28,7 +28,8 @@ PAGES = sorted(
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "benchmarks/README.md"]
     if page.name != "CHANGELOG.md"
 )
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+GROUP = typer.main.get_command(app)
+COMMANDS = GROUP.commands  # type: ignore[attr-defined]
 FOLDERS = "hfd|pipelines|conf|infra|docs|tests|benchmarks|findings"
 KEYS = set(all_keys())
 SECTIONS = {key.rpartition(".")[0] for key in KEYS} | {"decoder.adversarial", "decoder.finish"}
@@ -113,7 +114,7 @@ def test_options_and_settings_of_a_page_exist(page: Path) -> None:
     spans = code_of(page.read_text(encoding="utf-8"))
     known = {
         name
-        for command in COMMANDS.values()
+        for command in (GROUP, *COMMANDS.values())
         for param in command.params
         for name in (*param.opts, *param.secondary_opts)
     }
