@@ -1,4 +1,4 @@
-"""The entropy coder: what it loses (nothing), what it costs, and what damaged streams do to it (nothing bad)."""
+"""The entropy coder: lossless, near its estimated rate, and safe with damaged streams."""
 
 from __future__ import annotations
 

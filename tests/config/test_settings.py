@@ -1,4 +1,4 @@
-"""Overrides and settings, and what a mistake in them is told."""
+"""Overrides and settings, the messages for mistakes, and descriptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training batches: which sample comes when, cut how; and a reader that fails or is no longer wanted."""
+"""Training batches: order and cut of samples, and readers that fail or stop early."""
 
 from __future__ import annotations
 

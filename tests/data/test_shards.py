@@ -1,4 +1,4 @@
-"""Shards: rows in, the same rows out, a group at a time; nothing half-written, nothing damaged unnoticed."""
+"""Shards: crops round-trip by row groups; incomplete or damaged shards are detected."""
 
 from __future__ import annotations
 

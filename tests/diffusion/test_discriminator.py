@@ -1,4 +1,4 @@
-"""The discriminator: what it looks at, how steep it can be, and the two losses that are played against each other."""
+"""The discriminator: its inputs, its slope, and the two adversarial losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The finish of samples: detail amplified, noise in colours."""
+"""The finish of samples: amplified detail and colour noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grain: its filter, what it follows, how far it looks, and the amount that is asked for."""
+"""Grain: filter, scaling, reach and amount."""
 
 from __future__ import annotations
 

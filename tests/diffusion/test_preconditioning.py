@@ -1,4 +1,4 @@
-"""What stands around the network: the best linear estimate, and unit input and target at every time."""
+"""Preconditioning: the best linear estimate, and unit input and target at every time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The samplers step by step: each update against its formula, what they ask the denoiser, and their noise."""
+"""The samplers step by step: updates against formulas, evaluations of the denoiser, and noise."""
 
 from __future__ import annotations
 

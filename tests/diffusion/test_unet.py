@@ -1,4 +1,4 @@
-"""The U-Net: how it starts, how far it looks, what it refuses."""
+"""The U-Net: initialisation, receptive field and rejected inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bjontegaard rates with closed forms, and reading a metric off a curve."""
+"""Bjontegaard rates against closed forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sums over blocks of images: put together, they are the sums of everything."""
+"""Sums over blocks of images add up to the sums of all images."""
 
 from __future__ import annotations
 

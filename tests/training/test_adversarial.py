@@ -1,4 +1,4 @@
-"""The adversarial fine-tuning: who learns from what, what is sampled, and that it brings the texture back."""
+"""The adversarial fine-tuning: gradients of both networks, samples, and restored texture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: kept, read back, refused, and never run."""
+"""Checkpoints: kept, read, rejected, and never executed."""
 
 from __future__ import annotations
 

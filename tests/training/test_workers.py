@@ -1,4 +1,4 @@
-"""Training on two real processes: they learn what one learns, however the work is shared out, and stop together."""
+"""Training on two real processes: the same result as on one, and errors that stop both."""
 
 from __future__ import annotations
 
