@@ -9,8 +9,9 @@ import typer
 
 from hfd.cli.exit_codes import run_app
 from hfd.cli.main import create_app
+from pipelines.extras import check_extra, check_installed, explain
 from pipelines.spec import StepSpec
-from pipelines.workflow import STEPS, model_step
+from pipelines.workflow import STEPS, model_step, steps_of
 
 if TYPE_CHECKING:
     from hfd.config import Config
@@ -32,18 +33,26 @@ Address = Annotated[
 
 def main() -> NoReturn:
     """Run the ``hfd`` command. Exit codes: :mod:`hfd.cli.exit_codes`."""
-    run_app(app)
+    try:
+        run_app(app)
+    except ModuleNotFoundError as error:
+        if (missing := explain(error)) is None:
+            raise
+        print(f"hfd: {missing}", file=sys.stderr)
+        sys.exit(missing.exit_code)
 
 
 @app.command()
 def retrain(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
     """Run every step, from photographs to two trained stages and a report. Steps that are done are skipped."""
+    check_extra("pipeline")
     _run_pipeline(config, overrides, dry_run, only=None)
 
 
 def _add_step(spec: StepSpec) -> None:
     @app.command(spec.name, help=spec.help)
     def run(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+        check_extra(spec.extra)
         _run_pipeline(config, overrides, dry_run, only=spec.name)
 
 
@@ -58,6 +67,7 @@ def rollback(
     to: Annotated[int | None, typer.Option("--to", min=1, help="A version. Default: the champion before.")] = None,
 ) -> None:
     """Make the previous champion of promote.model the champion again, or the version of --to."""
+    check_extra("pipeline")
     from hfd.config.presets import load_config
     from pipelines.registry.champion import open_registry
 
@@ -81,6 +91,7 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent; start nothing.")] = False,
 ) -> None:
     """Run a step, or all of them, on a Ray cluster; its log comes here, and its exit code."""
+    check_extra("pipeline")
     from pipelines.jobs.commands import describe, run
     from pipelines.jobs.plan import is_checkout, plan_job, read_command
 
@@ -117,6 +128,7 @@ def _run_pipeline(preset: str, overrides: list[str] | None, dry_run: bool, *, on
     if dry_run:
         _print_plan(config, only)
         return
+    check_installed(config, [spec for spec in steps_of(config) if only in (None, spec.name)])
     from hfd.cli.progress import Terminal
     from pipelines.retrain import retrain as run
 

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from hfd.image.load import RgbArray
 
@@ -46,6 +45,9 @@ def ms_ssim(reference: RgbArray, decoded: RgbArray) -> float | None:
     ``MS_SSIM_MIN_SIDE_PX``: the coarsest of the 5 scales would be smaller than the window, and fewer scales are another
     measure. Raises as :func:`require_pair`.
     """
+    # Of the extra "pipeline"; trainings need only the rest of this module.
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
     require_pair(reference, decoded)
     if min(reference.shape[:2]) < MS_SSIM_MIN_SIDE_PX:
         return None

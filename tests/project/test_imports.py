@@ -30,7 +30,7 @@ ORDER: Sequence[set[str]] = [
     {"pipelines.spec"},
     {"pipelines.prepare", "pipelines.train", "pipelines.evaluate"},
     {"pipelines.promote"},
-    {"pipelines.workflow"},
+    {"pipelines.workflow", "pipelines.extras"},
     {"pipelines.retrain"},
     {"pipelines.cli"},
     {"hfd.__main__"},
@@ -186,7 +186,8 @@ def test_the_command_line_is_light_at_the_top() -> None:
         "hfd", "hfd.cli", "hfd.cli.main", "hfd.cli.compress",
         "hfd.cli.decompress", "hfd.cli.export", "hfd.cli.info", "hfd.cli.exit_codes",
         "hfd.cli.options", "hfd.errors", "pipelines", "pipelines.cli", "pipelines.spec",
-        "pipelines.workflow", "pipelines.prepare", "pipelines.train", "pipelines.evaluate", "pipelines.promote",
+        "pipelines.workflow", "pipelines.extras", "pipelines.prepare", "pipelines.train",
+        "pipelines.evaluate", "pipelines.promote",
     }  # fmt: skip
     eager = [one for one in _all_imports() if one.module in light and not (one.lazy or one.typing_only)]
     assert {one.target.split(".")[0] for one in eager} - sys.stdlib_module_names == {"typer", "hfd", "pipelines"}
