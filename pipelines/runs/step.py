@@ -99,6 +99,10 @@ class Done:
     def digest(self) -> str:
         return self.manifest.digest
 
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome(self.manifest.digest, self.manifest.facts)
+
 
 def run_step(step: Step, work: Callable[[Folder], Outcome], guard: Callable[[], None] = lambda: None) -> Done:
     """Run a step unless it is done.
