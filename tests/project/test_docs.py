@@ -103,7 +103,9 @@ def test_settings_page_has_every_key() -> None:
 @each_page
 def test_commands_of_a_page_are_valid(page: Path) -> None:
     for program, *words in shell_lines(page.read_text(encoding="utf-8")):
-        if program == "hfd":
+        if program == "make":
+            assert all(f"\n{target}:" in (ROOT / "Makefile").read_text(encoding="utf-8") for target in words)
+        elif program == "hfd":
             COMMANDS[words[0]].make_context(words[0], words[1:])
             keys = {word.partition("=")[0] for word in words if re.match(r"[a-z]+(\.\w+)*=", word)}
             assert keys <= KEYS | SECTIONS
