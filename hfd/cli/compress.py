@@ -9,20 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hfd.cli.options import (
-    MAX_PIXELS,
-    Finish,
-    Force,
-    Gamma,
-    Grain,
-    MaxPixels,
-    Model,
-    Realism,
-    Sampler,
-    Seed,
-    Skip,
-    Steps,
-)
+from hfd.cli import options as opt
 
 if TYPE_CHECKING:
     from hfd.cli.batch import Existing
@@ -34,7 +21,7 @@ def compress(
     pictures: Annotated[
         list[str], typer.Argument(help="Pictures in any format that Pillow opens, folders of them, or - alone.")
     ],
-    model: Model = None,
+    model: opt.Model = None,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", help="A file for one picture, a folder, or -. Default: beside each picture."),
@@ -48,16 +35,16 @@ def compress(
     alpha: Annotated[
         bool, typer.Option("--alpha/--no-alpha", help="Keep transparency, lossless, or composite over white.")
     ] = True,
-    steps: Steps = None,
-    sampler: Sampler = None,
-    gamma: Gamma = None,
-    realism: Realism = None,
-    grain: Grain = None,
-    finish: Finish = None,
-    seed: Seed = None,
-    max_pixels: MaxPixels = MAX_PIXELS,
-    force: Force = False,
-    skip: Skip = False,
+    steps: opt.Steps = None,
+    sampler: opt.Sampler = None,
+    gamma: opt.Gamma = None,
+    realism: opt.Realism = None,
+    grain: opt.Grain = None,
+    finish: opt.Finish = None,
+    seed: opt.Seed = None,
+    max_pixels: opt.MaxPixels = opt.MAX_PIXELS,
+    force: opt.Force = False,
+    skip: opt.Skip = False,
 ) -> None:
     """Compress pictures into .hfd files.
 
@@ -111,7 +98,7 @@ def _compress_files(
     from hfd.codec.picture.strips import open_picture
     from hfd.image.load import IMAGE_SUFFIXES, allow_pixels
 
-    if max_pixels != MAX_PIXELS:
+    if max_pixels != opt.MAX_PIXELS:
         allow_pixels(max_pixels)
     batch = plan(sources, output, wanted=IMAGE_SUFFIXES, suffix=".hfd")
     models = find_models(model)

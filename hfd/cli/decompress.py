@@ -9,20 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hfd.cli.options import (
-    MAX_PIXELS,
-    Finish,
-    Force,
-    Gamma,
-    Grain,
-    MaxPixels,
-    Model,
-    Realism,
-    Sampler,
-    Seed,
-    Skip,
-    Steps,
-)
+from hfd.cli import options as opt
 from hfd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +20,7 @@ if TYPE_CHECKING:
 
 def decompress(
     files: Annotated[list[str], typer.Argument(help=".hfd files, folders of them, or - alone.")],
-    model: Model = None,
+    model: opt.Model = None,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", help="A file for one picture, a folder, or -. Default: beside each file."),
@@ -42,20 +29,20 @@ def decompress(
         str | None,
         typer.Option("--format", help="png, webp (both lossless) or jpg. Default: the suffix of --output, or png."),
     ] = None,
-    steps: Steps = None,
-    sampler: Sampler = None,
-    gamma: Gamma = None,
-    realism: Realism = None,
-    grain: Grain = None,
-    finish: Finish = None,
-    seed: Seed = None,
+    steps: opt.Steps = None,
+    sampler: opt.Sampler = None,
+    gamma: opt.Gamma = None,
+    realism: opt.Realism = None,
+    grain: opt.Grain = None,
+    finish: opt.Finish = None,
+    seed: opt.Seed = None,
     region: Annotated[
         str | None, typer.Option(metavar="X,Y,W,H", help="Decode only this part, in pixels from the upper left corner.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the patches of large pictures.")] = 1,
-    max_pixels: MaxPixels = MAX_PIXELS,
-    force: Force = False,
-    skip: Skip = False,
+    max_pixels: opt.MaxPixels = opt.MAX_PIXELS,
+    force: opt.Force = False,
+    skip: opt.Skip = False,
 ) -> None:
     """Decode .hfd files into pictures.
 
