@@ -7,6 +7,7 @@ calls that need the same model wait for each other.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -17,12 +18,12 @@ from PIL import Image
 
 from hfd.codec.container import MAX_CODEC_PIXELS, unpack
 from hfd.codec.decode import decode
-from hfd.codec.encode import Original, Target, encode
+from hfd.codec.encode import Target, encode
 from hfd.codec.library import borrowed, find_models, model_that_made
-from hfd.codec.picture.content import picture_of_array, picture_of_image
-from hfd.codec.picture.strips import open_picture
+from hfd.codec.picture.content import Picture, picture_of_array, picture_of_image
+from hfd.codec.picture.strips import StripPicture, open_picture
 from hfd.codec.sampling_options import SamplingOptions
-from hfd.errors import ConfigError
+from hfd.errors import ConfigError, PictureWarning
 from hfd.geometry.box import Box
 from hfd.io.storage import read_file
 
@@ -62,6 +63,8 @@ def compress(
         max_pixels: refuse larger pictures. For files, Pillow's own limit also applies
             (:func:`hfd.image.load.allow_pixels`).
 
+    Warns with :class:`hfd.errors.PictureWarning` of what in the file was left out.
+
     Raises:
         hfd.errors.DataError: no picture, no model, or a limit that cannot be met (the smallest one is named).
         hfd.errors.ConfigError: a value out of range, or more than one target.
@@ -69,6 +72,8 @@ def compress(
     target = Target(quality, bpp, num_bytes)
     options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
     picture = _read(image, keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels)
+    for note in picture.notes:
+        warnings.warn(f"{_name_of(image)}: {note.text}", PictureWarning, stacklevel=2)
     models = find_models(None if model is None else os.fspath(model))
     return encode(picture, target, models, options, max_pixels=max_pixels).data
 
@@ -121,7 +126,11 @@ def _box(region: Sequence[int]) -> Box:
     return Box(y, x, height, width)
 
 
-def _read(image: PictureLike, *, keep_alpha: bool, keep_metadata: bool, max_pixels: int) -> Original:
+def _name_of(image: PictureLike) -> str:
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else "image"
+
+
+def _read(image: PictureLike, *, keep_alpha: bool, keep_metadata: bool, max_pixels: int) -> Picture | StripPicture:
     if isinstance(image, Image.Image):
         return picture_of_image(image, keep_alpha=keep_alpha, keep_metadata=keep_metadata)
     if isinstance(image, np.ndarray):

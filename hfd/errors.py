@@ -49,3 +49,7 @@ class BatchError(HfdError):
 
 class TrainingError(HfdError):
     """Training cannot go on (a NaN loss, a checkpoint of another configuration)."""
+
+
+class PictureWarning(UserWarning):
+    """What of a picture's file was left out, though the picture was read (:class:`hfd.image.notes.Note`)."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from dataclasses import fields
 from typing import IO, Any
 
@@ -21,7 +22,7 @@ from PIL import Image, ImageFile
 from hfd.codec.container import ALPHA, EXIF, ICC, MAGIC, unpack
 from hfd.codec.picture.content import info_of
 from hfd.codec.sections import Extras, decode_metadata
-from hfd.errors import HfdError
+from hfd.errors import HfdError, PictureWarning
 
 FORMAT = "HFD"
 
@@ -92,6 +93,8 @@ def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
     try:
         target = Target(settings.get("quality"), settings.get("bpp"), settings.get("num_bytes"))
         picture = picture_of_image(image, icc=settings.get("icc_profile") or None, exif=exif or None)
+        for note in picture.notes:
+            warnings.warn(f"image: {note.text}", PictureWarning, stacklevel=3)
         options = SamplingOptions(**{one.name: settings.get(one.name) for one in fields(SamplingOptions)})
         data = encode(picture, target, find_models(None if model is None else os.fspath(model)), options).data
     except HfdError as error:

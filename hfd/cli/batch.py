@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from hfd.cli.progress import Terminal
 from hfd.errors import BatchError, BitstreamError, ConfigError, DataError, HfdError
+from hfd.image.notes import Note
 from hfd.io.storage import write_file
 
 STANDARD = "-"
@@ -197,6 +198,13 @@ def naming(name: str) -> Iterator[None]:
 
 
 _OF_THE_FILE = ("too-large", "target", "memory", "region", "format")
+
+
+def tell(name: str, notes: Iterable[Note]) -> None:
+    """Report on standard error what of a file was left out."""
+    sys.stdout.flush()
+    for note in notes:
+        print(f"hfd: {name}: {note.text}", file=sys.stderr, flush=True)
 
 
 def _say(line: str | None) -> None:

@@ -92,7 +92,7 @@ def _compress_files(
 
     Raises :class:`hfd.errors.HfdError`.
     """
-    from hfd.cli.batch import naming, plan, run
+    from hfd.cli.batch import naming, plan, run, tell
     from hfd.codec.encode import encode
     from hfd.codec.library import borrowed, find_models
     from hfd.codec.picture.strips import open_picture
@@ -110,6 +110,7 @@ def _compress_files(
         picture = open_picture(
             source, name=name, keep_alpha=kept.alpha, keep_metadata=kept.metadata, max_pixels=max_pixels
         )
+        tell(name, picture.notes)
         with naming(name):
             data = encode(picture, target, models, options, max_pixels=max_pixels).data
         bpp = 8 * len(data) / (picture.width * picture.height)

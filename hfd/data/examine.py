@@ -9,6 +9,7 @@ from hfd.data.duplicates import perceptual_hash
 from hfd.data.filters import FilterSettings, Measures, check_encoding, check_measures, jpeg_quality, measure
 from hfd.errors import DataError
 from hfd.image.load import load_picture
+from hfd.image.notes import Note, collected_notes
 
 _FORMATS = (
     (0, b"\xff\xd8\xff", "JPEG"), (0, b"\x89PNG\r\n\x1a\n", "PNG"), (8, b"WEBP", "WebP"), (4, b"ftypavi", "AVIF"),
@@ -22,6 +23,7 @@ class Examined:
     """The result of examining a photograph, up to its first fault, ``error``; None: it is usable.
 
     ``width``, ``height``: of the decoded picture, upright, in px; None if it was not decoded. ``split``: of its crops.
+    ``notes``: on its file.
     """
 
     content: str
@@ -34,6 +36,7 @@ class Examined:
     split: Split = "train"
     crops: tuple[Crop, ...] = ()
     error: DataError | None = None
+    notes: tuple[Note, ...] = ()
 
 
 def examine(data: bytes, photo: str, crops: CropSettings, filters: FilterSettings, *, hashed: bool) -> Examined:
@@ -45,8 +48,9 @@ def examine(data: bytes, photo: str, crops: CropSettings, filters: FilterSetting
     found = Examined(content_hash(data), format_of(data), jpeg_quality(data))
     try:
         check_encoding(photo, found.jpeg_quality, filters)
-        picture = load_picture(data, name=photo, max_pixels=crops.max_pixels)
-        found = replace(found, width=picture.width, height=picture.height)
+        with collected_notes() as notes:
+            picture = load_picture(data, name=photo, max_pixels=crops.max_pixels)
+        found = replace(found, width=picture.width, height=picture.height, notes=tuple(notes))
         picture = reduce_source(picture, data, crops)
         found = replace(found, measures=measure(picture, filters))
         check_measures(photo, picture.size, found.measures, filters)

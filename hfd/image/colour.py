@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
+from hfd.image.notes import add_note
+
 _PROFILE_SPACE = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}
 # PNG states the transparent grey in the file's own depth, but Pillow stretches only the pixels to 8 bits.
 _GREY_STRETCH = {"L;2": 85, "L;4": 17}
@@ -56,9 +58,17 @@ def split_srgb(
     profile = image.info.get("icc_profile")
     if not isinstance(profile, bytes) or not profile:
         return (colour if colour.mode == "RGB" else colour.convert("RGB")), alpha, None
-    if keep_profile and colour.mode == "RGB" and _manages(profile):
+    if not fits_profile(profile, colour.mode):
+        note_of_profile()
+        return (colour if colour.mode == "RGB" else colour.convert("RGB")), alpha, None
+    if keep_profile and colour.mode == "RGB" and _transform(profile, "RGB") is not None:
         return colour, alpha, profile
     return _manage(colour, profile) or colour.convert("RGB"), alpha, None
+
+
+def note_of_profile() -> None:
+    """Note that a picture's profile is not used."""
+    add_note("profile", "its colour profile is damaged, or of other colours than its pixels; left out, taken as sRGB")
 
 
 def _split_alpha(image: Image.Image, raw_mode: str) -> tuple[Image.Image, Image.Image | None]:
@@ -104,12 +114,15 @@ def _eight_bit_float(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     return np.rint(np.clip(samples * scale, 0.0, 255.0)).astype(np.uint8)
 
 
-def _manages(profile: bytes) -> bool:
-    """Whether a profile of RGB is whole, and other than sRGB."""
+@lru_cache(maxsize=32)
+def fits_profile(profile: bytes, mode: str) -> bool:
+    """Whether a profile is whole, and of the colours that a picture of a mode has."""
     try:
-        return _transform(profile, "RGB") is not None
+        space = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space
+        _transform(profile, mode)
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         return False
+    return bool(space == _PROFILE_SPACE.get(mode))
 
 
 def _manage(colour: Image.Image, profile: bytes) -> Image.Image | None:

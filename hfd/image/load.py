@@ -21,6 +21,8 @@ from hfd.errors import DataError
 from hfd.image.colour import raw_mode_of, to_srgb
 from hfd.image.failures import ADVICE, check_size, codestream_ends, not_an_image, one_line, pillow_failures
 from hfd.image.pillow_warnings import pillow_warnings_off
+from hfd.image.png_parts import PNG_SIGNATURE, read_png_parts, without_parts
+from hfd.image.stated import stated_profile
 
 ImageSource: TypeAlias = bytes | Path | BinaryIO
 RgbArray: TypeAlias = npt.NDArray[np.uint8]
@@ -38,7 +40,6 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset({
 # fmt: on
 """What listing a folder accepts; compare with ``path.suffix.lower()``."""
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Opened by Pillow, but drawings, containers or films: some would run another program to be drawn.
 # What is compressed already, where our plugin is registered, would lose twice.
 _NOT_PICTURES = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "HFD"})
@@ -57,8 +58,9 @@ _TRANSPOSE = {
 def load_picture(source: ImageSource, *, name: str = "", max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
     """Decode a picture to sRGB, upright, over white.
 
-    EXIF (or XMP) orientation is applied. An embedded ICC profile is converted to sRGB with perceptual intent;
-    one that is broken or belongs to another colour space is ignored, as is broken EXIF. Transparency is
+    EXIF (or XMP) orientation is applied. Colours that the file states (an ICC profile; cICP or gAMA with cHRM of a PNG,
+    nclx of an AVIF) are converted to sRGB with perceptual intent. What cannot be is taken as sRGB, with a note
+    (:mod:`hfd.image.notes`), as with a profile that is damaged or of other colours. Transparency is
     composited over white. Of several frames the first is taken. Integer greys of 16 bits map 65535 to 255
     (12-bit TIFF: 4095), rounded. Floating-point greys are read as [0, 1], or as [0, 255] when a value exceeds
     2, and clipped. Of 16-bit *colour* Pillow hands over the high byte alone.
@@ -193,10 +195,15 @@ def _stream(source: ImageSource, label: str) -> Iterator[BinaryIO]:
 
 
 def _open_header(stream: BinaryIO, label: str, max_pixels: int) -> Image.Image:
-    image = Image.open(stream)
+    stream.seek(0)
+    parts = read_png_parts(stream) if stream.read(8) == PNG_SIGNATURE else None
+    stream.seek(0)
+    image = Image.open(stream if parts is None else without_parts(stream, parts))
     if image.format in _NOT_PICTURES:
         raise not_an_image(label, f"a file of format {image.format}")
     check_size(image.size, label, max_pixels)
+    if (profile := stated_profile(image, stream, parts)) is not None:
+        image.info["icc_profile"] = profile
     return image
 
 
@@ -212,7 +219,7 @@ def _orientation(read_exif: Callable[[], Image.Exif]) -> int:
 
 def _metadata_follows_pixels(stream: BinaryIO) -> bool:
     """Whether a PNG has chunks that may hold an orientation behind its pixels."""
-    stream.seek(len(_PNG_SIGNATURE))
+    stream.seek(len(PNG_SIGNATURE))
     seen_pixels = False
     while len(head := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +23,7 @@ from hfd.errors import DataError
 from hfd.geometry.plan import UnitKind, plan_units
 from hfd.geometry.tiles import Reach
 from hfd.image.load import RgbArray, encode_webp_lossless, load_rgb
+from hfd.image.notes import collected_notes
 from hfd.io.storage import Folder
 from hfd.metrics.table import image_metrics
 from hfd.report.summarise import Curve
@@ -82,7 +84,11 @@ class CorpusPhoto:
         return self.photo.key
 
     def load(self, max_pixels: int) -> tuple[str, RgbArray]:
-        return self.photo.key, load_rgb(self.photo.read(), name=self.photo.key, max_pixels=max_pixels)
+        with collected_notes() as notes:
+            x = load_rgb(self.photo.read(), name=self.photo.key, max_pixels=max_pixels)
+        for note in notes:
+            print(f"hfd: {self.photo.key}: {note.text}", file=sys.stderr, flush=True)
+        return self.photo.key, x
 
 
 EvaluatedImage = ValidationCrop | CorpusPhoto

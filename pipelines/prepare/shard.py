@@ -208,6 +208,8 @@ def _record(photo: Photo, found: Examined) -> PhotoRecord:
     if found.error is not None:
         return replace(record, reason=found.error.reason, message=str(found.error))
     pixels = sum(crop.x.shape[0] * crop.x.shape[1] for crop in found.crops)
+    message = "; ".join(note.text for note in found.notes) or None
+    record = replace(record, message=message)
     return replace(record, split=found.split, crops=len(found.crops), pixels=pixels, digest=_digest(found), row=0)
 
 

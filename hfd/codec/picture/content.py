@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hfd.codec.sections import AlphaArray, Extras
+from hfd.codec.sections import MAX_METADATA_BYTES, AlphaArray, Extras
 from hfd.errors import DataError
 from hfd.image.colour import raw_mode_of, split_srgb
 from hfd.image.load import MAX_IMAGE_PIXELS, ImageSource, RgbArray, load_with, turn_of
+from hfd.image.notes import Note, add_note, collected_notes
+from hfd.image.stated import profile_of_image
 
 _STRIP_PIXELS = 2**22
 
@@ -26,6 +28,7 @@ _TURNS: Mapping[Image.Transpose, Callable[[npt.NDArray[np.uint8]], npt.NDArray[n
     Image.Transpose.TRANSVERSE: lambda x: np.rot90(x, 2).swapaxes(0, 1),
 }
 
+_CONVERTED = "left out, and the colours converted to sRGB"
 _TIFF_KEPT = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853})
 """What a TIFF's tags say of the picture (description, camera, resolution, time, rights, EXIF, GPS); the others say how
 its file is laid out."""
@@ -33,10 +36,11 @@ its file is laid out."""
 
 @dataclass(frozen=True)
 class Picture:
-    """``rgb``: uint8 (H, W, 3), upright; ``extras``: what goes with it."""
+    """``rgb``: uint8 (H, W, 3), upright; ``extras``: what goes with it; ``notes``: on its file."""
 
     rgb: RgbArray
     extras: Extras = field(default_factory=Extras)
+    notes: tuple[Note, ...] = ()
 
     @property
     def width(self) -> int:
@@ -84,7 +88,9 @@ def read_picture(
         exif = exif_of(image) if keep_metadata else None
         return _convert(image, raw_mode, turn_of(image), keep_alpha=keep_alpha, keep_profile=keep_metadata, exif=exif)
 
-    return load_with(convert, source, name=name, max_pixels=max_pixels)
+    with collected_notes() as notes:
+        picture = load_with(convert, source, name=name, max_pixels=max_pixels)
+    return replace(picture, notes=tuple(notes))
 
 
 def picture_of_image(
@@ -102,14 +108,22 @@ def picture_of_image(
     """
     if 0 in image.size:
         raise DataError(f"image: got {image.width} x {image.height} px, expected a pixel at least")
+    with collected_notes() as notes:
+        picture = _picture_of_image(image, keep_alpha, keep_metadata, icc, exif)
+    return replace(picture, notes=tuple(notes))
+
+
+def _picture_of_image(
+    image: Image.Image, keep_alpha: bool, keep_metadata: bool, icc: bytes | None, exif: bytes | None
+) -> Picture:
     raw_mode = raw_mode_of(image)
+    stated = icc or profile_of_image(image)
     image.load()
     turn = turn_of(image)
     if exif is None and keep_metadata:
         exif = exif_of(image)
-    own = image.copy() if icc is not None or len(image.info) else image  # its info is changed on the way
-    if icc is not None:
-        own.info["icc_profile"] = icc
+    own = image.copy() if stated is not None or len(image.info) else image  # its info is changed on the way
+    own.info["icc_profile"] = stated
     keep_profile = keep_metadata or icc is not None
     try:
         return _convert(own, raw_mode, turn, keep_alpha=keep_alpha, keep_profile=keep_profile, exif=exif)
@@ -165,6 +179,10 @@ def split_picture(
 
     See :func:`read_picture`, and :func:`hfd.image.colour.split_srgb`, whose errors are raised.
     """
+    profile = image.info.get("icc_profile")
+    if keep_profile and isinstance(profile, bytes) and len(profile) > MAX_METADATA_BYTES:
+        add_note("profile", f"its colour profile has {len(profile)} bytes, above {MAX_METADATA_BYTES}; {_CONVERTED}")
+        keep_profile = False
     colour, plane, icc = split_srgb(image, raw_mode, keep_profile=keep_profile)
     if plane is None or not keep_alpha:
         return np.asarray(colour if plane is None else over_white(colour, plane)), None, icc
@@ -185,7 +203,18 @@ def _turned(x: npt.NDArray[np.uint8], method: Image.Transpose | None) -> npt.NDA
 
 
 def exif_of(image: Image.Image) -> bytes | None:
-    """A picture's EXIF as its file has it; of a TIFF, what its tags say of the picture. None where there is none."""
+    """A picture's EXIF as its file has it; of a TIFF, what its tags say of the picture.
+
+    None where there is none, or it is too long for a file, which is noted.
+    """
+    exif = _exif_of(image)
+    if exif is not None and len(exif.removeprefix(b"Exif\0\0")) > MAX_METADATA_BYTES:
+        add_note("metadata", f"its EXIF has {len(exif)} bytes, above {MAX_METADATA_BYTES}, and is left out")
+        return None
+    return exif
+
+
+def _exif_of(image: Image.Image) -> bytes | None:
     if image.format != "TIFF":
         exif = image.info.get("exif")
         return exif if isinstance(exif, bytes) and len(exif.removeprefix(b"Exif\0\0")) > 0 else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +29,7 @@ from hfd.image.load import (
     look_with,
     orientation_of_header,
 )
+from hfd.image.notes import Note, collected_notes
 
 _WHOLE_PIXELS = 2**24
 """Up to so many Pillow reads a picture, in eight bytes a pixel."""
@@ -56,9 +58,15 @@ class _Header:
 class StripPicture:
     """A picture, upright, whose rows are read when they are asked for: from above at best, or it is read again."""
 
-    def __init__(self, open_strips: Callable[[], Iterator[RgbArray]], size: tuple[int, int], extras: Extras) -> None:
+    def __init__(
+        self,
+        open_strips: Callable[[], Iterator[RgbArray]],
+        size: tuple[int, int],
+        extras: Extras,
+        notes: tuple[Note, ...] = (),
+    ) -> None:
         self.width, self.height = size
-        self.extras = extras
+        self.extras, self.notes = extras, notes
         self._open = open_strips
         self._strips: Iterator[RgbArray] = iter(())
         self._held: list[RgbArray] = []
@@ -98,7 +106,9 @@ def open_picture(
     damaged behind the header is found when it is read.
     """
     is_pipe = isinstance(source, Path) and source.exists() and not source.is_file()  # it can be read once
-    header = None if is_pipe else look_with(_header_of, source, name=name, max_pixels=max_pixels)
+    with collected_notes() as notes:
+        look = partial(_header_of, keep_exif=keep_metadata)
+        header = None if is_pipe else look_with(look, source, name=name, max_pixels=max_pixels)
     if header is None:
         return read_picture(
             source, name=name, keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels
@@ -112,10 +122,11 @@ def open_picture(
 
     # Which profile goes with the colours does not depend on them.
     pixel = _image(header, (1, 1), bytes(len(header.mode)))
-    _, _, icc = split_picture(pixel, header.mode, keep_alpha=keep_alpha, keep_profile=keep_metadata)
+    with collected_notes() as more_notes:
+        _, _, icc = split_picture(pixel, header.mode, keep_alpha=keep_alpha, keep_profile=keep_metadata)
     alpha = _alpha_of(header, parts()) if keep_alpha and "A" in header.mode else None
-    extras = Extras(alpha, icc, header.exif if keep_metadata else None)
-    return StripPicture(lambda: (rgb for rgb, _ in parts()), header.size, extras)
+    extras = Extras(alpha, icc, header.exif)
+    return StripPicture(lambda: (rgb for rgb, _ in parts()), header.size, extras, tuple(notes | more_notes))
 
 
 def _alpha_of(header: _Header, parts: Iterator[tuple[RgbArray, AlphaArray | None]]) -> AlphaArray | None:
@@ -126,7 +137,7 @@ def _alpha_of(header: _Header, parts: Iterator[tuple[RgbArray, AlphaArray | None
     return None if int(alpha.min()) == 255 else alpha
 
 
-def _header_of(image: Image.Image, stream: BinaryIO) -> _Header | None:
+def _header_of(image: Image.Image, stream: BinaryIO, *, keep_exif: bool) -> _Header | None:
     """None where the picture is small, or its file has to be read whole."""
     if image.width * image.height <= _WHOLE_PIXELS or image.format not in (*_LOADERS, "PPM"):
         return None
@@ -139,7 +150,8 @@ def _header_of(image: Image.Image, stream: BinaryIO) -> _Header | None:
         is_in_order, offset = image.tile[0].codec_name == "raw", image.tile[0].offset
     if not is_plain or not is_in_order or orientation_of_header(image, stream) != 1:
         return None
-    return _Header(image.format, image.mode, image.size, image.info.get("icc_profile"), exif_of(image), offset)
+    exif = exif_of(image) if keep_exif else None
+    return _Header(image.format, image.mode, image.size, image.info.get("icc_profile"), exif, offset)
 
 
 def _image(header: _Header, size: tuple[int, int], data: Any) -> Image.Image:
