@@ -48,7 +48,7 @@ def work(path: Path, by_strips: bool, read_only: bool) -> tuple[int, float, int]
     """Bytes above the start, processor seconds, and a checksum of what was made or read."""
     torch.set_num_threads(1)
     Image.MAX_IMAGE_PIXELS = None
-    picture_strips._WHOLE_PIXELS = 0 if by_strips else NO_LIMIT
+    picture_strips.WHOLE_PIXELS = 0 if by_strips else NO_LIMIT
     models = find_models("desk-025")
     with borrowed(models[0]) as codec:
         codec.compress(np.zeros((64, 64, 3), np.uint8))

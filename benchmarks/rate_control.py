@@ -106,15 +106,15 @@ def print_targets(pictures: list[Picture], models: list[Folder], targets: list[f
 
 def print_search_times(pictures: list[Picture], models: list[Folder], targets: list[float]) -> None:
     seconds: dict[str, float] = {}
-    kept_pixels = encode_module._KEPT_PIXELS
+    kept_pixels = encode_module.KEPT_PIXELS
     for name, pixels in (("one for all", kept_pixels), ("one for each", 0)):
-        encode_module._KEPT_PIXELS = pixels
+        encode_module.KEPT_PIXELS = pixels
         started = time.process_time()
         for picture in pictures:
             for bpp in targets:
                 encode(picture, Target(bpp=bpp), models)
         seconds[name] = (time.process_time() - started) / (len(pictures) * len(targets))
-    encode_module._KEPT_PIXELS = kept_pixels
+    encode_module.KEPT_PIXELS = kept_pixels
     one, each = seconds.values()
     print(f"\nanalysis once: {one:.2f} s a search; for each rate: {each:.2f} s; {each / one:.2f} times as fast")
 

@@ -17,11 +17,11 @@ def native_bfloat16(device_type: str) -> bool:
     if device_type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device_type == "cpu":
-        return bool(torch.backends.mkldnn.is_available()) and not _cpu_flags().isdisjoint(_CPU_BFLOAT16)  # type: ignore[no-untyped-call]
+        return bool(torch.backends.mkldnn.is_available()) and not cpu_flags().isdisjoint(_CPU_BFLOAT16)  # type: ignore[no-untyped-call]
     return False
 
 
-def _cpu_flags() -> set[str]:
+def cpu_flags() -> set[str]:
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:  # noqa: PTH123 -- a kernel file
             for line in lines:

@@ -299,7 +299,7 @@ def test_a_search_analyses_the_picture_once_for_all_rates(model: str, monkeypatc
     monkeypatch.setattr(Codec, "analyse", counted)
     once = hfd.compress(X, num_bytes=400, model=model)
     assert calls == 1
-    monkeypatch.setattr("hfd.codec.encode._KEPT_PIXELS", 0)
+    monkeypatch.setattr("hfd.codec.encode.KEPT_PIXELS", 0)
     assert hfd.compress(X, num_bytes=400, model=model) == once
     assert calls > 2
 

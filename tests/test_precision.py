@@ -42,14 +42,14 @@ def test_a_precision_that_is_named_is_used() -> None:
     ],
 )
 def test_auto_follows_the_processor(monkeypatch: pytest.MonkeyPatch, flags: set[str], dtype: torch.dtype) -> None:
-    monkeypatch.setattr(precision, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(precision, "cpu_flags", lambda: flags)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     assert native_bfloat16("cpu") is (dtype == torch.bfloat16)
     assert _product_dtype("auto") == dtype
 
 
 def test_without_onednn_bfloat16_is_not_native(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_cpu_flags", lambda: {"amx_bf16"})
+    monkeypatch.setattr(precision, "cpu_flags", lambda: {"amx_bf16"})
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert native_bfloat16("cpu") is False
 

@@ -26,7 +26,7 @@ from hfd.errors import DataError, DecodeMismatchError
 
 Y_STRIDE = STRIDE // Z_STRIDE
 _SCALE_BITS = 24
-_STRIP_POSITIONS = 2**13
+STRIP_POSITIONS = 2**13
 """Positions of y in a strip of the analysis: 2 megapixels."""
 _LARGEST = 2**27
 """Largest magnitude of a symbol."""
@@ -138,7 +138,7 @@ class LatentCoder:
 
         Takes about as long as coding; the latents are the same for all rates.
         """
-        strip = max(4, _STRIP_POSITIONS * Y_STRIDE // width)
+        strip = max(4, STRIP_POSITIONS * Y_STRIDE // width)
         y = analyse(self._model.g_a, rows, height, stride=Y_STRIDE, strip=strip)
         z = analyse(
             self._model.h_a, lambda first, last: y[:, :, first:last], y.shape[2], stride=Z_STRIDE, strip=strip // 4
@@ -149,7 +149,7 @@ class LatentCoder:
     def code(self, latents: Latents, rate: int = DEFAULT_RATE, *, consume: bool = False) -> tuple[CodedLatents, Tensor]:
         """Code latents at a rate, as :meth:`encode`. ``consume``: write y_hat over y, to save memory."""
         check_rate(rate)
-        step, thresholds = step_units(rate), self._thresholds(rate)
+        step, thresholds = step_units(rate), self.thresholds(rate)
         y, z = latents.y, latents.z
         layout = self._layout(*y.shape[2:])
         writer, sums = StreamWriter(layout), _Sums(rate)
@@ -165,7 +165,7 @@ class LatentCoder:
                 units = take(y_groups[part.k][:, part.first : part.last], part.phase).flatten(1).double().mul_(UNITS)
                 symbols = units.sub_(means).div_(step).round_().clamp_(-_LARGEST, _LARGEST)
                 flat = sums.add(2 * part.k + part.phase, symbols)
-                indexes = _indexes(scales, thresholds)
+                indexes = scale_indexes(scales, thresholds)
                 writer.add(layout.stream(part.k, part.phase, part.band), flat.tolist(), indexes, self._lists_y)
                 sums.bits += float(gaussian_bits(symbols.unsqueeze(0), scales.div(step).unsqueeze(0)))
                 return symbols.mul_(step).add_(means)
@@ -181,7 +181,7 @@ class LatentCoder:
         payload or the rate is impossible for this size.
         """
         check_rate_of_file(rate)
-        step, thresholds = step_units(rate), self._thresholds(rate)
+        step, thresholds = step_units(rate), self.thresholds(rate)
         layout = self._layout(height // Y_STRIDE, width // Y_STRIDE)
         reader, sums = StreamReader(payload, layout), _Sums(rate)
         with torch.autocast("cpu", enabled=False):
@@ -193,7 +193,7 @@ class LatentCoder:
 
             def code(part: LatentPart, scales: Tensor, means: Tensor) -> Tensor:
                 stream = layout.stream(part.k, part.phase, part.band)
-                decoded = reader.take(stream, _indexes(scales, thresholds), self._lists_y)
+                decoded = reader.take(stream, scale_indexes(scales, thresholds), self._lists_y)
                 symbols = sums.note(2 * part.k + part.phase, torch.tensor(decoded, dtype=torch.int32), len(scales))
                 return symbols.double().mul_(step).add_(means)
 
@@ -217,7 +217,7 @@ class LatentCoder:
     def _indexes_z(self, count: int) -> list[int]:
         return list(range(self._model.N)) * (count // self._model.N)
 
-    def _thresholds(self, rate: int) -> Tensor:
+    def thresholds(self, rate: int) -> Tensor:
         """Thresholds, in units of 1/1024: a scale above n of them uses row n of y's table, the nearest by ratio.
 
         Geometric means of neighbouring rows' scales times the rate's step, rounded down, which is exact for integers.
@@ -227,7 +227,7 @@ class LatentCoder:
         return torch.tensor([mean * step_units(rate) >> _SCALE_BITS for mean in means], dtype=torch.float64)
 
 
-def _indexes(scales: Tensor, thresholds: Tensor) -> list[int]:
+def scale_indexes(scales: Tensor, thresholds: Tensor) -> list[int]:
     indexes: list[int] = torch.bucketize(scales.t().contiguous(), thresholds, out_int32=True).flatten().tolist()
     return indexes
 

@@ -14,7 +14,7 @@ from hfd.image.load import RgbArray, load_rgb
 
 _SaveOptions: TypeAlias = dict[str, int | str | bool]
 
-_NEIGHBOURS = 2
+NEIGHBOURS = 2
 """Qualities to try on each side of the result, since file size is not quite monotone."""
 
 
@@ -149,7 +149,7 @@ def bracket_rate(baseline: Baseline, x: RgbArray, target_bytes: int) -> tuple[En
             low = middle + 1
         else:
             high = middle
-    for index in range(max(0, low - 1 - _NEIGHBOURS), min(len(qualities), low + 1 + _NEIGHBOURS)):
+    for index in range(max(0, low - 1 - NEIGHBOURS), min(len(qualities), low + 1 + NEIGHBOURS)):
         size(index)
     below = [e for e in tried.values() if len(e.data) <= target_bytes]
     above = [e for e in tried.values() if len(e.data) >= target_bytes]

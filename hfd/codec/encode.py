@@ -26,7 +26,7 @@ from hfd.geometry.box import Box
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
 
-_KEPT_PIXELS = MAX_CODEC_PIXELS
+KEPT_PIXELS = MAX_CODEC_PIXELS
 """Larger pictures are analysed once per rate of a search, to save memory; smaller ones once for all rates."""
 
 _BAND_PX = TILE_CELLS * CELL_PX
@@ -130,7 +130,7 @@ class _Candidate:
 
     def start(self) -> Callable[[int], bytes]:
         """Analyse the picture once for all rates, unless it is large; return the encoder of a rate."""
-        if self.picture.width * self.picture.height > _KEPT_PIXELS:
+        if self.picture.width * self.picture.height > KEPT_PIXELS:
             return partial(self._encode, None)
         with borrowed(self.folder) as codec, enough_memory():
             return partial(self._encode, _analysed(codec, self.picture, self.max_pixels))

@@ -28,11 +28,12 @@ def give_back() -> None:
 
     glibc keeps the gaps that large tensors leave: gigabytes over the patches of a gigapixel picture.
     """
-    _trim()(0)
+    malloc_trim()(0)
 
 
 @lru_cache(maxsize=1)
-def _trim() -> Callable[[int], object]:
+def malloc_trim() -> Callable[[int], object]:
+    """Return the C library's function that returns free heap to the system; a no-op where it has none."""
     try:
         trim: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):

@@ -31,7 +31,7 @@ _MAX_WEBP_SIDE_PX = 16_383
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _WEBP_HEAD_BYTES = 25
 _ORIENTATION, _TIFF_SHORT = 0x0112, 3
-_DAMAGED = "The file is damaged; fetch it again"
+DAMAGED = "The file is damaged; fetch it again"
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,14 @@ def decode_metadata(section: bytes, *, name: str) -> bytes:
         try:
             data = inflater.decompress(packed, MAX_METADATA_BYTES + 1)
         except zlib.error as error:
-            raise BitstreamError(f"{name}: got no zlib stream ({error}). {_DAMAGED}") from error
+            raise BitstreamError(f"{name}: got no zlib stream ({error}). {DAMAGED}") from error
         whole = inflater.eof and not inflater.unused_data
         if not whole and len(data) <= MAX_METADATA_BYTES:
-            raise BitstreamError(f"{name}: got a zlib stream of another length than the section. {_DAMAGED}")
+            raise BitstreamError(f"{name}: got a zlib stream of another length than the section. {DAMAGED}")
     else:
         raise _unknown(name, coding)
     if len(data) > MAX_METADATA_BYTES:
-        raise BitstreamError(f"{name}: got more than {MAX_METADATA_BYTES} bytes, expected at most that. {_DAMAGED}")
+        raise BitstreamError(f"{name}: got more than {MAX_METADATA_BYTES} bytes, expected at most that. {DAMAGED}")
     return data
 
 
@@ -152,7 +152,7 @@ def decode_alpha(section: bytes, width: int, height: int) -> AlphaArray:
     size = _png_size(data) if is_png else _webp_size(data)
     if size != (width, height):
         got = "no such picture" if size is None else f"{size[0]} x {size[1]}"
-        raise BitstreamError(f"alpha: got {got}, expected a {kind} of {width} x {height}. {_DAMAGED}")
+        raise BitstreamError(f"alpha: got {got}, expected a {kind} of {width} x {height}. {DAMAGED}")
     try:
         # Not by Image.open, whose limit on pixels is for pictures of unknown size.
         with PngImageFile(io.BytesIO(data)) if is_png else WebPImageFile(io.BytesIO(data)) as image:
@@ -161,9 +161,9 @@ def decode_alpha(section: bytes, width: int, height: int) -> AlphaArray:
     # Damaged pictures make Pillow's plugins raise errors of many kinds.
     except Exception as error:
         why = " ".join(str(error).split())[:80]
-        raise BitstreamError(f"alpha: got a damaged {kind} ({why}). {_DAMAGED}") from error
+        raise BitstreamError(f"alpha: got a damaged {kind} ({why}). {DAMAGED}") from error
     if not fits:
-        raise BitstreamError(f"alpha: got mode {image.mode}, expected {mode} of {width} x {height}. {_DAMAGED}")
+        raise BitstreamError(f"alpha: got mode {image.mode}, expected {mode} of {width} x {height}. {DAMAGED}")
     return plane
 
 

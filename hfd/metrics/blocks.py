@@ -28,7 +28,7 @@ Pairs of a picture and its decoded version bias the estimate by about -2 / P tim
 that of unrelated patches, which vanishes with the number of patches P.
 """
 
-_ADDED_ROWS = 1024
+ADDED_ROWS = 1024
 """Fewest rows per addition: a D x D sum for each image alone would take longer than its product."""
 
 
@@ -74,7 +74,7 @@ class BlockCollector:
         if not len(decoded):
             return
         self._waiting.append((reference, decoded))
-        if sum(len(rows) for rows, _ in self._waiting) >= _ADDED_ROWS:
+        if sum(len(rows) for rows, _ in self._waiting) >= ADDED_ROWS:
             self._add_waiting()
         room = KERNEL_ROWS - self._num_kept
         if room > 0:

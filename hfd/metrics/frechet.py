@@ -17,7 +17,7 @@ Counts = npt.NDArray[np.float64]
 OfCounts = Callable[[Counts], float]
 """A distance of paired rows as a function of the count of each pair, float64 (P,), whole, at least 2 in total."""
 
-_KERNEL_CHUNK = 1024
+KERNEL_CHUNK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,9 +170,9 @@ def _without_noise(eigenvalues: FloatArray) -> FloatArray:
 
 def _kernel_sum(a: FloatArray, b: FloatArray) -> float:
     total = 0.0
-    for i in range(0, len(a), _KERNEL_CHUNK):
-        for j in range(0, len(b), _KERNEL_CHUNK):
-            total += float(_kernel(a[i : i + _KERNEL_CHUNK], b[j : j + _KERNEL_CHUNK]).sum())
+    for i in range(0, len(a), KERNEL_CHUNK):
+        for j in range(0, len(b), KERNEL_CHUNK):
+            total += float(_kernel(a[i : i + KERNEL_CHUNK], b[j : j + KERNEL_CHUNK]).sum())
     return total
 
 

@@ -71,9 +71,9 @@ class AdversarialTask:
         # Not compiled: each of the two backward passes would then compute the gradients of both.
         self._critic = wrap_module(discriminator, replace(parallelism, compile=False, recompute=False), Units())
         self._shards = Shards(list(net.parameters()))
-        self._optimiser = adam(self._shards, settings, betas=BETAS)
+        self.optimiser = adam(self._shards, settings, betas=BETAS)
         self._critic_shards = Shards(list(discriminator.parameters()))
-        self._critic_optimiser = adam(self._critic_shards, settings, betas=BETAS)
+        self.critic_optimiser = adam(self._critic_shards, settings, betas=BETAS)
         self.ema = PowerEma(self._shards.local, sigma_rels)
         self._norms_before: list[Tensor] = []
 
@@ -144,9 +144,9 @@ class AdversarialTask:
         return syncing(last, self._module, self._critic)
 
     def update(self, *, step: int, lr_factor: float) -> Tensor:
-        norm = clipped_step(self._shards, self._optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
+        norm = clipped_step(self._shards, self.optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
         critic_lr = self._adversarial.discriminator_lr * lr_factor
-        clipped_step(self._critic_shards, self._critic_optimiser, critic_lr, self._settings.grad_clip)
+        clipped_step(self._critic_shards, self.critic_optimiser, critic_lr, self._settings.grad_clip)
         self._norms_before = []
         self.ema.update(step)
         return norm
@@ -159,16 +159,16 @@ class AdversarialTask:
         return {
             "net": self.net.state_dict(),
             "discriminator": self.discriminator.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "discriminator_optimiser": self._critic_optimiser.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "discriminator_optimiser": self.critic_optimiser.state_dict(),
             "ema": self.ema.state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.net.load_state_dict(state["net"])
         self.discriminator.load_state_dict(state["discriminator"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self._critic_optimiser.load_state_dict(state["discriminator_optimiser"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.critic_optimiser.load_state_dict(state["discriminator_optimiser"])
         self.ema.load(state["ema"])
 
 

@@ -54,7 +54,7 @@ class AutoencoderTask:
         self._module = wrap_module(model, parallelism, _units_of_elic(model))
         quantiles = model.entropy_bottleneck.quantiles
         self._main = Shards([parameter for parameter in model.parameters() if parameter is not quantiles])
-        self._optimiser = adam(self._main, settings)
+        self.optimiser = adam(self._main, settings)
         self._aux_optimiser = torch.optim.Adam([quantiles], lr=aux_lr)
 
     def losses(self, batch: Tensor, *, progress: float, randomness: SampleRandomness) -> dict[str, Tensor]:
@@ -79,7 +79,7 @@ class AutoencoderTask:
     def update(self, *, step: int, lr_factor: float) -> Tensor:
         del step
         self._main.average_replicated(self._world)
-        norm = clipped_step(self._main, self._optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
+        norm = clipped_step(self._main, self.optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
         # Independent of the pictures: every worker takes the same step.
         aux_loss = self.model.entropy_bottleneck.loss()
         aux_loss.backward()
@@ -90,13 +90,13 @@ class AutoencoderTask:
     def state(self) -> dict[str, Any]:
         return {
             "model": module_state(self.model),
-            "optimiser": self._main.optimiser_state(self._optimiser),
+            "optimiser": self._main.optimiser_state(self.optimiser),
             "aux_optimiser": self._aux_optimiser.state_dict(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         load_module(self.model, state["model"])
-        self._main.load_optimiser(self._optimiser, state["optimiser"])
+        self._main.load_optimiser(self.optimiser, state["optimiser"])
         self._aux_optimiser.load_state_dict(state["aux_optimiser"])
 
 
@@ -117,18 +117,18 @@ class DecoderTask:
         parallelism: Parallelism = Parallelism(),
     ) -> None:
         self.net = net
-        self._process, self._settings = process, settings
+        self.process, self._settings = process, settings
         self._neighbours_share = neighbours_share
         self._module = wrap_module(net, parallelism, units_of_unet(net))
         self._shards = Shards(list(net.parameters()))
-        self._optimiser = adam(self._shards, settings)
+        self.optimiser = adam(self._shards, settings)
         self.ema = PowerEma(self._shards.local, sigma_rels)
 
     def losses(self, batch: Tensor, *, progress: float, randomness: SampleRandomness) -> dict[str, Tensor]:
         del progress
         x0, x_hat = (batch[:, :2] * 2.0 - 1.0).unbind(dim=1)
         # Times are spread evenly over the global batch.
-        t = randomness.of_samples(self._process.times(randomness.batch_size, randomness.shared("times"))).to(
+        t = randomness.of_samples(self.process.times(randomness.batch_size, randomness.shared("times"))).to(
             batch.device
         )
         eps = randomness.normal(x0.shape[1:], "eps", batch.device)
@@ -140,12 +140,12 @@ class DecoderTask:
         self, x0: Tensor, x_hat: Tensor, eps: Tensor, t: Tensor, masks: Tensor | None = None, *, alone: bool = False
     ) -> Tensor:
         """The weighted squared error of each sample (B,); ``alone``: on this worker only."""
-        pair = self._process.training_pair(x0, x_hat, eps, t)
+        pair = self.process.training_pair(x0, x_hat, eps, t)
         inputs = [pair.x_t, x_hat] if masks is None else [pair.x_t, x_hat, known_pixels(x0, masks)]
         x_t, cond, *known = (picture.contiguous(memory_format=torch.channels_last) for picture in inputs)
         with autocast(x0.device, self._settings.precision):
             # A data-parallel module synchronises buffers with the other workers even without gradients.
-            output = predict(self._process, self.net if alone else self._module, x_t, cond, t, *known)
+            output = predict(self.process, self.net if alone else self._module, x_t, cond, t, *known)
         errors: Tensor = pair.weight * (output - pair.target).square().mean(dim=(1, 2, 3))
         return errors
 
@@ -153,7 +153,7 @@ class DecoderTask:
     def held_out_loss(self, x0: Tensor, x_hat: Tensor, times: int) -> Tensor:
         """The loss of one crop (1, 3, h, w) in [-1, 1] at ``times`` times with fixed noise, on this worker only."""
         generator = torch.Generator().manual_seed(0)
-        t = self._process.times(times, generator).to(x0.device)
+        t = self.process.times(times, generator).to(x0.device)
         eps = torch.randn((times, *x0.shape[1:]), generator=generator).to(x0.device)
         loss: Tensor = self.errors(x0.expand_as(eps), x_hat.expand_as(eps), eps, t, alone=True).mean()
         return loss
@@ -165,7 +165,7 @@ class DecoderTask:
         return syncing(last, self._module)
 
     def update(self, *, step: int, lr_factor: float) -> Tensor:
-        norm = clipped_step(self._shards, self._optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
+        norm = clipped_step(self._shards, self.optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
         self.ema.update(step)
         return norm
 
@@ -176,13 +176,13 @@ class DecoderTask:
     def state(self) -> dict[str, Any]:
         return {
             "net": module_state(self.net),
-            "optimiser": self._shards.optimiser_state(self._optimiser),
+            "optimiser": self._shards.optimiser_state(self.optimiser),
             "ema": {width: self._shards.whole(average) for width, average in self.ema.state().items()},
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         load_module(self.net, state["net"])
-        self._shards.load_optimiser(self._optimiser, state["optimiser"])
+        self._shards.load_optimiser(self.optimiser, state["optimiser"])
         self.ema.load({width: self._shards.mine(average) for width, average in state["ema"].items()})
 
 

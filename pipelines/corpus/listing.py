@@ -18,14 +18,14 @@ WHEEL = "wheel"
 PROGRESS_EVERY_FILES = 1000
 """Files between two progress reports: a page of a listing."""
 
-_BUILTIN_FILES = {
+BUILTIN_FILES = {
     "skimage": (
         "astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "motorcycle_left.png",
         "motorcycle_right.png", "retina.jpg", "rocket.jpg",
     ),
     "sklearn": ("china.jpg", "flower.jpg"),
 }  # fmt: skip
-_BUILTIN_FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}
+BUILTIN_FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,8 @@ def _is_s3(folder: Folder) -> bool:
 
 
 def _builtin() -> Iterator[Photo]:
-    for package, names in _BUILTIN_FILES.items():
-        folder = _package_folder(package) / _BUILTIN_FOLDERS[package]
+    for package, names in BUILTIN_FILES.items():
+        folder = _package_folder(package) / BUILTIN_FOLDERS[package]
         for name in names:
             size = (folder / name).stat().st_size
             # A wheel is versioned, so the size is enough; installation times differ.

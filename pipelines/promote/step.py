@@ -69,7 +69,7 @@ def _promote(context: Context, upstream: Upstream, folder: Folder, record: StepR
     if champion is not None and champion.digest == candidate:
         # Promoted by a run that was killed just afterwards, or by another workspace.
         verdict = _kept(folder) or Verdict(True, None, (), "is the champion already")
-        return _outcome(registry, verdict, champion, folder, record)
+        return record_outcome(registry, verdict, champion, folder, record)
     sampled = read_sample(upstream.evaluated.folder)
     verdict = _judge(context, upstream, registry, champion, sampled)
     folder.write("verdict.json", json.dumps(asdict(verdict), indent=2).encode() + b"\n")
@@ -83,7 +83,7 @@ def _promote(context: Context, upstream: Upstream, folder: Folder, record: StepR
         context.guard()
         version = registry.register(upstream.model.folder, candidate, record.run_id, _tags(context, upstream, verdict))
         registry.crown(version, champion)
-    return _outcome(registry, verdict, version, folder, record)
+    return record_outcome(registry, verdict, version, folder, record)
 
 
 def _judge(
@@ -146,7 +146,9 @@ def _kept(folder: Folder) -> Verdict | None:
     return verdict if verdict.passed else None
 
 
-def _outcome(registry: Registry, verdict: Verdict, version: Version | None, folder: Folder, record: StepRun) -> Outcome:
+def record_outcome(
+    registry: Registry, verdict: Verdict, version: Version | None, folder: Folder, record: StepRun
+) -> Outcome:
     line = _line(registry.model, verdict, version)
     text = f"{line}\n{table(verdict.criteria)}\n" if verdict.criteria else f"{line}\n"
     folder.write("verdict.txt", text.encode())

@@ -59,13 +59,13 @@ class Registry:
     def find(self, digest: str) -> Version | None:
         """The first version of a digest."""
         with self._asking():
-            found = self._numbers(digest)
+            found = self.numbers_of(digest)
             return self._version(found[0]) if found else None
 
     def register(self, files: Folder, digest: str, run_id: str, tags: Mapping[str, str]) -> Version:
         """The version of a digest: the one that is there, or a new one whose files go to the run's artifacts."""
         with self._asking():
-            if not (found := self._numbers(digest)):
+            if not (found := self.numbers_of(digest)):
                 self._create_model()
                 fingerprints = {f"{FINGERPRINT}{part}": fingerprint_of(files / part) for part in PARTS}
                 with tempfile.TemporaryDirectory(prefix="hfd-register-") as scratch:
@@ -78,7 +78,7 @@ class Registry:
                 made = self.client.create_model_version(
                     self.model, source, run_id, tags={**tag_texts(tags), **fingerprints, DIGEST: digest}
                 )
-                found = self._numbers(digest)
+                found = self.numbers_of(digest)
                 if found[0] != int(made.version):  # another workspace registered the same at the same time
                     self.client.delete_model_version(self.model, made.version)
             return self._version(found[0])
@@ -162,7 +162,7 @@ class Registry:
             raise
         return {alias: int(number) for alias, number in found.aliases.items()}
 
-    def _numbers(self, digest: str) -> list[int]:
+    def numbers_of(self, digest: str) -> list[int]:
         found = self.client.search_model_versions(f"name='{self.model}' and tags.`{DIGEST}`='{digest}'")
         return sorted(int(version.version) for version in found)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hfd.autoencoder import coding, streams
-from hfd.autoencoder.coding import EntropyTables, FrequencyTables, LatentCoder, _indexes, build_tables
+from hfd.autoencoder.coding import EntropyTables, FrequencyTables, LatentCoder, build_tables, scale_indexes
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.rates import DEFAULT_RATE, MAX_RATE, MIN_RATE, step_units
 from hfd.autoencoder.weights import read_autoencoder, write_autoencoder
@@ -136,7 +136,7 @@ def test_a_picture_by_rows_is_the_picture(coder: LatentCoder, monkeypatch: pytes
         return x[:, :, first:last]
 
     _, y_hat = coder.encode(x)
-    monkeypatch.setattr(coding, "_STRIP_POSITIONS", 16)
+    monkeypatch.setattr(coding, "STRIP_POSITIONS", 16)
     coded, y_hat_by_rows = coder.code(coder.analyse(rows, 640, 64))
     assert longest < 640
     # Strips round otherwise, so that a value half-way between two may go the other way.
@@ -391,8 +391,8 @@ def test_table_of_a_scale_is_the_nearest_by_ratio(model: Elic) -> None:
     asked = torch.tensor([-1.0, 0.0, 0.11, float(scales[5]), *between, 255.0, 1e6], dtype=torch.float64)
     expected = [0, 0, 0, 5, 5, 6, len(scales) - 1, len(scales) - 1]
     for rate in (MIN_RATE, DEFAULT_RATE, MAX_RATE):
-        thresholds = coder._thresholds(rate)
+        thresholds = coder.thresholds(rate)
         assert bool((thresholds == thresholds.floor()).all())
         # The scale of a symbol is that of the latent over the step.
         units = (asked * step_units(rate)).round()
-        assert _indexes(units.unsqueeze(0), thresholds) == expected
+        assert scale_indexes(units.unsqueeze(0), thresholds) == expected

@@ -265,5 +265,5 @@ def test_the_local_check_is_what_repairs(monkeypatch: pytest.MonkeyPatch) -> Non
     expected = _by_trying_all(_Table(sizes), _PIXEL, 45)
     assert expected == (40, 50)
     assert _sizes(bracket_rate(_Table(sizes), _PIXEL, 45)) == expected
-    monkeypatch.setattr(pillow_codecs, "_NEIGHBOURS", 0)
+    monkeypatch.setattr(pillow_codecs, "NEIGHBOURS", 0)
     assert _sizes(bracket_rate(_Table(sizes), _PIXEL, 45)) != expected

@@ -42,8 +42,8 @@ def test_there_and_back_again(hfd: Hfd, photo: Path, model_folder: Folder, compr
 def test_a_picture_that_is_read_by_strips_gives_the_same_file(
     hfd: Hfd, photo: Path, model_folder: Folder, compressed: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hfd.codec.picture.strips._WHOLE_PIXELS", 100)
-    monkeypatch.setattr("hfd.codec.picture.strips._STRIP_PIXELS", 1000)
+    monkeypatch.setattr("hfd.codec.picture.strips.WHOLE_PIXELS", 100)
+    monkeypatch.setattr("hfd.codec.picture.strips.STRIP_PIXELS", 1000)
     assert hfd("compress", photo, "-m", model_folder.path).code == 0
     file = photo.with_suffix(".hfd")
     assert file.read_bytes() == compressed
@@ -51,8 +51,8 @@ def test_a_picture_that_is_read_by_strips_gives_the_same_file(
         by_strips, whole = photo.with_name("strips.hfd"), photo.with_name("whole.hfd")
         assert hfd("compress", photo, "-m", model_folder.path, "-o", by_strips, "-f", *target).code == 0
         with monkeypatch.context() as patch:
-            patch.setattr("hfd.codec.picture.strips._WHOLE_PIXELS", 10**6)
-            patch.setattr("hfd.codec.encode._KEPT_PIXELS", 0)
+            patch.setattr("hfd.codec.picture.strips.WHOLE_PIXELS", 10**6)
+            patch.setattr("hfd.codec.encode.KEPT_PIXELS", 0)
             assert hfd("compress", photo, "-m", model_folder.path, "-o", whole, "-f", *target).code == 0
         assert by_strips.read_bytes() == whole.read_bytes()
 

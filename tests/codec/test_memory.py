@@ -36,10 +36,10 @@ def test_free_memory_goes_back() -> None:
 
 
 def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory._trim.cache_clear()
+    memory.malloc_trim.cache_clear()
     monkeypatch.setattr("hfd.codec.memory.ctypes.CDLL", lambda _: object())
     give_back()
-    memory._trim.cache_clear()
+    memory.malloc_trim.cache_clear()
 
 
 @pytest.mark.parametrize(

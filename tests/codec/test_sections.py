@@ -230,7 +230,7 @@ def test_a_bomb_in_metadata_is_refused_before_memory_is_taken() -> None:
     message = refusal(decode_metadata, bomb, name="exif")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert message == f"exif: got more than {MAX_METADATA_BYTES} bytes, expected at most that. " + sections._DAMAGED
+    assert message == f"exif: got more than {MAX_METADATA_BYTES} bytes, expected at most that. " + sections.DAMAGED
     assert peak < 4 * MAX_METADATA_BYTES
 
 

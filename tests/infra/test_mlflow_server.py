@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.crd import documents
-from tests.support.s3_server import _free_ports
+from tests.support.s3_server import free_ports
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def answer(port: int, host: str) -> int:
 
 def test_the_server_of_the_manifest_answers_to_its_own_names(tmp_path: Path) -> None:
     program, *arguments = container()["args"]
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     here = {"--host": "127.0.0.1", "--port": str(port), "--artifacts-destination": str(tmp_path / "artifacts")}
     arguments = [f"{name}={here.get(name, value)}" if value else name for name, _, value in
                  (one.partition("=") for one in arguments)]  # fmt: skip

@@ -34,7 +34,7 @@ def test_blocks_add_up_to_the_whole_however_they_are_cut(sizes: list[int], added
     reference, decoded = features(total, seed=1), features(total, shift=0.5, seed=2)
     ends = np.cumsum([0, *sizes])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks_module, "_ADDED_ROWS", added_rows)
+        patch.setattr(blocks_module, "ADDED_ROWS", added_rows)
         found = [block_of((reference[a:b], decoded[a:b])) for a, b in itertools.pairwise(ends)]
         together = block_of(*((reference[a:b], decoded[a:b]) for a, b in itertools.pairwise(ends)))
     whole = frechet_distance(GaussianStats.of(reference), GaussianStats.of(decoded))

@@ -54,7 +54,7 @@ def s3_server(weed: Path, folder: Path) -> Iterator[S3Server]:
     ]
     (folder / "data").mkdir()
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
-    master, volume, filer, s3 = _free_ports(4)
+    master, volume, filer, s3 = free_ports(4)
     command = [
         str(weed), "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         f"-master.port={master}", "-master.telemetry=false", "-master.volumeSizeLimitMB=64",
@@ -81,7 +81,7 @@ def s3_server(weed: Path, folder: Path) -> Iterator[S3Server]:
         server.wait()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Find ports that are free on loopback, with the gRPC port 10000 above each."""
     found: list[int] = []
     while len(found) < count:

@@ -52,8 +52,8 @@ def taught(task: AdversarialTask) -> dict[str, list[Tensor]]:
 
         return hook
 
-    task._optimiser.register_step_pre_hook(keep("sampler"))
-    task._critic_optimiser.register_step_pre_hook(keep("discriminator"))
+    task.optimiser.register_step_pre_hook(keep("sampler"))
+    task.critic_optimiser.register_step_pre_hook(keep("discriminator"))
     one_update(task, losses_of(task))
     return seen
 

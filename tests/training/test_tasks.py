@@ -108,7 +108,7 @@ def test_gradients_are_clipped_and_their_norm_is_notify(kind: str) -> None:
         gradients = [value.grad for value in first.parameters() if value.grad is not None]
         norms.append(float(torch.stack([gradient.norm() for gradient in gradients]).norm()))
 
-    task._optimiser.register_step_pre_hook(norm_of_gradients)
+    task.optimiser.register_step_pre_hook(norm_of_gradients)
     values = one_step(task, kind)
     assert norms == pytest.approx([min(values["norm"], 1.0)], rel=1e-3)
 
@@ -161,7 +161,7 @@ def test_the_held_out_loss_is_the_mean_over_the_same_times_and_noise() -> None:
     losses = [float(task.held_out_loss(crop, -crop, 3)) for _ in range(2)]
     assert losses[0] == losses[1]
     generator = torch.Generator().manual_seed(0)
-    t = task._process.times(3, generator)
+    t = task.process.times(3, generator)
     eps = torch.randn(3, 3, 32, 32, generator=generator)
     one_by_one = [task.errors(crop, -crop, eps[i : i + 1], t[i : i + 1]).item() for i in range(3)]
     assert losses[0] == pytest.approx(sum(one_by_one) / 3, rel=1e-5)

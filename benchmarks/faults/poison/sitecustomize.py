@@ -21,14 +21,14 @@ class _Poisoner(MetaPathFinder):
 
         def exec_module(module):
             load(module)
-            label = module._label
+            label = module.label_of
 
             def deadly(source, name):
                 if str(name).endswith(POISON):
                     os.kill(os.getpid(), 9)
                 return label(source, name)
 
-            module._label = deadly
+            module.label_of = deadly
 
         spec.loader.exec_module = exec_module
         return spec

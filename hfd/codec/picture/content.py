@@ -16,7 +16,7 @@ from hfd.image.load import MAX_IMAGE_PIXELS, ImageSource, RgbArray, load_with, t
 from hfd.image.notes import Note, add_note, collected_notes
 from hfd.image.stated import profile_of_image
 
-_STRIP_PIXELS = 2**22
+STRIP_PIXELS = 2**22
 
 _TURNS: Mapping[Image.Transpose, Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]] = {
     Image.Transpose.FLIP_LEFT_RIGHT: np.fliplr,
@@ -159,7 +159,7 @@ def _convert(
     alpha: AlphaArray | None = None
     icc: bytes | None = None
     # Floats are read by what the largest of them is, in the whole picture.
-    rows = image.height if image.mode == "F" else max(1, _STRIP_PIXELS // image.width)
+    rows = image.height if image.mode == "F" else max(1, STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
         strip = image if rows >= image.height else image.crop((0, top, image.width, bottom))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hfd.codec.picture.content import Picture
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_STRIP_BYTES = 2**22
+STRIP_BYTES = 2**22
 _RGB, _RGBA = 2, 6
 
 Bytes = npt.NDArray[np.uint8]
@@ -31,7 +31,7 @@ def png_chunks(picture: Picture) -> Iterator[bytes]:
     if extras.exif is not None:
         yield _chunk(b"eXIf", extras.exif.removeprefix(b"Exif\0\0"))
     samples = 3 if extras.alpha is None else 4
-    rows = max(1, _STRIP_BYTES // (picture.width * samples))
+    rows = max(1, STRIP_BYTES // (picture.width * samples))
     deflater = zlib.compressobj()
     above = np.zeros((1, picture.width * samples), dtype=np.uint8)
     for top in range(0, picture.height, rows):

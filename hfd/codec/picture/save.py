@@ -17,7 +17,7 @@ _OPTIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
 }
 
-_WHOLE_PIXELS = 2**24
+WHOLE_PIXELS = 2**24
 """Up to so many Pillow makes the file, faster and in twice the memory."""
 
 FORMATS = tuple(_OPTIONS)
@@ -39,7 +39,7 @@ def encode_picture(picture: Picture, file_format: str) -> Iterable[bytes]:
 
     A large PNG is made by strips while it is asked for. Raises :class:`DataError` where the format cannot hold it.
     """
-    if file_format == "png" and picture.width * picture.height > _WHOLE_PIXELS:
+    if file_format == "png" and picture.width * picture.height > WHOLE_PIXELS:
         return png_chunks(picture)
     pillow_format, options = _OPTIONS[file_format]
     image, buffer = picture.to_image(), io.BytesIO()

@@ -31,10 +31,10 @@ from hfd.image.load import (
 )
 from hfd.image.notes import Note, collected_notes
 
-_WHOLE_PIXELS = 2**24
+WHOLE_PIXELS = 2**24
 """Up to so many Pillow reads a picture, in eight bytes a pixel."""
 
-_STRIP_PIXELS = 2**20
+STRIP_PIXELS = 2**20
 
 _LOADERS = {"JPEG": ("jpegload", "truncated"), "PNG": ("pngload", "error"), "TIFF": ("tiffload", "error")}
 """By format: libvips's operation, and the least damage that ends it. Of JPEG any bits make a picture, as for Pillow."""
@@ -139,7 +139,7 @@ def _alpha_of(header: _Header, parts: Iterator[tuple[RgbArray, AlphaArray | None
 
 def _header_of(image: Image.Image, stream: BinaryIO, *, keep_exif: bool) -> _Header | None:
     """None where the picture is small, or its file has to be read whole."""
-    if image.width * image.height <= _WHOLE_PIXELS or image.format not in (*_LOADERS, "PPM"):
+    if image.width * image.height <= WHOLE_PIXELS or image.format not in (*_LOADERS, "PPM"):
         return None
     is_plain = image.mode in _MODES and raw_mode_of(image) == image.mode and "transparency" not in image.info
     is_in_order = not image.info.get("interlace")
@@ -163,7 +163,7 @@ def _image(header: _Header, size: tuple[int, int], data: Any) -> Image.Image:
 
 def _spans(header: _Header) -> Iterator[tuple[int, int]]:
     """First row and number of rows of each strip."""
-    rows = max(1, _STRIP_PIXELS // header.size[0])
+    rows = max(1, STRIP_PIXELS // header.size[0])
     for top in range(0, header.size[1], rows):
         yield top, min(rows, header.size[1] - top)
 

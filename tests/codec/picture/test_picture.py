@@ -51,7 +51,7 @@ def pictures() -> dict[str, bytes]:
 @pytest.mark.parametrize("name", pictures())
 @pytest.mark.parametrize("rows", [1, 5, 36, 37, 4000])
 def test_strips_of_any_height_are_the_picture(name: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture_module, "_STRIP_PIXELS", rows * X.shape[1])
+    monkeypatch.setattr(picture_module, "STRIP_PIXELS", rows * X.shape[1])
     data = pictures()[name]
     over_white = read_picture(data, keep_alpha=False)
     np.testing.assert_array_equal(over_white.rgb, load_rgb(data))

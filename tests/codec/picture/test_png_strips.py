@@ -38,7 +38,7 @@ def test_any_picture_comes_back(x: np.ndarray) -> None:
 
 @pytest.mark.parametrize("strip_bytes", [1, 500, 10**6])
 def test_strips_of_any_height_are_one_picture(strip_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(png_strips, "_STRIP_BYTES", strip_bytes)
+    monkeypatch.setattr(png_strips, "STRIP_BYTES", strip_bytes)
     x = photograph(64, 90)
     np.testing.assert_array_equal(np.asarray(decoded(picture_of_array(x))), x)
     size = sum(map(len, png_chunks(picture_of_array(x))))
@@ -59,7 +59,7 @@ def test_metadata_are_there() -> None:
 def test_large_pictures_are_written_by_strips_and_small_ones_by_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = picture_of_array(photograph(40, 50))
     (whole,) = encode_picture(picture, "png")
-    monkeypatch.setattr(picture_file, "_WHOLE_PIXELS", 1999)
+    monkeypatch.setattr(picture_file, "WHOLE_PIXELS", 1999)
     parts = list(encode_picture(picture, "png"))
     assert len(parts) > 1
     for data in (whole, b"".join(parts)):
@@ -73,4 +73,4 @@ def test_memory_does_not_grow_with_the_picture() -> None:
         pass
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 64 * png_strips._STRIP_BYTES / 2
+    assert peak < 64 * png_strips.STRIP_BYTES / 2

@@ -98,8 +98,8 @@ def test_the_builtin_photographs_are_real_and_always_the_same() -> None:
 
 
 def test_a_missing_package_of_photographs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "_BUILTIN_FILES", {"no_such_package": ("a.png",)})
-    monkeypatch.setattr(corpus, "_BUILTIN_FOLDERS", {"no_such_package": "data"})
+    monkeypatch.setattr(corpus, "BUILTIN_FILES", {"no_such_package": ("a.png",)})
+    monkeypatch.setattr(corpus, "BUILTIN_FOLDERS", {"no_such_package": "data"})
     with pytest.raises(ConfigError, match=r"^data\.uri: .* no_such_package\. Install hfd\[demo\]"):
         list_corpus(BUILTIN, setting="data.uri")
 

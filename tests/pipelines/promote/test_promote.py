@@ -190,7 +190,7 @@ def test_a_promotion_that_is_broken_off_is_completed(
 
     with monkeypatch.context() as patch, pytest.raises(BrokenOffError):
         if moment == "manifest":
-            patch.setattr(promote, "_outcome", broken)
+            patch.setattr(promote, "record_outcome", broken)
         else:
             patch.setattr(Registry, moment, broken)
         retrain(config, Silent())

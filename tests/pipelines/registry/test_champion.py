@@ -108,15 +108,15 @@ def test_of_two_that_register_the_same_at_once_the_first_stays(
 ) -> None:
     """The other workspace comes between the look and the creation."""
     made = model(tmp_path, "a")
-    looked = Registry._numbers
+    looked = Registry.numbers_of
 
     def numbers(self: Registry, digest: str) -> list[int]:
         found = looked(self, digest)
-        monkeypatch.setattr(Registry, "_numbers", looked)
+        monkeypatch.setattr(Registry, "numbers_of", looked)
         register(self, made)
         return found
 
-    monkeypatch.setattr(Registry, "_numbers", numbers)
+    monkeypatch.setattr(Registry, "numbers_of", numbers)
     assert register(registry, made).number == 1
     assert versions(registry) == [1]
 

@@ -189,8 +189,9 @@ def test_runs_of_a_killed_driver_are_closed_and_those_of_a_living_one_are_not(
 
 def test_a_process_number_that_was_given_again_does_not_keep_a_run_open(settings: TrackingSettings) -> None:
     own = process_tags()
-    with parent_run(settings, name="now") as parent:
-        client, experiment = open_client(str(settings.uri)), parent._link.experiment_id  # type: ignore[union-attr]
+    with parent_run(settings, name="now"):
+        client = open_client(str(settings.uri))
+        experiment = client.get_experiment_by_name(settings.experiment).experiment_id
         for name, change in (
             ("reused", {"hfd.pid_started": "12.00"}),
             ("elsewhere", {"hfd.pid_started": "12.00", "hfd.host": "another"}),
