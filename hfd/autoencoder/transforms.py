@@ -46,7 +46,9 @@ def reach_of(network: nn.Module) -> int:
     """How many rows of its input, at most, a convolutional network looks beyond those below an answer's row."""
     reach, stride = 0, 1
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.PixelUnshuffle):
+            stride *= module.downscale_factor
+        elif isinstance(module, nn.Conv2d):
             reach += module.kernel_size[0] // 2 * stride
             stride *= module.stride[0]
     return reach

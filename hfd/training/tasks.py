@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hfd.autoencoder.loss import rate_distortion
 from hfd.autoencoder.model import Elic
+from hfd.autoencoder.rates import step_of
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.neighbours import known_pixels, mask_draws, masks_of
 from hfd.diffusion.process import Process, answer
@@ -35,7 +36,9 @@ class OptimiserSettings:
 class AutoencoderTask:
     """Stage 1: ``lmbda 255^2 MSE + bpp_est``, and the auxiliary loss that places the bottleneck's quantiles.
 
-    For the first ``relaxed_share`` of the training, lmbda is multiplied by ``relaxed_factor``.
+    For the first ``relaxed_share`` of the training, lmbda is multiplied by ``relaxed_factor``. ``rates``: ids between
+    which the quantiser step of each sample is drawn, spread evenly over the batch, with lmbda / step^2: the squared
+    error that a step makes grows with its square. None: a step of 1.
     """
 
     def __init__(
@@ -47,8 +50,10 @@ class AutoencoderTask:
         aux_lr: float,
         relaxed_share: float = 0.0,
         relaxed_factor: float = 1.0,
+        rates: tuple[float, float] | None = None,
         spread: Spread = Spread(),
     ) -> None:
+        self._rates = rates
         self.model, self._settings, self._world = model, settings, spread.world
         self._lmbda, self._relaxed = lmbda, (relaxed_share, relaxed_factor)
         self._module = spread_module(model, spread, _units_of_elic(model))
@@ -64,11 +69,21 @@ class AutoencoderTask:
         shape_y, shape_z = self.model.noise_shapes(*x.shape[2:])
         noise = draws.rounding(shape_y, "y", x.device), draws.rounding(shape_z, "z", x.device)
         with autocast(x.device, self._settings.precision):
-            output = self._module(x, noise)
-        rd = rate_distortion(output, x, lmbda)
+            output = self._module(x, noise, steps := self._steps(draws, x.device))
+        rd = rate_distortion(output, x, lmbda if steps is None else lmbda / steps.square())
         # Of each picture: a mean over pictures is the same however they are shared out.
         psnr = -10.0 * torch.log10((output.x_hat.detach() - x).square().mean(dim=(1, 2, 3))).mean()
         return {"loss": rd.loss, "mse": rd.mse, "bpp_est": rd.bpp_est, "psnr": psnr}
+
+    def _steps(self, draws: Draws, device: torch.device) -> Tensor | None:
+        """The quantiser's step of each sample at hand, (b,)."""
+        if self._rates is None:
+            return None
+        low, high = self._rates
+        generator, count = draws.shared("rates"), draws.batch_size
+        places = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
+        steps = torch.tensor([step_of(low + (high - low) * place) for place in places.tolist()])
+        return draws.of_samples(steps).to(device)
 
     def backward(self, losses: Mapping[str, Tensor], *, weight: float) -> None:
         (losses["loss"] * weight).backward()  # type: ignore[no-untyped-call]
