@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from hfd.autoencoder.model import Elic, pad_to_stride
+from hfd.autoencoder.rates import DEFAULT_RATE, UNITS, step_units
 from hfd.autoencoder.weights import read_autoencoder
 from hfd.codec.pixels import picture_to_tensor, tensor_to_picture
 from hfd.data.shards import SPLITS, Row, iterate_shard, open_shard, shard_names
@@ -28,7 +30,11 @@ NAME = "reconstruct"
 
 
 def plan(context: Context, prepared: Done, autoencoder: Done) -> Step:
-    return Step(NAME, context.workspace, {}, {"prepare": prepared.digest, "train-autoencoder": autoencoder.digest})
+    rates = context.config.decoder.rates
+    settings = {} if rates is None else {"seed": context.config.seed, "rates": list(rates)}
+    return Step(
+        NAME, context.workspace, settings, {"prepare": prepared.digest, "train-autoencoder": autoencoder.digest}
+    )
 
 
 def run(context: Context, prepared: Done, autoencoder: Done) -> Done:
@@ -39,7 +45,8 @@ def run(context: Context, prepared: Done, autoencoder: Done) -> Done:
 def _reconstruct(context: Context, prepared: Done, autoencoder: Done, folder: Folder) -> Outcome:
     names = [name for split in SPLITS for name in shard_names(prepared.folder, split)]
     weights, device = autoencoder.folder / "autoencoder", map_device(context.config.cluster)
-    payloads = [(prepared.folder, name, weights, device) for name in names]
+    rates = Rates(context.config.seed, context.config.decoder.rates)
+    payloads = [(prepared.folder, name, weights, device, rates) for name in names]
     with context.display.bar("reconstruct", "shards") as progress:
         results = run_parts(context.engine.with_gpus(), folder, payloads, reconstruct_shard, progress)
     errors = [result["squared_error"] for result in results]
@@ -52,19 +59,35 @@ def _reconstruct(context: Context, prepared: Done, autoencoder: Done, folder: Fo
     return Outcome(digest_of_parts(results), facts)
 
 
+@dataclass(frozen=True)
+class Rates:
+    """At which rate a crop is reconstructed: the model's own, or an id from ``between`` (both included) that a digest
+    of the seed and the crop's id draws, whatever runs it."""
+
+    seed: int
+    between: tuple[int, int] | None
+
+    def of(self, crop: str) -> int:
+        if self.between is None:
+            return DEFAULT_RATE
+        low, high = self.between
+        digest = hashlib.sha256(f"hfd.reconstruct:{self.seed}:{crop}".encode()).digest()
+        return low + int.from_bytes(digest[:8], "big") % (high - low + 1)
+
+
 def reconstruct_shard(
-    index: int, count: int, folder: Folder, payload: tuple[Folder, str, Folder, str]
+    index: int, count: int, folder: Folder, payload: tuple[Folder, str, Folder, str, Rates]
 ) -> dict[str, Any]:
     """Write one shard's ``x`` and ``x_hat`` under the name of the shard that it is read from."""
     del index, count
-    crops, name, weights, device = payload
+    crops, name, weights, device, rates = payload
     model = load_model(weights.uri, device)
     digest = hashlib.sha256()
     num_crops = values = squared_error = 0
     with open_shard(folder, name, ("x", "x_hat")) as writer:
         for row in iterate_shard(crops, name):
             x = row.pictures["x"]
-            x_hat = reconstruct(model, x)
+            x_hat = reconstruct(model, x, rates.of(row.id))
             writer.add(Row(row.id, row.photo, row.content, {"x": x, "x_hat": x_hat}))
             digest.update(row.id.encode())
             digest.update(x_hat.data)
@@ -86,8 +109,9 @@ def load_model(uri: str, device: str) -> Elic:
 
 
 @torch.no_grad()
-def reconstruct(model: Elic, x: RgbArray) -> RgbArray:
-    """x_hat, uint8 (H, W, 3), of a picture uint8 (H, W, 3); float32 arithmetic."""
+def reconstruct(model: Elic, x: RgbArray, rate: int = DEFAULT_RATE) -> RgbArray:
+    """x_hat, uint8 (H, W, 3), of a picture uint8 (H, W, 3) at a rate id; float32 arithmetic."""
     device = next(model.parameters()).device
-    output = model(pad_to_stride(picture_to_tensor(x).to(device)))
+    step = torch.tensor([step_units(rate) / UNITS], device=device)
+    output = model(pad_to_stride(picture_to_tensor(x).to(device)), steps=step)
     return tensor_to_picture(output.x_hat[..., : x.shape[0], : x.shape[1]])

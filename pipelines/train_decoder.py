@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from hfd.codec.codec import Codec
-from hfd.config import DecoderConfig, TrainConfig
+from hfd.config import DecoderConfig, PerceptualConfig, TrainConfig
 from hfd.data.shards import iterate_rows, list_row_groups
-from hfd.diffusion.decoder import build_process, build_unet, read_decoder
+from hfd.diffusion.decoder import build_network, build_process, read_decoder
 from hfd.errors import DataError
 from hfd.storage import Folder
+from hfd.training.perceptual import CriticSettings, PerceptualSettings, PerceptualTask
 from hfd.training.tasks import DecoderTask
 from hfd.weights import read_weights
 from pipelines.averaging import Snapshots, choose_average
@@ -57,7 +58,8 @@ def _plan(context: Context, reconstructed: Done, autoencoder: Done, start: WarmS
             return Step(NAME, context.workspace, {"frozen": True}, inputs)
         settings = {"frozen": True, **config.model_dump(mode="json", include={"finish", "steps"})}
         return Step(NAME, context.workspace, settings, {"reconstruct": reconstructed.digest} | inputs)
-    exclude: dict[str, Any] = {"train": NOT_IN_KEY, "adversarial": True, "warm_start": True}
+    # The rates are in what the pairs were made by.
+    exclude: dict[str, Any] = {"train": NOT_IN_KEY, "adversarial": True, "warm_start": True, "rates": True}
     settings = {"seed": context.config.seed, **config.model_dump(mode="json", exclude=exclude)}
     inputs = {"reconstruct": reconstructed.digest, "train-autoencoder": autoencoder.digest}
     return Step(NAME, context.workspace, settings, inputs | start.inputs)
@@ -143,17 +145,29 @@ def finish_model(
 
 
 def network_config(config: DecoderConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json", include={"process", "unet"})
+    return config.model_dump(mode="json", include={"process", "unet", "lean"})
 
 
 def default_steps(config: DecoderConfig) -> dict[str, int]:
-    return {} if config.steps is None else {"steps": config.steps}
+    if config.steps is None:
+        return {} if config.perceptual is None else {"steps": config.perceptual.steps}
+    return {"steps": config.steps}
 
 
-def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> DecoderTask:
+def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> DecoderTask | PerceptualTask:
     network = network_config(config)
-    net = build_unet(network)
+    net = build_network(network)
     start.into(net)
+    if config.perceptual is not None:
+        return PerceptualTask(
+            net.to(worker.device),
+            build_process(network["process"]),
+            optimiser_settings(config.train),
+            perceptual_settings(config.perceptual),
+            sigma_rels=config.ema.sigma_rels,
+            neighbours_share=config.neighbours_share,
+            spread=spread(config.train, worker),
+        )
     return DecoderTask(
         net.to(worker.device),
         build_process(network["process"]),
@@ -164,12 +178,23 @@ def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> Decod
     )
 
 
+def perceptual_settings(config: PerceptualConfig) -> PerceptualSettings:
+    critic = config.critic
+    return PerceptualSettings(
+        config.steps,
+        mse=config.mse,
+        lpips=config.lpips,
+        wasserstein=config.wasserstein,
+        critic=None if critic is None else CriticSettings(critic.weight, critic.label, critic.lr, critic.widths),
+    )
+
+
 def write_model(
     config: DecoderConfig,
     pairs: Folder,
     snapshots: Snapshots,
     autoencoder: str,
-    task: DecoderTask,
+    task: DecoderTask | PerceptualTask,
     out: Folder,
     steps: int,
 ) -> None:
@@ -180,6 +205,8 @@ def write_model(
     else:  # nothing to choose by
         tensors, losses = dict(task.averages()[config.ema.sigma_rels[0]]), {}
     settings = {**network_config(config), **default_steps(config), "autoencoder": autoencoder, "ema_losses": losses}
+    if config.perceptual is not None:
+        settings["perceptual"] = config.perceptual.model_dump(mode="json")
     device = next(task.net.parameters()).device
     write_measured(out / "decoder", tensors, settings, config.finish, pairs, device)
 

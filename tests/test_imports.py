@@ -16,11 +16,13 @@ FILES = sorted([*(ROOT / "hfd").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py
 GROUND = {"config", "errors", "storage", "weights", "precision", "colour", "pillow_warnings", "terminal"}
 """What every room stands on. These stand on nothing but each other."""
 
-ROOMS = ["images", "data", "autoencoder", "diffusion", "tiling", "codec", "metrics", "baselines", "report"]
+ROOMS = [
+    "images", "data", "perceptual", "autoencoder", "diffusion", "tiling", "codec", "metrics", "baselines", "report",
+]  # fmt: skip
 """From the lowest up: a room imports those before it, and never one after it."""
 
 DOORS = {
-    "training": {"data", "autoencoder", "diffusion"},
+    "training": {"data", "perceptual", "autoencoder", "diffusion"},
     "presets": set(),
     "model_sizes": {"autoencoder", "diffusion"},
     "api": {"codec", "diffusion"},

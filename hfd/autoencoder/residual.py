@@ -55,7 +55,10 @@ def residual_analysis(channels: Sequence[int], blocks: Sequence[int], M: int) ->
 
 
 def residual_synthesis(channels: Sequence[int], blocks: Sequence[int], M: int) -> nn.Sequential:
-    """g_s: a latent (B, M, h, w) to a picture (B, 3, 16 h, 16 w); ``channels``, ``blocks`` as in `residual_analysis`."""
+    """g_s: a latent (B, M, h, w) to a picture (B, 3, 16 h, 16 w).
+
+    ``channels``, ``blocks``: as in `residual_analysis`.
+    """
     quarter, eighth, sixteenth = channels
     last = nn.Conv2d(quarter, 3 * FIRST**2, 3, padding=1)
     assert last.bias is not None

@@ -41,8 +41,8 @@ def reach_cells(g_s: nn.Module) -> int:
 
     Counted through all convolutions, last to first, as if parallel branches followed each other: not the least such
     number. A k x k convolution looks (k - 1) / 2 cells far. A transposed one of stride s and padding p takes output o
-    from inputs i with o = s i - p + tap, tap from 0 to k - 1, up to max(p, k - 1 - p) / s cells far. Depth-to-space by r
-    takes output o from input o // r.
+    from inputs i with o = s i - p + tap, tap from 0 to k - 1, up to max(p, k - 1 - p) / s cells far. Depth-to-space by
+    r takes output o from input o // r.
     """
     reach = 0
     for layer in reversed(list(g_s.modules())):

@@ -12,6 +12,7 @@ Width = Annotated[int, Field(ge=8)]
 Count = Annotated[int, Field(ge=0)]
 RateId = Annotated[float, Field(ge=64, le=192)]
 
+
 class ResidualConfig(Section):
     """Transforms made of residual blocks, cheap on processors (beyond the paper)."""
 

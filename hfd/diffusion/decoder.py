@@ -15,6 +15,7 @@ from hfd.diffusion.finish import Finish, finished
 from hfd.diffusion.flow import FlowTimes, PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.grain import FILTER_PX, add_grain
 from hfd.diffusion.grain import REACH_PX as GRAIN_PX
+from hfd.diffusion.lean import LeanNet
 from hfd.diffusion.process import Process, answer
 from hfd.diffusion.sampling import Sampling, walk
 from hfd.diffusion.schedule import CosineSchedule
@@ -33,7 +34,7 @@ DEFAULT_STEPS = 50
 class ScoreDecoder:
     """A frozen stage 2: ``net`` in eval mode, its ``process``, ``config`` and ``fingerprint`` (hex)."""
 
-    net: UNet
+    net: UNet | LeanNet
     process: Process
     config: Mapping[str, Any]
     fingerprint: str
@@ -177,13 +178,17 @@ def _one_of(kinds: Any, key: str, config: Mapping[str, Any]) -> Any:
     return config[key]
 
 
-def build_unet(config: Mapping[str, Any]) -> UNet:
+def build_network(config: Mapping[str, Any]) -> UNet | LeanNet:
+    """An untrained network from the section ``lean``, where there is one, else ``unet``."""
+    lean = config.get("lean")
+    if lean is not None:
+        return LeanNet(tuple(lean["channels"]), tuple(lean["blocks"]), int(lean["tail"]))
     unet = config["unet"]
     return UNet(patch=int(unet["patch"]), channels=tuple(unet["channels"]), blocks=tuple(unet["blocks"]))
 
 
 def write_decoder(folder: Folder, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """``config`` holds process, unet, and ``autoencoder``: the fingerprint of the stage 1 it was trained on.
+    """``config`` holds process, unet or lean, and ``autoencoder``: the fingerprint of the stage 1 it was trained on.
 
     Optional: ``steps``, for which a sampler was fine-tuned, ``finish``, ``sharpen`` and ``chroma_noise`` of
     :class:`hfd.diffusion.finish.Finish`, and ``grain``, the amount that its finished samples lack.
@@ -195,7 +200,7 @@ def read_decoder(folder: Folder) -> ScoreDecoder:
     """Load stage 2, frozen and in eval mode. Raises :class:`DataError` naming what does not fit."""
     tensors, config, fingerprint = read_weights(folder)
     try:
-        net, process = build_unet(config), build_process(config["process"])
+        net, process = build_network(config), build_process(config["process"])
     except KeyError as error:
         raise DataError(f"{folder.uri}/config.json: lacks {error}. Make or fetch the model again") from error
     except (AttributeError, TypeError, ValueError, IndexError) as error:

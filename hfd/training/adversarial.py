@@ -9,19 +9,18 @@ from typing import Any
 
 import torch
 import torch._functorch.config as functorch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hfd.diffusion.discriminator import Discriminator, change, discriminator_loss, generator_loss
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.process import Process, answer
 from hfd.diffusion.sampling import Sampling, walk
-from hfd.diffusion.unet import UNet
 from hfd.precision import autocast
 from hfd.training.draws import Draws
 from hfd.training.shards import Shards
 from hfd.training.strategy import Spread, Units, spread_module, syncing
-from hfd.training.tasks import OptimiserSettings, adam, clipped_step, drawn_masks, named_averages, units_of_unet
+from hfd.training.tasks import OptimiserSettings, adam, clipped_step, drawn_masks, named_averages, units_of_network
 
 BETAS = (0.5, 0.95)
 """Of both Adams: short memories, since each network's loss moves with the other's."""
@@ -51,7 +50,7 @@ class AdversarialTask:
 
     def __init__(
         self,
-        net: UNet,
+        net: nn.Module,
         discriminator: Discriminator,
         process: Process,
         settings: OptimiserSettings,
@@ -68,7 +67,7 @@ class AdversarialTask:
         if spread.compile:
             # Two backward passes go through one graph: the first may not give its buffers away.
             functorch.donated_buffer = False
-        self._module = spread_module(net, spread, units_of_unet(net))
+        self._module = spread_module(net, spread, units_of_network(net))
         # As written: compiled, each of the two passes back would make the gradients of both.
         self._critic = spread_module(discriminator, replace(spread, compile=False, recompute=False), Units())
         self._shards = Shards(list(net.parameters()))

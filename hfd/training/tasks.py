@@ -14,9 +14,10 @@ from hfd.autoencoder.loss import rate_distortion
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.rates import step_of
 from hfd.diffusion.ema import PowerEma
+from hfd.diffusion.lean import LeanBlock
 from hfd.diffusion.neighbours import known_pixels, mask_draws, masks_of
 from hfd.diffusion.process import Process, answer
-from hfd.diffusion.unet import ResidualBlock, UNet
+from hfd.diffusion.unet import ResidualBlock
 from hfd.precision import autocast
 from hfd.training.draws import Draws
 from hfd.training.shards import Shards, load_module, module_state
@@ -123,7 +124,7 @@ class DecoderTask:
 
     def __init__(
         self,
-        net: UNet,
+        net: nn.Module,
         process: Process,
         settings: OptimiserSettings,
         *,
@@ -134,7 +135,7 @@ class DecoderTask:
         self.net = net
         self._process, self._settings = process, settings
         self._neighbours_share = neighbours_share
-        self._module = spread_module(net, spread, units_of_unet(net))
+        self._module = spread_module(net, spread, units_of_network(net))
         self._shards = Shards(list(net.parameters()))
         self._optimiser = adam(self._shards, settings)
         self.ema = PowerEma(self._shards.local, sigma_rels)
@@ -209,8 +210,9 @@ def _units_of_elic(model: Elic) -> Units:
     return Units(transforms, (model.entropy_bottleneck, model.g_sp), ("entropy_bottleneck.quantiles",))
 
 
-def units_of_unet(net: UNet) -> Units:
-    return Units(tuple(module for module in net.modules() if isinstance(module, ResidualBlock)))
+def units_of_network(net: nn.Module) -> Units:
+    """The blocks of a stage-2 network."""
+    return Units(tuple(module for module in net.modules() if isinstance(module, ResidualBlock | LeanBlock)))
 
 
 def drawn_masks(draws: Draws, side_px: int, share: float) -> Tensor:
