@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TEST_ENV := OMP_NUM_THREADS=1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test test-slow check format browser clean
+.PHONY: install demo test test-slow check format browser docs clean
 
 install: $(VENV)/.installed
 
@@ -38,5 +38,10 @@ format: install
 browser:
 	apt-get update -qq && apt-get install -y -qq chromium
 
+# The generated pages and diagrams, then the documentation site in site/. Warnings are errors.
+docs: install
+	for script in command_line settings presets diagrams; do $(BIN)/python docs/generate/$$script.py || exit 1; done
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site

@@ -1,6 +1,6 @@
 """Speed of the autoencoder path against CompressAI's compress and decompress, with the same weights, in one run.
 
-    python benchmarks/coding_speed.py PICTURES [--model desk-025] [--repeats 5] [--threads 1] [--paper]
+    python -m benchmarks.coding_speed PICTURES [--model desk-025] [--repeats 5] [--threads 1] [--paper]
 
 Ours: a picture's tensor to payload, and payload to x_hat. Theirs: ``Elic2022Official.compress`` and ``decompress``
 around the very same modules, on the same tensor. The four calls take turns; what is printed is the median over repeats
@@ -17,15 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from peer import peer_of
 from torch import Tensor
 
+from benchmarks.peer import peer_of
 from hfd.autoencoder.coding import LatentCoder, build_tables
 from hfd.autoencoder.model import Elic, pad_to_stride
 from hfd.autoencoder.weights import read_autoencoder
-from hfd.codec.model_folders import find_model
 from hfd.codec.pixels import picture_to_tensor
-from hfd.images import load_rgb
+from hfd.image.load import load_rgb
+from hfd.io.model_folders import find_model
 
 
 def seconds(call: Callable[[], object]) -> tuple[float, float]:

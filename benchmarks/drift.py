@@ -1,6 +1,6 @@
 """Do files decode to the same symbols under other kernels, threads, precisions? Ours against CompressAI's.
 
-    python benchmarks/drift.py PHOTOS [--crops 1000] [--peer-crops 1000] [--model desk-025]
+    python -m benchmarks.drift PHOTOS [--crops 1000] [--peer-crops 1000] [--model desk-025]
 
 Crops with sides of 128 to 256 pixels are compressed in one process, and their latents decoded in a process for each
 other setting: the same networks, the same files. A mismatch is a refused file, or a latent that is not the
@@ -24,16 +24,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from peer import peer_of
 from torch import Tensor
 
+from benchmarks.peer import peer_of
 from hfd.autoencoder.coding import LatentCoder
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.weights import read_autoencoder
-from hfd.codec.model_folders import find_model
 from hfd.codec.pixels import picture_to_tensor
 from hfd.errors import HfdError
-from hfd.images import load_rgb
+from hfd.image.load import load_rgb
+from hfd.io.model_folders import find_model
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def main() -> None:
         for name, setting in SETTINGS.items():
             chosen = {} if setting.capability is None else {"ATEN_CPU_CAPABILITY": setting.capability}
             environment = {key: value for key, value in os.environ.items() if key != "ATEN_CPU_CAPABILITY"} | chosen
-            command = [sys.executable, __file__, folder, "--model", arguments.model, "--setting", name]
+            command = [sys.executable, "-m", "benchmarks.drift", folder, "--model", arguments.model, "--setting", name]
             subprocess.run(command, env=environment, check=True)
 
 

@@ -1,6 +1,6 @@
 """Finding the near pairs of a million perceptual hashes, beside comparing a few with all.
 
-    python benchmarks/duplicates.py [--hashes 1000000] [--bits 4]
+    python -m benchmarks.duplicates [--hashes 1000000] [--bits 4]
 
 Hashes are random, with a thousandth of them near copies of others. Comparing every pair is measured on a hundred
 hashes against all and scaled up; its work is exactly proportional.

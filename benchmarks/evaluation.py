@@ -1,6 +1,6 @@
 """The evaluation against one plain loop a core, and its scheduling against ideal on 64 simulated workers.
 
-    python benchmarks/evaluation.py ../shared/data/kodak [--pictures 24] [--rounds 3] [--skip-loops]
+    python -m benchmarks.evaluation ../shared/data/kodak [--pictures 24] [--rounds 3] [--skip-loops]
 
 First: ours on Ray with two workers (parts, files, rows and features kept, resumable) against two plain processes that
 share the same pictures, and compress, decode, sample and measure them in a loop, and keep nothing. Both begin without a
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.corpus import Photo
+    from pipelines.corpus.listing import Photo
 
 WORKERS = 2
 SIMULATED = 64
@@ -37,13 +37,13 @@ SHORTEST_S, LONGEST_S = 0.2, 0.5
 
 def settings() -> Any:
     from hfd.config import SamplerConfig
-    from pipelines.measure import MeasureSettings
+    from pipelines.evaluate.measure import MeasureSettings
 
     return MeasureSettings((SamplerConfig(),), 128, (), (1.0,), 4_194_304, 262_144)
 
 
 def model() -> str:
-    from hfd.codec.model_folders import shipped_models
+    from hfd.io.model_folders import shipped_models
 
     return shipped_models()["desk-025"].uri
 
@@ -52,15 +52,15 @@ def plain_loop(paths: list[str]) -> float:
     """What anyone would write around the same calls; returns the sum of a figure, so that nothing is left out."""
     import torch
 
-    from hfd.images import load_rgb
-    from pipelines.measure import code, judge, load_codec, sample_batch
+    from hfd.image.load import load_rgb
+    from pipelines.evaluate.measure import code, judge, load_codec, sample_batch
 
     torch.set_num_threads(1)
     codec, total = load_codec(model(), "cpu"), 0.0
     for path in paths:
         coded = code(codec, path, load_rgb(Path(path)), lambda data: data)
         (samples,) = sample_batch(codec, [coded], settings())
-        total += sum(row.psnr for row in judge(coded, samples, settings()).rows)
+        total += sum(row.values["psnr"] for row in judge(coded, samples, settings()).rows)
     return total
 
 
@@ -77,10 +77,10 @@ def ours(engine: Any, photos: Sequence[Photo]) -> tuple[float, float]:
     """The same of the evaluation's own parts, a picture each, as of any set of fewer than 256."""
     import pyarrow.parquet as pq
 
-    from hfd.storage import Folder
-    from pipelines.evaluate_parts import Listed, PartPlan, Task, evaluate_part, row_name
-    from pipelines.measure import load_codec
-    from pipelines.parts import run_parts
+    from hfd.io.storage import Folder
+    from pipelines.evaluate.images import Listed, PartPlan, Task, evaluate_part, row_name
+    from pipelines.evaluate.measure import load_codec
+    from pipelines.runs.parts import run_parts
 
     plans = [PartPlan((Task(i, Listed(photo), False),), settings(), 2**30) for i, photo in enumerate(photos)]
     with tempfile.TemporaryDirectory(prefix="hfd-bench-") as scratch:
@@ -100,12 +100,12 @@ def ours(engine: Any, photos: Sequence[Photo]) -> tuple[float, float]:
 
 def compare_loops(folder: str, num_pictures: int, rounds: int) -> None:
     from hfd.config import ClusterConfig
-    from pipelines.cluster import engine
-    from pipelines.corpus import list_corpus
+    from pipelines.corpus.listing import list_corpus
+    from pipelines.engine.open import open_engine
 
     photos = list_corpus(folder, setting="folder").photos[:num_pictures]
     times: dict[str, list[float]] = {"plain": [], "ours": []}
-    with engine(ClusterConfig(kind="local", num_cpus=WORKERS)) as ready:
+    with open_engine(ClusterConfig(kind="local", num_cpus=WORKERS)) as ready:
         for _ in range(rounds):
             seconds, expected = plain([str(Path(folder, photo.name)) for photo in photos])
             times["plain"].append(seconds)
@@ -128,8 +128,8 @@ def wait_for_all(there: str) -> None:
         time.sleep(0.05)
 
 
-def sleep_part(index: int, count: int, folder: Any, seconds: float, _model: None) -> dict[str, Any]:
-    del index, count, folder
+def sleep_part(part: Any, _model: None) -> dict[str, Any]:
+    seconds: float = part.payload
     started = time.time()
     time.sleep(seconds)
     return {"digest": "", "slept": seconds, "started": started, "ended": time.time()}
@@ -137,16 +137,16 @@ def sleep_part(index: int, count: int, folder: Any, seconds: float, _model: None
 
 def measure_scheduling() -> None:
     from hfd.config import ClusterConfig
-    from hfd.storage import Folder
-    from pipelines.cluster import engine
-    from pipelines.parts import run_parts
+    from hfd.io.storage import Folder
+    from pipelines.engine.open import open_engine
+    from pipelines.runs.parts import run_parts
 
     rng = random.Random(0)
     naps = [rng.uniform(SHORTEST_S, LONGEST_S) for _ in range(SIMULATED * PARTS_PER_WORKER)]
     config = ClusterConfig(
         kind="local", num_cpus=WORKERS, map_workers=SIMULATED, map_cpus=WORKERS / SIMULATED, train_threads=1
     )
-    with tempfile.TemporaryDirectory(prefix="hfd-bench-") as scratch, engine(config) as ready:
+    with tempfile.TemporaryDirectory(prefix="hfd-bench-") as scratch, open_engine(config) as ready:
         there = Path(scratch, "there")
         there.mkdir()
         load = functools.partial(wait_for_all, str(there))

@@ -1,6 +1,6 @@
 """Bytes of finished files against the likelihood estimate, over a folder of pictures.
 
-    python benchmarks/file_size.py MODEL ../shared/data/kodak
+    python -m benchmarks.file_size MODEL ../shared/data/kodak
 
 MODEL is a model folder or a workspace. Prints, for each picture, bytes, estimated bytes, the excess, and
 whether it is within 1 % + 64 bytes; then the totals.
@@ -12,8 +12,8 @@ import argparse
 from pathlib import Path
 
 from hfd.codec.codec import Codec
-from hfd.images import load_rgb
-from hfd.storage import Folder
+from hfd.image.load import load_rgb
+from hfd.io.storage import Folder
 
 
 def main() -> None:

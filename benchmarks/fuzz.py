@@ -1,6 +1,6 @@
 """Hostile files against the container and the whole decoder: what became of each.
 
-    python benchmarks/fuzz.py --cases 100000
+    python -m benchmarks.fuzz --cases 100000
 
 Every file goes through the container, its sections and the decoding to a picture, with a small untrained network, in
 a process that may take 1 GiB more than it has when it starts, and for a file five seconds of processor time (the clock
@@ -22,17 +22,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
-
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests" / name) for name in ("", "codec")]
 
 WATCHDOG_S = 5.0
 IDLE_S = 120.0
 POLL_S = 0.5
 MEMORY_BYTES = 2**30
 READY = "ready"
+PROGRAM = (sys.executable, "-m", "benchmarks.fuzz")
 CASES_PER_WORKER = 5000
 """oneDNN keeps the code that it compiles for each of the last thousand shapes: half a gigabyte of address space, which
 is not the file's."""
@@ -64,14 +64,14 @@ def main() -> None:
     sys.exit(bool(tally.failures))
 
 
-def run(first: int, cases: int, max_pixels: int, keep: Path) -> Tally:
-    """Drive workers over the cases; one that dies or hangs is replaced, and its file kept."""
+def run(first: int, cases: int, max_pixels: int, keep: Path, program: Sequence[str] = PROGRAM) -> Tally:
+    """Drive workers, processes of ``program``, over the cases; replace one that dies or hangs, and keep its file."""
     tally, position, last = Tally(), first, first + cases
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder) / "case.hfd"
         while position < last:
             end = min(position + CASES_PER_WORKER, last)
-            command = [sys.executable, __file__, "--first", str(position), "--cases", str(end - position)]
+            command = [*program, "--first", str(position), "--cases", str(end - position)]
             command += ["--max-pixels", str(max_pixels), "--worker", str(scratch)]
             with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as worker:
                 position, trouble = follow(worker, position, end, tally, scratch, keep)
@@ -158,7 +158,8 @@ def print_table(tally: Tally) -> None:
 def work(first: int, cases: int, max_pixels: int, scratch: Path) -> None:
     """Say on standard output what became of each case."""
     import torch
-    from hostile import hostile_file
+
+    from tests.support.hostile import hostile_file
 
     torch.set_num_threads(1)
     codec, files = small_codec(), []
@@ -179,11 +180,10 @@ def work(first: int, cases: int, max_pixels: int, scratch: Path) -> None:
 
 
 def small_codec():  # type: ignore[no-untyped-def]
-    from networks import lively_elic
-
     from hfd.autoencoder.coding import build_tables
     from hfd.autoencoder.weights import Autoencoder
     from hfd.codec.codec import Codec
+    from tests.support.networks import lively_elic
 
     model = lively_elic(16, 16, (8, 8)).requires_grad_(False)
     return Codec(Autoencoder(model, build_tables(model), {}, "5eed" * 16), None)
@@ -193,17 +193,18 @@ def seed_files(codec) -> list[bytes]:  # type: ignore[no-untyped-def]
     """Sound files, plain and with every section, of pictures that fit the stride and of ones that do not."""
     import numpy as np
 
-    from hfd.codec.sections import DefaultSampling, Extras
+    from hfd.codec.sampling_options import SamplingOptions
+    from hfd.codec.sections import Extras
 
     rng = np.random.default_rng(0)
     alpha = np.add.outer(np.arange(33), np.arange(70)).astype(np.uint8)
-    sampling = DefaultSampling("ancestral", 7, gamma=0.3, realism=0.7, grain=True, seed=2**40)
+    sampling = SamplingOptions(7, "ancestral", gamma=0.3, realism=0.7, grain=True, seed=2**40)
     made = [
         ((64, 64), Extras()),
         ((1, 1), Extras()),
         ((65, 130), Extras()),
         ((33, 70), Extras(alpha, bytes(3000), rng.bytes(60), sampling)),
-        ((33, 70), Extras(icc=rng.bytes(200), sampling=DefaultSampling(steps=3))),
+        ((33, 70), Extras(icc=rng.bytes(200), sampling=SamplingOptions(steps=3))),
     ]
     pictures = [(rng.integers(0, 256, (*size, 3), dtype=np.uint8), extras) for size, extras in made]
     return [codec.compress(x, sections=extras.to_sections()).data for x, extras in pictures]
@@ -220,7 +221,6 @@ def outcome_of(data: bytes, codec, max_pixels: int, *, again: bool = True) -> st
         picture = codec.reconstruct(data, max_pixels=max_pixels)
         if picture.shape != (container.height, container.width, 3):
             return f"failure: a picture of shape {picture.shape}"
-        codec.sampling_of(data)
         read_extras(container, max_pixels=max_pixels)
         return "picture"
     except DecodeMismatchError as error:

@@ -1,7 +1,7 @@
 """Hostile files against the container and its sections, guided by which lines they reach.
 
     pip install atheris
-    python benchmarks/fuzz_guided.py --seconds 600 [--corpus FOLDER]
+    python -m benchmarks.fuzz_guided --seconds 600 [--corpus FOLDER]
 
 Starts from the golden files; every mutation is given the CRC32 that belongs to it, so that what is inside is reached.
 Allowed are a BitstreamError, a DataError, and files that are written again byte for byte. The first that does anything

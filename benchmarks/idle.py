@@ -1,6 +1,6 @@
 """Requests that an idle Ray head and its nodes send to S3: none are expected.
 
-    python benchmarks/idle.py [--seconds 60]
+    python -m benchmarks.idle [--seconds 60]
 
 A real S3 server behind a proxy that counts, a Ray of simulated nodes with the server's address and credentials in its
 environment, one ``hfd prepare`` on it from and to S3, and then silence.
@@ -16,12 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent / "faults"), str(Path(__file__).resolve().parents[1] / "tests")]
-
-from parts import Cluster, Store  # noqa: E402
-from s3_proxy import Proxy  # noqa: E402
-from s3_server import find_weed, s3_server  # noqa: E402
-from tiny_run import tiny_overrides, write_photographs  # noqa: E402
+from benchmarks.faults.parts import Cluster, Store
+from tests.support.s3_proxy import Proxy
+from tests.support.s3_server import find_weed, s3_server
+from tests.support.tiny_run import tiny_overrides, write_photographs
 
 
 def main() -> None:

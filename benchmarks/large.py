@@ -1,6 +1,6 @@
 """How much memory a large picture's decoding takes: latent to finished pixels, at several sizes, each in a process.
 
-    python benchmarks/large.py PICTURE [--sides 2304 6000 10000] [--scheme one-group] [--workers 1] [--patches 6]
+    python -m benchmarks.large PICTURE [--sides 2304 6000 10000] [--scheme one-group] [--workers 1] [--patches 6]
 
 The latent is a picture's own, repeated up to the side; entropy decoding is not counted. With ``--patches``, so many of
 a picture's go through the networks, spread evenly, and the others stay black: hours are saved, but what heaps gather
@@ -23,11 +23,12 @@ import psutil
 import torch
 
 from hfd.codec.codec import Codec
-from hfd.codec.model_folders import shipped_models
+from hfd.codec.container import unpack
 from hfd.codec.patches import LatentSource, MapPieces, Piece, SamplePiece, sample_by_plan
 from hfd.codec.workers import process_map
-from hfd.images import RgbArray, load_rgb
-from hfd.tiling import Layout, Scheme, plan_picture
+from hfd.geometry.plan import PatchLayout, Scheme, plan_picture
+from hfd.image.load import RgbArray, load_rgb
+from hfd.io.model_folders import shipped_models
 
 GOAL_SIDE, GOAL_BYTES = 20_000, 4 * 10**9
 
@@ -61,12 +62,12 @@ def decode(picture: str, side: int, scheme: Scheme, workers: int, patches: int |
     torch.set_num_threads(1)
     codec = Codec.load(shipped_models()["desk-025"])
     assert codec.decoder is not None
-    y_hat = codec.latents(codec.compress(load_rgb(Path(picture))).data).y_hat
+    y_hat = codec.open(unpack(codec.compress(load_rgb(Path(picture))).data)).y_hat
     cells = -(-side // 64) * 4
     y_hat = repeated(y_hat, cells)
     before = psutil.Process().memory_info().rss - y_hat.nbytes
     settings = codec.default_sampling
-    plan = plan_picture(side, side, codec.reach(settings), Layout(scheme))
+    plan = plan_picture(side, side, codec.reach(settings), PatchLayout(scheme))
     source, theirs = LatentSource(codec.autoencoder.model, y_hat, (side, side)), 0
 
     def watch(done: int, of: int) -> None:
@@ -79,7 +80,7 @@ def decode(picture: str, side: int, scheme: Scheme, workers: int, patches: int |
     started = time.perf_counter()
     with process_map(workers) as map_fn:
         map_fn = map_fn if patches is None else some_of(map_fn, -(-plan.num_patches // patches))
-        found = sample_by_plan(source, plan, settings, codec.sample_piece, seed=0, map_fn=map_fn, on_patch=watch)
+        found = sample_by_plan(source, plan, settings, codec.sample_piece, seed=0, map_fn=map_fn, on_progress=watch)
     assert found.shape == (side, side, 3) and float(np.std(found[:512, :512])) > 1.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return peak, before, theirs, time.perf_counter() - started

@@ -1,6 +1,6 @@
 """How much memory compressing a large picture file takes: read by strips, against read whole by Pillow.
 
-    python benchmarks/large_files.py PICTURE [--side 8256] [--formats png jpg tif ppm] [--read-only]
+    python -m benchmarks.large_files PICTURE [--side 8256] [--formats png jpg tif ppm] [--read-only]
 
 The file is a picture repeated up to the side. Each way has a process of its own, and gives the same file; with
 ``--read-only`` it reads all rows and compresses nothing. Printed are the most memory above what the process has with
@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hfd.codec import picture_strips
 from hfd.codec.encode import Target, encode
 from hfd.codec.library import borrowed, find_models
-from hfd.codec.picture_strips import StripPicture, open_picture
-from hfd.images import RgbArray, load_rgb
+from hfd.codec.picture import strips as picture_strips
+from hfd.codec.picture.strips import StripPicture, open_picture
+from hfd.image.load import RgbArray, load_rgb
 
 NO_LIMIT = 2**40
 

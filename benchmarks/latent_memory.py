@@ -1,6 +1,6 @@
 """Memory and time of coding the latent of a large picture: it is encoded by rows and decoded by bands.
 
-    python benchmarks/latent_memory.py [--side 6000] [--model desk-025]
+    python -m benchmarks.latent_memory [--side 6000] [--model desk-025]
 
 The picture is made up row by row and never whole, so what is measured is the coder's own. Each direction runs in a
 process of its own; printed is the highest resident size, and what of it came on top of the loaded model.
@@ -23,7 +23,7 @@ from torch import Tensor
 from hfd.autoencoder.coding import LatentCoder
 from hfd.autoencoder.model import STRIDE
 from hfd.autoencoder.weights import read_autoencoder
-from hfd.codec.model_folders import find_model
+from hfd.io.model_folders import find_model
 
 
 def rows(first: int, last: int, width: int) -> Tensor:
@@ -72,7 +72,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         for direction in ("encode", "decode"):
-            command = [sys.executable, __file__, "--side", str(side), "--model", arguments.model]
+            command = [sys.executable, "-m", "benchmarks.latent_memory"]
+            command += ["--side", str(side), "--model", arguments.model]
             subprocess.run([*command, "--direction", direction, "--file", f"{folder}/payload"], check=True)
 
 

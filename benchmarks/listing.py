@@ -1,6 +1,6 @@
 """A corpus of a million objects, listed and planned: seconds and memory, of which nothing is read.
 
-    python benchmarks/listing.py [--objects 1000000]
+    python -m benchmarks.listing [--objects 1000000]
 
 The server is a process of this script that answers ListObjectsV2 with pages of 1000 made-up keys, as S3 does, so that
 what is measured is ours: paging, parsing, sorting, the digest, and the plans of the parts as they are sent to workers.
@@ -73,9 +73,9 @@ def main() -> None:
         "AWS_SECRET_ACCESS_KEY": "nothing",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    from hfd.presets import load_config
-    from pipelines.corpus import list_corpus
-    from pipelines.prepare import plans_of
+    from hfd.config.presets import load_config
+    from pipelines.corpus.listing import list_corpus
+    from pipelines.prepare.step import plan_shards
 
     def told(name: str, started: float) -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -95,7 +95,7 @@ def main() -> None:
     digest = corpus.digest
     told(f"digest {digest[:8]}", started)
     started = time.perf_counter()
-    sizes = [len(pickle.dumps(plan)) for plan in plans_of(config, corpus, None)]
+    sizes = [len(pickle.dumps(plan)) for plan in plan_shards(config, corpus, None)]
     told(f"{len(sizes)} parts, {sum(sizes) / 2**20:.0f} MiB sent", started)
 
 

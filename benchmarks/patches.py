@@ -1,6 +1,6 @@
 """What patches cost, and what several processes gain: one group against the whole image.
 
-    python benchmarks/patches.py PICTURE [--sides 3000 4000] [--repeats 3]
+    python -m benchmarks.patches PICTURE [--sides 3000 4000] [--repeats 3]
 
 Work is counted, not timed: FLOPs of the network over all windows of the default layout, and over the whole image, at
 several sizes. Then the picture, enlarged to ``--sides``, is sampled by the same plan in one process and in two, by
@@ -24,12 +24,12 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from hfd.codec.codec import Codec
-from hfd.codec.model_folders import find_model
 from hfd.codec.patches import MapPieces
 from hfd.codec.workers import process_map
 from hfd.diffusion.unet import UNet
-from hfd.images import RgbArray, load_rgb
-from hfd.tiling import plan_picture
+from hfd.geometry.plan import plan_picture
+from hfd.image.load import RgbArray, load_rgb
+from hfd.io.model_folders import find_model
 
 SIZES = [(2160, 3840), (3000, 4000), (4000, 6000), (8000, 12_000), (20_000, 20_000)]
 

@@ -1,6 +1,6 @@
 """The prepare step from S3 against what else one would write, on the same photographs from the same server.
 
-    python benchmarks/prepare.py ../shared/data/photos [--rounds 3] [--cpus 2] [--copies 8]
+    python -m benchmarks.prepare ../shared/data/photos [--rounds 3] [--cpus 2] [--copies 8]
 
 The server is a SeaweedFS on this machine, whose work counts against everybody alike. Compared with ours, which checks,
 rejects, splits, hashes and writes shards, on a Ray of its own:
@@ -28,7 +28,6 @@ import os
 import re
 import shutil
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -43,16 +42,15 @@ import numpy as np
 from PIL import Image
 
 from hfd.config import Config
-from hfd.data.shards import Row, open_shard, shard_name
-from hfd.presets import load_config
-from hfd.storage import Folder
-from pipelines import prepare
-from pipelines.cluster import engine
-from pipelines.context import Context
-from pipelines.corpus import Corpus, Photo, list_corpus
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from s3_server import find_weed, s3_server
+from hfd.config.presets import load_config
+from hfd.data.crops import Crop
+from hfd.data.shards import open_shard, shard_name
+from hfd.io.storage import Folder
+from pipelines.context import Context, Inputs
+from pipelines.corpus.listing import Corpus, Photo, list_corpus
+from pipelines.engine.open import open_engine
+from pipelines.prepare import step as prepare
+from tests.support.s3_server import find_weed, s3_server
 
 SIDE = 512
 _client: Any = None
@@ -123,7 +121,7 @@ def single_tasks(job: Job, scratch: Path) -> float:
                 for number in range(index * size, min(len(keys), (index + 1) * size)):
                     x = ray.get(tasks[number])
                     tasks[number] = None
-                    writer.add(Row(f"{number:08d}", keys[number], "", {"x": x}))
+                    writer.add(Crop(f"{number:08d}", keys[number], "", {"x": x}))
 
     work(job.keys[: 16 * job.cpus], Folder(str(scratch / "warm")))
     started = time.perf_counter()
@@ -133,9 +131,9 @@ def single_tasks(job: Job, scratch: Path) -> float:
 
 def ours(job: Job, ready: Any, scratch: Path) -> float:
     warm = Corpus(job.corpus.uri, job.corpus.photos[: 64 * job.cpus], 0)
-    prepare.run(Context(job.config, Folder(str(scratch / "warm")), ready), warm)
+    prepare.plan(Context(job.config, Folder(str(scratch / "warm")), ready, inputs=Inputs(warm))).run()
     started = time.perf_counter()
-    prepare.run(Context(job.config, Folder(str(scratch / "timed")), ready), job.corpus)
+    prepare.plan(Context(job.config, Folder(str(scratch / "timed")), ready, inputs=Inputs(job.corpus))).run()
     return time.perf_counter() - started
 
 
@@ -224,7 +222,7 @@ def main() -> None:
 
 
 def profile(job: Job) -> None:
-    with engine(job.config.cluster) as ready:
+    with open_engine(job.config.cluster) as ready:
         profiler = cProfile.Profile()
         profiler.enable()
         seconds = in_scratch(lambda scratch: ours(job, ready, scratch))
@@ -242,7 +240,7 @@ def compare(job: Job, rounds: int) -> None:
     for _ in range(rounds):
         rates["plain"].append(count / plain(job))
         rates["plain, saving"].append(count / in_scratch(lambda scratch: plain(job, scratch)))
-        with engine(job.config.cluster) as ready:
+        with open_engine(job.config.cluster) as ready:
             with stored() as peak:
                 rates["ours"].append(count / in_scratch(lambda scratch: ours(job, ready, scratch)))
             peaks["ours"] += peak

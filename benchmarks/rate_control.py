@@ -1,6 +1,6 @@
 """Rate control over the shipped models, on a folder of pictures: curves, qualities, and targets that are met.
 
-    python benchmarks/rate_control.py KODAK [--every 3] [--bpp 0.1 0.2 0.4]
+    python -m benchmarks.rate_control KODAK [--every 3] [--bpp 0.1 0.2 0.4]
 
 Prints, over the pictures:
 
@@ -24,9 +24,9 @@ import numpy as np
 from hfd.codec import encode as encode_module
 from hfd.codec.encode import Target, encode
 from hfd.codec.library import borrowed, find_models, name_of
-from hfd.codec.picture import Picture, read_picture
+from hfd.codec.picture.content import Picture, read_picture
+from hfd.io.storage import Folder
 from hfd.metrics.distortion import psnr
-from hfd.storage import Folder
 
 RATE_IDS = (94, 104, 112, 120, 128, 136, 144, 160, 178, 192)
 QUALITIES = (1, 10, 20, 30, 40, 50, 60, 62, 63, 66, 70, 80, 90, 100)

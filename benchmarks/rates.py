@@ -1,6 +1,6 @@
 """Rate and distortion of stage 1 over the rate ids, for each model, on a folder of pictures.
 
-    python benchmarks/rates.py PICTURES [--models desk-012,desk-025] [--rates 96,112,128,144]
+    python -m benchmarks.rates PICTURES [--models desk-012,desk-025] [--rates 96,112,128,144]
 
 Bits are those of the payloads, over all pixels; PSNR in dB is the mean over pictures, of x_hat rounded to 8 bits.
 """
@@ -18,9 +18,9 @@ from hfd.autoencoder.coding import LatentCoder
 from hfd.autoencoder.model import Elic, pad_to_stride
 from hfd.autoencoder.rates import step_units
 from hfd.autoencoder.weights import read_autoencoder
-from hfd.codec.model_folders import find_model
 from hfd.codec.pixels import picture_to_tensor, tensor_to_picture
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
+from hfd.io.model_folders import find_model
 
 
 def measure(model: Elic, coder: LatentCoder, picture: RgbArray, rate: int) -> tuple[int, float]:

@@ -1,6 +1,6 @@
 """How fast stage 2 trains and samples: against the machine's limit, and against diffusers' U-Net of equal size.
 
-    python benchmarks/sampling.py [--config desk] [--threads 2] [--side 512]
+    python -m benchmarks.sampling [--config desk] [--threads 2] [--side 512]
 
 In one run, in the same precision: the limit is the best 3x3 convolution found over a small grid of shapes, forwards
 alone for sampling and with its backward pass for training. Ours is counted in the network's own FLOPs. The
@@ -19,11 +19,11 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hfd.config.presets import load_config
 from hfd.diffusion.decoder import ScoreDecoder, build_network, build_process
 from hfd.diffusion.sampling import Sampling
 from hfd.precision import autocast, native_bfloat16
-from hfd.presets import load_config
-from hfd.training.draws import draws_of_worker
+from hfd.training.randomness import worker_randomness
 from hfd.training.tasks import DecoderTask, OptimiserSettings
 
 CPU = torch.device("cpu")
@@ -128,11 +128,11 @@ def main() -> None:
         neighbours_share=config.neighbours_share,
     )
     batch = torch.rand(train.batch_size, 2, 3, train.crop_px, train.crop_px)
-    draws = draws_of_worker(0, 10, train.batch_size)
-    losses = flops_of(lambda: task.losses(batch, progress=0.5, draws=draws)["loss"].backward())  # type: ignore[no-untyped-call]
+    randomness = worker_randomness(0, 10, train.batch_size)
+    losses = flops_of(lambda: task.losses(batch, progress=0.5, randomness=randomness)["loss"].backward())  # type: ignore[no-untyped-call]
 
     def train_step() -> None:
-        task.backward(task.losses(batch, progress=0.5, draws=draws), weight=1.0)
+        task.backward(task.losses(batch, progress=0.5, randomness=randomness), weight=1.0)
         task.update(step=10, lr_factor=1.0)
 
     train_s = median_s(train_step)

@@ -1,6 +1,6 @@
 """Training on two workers through the pipeline against a bare two-process DDP loop: samples per second, and a ratio.
 
-    python benchmarks/scaling.py [--photos ../shared/data/photos] [--steps 40] [--rounds 3] [--strategy ddp]
+    python -m benchmarks.scaling [--photos ../shared/data/photos] [--steps 40] [--rounds 3] [--strategy ddp]
 
 Both train the networks of the preset ``desk`` on two gloo processes of one thread each, with the same global batch.
 Ours runs on Ray Train, reads shards, cuts fresh sub-crops, draws noise per sample, clips, agrees on every step, logs to
@@ -29,24 +29,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from training import inputs, loader_of
 
+from benchmarks.training import inputs, loader_of
 from hfd.autoencoder.loss import rate_distortion
 from hfd.autoencoder.weights import build_autoencoder
 from hfd.config import Config, TrainConfig
+from hfd.config.presets import load_config
 from hfd.diffusion.decoder import build_network, build_process
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.process import answer
+from hfd.io.storage import Folder
 from hfd.precision import autocast
-from hfd.presets import load_config
-from hfd.storage import Folder
 from hfd.training.loop import to_images
-from pipelines import train_autoencoder, train_decoder
-from pipelines.cluster import Engine, engine
-from pipelines.steps import Done
+from pipelines.engine.base import Engine
+from pipelines.engine.open import open_engine
+from pipelines.runs.step import Done
 from pipelines.tracking import StepRun, TrackingSettings, parent_run
-from pipelines.training import TrainJob
-from pipelines.warm_start import WarmStart
+from pipelines.train import autoencoder as train_autoencoder
+from pipelines.train import decoder as train_decoder
+from pipelines.train.job import TrainJob
+from pipelines.train.warm_start import WarmStart
 
 WORKERS = 2
 WARM_UP = 5
@@ -105,7 +107,8 @@ def ours(stage: Stage, steps: int, ready: Engine, record: StepRun) -> float:
 def bare(stage: Stage, steps: int, scratch: str) -> float:
     """Seconds of the same steps in two processes of this script."""
     rendezvous = Path(scratch, f"rendezvous-{time.monotonic_ns()}")  # which the processes make
-    command = [sys.executable, __file__, "--bare", stage.name, "--steps", str(steps), "--scratch", scratch]
+    command = [sys.executable, "-m", "benchmarks.scaling"]
+    command += ["--bare", stage.name, "--steps", str(steps), "--scratch", scratch]
     processes = [
         subprocess.Popen([*command, "--rank", str(rank), "--rendezvous", str(rendezvous)], stdout=subprocess.PIPE)
         for rank in range(WORKERS)
@@ -219,7 +222,7 @@ def main() -> None:
     if arguments.bare:
         bare_worker(config, arguments.bare, arguments.rank, arguments.steps, arguments.scratch, arguments.rendezvous)
         return
-    with tempfile.TemporaryDirectory() as scratch, engine(config.cluster) as ready:
+    with tempfile.TemporaryDirectory() as scratch, open_engine(config.cluster) as ready:
         stages = stages_of(config, arguments.photos, scratch)
         tracking = TrackingSettings(f"sqlite:///{scratch}/mlflow.db", "bench", Path(scratch, "artifacts").as_uri())
         with parent_run(tracking, name="bench") as parent, parent.child("scaling") as record:

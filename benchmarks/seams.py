@@ -1,6 +1,6 @@
 """Whether patches show: gradient energy across their borders, and the Frechet distance, both against the whole image.
 
-    python benchmarks/seams.py PICTURES [--count 6] [--patch-px 704] [--groups-px 256]
+    python -m benchmarks.seams PICTURES [--count 6] [--patch-px 704] [--groups-px 256]
 
 PICTURES: files, or folders of them. Those below a megapixel are put together, four at a time, to larger ones; the joins
 lie at no border of patches. Each is compressed and decoded by the shipped model three times: the whole image at once,
@@ -22,16 +22,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hfd.codec.codec import Codec
-from hfd.codec.model_folders import find_model
-from hfd.images import IMAGE_SUFFIXES, RgbArray, load_rgb
+from hfd.codec.codec import Codec, Request
+from hfd.codec.container import unpack
+from hfd.geometry.plan import PatchLayout, Plan, Scheme, plan_picture
+from hfd.image.load import IMAGE_SUFFIXES, RgbArray, load_rgb
+from hfd.io.model_folders import find_model
 from hfd.metrics.features import METRIC_NAME, effnet_features
 from hfd.metrics.frechet import GaussianStats, frechet_distance
 from hfd.metrics.patches import fid_patches
-from hfd.tiling import Layout, Plan, Scheme, plan_picture
 
 MEGAPIXEL = 10**6
-WHOLE = Layout(Scheme.ONE_GROUP, patch_pixels=2**40)
+WHOLE = PatchLayout(Scheme.ONE_GROUP, patch_pixels=2**40)
 FD_PX = 128
 
 
@@ -101,8 +102,8 @@ def main() -> None:
     codec = Codec.load(find_model(options.model))
     settings = codec.default_sampling
     layouts = {
-        "one group": Layout(Scheme.ONE_GROUP, patch_pixels=options.patch_px**2),
-        "four groups": Layout(Scheme.FOUR_GROUPS, groups_px=options.groups_px),
+        "one group": PatchLayout(Scheme.ONE_GROUP, patch_pixels=options.patch_px**2),
+        "four groups": PatchLayout(Scheme.FOUR_GROUPS, groups_px=options.groups_px),
     }
     features = effnet_features()
     stats = {name: GaussianStats.of(np.zeros((0, 1280))) for name in ("original", "whole", *layouts)}
@@ -110,13 +111,13 @@ def main() -> None:
     differ = dict.fromkeys(layouts, 0.0)
     count = patches = 0
     for x in islice(large_pictures(options.pictures), options.count):
-        data = codec.compress(x).data
-        whole = codec.decode_region(data, None, settings, seed=count, layout=WHOLE)
+        source = codec.open(unpack(codec.compress(x).data))
+        whole = codec.render(source, Request(settings, count, layout=WHOLE))
         stats["original"] += GaussianStats.of(features(fid_patches(x, FD_PX)))
         stats["whole"] += GaussianStats.of(features(fid_patches(whole, FD_PX)))
         for name, layout in layouts.items():
             plan = plan_picture(*x.shape[:2], codec.reach(settings), layout)
-            found = codec.decode_region(data, None, settings, seed=count, layout=layout)
+            found = codec.render(source, Request(settings, count, layout=layout))
             ours[name] += energy_of(found, plan)
             wholes[name] += energy_of(whole, plan)
             stats[name] += GaussianStats.of(features(fid_patches(found, FD_PX)))

@@ -3,8 +3,8 @@
 A workspace of made steps with manifests and settings as a run leaves them, so that nothing has to be trained. Each
 round plans and skips every step beside the plain reading of the same files (open and parse), in turns.
 
-    python benchmarks/skip.py [--rounds 20] [--steps 7] [--s3 s3://BUCKET/PREFIX]
-    python benchmarks/skip.py --retrain -c PRESET [key=value ...]    # a finished workspace: the whole command
+    python -m benchmarks.skip [--rounds 20] [--steps 7] [--s3 s3://BUCKET/PREFIX]
+    python -m benchmarks.skip --retrain -c PRESET [key=value ...]    # a finished workspace: the whole command
 
 Prints milliseconds a step, the ratio to the plain reading, and with ``--retrain`` the seconds of the command, whether
 Ray was imported, and the ratio to importing the pipeline alone.
@@ -21,8 +21,8 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from hfd.storage import Folder
-from pipelines.steps import Outcome, Step, run_step
+from hfd.io.storage import Folder
+from pipelines.runs.step import Outcome, Step, run_step
 
 SETTINGS = {f"setting_{i}": {"value": i, "list": list(range(8))} for i in range(40)}
 
@@ -67,7 +67,7 @@ def whole_command(arguments: list[str], runs: int = 3) -> None:
     """``hfd retrain`` on a finished workspace, beside a bare import of what it needs."""
     code = (
         "import sys, atexit; atexit.register(lambda: print('ray imported:', 'ray' in sys.modules)); "
-        "from hfd.cli import main; sys.argv = ['hfd', 'retrain', *sys.argv[1:]]; main()"
+        "from pipelines.cli import main; sys.argv = ['hfd', 'retrain', *sys.argv[1:]]; main()"
     )
     commands = {
         "hfd retrain": [sys.executable, "-c", code, *arguments],
@@ -93,7 +93,7 @@ def whole_command(arguments: list[str], runs: int = 3) -> None:
 
 def planned_steps(arguments: list[str], rounds: int) -> None:
     """The milliseconds of each finished step: its settings, its inputs' digests and its manifest."""
-    from hfd.presets import load_config
+    from hfd.config.presets import load_config
     from pipelines.retrain import list_inputs
     from pipelines.retrain import plan as plan_all
 

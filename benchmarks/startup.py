@@ -1,6 +1,6 @@
 """`hfd --help` and `import hfd` against a bare interpreter, in turn. Prints seconds and the ratios.
 
-python benchmarks/startup.py [--runs 11]
+python -m benchmarks.startup [--runs 11]
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Blocks of steps alternate (off, on, on, off, ...), so that a machine that slows 
   (sending everything that was logged, and sampling the machine), over the wall time of the steps. It is what
   logging would cost if no core were free, and does not depend on who else uses the machine.
 
-    python benchmarks/tracking_overhead.py [--pairs 6] [--steps 120] [--metrics 6] [--every 1]
+    python -m benchmarks.tracking_overhead [--pairs 6] [--steps 120] [--metrics 6] [--every 1]
 """
 
 from __future__ import annotations

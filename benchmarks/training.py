@@ -1,6 +1,6 @@
 """The training loop against a bare PyTorch loop: same network, same loss, one batch held in memory.
 
-    python benchmarks/training.py [--photos ../shared/data/photos] [--steps 30] [--rounds 5] [--threads 2]
+    python -m benchmarks.training [--photos ../shared/data/photos] [--steps 30] [--rounds 5] [--threads 2]
 
 Ours reads shards from disk, cuts fresh sub-crops, seeds every step, clips, logs to MLflow (SQLite) and keeps
 a heartbeat; the bare loop does forward, backward and optimiser step (and, in stage 2, the moving average).
@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,25 @@ import numpy as np
 import torch
 
 from hfd.config import Config, TrainConfig
+from hfd.config.presets import load_config
 from hfd.data.loader import CropLoader
-from hfd.presets import load_config
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 from hfd.training.checkpoint import Checkpoints
-from hfd.training.draws import draws_of_worker
 from hfd.training.loop import Listener, LoopSettings, to_images, train
-from pipelines import finetune_decoder, prepare, reconstruct, train_autoencoder, train_decoder
-from pipelines.cluster import Inline, Worker
-from pipelines.context import Context
-from pipelines.corpus import list_corpus
-from pipelines.steps import Done
+from hfd.training.randomness import worker_randomness
+from pipelines.context import Context, Inputs
+from pipelines.corpus.listing import list_corpus
+from pipelines.engine.base import Worker
+from pipelines.engine.inline import Inline
+from pipelines.prepare import step as prepare
+from pipelines.runs.step import Done
 from pipelines.tracking import TrackingSettings, parent_run
-from pipelines.training import Heartbeat
-from pipelines.warm_start import WarmStart
+from pipelines.train import autoencoder as train_autoencoder
+from pipelines.train import decoder as train_decoder
+from pipelines.train import finetune as finetune_decoder
+from pipelines.train import reconstruct
+from pipelines.train.job import Heartbeat
+from pipelines.train.warm_start import WarmStart
 
 WORKER = Worker(rank=0, world=1, device="cpu")
 
@@ -47,7 +53,7 @@ def bare_steps(task: Any, batch: np.ndarray, steps: int) -> Callable[[], None]:
 
     def run() -> None:
         for step in range(steps):
-            losses = task.losses(images, progress=0.5, draws=draws_of_worker(0, step, len(batch)))
+            losses = task.losses(images, progress=0.5, randomness=worker_randomness(0, step, len(batch)))
             task.backward(losses, weight=1.0)
             task.update(step=step, lr_factor=1.0)
 
@@ -112,9 +118,9 @@ def compare(name: str, bare: Callable[[], None], ours: Callable[[], None], sampl
 def inputs(config: Config, photos: str, scratch: str) -> tuple[Done, Done]:
     """Shards for both stages, from an autoencoder that has seen one step."""
     context = Context(config, Folder(scratch), Inline(config.cluster))
-    prepared = prepare.run(context, list_corpus(photos, setting="photos"))
-    autoencoder = train_autoencoder.run(context, prepared)
-    return prepared, reconstruct.run(context, prepared, autoencoder)
+    prepared = prepare.plan(replace(context, inputs=Inputs(list_corpus(photos, setting="photos")))).run()
+    autoencoder = train_autoencoder.plan(context, prepared).run()
+    return prepared, reconstruct.plan(context, prepared, autoencoder).run()
 
 
 def loader_of(done: Done, pictures: tuple[str, ...], settings: TrainConfig) -> CropLoader:

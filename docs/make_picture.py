@@ -33,7 +33,7 @@ def main(workspace: Path, output: Path) -> None:
         canvas.paste(picture.crop((left, top, left + SIDE, top + SIDE)), (number * (SIDE + 4), BAND))
         draw.text((number * (SIDE + 4), 10), curve.replace("|", ", ").removesuffix(", "), fill="black", font=font)
     canvas.save(output, quality=90, method=6)
-    print(summary_markdown([SummaryRow(**row) for row in rows]))
+    print(summary_markdown([SummaryRow.from_record(row) for row in rows]))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from hfd.presets import load_config
+from hfd.cli.progress import Terminal
+from hfd.config.presets import load_config
 from hfd.report.content import SummaryRow
 from hfd.report.tables import summary_markdown
-from hfd.terminal import Terminal
 from pipelines.retrain import retrain
 
 STEPS = (1, 2, 4, 8, 16, 50, 250)
@@ -83,7 +83,7 @@ def run_part(part: Part, options: argparse.Namespace, pictures: str | None) -> l
         f"evaluate.data={'null' if pictures is None else pictures}",
     ]  # fmt: skip
     done = retrain(load_config("desk", settings), Terminal())[-1]
-    return [SummaryRow(**row) for row in done.manifest.facts["summary"]]
+    return [SummaryRow.from_record(row) for row in done.manifest.facts["summary"]]
 
 
 def table(results: dict[str, list[SummaryRow]]) -> list[SummaryRow]:
@@ -100,10 +100,10 @@ def plot_by_steps(results: dict[str, list[SummaryRow]], field: str, label: str) 
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.add_subplot()
         for name in KINDS:
-            found = [(int(row.setting.split()[0]), getattr(row, field)) for row in results[name] if plain(row)]
+            found = [(int(row.setting.split()[0]), row.values[field]) for row in results[name] if plain(row)]
             axes.plot(*zip(*sorted(found), strict=True), marker="o", label=name)
         x_hat = table(results)[0]
-        axes.axhline(getattr(x_hat, field), color="grey", linestyle="--", label="x_hat")
+        axes.axhline(x_hat.values[field], color="grey", linestyle="--", label="x_hat")
         axes.set_xscale("log", base=2)
         axes.set_xticks(STEPS, [str(steps) for steps in STEPS])
         axes.set(xlabel="sampling steps", ylabel=label)

@@ -1,5 +1,5 @@
 """``python -m hfd``."""
 
-from hfd.cli import main
+from pipelines.cli import main
 
 main()

@@ -15,16 +15,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hfd.codec.container import DEFAULT_MAX_PIXELS, unpack
+from hfd.codec.container import MAX_CODEC_PIXELS, unpack
 from hfd.codec.decode import decode
 from hfd.codec.encode import Original, Target, encode
 from hfd.codec.library import borrowed, find_models, model_that_made
-from hfd.codec.picture import picture_of_array, picture_of_image
-from hfd.codec.picture_strips import open_picture
+from hfd.codec.picture.content import picture_of_array, picture_of_image
+from hfd.codec.picture.strips import open_picture
 from hfd.codec.sampling_options import SamplingOptions
-from hfd.diffusion.window import Box
 from hfd.errors import ConfigError
-from hfd.storage import read_file
+from hfd.geometry.box import Box
+from hfd.io.storage import read_file
 
 PictureLike: TypeAlias = "Image.Image | npt.NDArray[np.uint8] | str | os.PathLike[str]"
 
@@ -45,7 +45,7 @@ def compress(
     realism: float | None = None,
     grain: bool | None = None,
     finish: bool | None = None,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int = MAX_CODEC_PIXELS,
 ) -> bytes:
     """The bytes of an ``.hfd`` file.
 
@@ -60,16 +60,17 @@ def compress(
         keep_metadata: EXIF and the profile of RGB colours are kept, and the colours with it as they are.
         seed, steps, sampler, gamma, realism, grain, finish: how the file asks to be decoded; see `decompress`.
         max_pixels: larger pictures are refused. Of files, Pillow's own guard stays in force
-            (:func:`hfd.images.allow_pixels`).
+            (:func:`hfd.image.load.allow_pixels`).
 
     Raises:
         hfd.errors.DataError: no picture, no model, or a limit that cannot be met, which names the smallest that can.
         hfd.errors.ConfigError: a value out of range, or more than one target.
     """
-    target, wish = Target(quality, bpp, num_bytes), SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
+    target = Target(quality, bpp, num_bytes)
+    options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
     picture = _read(image, keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels)
     models = find_models(None if model is None else os.fspath(model))
-    return encode(picture, target, models, wish, max_pixels=max_pixels).data
+    return encode(picture, target, models, options, max_pixels=max_pixels).data
 
 
 def decompress(
@@ -85,7 +86,7 @@ def decompress(
     finish: bool | None = None,
     region: tuple[int, int, int, int] | None = None,
     workers: int = 1,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int = MAX_CODEC_PIXELS,
 ) -> Image.Image:
     """The picture of an ``.hfd`` file, mode RGB or RGBA, its profile and EXIF in ``info`` where they were kept.
 
@@ -104,12 +105,12 @@ def decompress(
         hfd.errors.BitstreamError: damaged, foreign, or made by another model.
         hfd.errors.DataError, hfd.errors.ConfigError: no model; a value out of range.
     """
-    held = read_file(Path(data)) if isinstance(data, str | os.PathLike) else bytes(data)
+    container = unpack(read_file(Path(data)) if isinstance(data, str | os.PathLike) else bytes(data))
     options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
     part = None if region is None else _box(region)
-    folder = model_that_made(unpack(held), None if model is None else os.fspath(model))
+    folder = model_that_made(container, None if model is None else os.fspath(model))
     with borrowed(folder) as codec:
-        return decode(held, codec, options, region=part, workers=workers, max_pixels=max_pixels).picture.to_image()
+        return decode(container, codec, options, region=part, workers=workers, max_pixels=max_pixels).picture.to_image()
 
 
 def _box(region: Sequence[int]) -> Box:

@@ -25,7 +25,7 @@ from typing import IO, Any
 from PIL import Image, ImageFile
 
 from hfd.codec.container import ALPHA, EXIF, ICC, MAGIC, unpack
-from hfd.codec.picture import info_of
+from hfd.codec.picture.content import info_of
 from hfd.codec.sections import Extras, decode_metadata
 from hfd.errors import HfdError
 
@@ -89,7 +89,7 @@ def _accept(prefix: bytes) -> bool:
 def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:  # noqa: ARG001
     from hfd.codec.encode import Target, encode
     from hfd.codec.library import find_models
-    from hfd.codec.picture import picture_of_image
+    from hfd.codec.picture.content import picture_of_image
     from hfd.codec.sampling_options import SamplingOptions
 
     settings = image.encoderinfo
@@ -98,8 +98,8 @@ def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
     try:
         target = Target(settings.get("quality"), settings.get("bpp"), settings.get("num_bytes"))
         picture = picture_of_image(image, icc=settings.get("icc_profile") or None, exif=exif or None)
-        wish = SamplingOptions(**{one.name: settings.get(one.name) for one in fields(SamplingOptions)})
-        data = encode(picture, target, find_models(None if model is None else os.fspath(model)), wish).data
+        options = SamplingOptions(**{one.name: settings.get(one.name) for one in fields(SamplingOptions)})
+        data = encode(picture, target, find_models(None if model is None else os.fspath(model)), options).data
     except HfdError as error:
         raise OSError(str(error)) from error
     stream.write(data)

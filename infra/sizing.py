@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hfd.config import Config, TrainConfig
-from hfd.presets import load_config
+from hfd.config.presets import load_config
 
 GPU_NODE, CPU_NODE, HEAD_NODE = "p4d.24xlarge", "m6i.4xlarge", "m6i.2xlarge"
 USD_PER_HOUR = {GPU_NODE: 21.96, CPU_NODE: 0.768, HEAD_NODE: 0.384}

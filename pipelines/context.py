@@ -1,4 +1,4 @@
-"""What every step is handed: the configuration, the workspace, an engine, and how to tell of progress."""
+"""The context of a run (configuration, workspace, engine, display, tracking) and the steps planned in it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from hfd.config import Config
-from hfd.storage import Folder
-from pipelines.cluster import Engine
-from pipelines.steps import Done, Outcome, Step, run_step
+from hfd.io.storage import Folder
+from pipelines.corpus.listing import Corpus
+from pipelines.engine.base import Engine
+from pipelines.runs.step import Done, Outcome, Step, run_step
 from pipelines.tracking import ParentRun, StepRun
 
 Progress = Callable[[int, int | None], None]
@@ -39,6 +40,14 @@ class Silent:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """Data from outside: the photographs, and the pictures to evaluate on (None: the held-out crops)."""
+
+    photographs: Corpus
+    pictures: Corpus | None = None
+
+
+@dataclass(frozen=True)
 class Context:
     """A run of the pipeline. ``guard`` raises where another run has taken the workspace over."""
 
@@ -48,11 +57,17 @@ class Context:
     display: Display = field(default_factory=Silent)
     parent: ParentRun | None = None
     guard: Callable[[], None] = lambda: None
+    inputs: Inputs | None = None
+
+    @property
+    def pictures(self) -> Corpus | None:
+        """The pictures to evaluate on; None: the held-out crops."""
+        return self.inputs.pictures if self.inputs is not None else None
 
     def do(self, step: Step, work: Callable[[Folder, StepRun], Outcome]) -> Done:
-        """Do a step unless it is done, recorded as a child run: its settings, its inputs, and what came out.
+        """Run a step unless it is done, recorded as a child run: settings, inputs and facts.
 
-        ``work`` is given the step's folder, and the run to log to (one that does nothing where none is kept).
+        ``work(folder, run)`` gets the step's folder and the tracking run (one that does nothing without tracking).
         """
         parent = self.parent or ParentRun(None, "")
 
@@ -66,6 +81,26 @@ class Context:
                 return outcome
 
         return run_step(step, recorded, self.guard)
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step with its inputs resolved, and its work.
+
+    ``work(folder, record)`` writes the output into the step's folder and logs to a tracking run; ``finish(done)``
+    follows it, also where the step had been done before.
+    """
+
+    context: Context
+    step: Step
+    work: Callable[[Folder, StepRun], Outcome]
+    finish: Callable[[Done], None] = lambda _done: None
+
+    def run(self) -> Done:
+        """Run the step unless it is done."""
+        done = self.context.do(self.step, self.work)
+        self.finish(done)
+        return done
 
 
 def _is_number(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""The whole job, from photographs to a report and a champion; and each of its steps alone."""
+"""Run the workflow: every step that is not done, or one of them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from dataclasses import dataclass, replace
 
 from hfd.config import Config
 from hfd.errors import ConfigError
-from hfd.storage import Folder
-from pipelines import evaluate
-from pipelines.cluster import Inline, engine
-from pipelines.context import Context, Display, Silent
-from pipelines.lease import lease
-from pipelines.steps import Done, Step, point_latest, require
-from pipelines.tracking import ParentRun, parent_run, tracking_settings
-from pipelines.workflow import Inputs, list_inputs, model_step, steps_of, workflow
-
-__all__ = ["Inputs", "Planned", "list_inputs", "plan", "retrain", "steps_of", "tracking_settings"]
-
-ASKED_FOR_BY = {"finetune-decoder": "decoder.adversarial", "promote": "promote.model"}
-"""Steps that a configuration may be without, and the setting that asks for each."""
+from hfd.io.storage import Folder
+from pipelines import evaluate, prepare
+from pipelines.context import Context, Display, Inputs, Silent
+from pipelines.corpus.listing import list_corpus
+from pipelines.engine.inline import Inline
+from pipelines.engine.open import open_engine
+from pipelines.runs.lease import lease
+from pipelines.runs.step import Done, Step, point_latest, require
+from pipelines.spec import MODEL
+from pipelines.tracking import ParentRun, parent_run
+from pipelines.tracking.settings import tracking_settings
+from pipelines.workflow import STEPS, model_step, steps_of
 
 
 @dataclass(frozen=True)
-class Planned:
+class StepState:
     """A step of a dry run. ``step`` is None while it depends on one that has not run."""
 
     name: str
@@ -37,88 +36,111 @@ class Planned:
         return self.finished is not None
 
 
+def list_inputs(config: Config, display: Display | None = None) -> Inputs:
+    """List the photographs and the pictures to evaluate on; minutes for millions of objects."""
+    shown, pictures = display or Silent(), config.evaluate.data
+    with shown.bar("list photographs", "files") as progress:
+        photographs = list_corpus(config.data.uri, setting="data.uri", on_progress=progress)
+    if pictures is None:
+        return Inputs(photographs)
+    with shown.bar("list pictures", "files") as progress:
+        return Inputs(photographs, list_corpus(pictures, setting="evaluate.data", on_progress=progress))
+
+
 def retrain(config: Config, display: Display, *, only: str | None = None) -> list[Done]:
-    """Run every step that is not done; with ``only``, that one alone, its inputs being required.
+    """Run every step that is not done; with ``only``, that step alone, and the steps before it must be done.
 
-    One run at a time works on a workspace. Raises :class:`hfd.errors.HfdError` with one line for whatever is the
-    user's or the world's mistake.
+    One run at a time works on a workspace. Raises :class:`hfd.errors.HfdError` with one line for a mistake of the user
+    and for outside failures.
     """
-    if only is not None and only not in steps_of(config):
-        raise ConfigError(f"{ASKED_FOR_BY[only]}: missing, expected what hfd {only} needs. Set it")
-    inputs = list_inputs(config, display)
-    idle = _context(config, display)
-    planned = plan(config, inputs)
+    if only is not None and only not in (spec.name for spec in steps_of(config)):
+        setting = next(spec.setting for spec in STEPS if spec.name == only)
+        raise ConfigError(f"{setting}: missing, expected what hfd {only} needs. Set it")
+    idle = replace(_idle_context(config), display=display, inputs=list_inputs(config, display))
+    states = _states(idle)
     if only is not None:
-        _require_before(planned, only)
-    finished = [step.finished for step in planned if only in (None, step.name) and step.finished is not None]
-    if len(finished) == (len(planned) if only is None else 1):
-        return _nothing_to_do(idle, inputs, finished)
-    with lease(idle.workspace, config.lease) as held, _tracked(config, only) as parent, engine(config.cluster) as ready:
+        for before in itertools.takewhile(lambda state: state.name != only, states):
+            assert before.step is not None  # every step before it is done
+            require(before.step, before.name)
+    finished = [state.finished for state in states if only in (None, state.name) and state.finished is not None]
+    if len(finished) == (len(states) if only is None else 1):
+        return _report_cached(idle, finished)
+    with (
+        lease(idle.workspace, config.lease) as held,
+        _tracked(config, only) as parent,
+        open_engine(config.cluster) as ready,
+    ):
         context = replace(idle, engine=ready, parent=parent)
-        return _walk(replace(context, guard=held.check) if held is not None else context, inputs, only)
+        return _run_steps(replace(context, guard=held.check) if held is not None else context, only)
 
 
-def plan(config: Config, inputs: Inputs) -> list[Planned]:
-    """Which steps would run, as far as can be told: a step after one that will run has no key yet."""
-    context = _context(config, Silent())
-    planned: list[Planned] = []
+def plan(config: Config, inputs: Inputs) -> list[StepState]:
+    """Plan every step whose inputs are known, and write nothing: a step after one that will run has no key yet."""
+    return _states(replace(_idle_context(config), inputs=inputs))
+
+
+def _states(context: Context) -> list[StepState]:
+    states: list[StepState] = []
     done: dict[str, Done] = {}
-    for name, entry in workflow(config, inputs).items():
-        step = entry.plan(context, done)
+    for spec in steps_of(context.config):
+        planned = spec.plan(context, done)
+        step = planned.step if planned is not None else None
         manifest = step.manifest() if step is not None else None
         if step is not None and manifest is not None:
-            done[name] = Done(step, manifest, skipped=True)
-        planned.append(Planned(name, step, done.get(name)))
-    return planned
+            _add(context, done, spec.name, Done(step, manifest, skipped=True))
+        states.append(StepState(spec.name, step, done.get(spec.name)))
+    return states
 
 
-def _require_before(planned: list[Planned], only: str) -> None:
-    """Say what is missing before anything is started."""
-    for before in itertools.takewhile(lambda step: step.name != only, planned):
-        assert before.step is not None  # every step before it is done
-        require(before.step, before.name)
+def _add(context: Context, done: dict[str, Done], name: str, one: Done) -> None:
+    done[name] = one
+    if name == model_step(context.config):
+        done[MODEL] = one
 
 
-def _nothing_to_do(context: Context, inputs: Inputs, finished: Sequence[Done]) -> list[Done]:
-    """Say so, without starting anything; what is newest is what was asked for last."""
+def _report_cached(context: Context, finished: Sequence[Done]) -> list[Done]:
+    """Report that all steps are cached, without starting anything; update latest.json."""
     folders = {done.step.name: f"{done.step.name}/{done.step.key}" for done in finished}
-    names = {"model": folders.get(model_step(context.config)), "report": folders.get(evaluate.NAME)}
-    if names["report"] is not None:
-        names["report"] += "/report.html"
-    point_latest(context.workspace, **{name: place for name, place in names.items() if place is not None})
-    steps = finished[0].step.name if len(finished) == 1 else f"all {len(finished)} steps"
-    verb = "is" if len(finished) == 1 else "are"
+    latest = {"model": folders.get(model_step(context.config))}
+    if evaluate.SPEC.name in folders:
+        latest["report"] = f"{folders[evaluate.SPEC.name]}/report.html"
+    point_latest(context.workspace, **{name: place for name, place in latest.items() if place is not None})
+    assert context.inputs is not None
+    steps = f"{finished[0].step.name} is" if len(finished) == 1 else f"all {len(finished)} steps are"
     context.display.say(
-        f"nothing to do: {steps} {verb} done for these settings and {len(inputs.photographs.photos)} photographs "
+        f"nothing to do: {steps} done for these settings and {len(context.inputs.photographs.photos)} photographs "
         f"({finished[-1].folder.uri})"
     )
     return list(finished)
 
 
-def _walk(context: Context, inputs: Inputs, only: str | None) -> list[Done]:
-    """Each step in turn; with ``only``, the steps before it are required and not run."""
+def _run_steps(context: Context, only: str | None) -> list[Done]:
+    """Run each step in turn; with ``only``, the steps before it are required and not run."""
     done: dict[str, Done] = {}
-    for name, entry in workflow(context.config, inputs).items():
-        if only is not None and name != only:
-            step = entry.plan(context, done)
-            assert step is not None  # every step before it was required
-            done[name] = require(step, name)
+    for spec in steps_of(context.config):
+        planned = spec.plan(context, done)
+        assert planned is not None  # the steps before it are done, or were required
+        if only not in (None, spec.name):
+            _add(context, done, spec.name, require(planned.step, spec.name))
             continue
-        done[name] = entry.run(context, done)
-        if name == "prepare" and only is None:
-            evaluate.images_of(context, done[name], inputs.evaluation)  # better now than after hours of training
-        outcome = "done before" if done[name].skipped else f"{done[name].manifest.seconds:.1f} s"
-        context.display.say(f"{name:<18} {outcome:>12}   {done[name].folder.uri}")
+        one = planned.run()
+        _add(context, done, spec.name, one)
+        if only is None and spec is prepare.SPEC:
+            from pipelines.evaluate.step import images_of
+
+            images_of(context, one)  # fail now rather than after hours of training
+        outcome = "done before" if one.skipped else f"{one.manifest.seconds:.1f} s"
+        context.display.say(f"{spec.name:<18} {outcome:>12}   {one.folder.uri}")
         if only is not None:
-            return [done[name]]
-    return list(done.values())
+            return [one]
+    return [done[spec.name] for spec in steps_of(context.config)]
 
 
-def _context(config: Config, display: Display) -> Context:
+def _idle_context(config: Config) -> Context:
     workspace = Folder(config.workspace_uri)
     if workspace.is_local:
         workspace = Folder(str(workspace.path))
-    return Context(config, workspace, Inline(config.cluster), display)
+    return Context(config, workspace, Inline(config.cluster))
 
 
 @contextlib.contextmanager

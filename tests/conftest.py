@@ -1,25 +1,28 @@
-"""Shared fixtures: photographs made by the tests themselves, tiny networks, and where shared data may be."""
+"""The fixtures that several test files share; what they are made of is in tests.support."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from command_line import Ended, Hfd
 from hypothesis import settings
-from PIL import Image, ImageCms
-from s3_server import S3Server, find_weed, s3_server
+from PIL import Image
 
-from hfd.storage import Folder
+from hfd.io.storage import Folder
+from tests.support.command_line import Ended, Hfd
+from tests.support.paths import ROOT, SHARED
+from tests.support.pictures import photograph
+from tests.support.s3_server import S3Server, find_weed, s3_server
 
 # No test has a time limit: a busy machine is not a failure.
 settings.register_profile("hfd", deadline=None)
@@ -30,8 +33,6 @@ settings.load_profile("hfd")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
-
 
 @pytest.fixture(autouse=True, scope="session")
 def one_torch_thread() -> None:
@@ -39,34 +40,10 @@ def one_torch_thread() -> None:
     torch.set_num_threads(1)
 
 
-def wide_profile() -> bytes:
-    """A profile of RGB whose channels are swapped in effect: far from sRGB. Made from sRGB's own bytes."""
-    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    assert b"rXYZ" in data and b"gXYZ" in data
-    return data.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
-
-
-def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A picture like a photograph, uint8 (H, W, 3): 1/f noise, a few edges, correlated channels."""
-    rng = np.random.default_rng(seed)
-    fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
-    amplitude = 1.0 / np.maximum(np.hypot(fy, fx), 1.0 / max(height, width))
-    planes = []
-    for _ in range(2):
-        phase = np.exp(2j * np.pi * rng.random(amplitude.shape))
-        plane = np.fft.irfft2(amplitude * phase, s=(height, width))
-        planes.append((plane - plane.mean()) / plane.std())
-    luma, tint = planes
-    left, top = int(width * rng.uniform(0.2, 0.6)), int(height * rng.uniform(0.2, 0.6))
-    luma[top : top + height // 4, left : left + width // 4] += 1.5
-    pixels = 128 + 40 * luma[..., None] + 15 * tint[..., None] * np.array([1.0, 0.0, -1.0])
-    return pixels.clip(0, 255).round().astype(np.uint8)
-
-
 @pytest.fixture
 def kodak() -> Path:
     """The Kodak images, where they are at hand."""
-    folder = SHARED_DATA / "kodak"
+    folder = SHARED / "data/kodak"
     if not folder.is_dir():
         pytest.skip(f"needs the Kodak images in {folder}")
     return folder
@@ -107,11 +84,11 @@ def s3_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture
 def s3(s3_service: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Folder:
     """An empty ``s3://`` folder of the test's own; the environment holds what reaches it."""
-    from pipelines.s3_objects import forget_clients
+    from pipelines.corpus.s3 import clear_clients
 
     for name, value in s3_service.environment.items():
         monkeypatch.setenv(name, value)
-    forget_clients()  # they may be those of another environment
+    clear_clients()  # they may be those of another environment
     digest = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:8]
     return Folder(f"s3://{s3_service.bucket}/{digest}")
 
@@ -126,9 +103,19 @@ def s3_client(s3: Folder) -> Any:
 
 
 @pytest.fixture
+def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Temporary files, Ray's too, on a path short enough for its sockets. Its workers can import tests."""
+    with tempfile.TemporaryDirectory(prefix="h", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+        yield Path(folder)
+
+
+@pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The keys of the corpus's photographs that this process has read, from the last time it was cleared."""
-    from pipelines.corpus import Photo
+    from pipelines.corpus.listing import Photo
 
     seen: list[str] = []
     original = Photo.read
@@ -145,7 +132,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def hfd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Hfd:
     """Runs a command line in this process."""
 
-    from hfd.cli import main
+    from pipelines.cli import main
 
     def run(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["hfd", *map(str, arguments)])

@@ -12,16 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import photograph, wide_profile
 from PIL import Image
 
 import hfd
 from hfd.codec import library
 from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
-from hfd.codec.picture import read_picture
+from hfd.codec.picture.content import read_picture
+from hfd.diffusion.sampling import Sampling
 from hfd.errors import BitstreamError, ConfigError, DataError
-from hfd.storage import Folder
+from hfd.io.storage import Folder
+from tests.support.pictures import photograph, wide_profile
 
 
 @pytest.fixture
@@ -53,8 +54,7 @@ def test_it_does_what_the_codec_does(model: str) -> None:
     assert (picture.mode, picture.size) == ("RGB", (70, 40))
     np.testing.assert_array_equal(np.asarray(picture), codec.reconstruct(data))
     sample = hfd.decompress(data, model=model, steps=2, seed=3)
-    settings = codec.sampling_of(data)[0]
-    wanted = codec.sample(codec.reconstruct(data), type(settings)(steps=2), seed=3)
+    wanted = codec.sample(codec.reconstruct(data), Sampling(steps=2), seed=3)
     np.testing.assert_array_equal(np.asarray(sample), wanted)
     assert (np.asarray(hfd.decompress(data, model=model, steps=2, seed=4)) != wanted).any()
 
@@ -181,7 +181,7 @@ def test_targets_are_kept_to(model: str) -> None:
 @pytest.fixture
 def models(model_folder: Folder, tmp_path: Path) -> Path:
     """A folder of two models: the fixture's twice, the second said to be of a higher rate."""
-    from hfd.weights import read_weights, write_weights
+    from hfd.io.weights import read_weights, write_weights
 
     shutil.copytree(model_folder.path / "autoencoder", tmp_path / "models/z-low/autoencoder")
     tensors, config, _ = read_weights(model_folder / "autoencoder")

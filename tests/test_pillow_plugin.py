@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import photograph
 from PIL import Image, UnidentifiedImageError
 
 import hfd
 import hfd.pillow_plugin
 from hfd.codec.container import Container, pack, unpack
 from hfd.errors import DataError
-from hfd.images import load_picture
-from hfd.storage import Folder
+from hfd.image.load import load_picture
+from hfd.io.storage import Folder
+from tests.support.pictures import photograph
 
 X = photograph(48, 80)
 

@@ -1,6 +1,6 @@
 """What becomes of each step when things break under it: a matrix of steps and faults, each cell tried for real.
 
-    python benchmarks/faults/matrix.py [--steps prepare,evaluate] [--faults kill-worker,s3-down] [--keep FOLDER]
+    python -m benchmarks.faults.matrix [--steps prepare,evaluate] [--faults kill-worker,s3-down] [--keep FOLDER]
 
 On this machine: SeaweedFS behind a proxy that can fail, an MLflow server, a Ray of three simulated nodes (a head
 without CPUs, two nodes to work on), and ``hfd`` in a process of its own, as a user starts it. An undisturbed run of
@@ -33,12 +33,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2] / "tests")]
-
-from parts import Cluster, Mlflow, Store  # noqa: E402
-from s3_proxy import Proxy  # noqa: E402
-from s3_server import find_weed, s3_server  # noqa: E402
-from tiny_run import tiny_overrides, write_photographs  # noqa: E402
+from benchmarks.faults.parts import Cluster, Mlflow, Store
+from tests.support.s3_proxy import Proxy
+from tests.support.s3_server import find_weed, s3_server
+from tests.support.tiny_run import tiny_overrides, write_photographs
 
 STEPS = ("prepare", "train-autoencoder", "reconstruct", "train-decoder", "evaluate", "promote")
 FAULTS = ("kill-worker", "kill-driver", "kill-node", "s3-down", "s3-503", "mlflow-down", "disk-full", "poison")

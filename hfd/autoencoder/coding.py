@@ -20,9 +20,9 @@ from torch import Tensor
 
 from hfd.autoencoder.model import STRIDE, Elic, gaussian_bits
 from hfd.autoencoder.rates import DEFAULT_RATE, UNITS, check_rate, check_rate_of_file, step_units
-from hfd.autoencoder.streams import Layout, StreamReader, StreamWriter, bands_of
+from hfd.autoencoder.streams import StreamLayout, StreamReader, StreamWriter, bands_of
 from hfd.autoencoder.transforms import PixelRows, analyse
-from hfd.autoencoder.walk import Z_STRIDE, LatentWalk, Part, take
+from hfd.autoencoder.traversal import Z_STRIDE, LatentPart, LatentTraversal, take
 from hfd.errors import DataError, DecodeMismatchError
 
 Y_STRIDE = STRIDE // Z_STRIDE
@@ -62,7 +62,7 @@ class EntropyTables:
 
 
 @dataclass(frozen=True)
-class Coded:
+class CodedLatents:
     """``payload``: the rANS streams; ``checksum``: of all symbols; ``bits_est``: their likelihood estimate."""
 
     payload: bytes
@@ -84,7 +84,7 @@ def build_tables(model: Elic) -> EntropyTables:
 
     Raises :class:`DataError` for a model that no :class:`LatentCoder` could use, before it is stored.
     """
-    LatentWalk(model)
+    LatentTraversal(model)
     from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 
     bottleneck = EntropyBottleneck(model.N)
@@ -119,14 +119,14 @@ class LatentCoder:
 
     def __init__(self, model: Elic, tables: EntropyTables) -> None:
         self._model = model.eval()
-        self._walk = LatentWalk(model)
+        self._traversal = LatentTraversal(model)
         self._scales = [round(scale * 2**_SCALE_BITS) for scale in tables.scales.tolist()]
         self._lists_y = tables.y.as_lists()
         self._lists_z = tables.z.as_lists()
         self._medians = (model.medians().detach().double().cpu().flatten() * UNITS).round().reshape(-1, 1, 1)
 
     @torch.no_grad()
-    def encode(self, x: Tensor, rate: int = DEFAULT_RATE) -> tuple[Coded, Tensor]:
+    def encode(self, x: Tensor, rate: int = DEFAULT_RATE) -> tuple[CodedLatents, Tensor]:
         """Encode one image (1, 3, H, W) float32 in [0, 1], sides multiples of 64, at a rate id.
 
         Returns the coded image and y_hat (1, M, H/16, W/16) float32, which is what :meth:`decode` will return.
@@ -147,7 +147,7 @@ class LatentCoder:
         return Latents(y, z)
 
     @torch.no_grad()
-    def code(self, latents: Latents, rate: int = DEFAULT_RATE, *, consume: bool = False) -> tuple[Coded, Tensor]:
+    def code(self, latents: Latents, rate: int = DEFAULT_RATE, *, consume: bool = False) -> tuple[CodedLatents, Tensor]:
         """The second half of :meth:`encode`. ``consume``: y_hat takes y's place, where memory for both is too much."""
         check_rate(rate)
         step, thresholds = step_units(rate), self._thresholds(rate)
@@ -162,7 +162,7 @@ class LatentCoder:
             sums.bits += self._bits_z(z_hat)
             y_groups = torch.split(y[0], list(self._model.groups))
 
-            def code(part: Part, scales: Tensor, means: Tensor) -> Tensor:
+            def code(part: LatentPart, scales: Tensor, means: Tensor) -> Tensor:
                 units = take(y_groups[part.k][:, part.first : part.last], part.phase).flatten(1).double().mul_(UNITS)
                 symbols = units.sub_(means).div_(step).round_().clamp_(-_LARGEST, _LARGEST)
                 flat = sums.add(2 * part.k + part.phase, symbols)
@@ -171,8 +171,8 @@ class LatentCoder:
                 sums.bits += float(gaussian_bits(symbols.unsqueeze(0), scales.div(step).unsqueeze(0)))
                 return symbols.mul_(step).add_(means)
 
-            y_hat = self._walk.walk(z_hat, code, layout.bands, out=y if consume else None)
-        return Coded(writer.finish(), sums.checksum, sums.bits), y_hat
+            y_hat = self._traversal.run(z_hat, code, layout.bands, out=y if consume else None)
+        return CodedLatents(writer.finish(), sums.checksum, sums.bits), y_hat
 
     @torch.no_grad()
     def decode(self, payload: bytes, *, checksum: int, height: int, width: int, rate: int = DEFAULT_RATE) -> Tensor:
@@ -192,13 +192,13 @@ class LatentCoder:
             shape_z = (channels, height // STRIDE, width // STRIDE)
             z_hat = symbols_z.reshape(shape_z).double().mul_(UNITS).add_(self._medians)
 
-            def code(part: Part, scales: Tensor, means: Tensor) -> Tensor:
+            def code(part: LatentPart, scales: Tensor, means: Tensor) -> Tensor:
                 stream = layout.stream(part.k, part.phase, part.band)
                 found = reader.take(stream, _indexes(scales, thresholds), self._lists_y)
                 symbols = sums.note(2 * part.k + part.phase, torch.tensor(found, dtype=torch.int32), len(scales))
                 return symbols.double().mul_(step).add_(means)
 
-            y_hat = self._walk.walk(z_hat, code, layout.bands)
+            y_hat = self._traversal.run(z_hat, code, layout.bands)
         if sums.checksum != checksum:
             raise DecodeMismatchError(
                 f"checksum of symbols: got {sums.checksum:08x}, expected {checksum:08x}. "
@@ -211,9 +211,9 @@ class LatentCoder:
         values = z_hat.unsqueeze(0).div(UNITS).to(bottleneck.quantiles)
         return float(-bottleneck(values, training=False)[1].double().log2().sum())
 
-    def _layout(self, height: int, width: int) -> Layout:
+    def _layout(self, height: int, width: int) -> StreamLayout:
         hyper_symbols = self._model.N * height * width // Z_STRIDE**2
-        return Layout(self._model.groups, hyper_symbols, bands_of(height, width), width)
+        return StreamLayout(self._model.groups, hyper_symbols, bands_of(height, width), width)
 
     def _indexes_z(self, count: int) -> list[int]:
         return list(range(self._model.N)) * (count // self._model.N)

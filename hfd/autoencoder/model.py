@@ -1,7 +1,7 @@
 """ELIC (He et al., arXiv 2203.10886), its parts as CompressAI builds them, its latent path written here.
 
-:meth:`Elic.walk_latent` visits the latent in floating point, with gradients, for training and estimates. Files are
-coded by the same steps on whole numbers (:mod:`hfd.autoencoder.walk`).
+:meth:`Elic.traverse_latent` visits the latent in floating point, with gradients, for training and estimates. Files are
+coded by the same steps on whole numbers (:mod:`hfd.autoencoder.traversal`).
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Elic(nn.Module):
             bits_y.append(gaussian_bits((noisy - means_hat) / delta, scales_hat / delta))
             return rounded
 
-        y_hat = self.walk_latent(z_hat, code)
+        y_hat = self.traverse_latent(z_hat, code)
         return Stage1Output(x_hat=self.g_s(y_hat).float(), bits_y=torch.stack(bits_y).sum(0), bits_z=bits_z)
 
     def noise_shapes(self, height: int, width: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
@@ -131,7 +131,7 @@ class Elic(nn.Module):
         """Channel group k of a latent (B, M, h, w)."""
         return torch.split(y, list(self.groups), dim=1)[k]
 
-    def walk_latent(self, z_hat: Tensor, code: CodeStep) -> Tensor:
+    def traverse_latent(self, z_hat: Tensor, code: CodeStep) -> Tensor:
         """Visit the latent in coding order and return y_hat (B, M, 4h, 4w) float32.
 
         For each channel group, first the anchors of a checkerboard and then the rest: ``code`` is given the

@@ -35,7 +35,7 @@ def bands_of(height: int, width: int) -> tuple[tuple[int, int], ...]:
 
 
 @dataclass(frozen=True)
-class Layout:
+class StreamLayout:
     """The streams of a latent of these channel ``groups``, ``bands`` of rows and ``width``; ``hyper_symbols``: of z."""
 
     groups: tuple[int, ...]
@@ -63,9 +63,9 @@ class Layout:
 
 
 class StreamWriter:
-    """Collects a payload. Parts come in the order of the walk."""
+    """Collects a payload. Parts come in the order of the traversal."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: StreamLayout) -> None:
         self._layout = layout
         self._encoder = BufferedRansEncoder()
         self._streams: dict[int, bytes] = {}
@@ -86,7 +86,7 @@ class StreamWriter:
 class StreamReader:
     """Reads a payload. Raises :class:`BitstreamError` for lengths that no writer makes."""
 
-    def __init__(self, payload: bytes, layout: Layout) -> None:
+    def __init__(self, payload: bytes, layout: StreamLayout) -> None:
         sizes = layout.sizes()
         streams = _split(payload, len(sizes)) if layout.is_split else [payload]
         for stream, num_symbols in zip(streams, sizes, strict=True):

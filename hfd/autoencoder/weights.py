@@ -12,8 +12,8 @@ from torch import Tensor
 from hfd.autoencoder.coding import EntropyTables, FrequencyTables
 from hfd.autoencoder.model import Elic
 from hfd.errors import DataError
-from hfd.storage import Folder
-from hfd.weights import load_strictly, read_weights, write_weights
+from hfd.io.storage import Folder
+from hfd.io.weights import load_strictly, read_weights, write_weights
 
 _TABLES = "tables."
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, features
 
 from hfd.errors import ConfigError, DataError
-from hfd.images import RgbArray, load_rgb
+from hfd.image.load import RgbArray, load_rgb
 
 _SaveOptions: TypeAlias = dict[str, int | str | bool]
 
@@ -50,7 +50,7 @@ class Baseline(Protocol):
         """Read a file back as uint8 (H, W, 3) sRGB.
 
         Raises:
-            DataError: ``data`` is no whole picture; for its reasons see `hfd.images.load_rgb`.
+            DataError: ``data`` is no whole picture; for its reasons see `hfd.image.load.load_rgb`.
         """
 
 

@@ -1,13 +1,12 @@
-"""Photographs to ``.hfd`` bytes and back, with a model folder (:mod:`hfd.codec.model_folders`)."""
+"""Photographs to ``.hfd`` bytes and back, with a model folder (:mod:`hfd.io.model_folders`)."""
 
 from __future__ import annotations
 
 import functools
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,31 +15,30 @@ from hfd.autoencoder.coding import LatentCoder, Latents
 from hfd.autoencoder.model import STRIDE
 from hfd.autoencoder.weights import Autoencoder, read_autoencoder
 from hfd.codec.container import (
-    DEFAULT_MAX_PIXELS,
     DEFAULT_RATE,
     LATENTS,
+    MAX_CODEC_PIXELS,
     MODEL_BYTES,
-    SAMPLING,
     Container,
     check_size,
     pack,
     unpack,
 )
 from hfd.codec.memory import give_back
-from hfd.codec.model_folders import resolve_model
-from hfd.codec.patches import LatentSource, MapPieces, Piece, PixelSource, Source, known_in, sample_by_plan
+from hfd.codec.patches import LatentSource, MapPieces, OnProgress, Piece, PixelSource, Source, known_in, sample_by_plan
 from hfd.codec.pixels import RgbRows, padded_rows, picture_to_tensor, tensor_to_picture
 from hfd.codec.reconstruction import LatentCut, reach_cells, synthesise
-from hfd.codec.sections import DefaultSampling, decode_sampling
-from hfd.diffusion.cutting import Reach
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, read_decoder
-from hfd.diffusion.groups import Patch
-from hfd.diffusion.sampling import SamplerKind, Sampling
-from hfd.diffusion.window import Box, Tile, Window
+from hfd.diffusion.samplers import OnStep
+from hfd.diffusion.sampling import Sampling
 from hfd.errors import BitstreamError, DataError
-from hfd.images import RgbArray
-from hfd.storage import Folder
-from hfd.tiling import Layout, Plan, checked_box, plan_picture
+from hfd.geometry.box import Box, Tile, Window, checked_box
+from hfd.geometry.four_groups import Patch
+from hfd.geometry.plan import PatchLayout, Scheme, plan_picture
+from hfd.geometry.tiles import Reach
+from hfd.image.load import RgbArray
+from hfd.io.model_folders import resolve_model
+from hfd.io.storage import Folder
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,17 @@ class Compressed:
     data: bytes
     bpp: float
     bpp_est: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """A picture to render. ``sampling`` None: the reconstruction; ``box`` None: the whole picture."""
+
+    sampling: Sampling | None
+    seed: int = 0
+    box: Box | None = None
+    precision: str = "auto"
+    layout: PatchLayout = field(default_factory=PatchLayout)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +118,7 @@ class Codec:
         *,
         rate: int = DEFAULT_RATE,
         sections: Mapping[int, bytes] = MappingProxyType({}),
-        max_pixels: int = DEFAULT_MAX_PIXELS,
+        max_pixels: int = MAX_CODEC_PIXELS,
     ) -> Compressed:
         """Compress a picture, uint8 (H, W, 3) sRGB.
 
@@ -120,7 +129,7 @@ class Codec:
         analysis = self.analyse(lambda first, last: x[first:last], width, height, max_pixels=max_pixels)
         return self.encode(analysis, rate=rate, sections=sections, consume=True)
 
-    def analyse(self, rows: RgbRows, width: int, height: int, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Analysis:
+    def analyse(self, rows: RgbRows, width: int, height: int, *, max_pixels: int = MAX_CODEC_PIXELS) -> Analysis:
         """The first half of :meth:`compress`, the same for all rates, of a picture that need never be whole.
 
         Raises :class:`DataError` for one of more than ``max_pixels``, before anything is read.
@@ -144,27 +153,18 @@ class Codec:
         data = pack(Container(width, height, self.model, rate, coded.checksum, held))
         return Compressed(data, 8 * len(data) / (width * height), coded.bits_est / (width * height))
 
-    def reconstruct(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbArray:
-        """The stage-1 reconstruction x_hat of a file, uint8 (H, W, 3). Raises as :meth:`latent` does."""
-        source = self.latents(data, max_pixels=max_pixels)
+    def reconstruct(self, data: bytes, *, max_pixels: int = MAX_CODEC_PIXELS) -> RgbArray:
+        """The stage-1 reconstruction x_hat of a file, uint8 (H, W, 3). Raises as :meth:`open`."""
+        source = self.open(unpack(data), max_pixels=max_pixels)
         return source.read(Box(0, 0, *source.size))
 
-    def latents(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> LatentSource:
-        """The entropy-decoded latent of a file, from which any part of x_hat is made. Raises as :meth:`latent` does."""
-        container = unpack(data)
-        y_hat = self._y_hat(container, max_pixels)
-        return LatentSource(self.autoencoder.model, y_hat, (container.height, container.width))
-
-    def latent(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tensor:
-        """The quantised latent y_hat of a file, float32 (1, M, h, w), with h and w sixteenths of the padded sides.
+    @torch.no_grad()
+    def open(self, container: Container, *, max_pixels: int = MAX_CODEC_PIXELS) -> LatentSource:
+        """Entropy-decode the latent of a file, from which any part of x_hat is synthesised.
 
         Raises :class:`BitstreamError` for a file that is damaged, foreign, or made by another model, and
         :class:`DataError` for one of more than ``max_pixels``, before memory is taken.
         """
-        return self._y_hat(unpack(data), max_pixels)
-
-    @torch.no_grad()
-    def _y_hat(self, container: Container, max_pixels: int) -> Tensor:
         if container.model != self.model:
             raise BitstreamError(
                 f"model: got a file made by {container.model.hex()}, expected {self.model.hex()}. "
@@ -172,52 +172,49 @@ class Codec:
             )
         width, height = container.width, container.height
         check_size(width, height, max_pixels, stride=STRIDE)
-        padded = (height + -height % STRIDE, width + -width % STRIDE)
-        return self._coder.decode(
+        y_hat = self._coder.decode(
             container.sections[LATENTS],
             checksum=container.checksum,
-            height=padded[0],
-            width=padded[1],
+            height=height + -height % STRIDE,
+            width=width + -width % STRIDE,
             rate=container.rate,
         )
+        return LatentSource(self.autoencoder.model, y_hat, (height, width))
 
-    def sampling_of(self, data: bytes) -> tuple[Sampling, int]:
-        """The sampling and the seed that a file asks for: where it says nothing, the model's own and
-        :func:`seed_of_file`. Raises :class:`BitstreamError`."""
-        section = unpack(data).sections.get(SAMPLING)
-        wish = DefaultSampling() if section is None else decode_sampling(section)
-        steps = self.default_sampling.steps if wish.steps is None else wish.steps
-        kind = cast(SamplerKind, wish.kind)  # checked by Sampling itself
-        settings = Sampling(steps, kind, wish.gamma, wish.realism, wish.grain, wish.finish)
-        return settings, seed_of_file(data) if wish.seed is None else wish.seed
-
-    def decode_region(
-        self,
-        data: bytes,
-        box: Box | None,
-        settings: Sampling | None,
-        *,
-        seed: int,
-        precision: str = "auto",
-        layout: Layout = Layout(),
-        map_fn: MapPieces = map,
-        on_patch: Callable[[int, int], None] | None = None,
-        max_pixels: int = DEFAULT_MAX_PIXELS,
+    def render(
+        self, source: Source, request: Request, *, map_fn: MapPieces = map, on_progress: OnProgress | None = None
     ) -> RgbArray:
-        """``box`` of a file's picture, uint8 (H, W, 3); None: all of it, in memory that stays bounded.
+        """The requested picture or box of it, uint8 (H, W, 3), in memory that does not grow with a large picture.
 
-        ``settings`` None: of the reconstruction, otherwise of the sample. Only what the box depends on is computed, but
-        for the latent, which is entropy-decoded as a whole. It is the box of the whole picture, up to rounding: a grey
-        level where the arithmetic is float32, and in bfloat16 what :meth:`ScoreDecoder.sample` states. The same for
-        any ``map_fn``.
+        Only what the box depends on is computed, apart from the latent, which is decoded as a whole. A box equals that
+        part of the whole picture up to rounding: a grey level in float32, and in bfloat16 what
+        :meth:`ScoreDecoder.sample` states. ``map_fn`` changes nothing. ``on_progress`` counts steps if the picture fits
+        in one patch, which is sampled here, and patches otherwise.
 
-        Raises :class:`ConfigError` for a box that is not in the picture, and as :meth:`reconstruct`.
+        Raises :class:`ConfigError` for a box that is not in the picture, :class:`DataError` without a decoder.
         """
-        source = self.latents(data, max_pixels=max_pixels)
-        if settings is None or settings.realism == 0.0:
-            return source.read(checked_box(box, *source.size))
-        plan = plan_picture(*source.size, self.reach(settings), layout, box=box)
-        return self._by_plan(source, plan, settings, seed, precision, map_fn, on_patch)
+        box, sampling = checked_box(request.box, *source.size), request.sampling
+        if sampling is None:
+            return source.read(box)
+        plan = plan_picture(*source.size, self.reach(sampling), request.layout, box=box)
+        if plan.num_patches > 1 or plan.scheme is Scheme.FOUR_GROUPS:
+            return sample_by_plan(
+                source,
+                plan,
+                sampling,
+                self.sample_piece,
+                seed=request.seed,
+                precision=request.precision,
+                map_fn=map_fn,
+                on_progress=on_progress,
+            )
+        ((patch,),) = plan.groups
+        on_step = None if on_progress is None else lambda step: on_progress(step + 1, sampling.steps)
+        cut = source.cut(patch.tile.window)
+        core = self.sample_piece(
+            Piece(patch, source.size, cut, (), sampling, request.seed, request.precision), on_step=on_step
+        )
+        return core[box.within(patch.finished).slices]
 
     def sample(
         self,
@@ -226,44 +223,17 @@ class Codec:
         *,
         seed: int,
         precision: str = "auto",
-        on_step: Callable[[int], None] | None = None,
-        tiles: Sequence[Tile] = (),
-        layout: Layout = Layout(),
+        layout: PatchLayout = PatchLayout(),
         map_fn: MapPieces = map,
-        on_patch: Callable[[int, int], None] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> RgbArray:
-        """The stage-2 sample for a reconstruction, uint8 (H, W, 3) to uint8 (H, W, 3), of any size.
+        """The stage-2 sample for a reconstruction, uint8 (H, W, 3) to uint8 (H, W, 3): :meth:`render` of it."""
+        request = Request(settings, seed, None, precision, layout)
+        return self.render(PixelSource(x_hat), request, map_fn=map_fn, on_progress=on_progress)
 
-        ``tiles``: of a unit of `Spread.STEPS`, by which the network sees the picture at every step. Otherwise it is
-        done by the plan of ``layout``: at once, where it has room in one patch. ``on_step`` is told of the steps of a
-        picture done at once, ``on_patch`` of the patches that are done, and of how many, of any other.
-        """
-        source = PixelSource(x_hat)
-        plan = plan_picture(*source.size, self.reach(settings), layout)
-        if tiles or plan.num_patches == 1:
-            decoder, cond, tiles = self._decoder(), self._cond([x_hat]), tiles or plan.groups[0][0].steps
-            sample = decoder.sample(cond, settings, seeds=[seed], precision=precision, on_step=on_step, tiles=tiles)
-            return tensor_to_picture(sample)
-        return self._by_plan(source, plan, settings, seed, precision, map_fn, on_patch)
-
-    def _by_plan(
-        self,
-        source: Source,
-        plan: Plan,
-        settings: Sampling,
-        seed: int,
-        precision: str,
-        map_fn: MapPieces,
-        on_patch: Callable[[int, int], None] | None,
-    ) -> RgbArray:
-        work = self.sample_piece
-        return sample_by_plan(
-            source, plan, settings, work, seed=seed, precision=precision, map_fn=map_fn, on_patch=on_patch
-        )
-
-    def sample_piece(self, piece: Piece) -> RgbArray:
-        """``patch.finished`` of a piece of a plan, uint8 (H, W, 3)."""
-        give_back()  # what the piece before has left
+    def sample_piece(self, piece: Piece, *, on_step: OnStep | None = None) -> RgbArray:
+        """Sample a piece of a plan: ``patch.finished``, uint8 (H, W, 3)."""
+        give_back()  # memory of the piece before
         tile, condition = piece.patch.tile, piece.condition
         if isinstance(condition, LatentCut):
             condition = synthesise(self.autoencoder.model, condition, self._reach_cells)
@@ -274,6 +244,7 @@ class Codec:
             piece.settings,
             seeds=[piece.seed],
             precision=piece.precision,
+            on_step=on_step,
             window=Window(tile.window, *piece.size),
             tiles=piece.patch.steps,
             known=None if known is None else known.to(cond.device),
@@ -295,13 +266,16 @@ class Codec:
         tile: Tile,
         size: tuple[int, int],
         seed: int,
+        steps: Sequence[Tile] = (),
         precision: str = "auto",
     ) -> RgbArray:
-        """``tile.core`` of the sample for a picture of ``size`` (height, width), from ``tile.window`` of its x_hat.
+        """Sample ``tile.core`` of a picture of ``size`` (height, width) from ``tile.window`` of its x_hat.
 
-        The tile is one of a plan with this codec's :meth:`reach` (:func:`hfd.tiling.plan_units`).
+        The tile is one of a plan with this codec's :meth:`reach` (:func:`hfd.geometry.plan.plan_units`). ``steps``: the
+        tiles by which the network sees the window at every step (`UnitKind.STEPS`).
         """
-        return self.sample_piece(Piece(Patch(tile), size, x_hat, (), settings, seed, precision))
+        patch = Patch(tile, steps=tuple(steps))
+        return self.sample_piece(Piece(patch, size, x_hat, (), settings, seed, precision))
 
     def reach(self, settings: Sampling) -> Reach:
         """How far a sample's pixel looks, for plans of tiles."""
@@ -316,12 +290,6 @@ class Codec:
     def _cond(self, x_hats: Sequence[RgbArray]) -> Tensor:
         cond = torch.cat([picture_to_tensor(x_hat) for x_hat in x_hats])
         return cond.to(next(self._decoder().net.parameters()).device)
-
-
-def seed_of_file(data: bytes) -> int:
-    """The default sampling seed of a file: the same file gives the same picture."""
-    # Over the whole it would be one number for all files, since each ends with its own CRC32.
-    return zlib.crc32(memoryview(data)[:-4])
 
 
 @functools.lru_cache(maxsize=1)

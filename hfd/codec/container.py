@@ -1,6 +1,6 @@
 """The ``.hfd`` container, version 2. Pure bytes: no torch, no numpy. ``docs/format.md`` is its specification.
 
-Layout, integers little-endian, ``varint`` as unsigned LEB128 (7 bits a byte, least significant first, the
+PatchLayout, integers little-endian, ``varint`` as unsigned LEB128 (7 bits a byte, least significant first, the
 shortest form only):
 
 ====================  ==========================================================
@@ -38,7 +38,7 @@ MAX_SIDE_PX = 2**24
 DEFAULT_RATE = 128
 """The rate id of a quantiser step of 1, which the networks are trained for."""
 
-DEFAULT_MAX_PIXELS = 64_000_000
+MAX_CODEC_PIXELS = 64_000_000
 """Pictures above this are refused before any memory is taken: a forged header may claim any size."""
 
 LATENTS, ALPHA, ICC, EXIF, SAMPLING = 0, 128, 129, 130, 131
@@ -53,8 +53,11 @@ _COLOUR_SHIFT = 5
 
 @dataclass(frozen=True)
 class Container:
-    """What a file holds. ``model``: 4 bytes; ``rate``: 0 to 255; ``checksum``: CRC32 of symbols; ``sections``:
-    tag -> bytes, with the latents under ``LATENTS``."""
+    """The contents of a file.
+
+    ``model``: 4 bytes; ``rate``: 0 to 255; ``checksum``: CRC32 of symbols; ``sections``: tag -> bytes, with the latents
+    under ``LATENTS``; ``crc32``: the CRC32 that ends the file, 0 before it is written.
+    """
 
     width: int
     height: int
@@ -62,6 +65,7 @@ class Container:
     rate: int
     checksum: int
     sections: Mapping[int, bytes] = field(default_factory=dict)
+    crc32: int = field(default=0, compare=False)
 
 
 def pack(container: Container) -> bytes:
@@ -91,7 +95,8 @@ def unpack(data: bytes) -> Container:
     if len(data) > 4 and data[4] != VERSION:
         release = "the hfd release that wrote it" if data[4] < VERSION else "a newer hfd"
         raise BitstreamError(f"version: got version {data[4]}, expected version {VERSION}. Use {release}")
-    if len(data) < _SHORTEST_BYTES or zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
+    crc32 = int.from_bytes(data[-4:], "little")
+    if len(data) < _SHORTEST_BYTES or zlib.crc32(memoryview(data)[:-4]) != crc32:
         raise BitstreamError("CRC32: does not match. The file is truncated or damaged; fetch it again")
     reader = _Reader(data, 5, len(data) - 4)
     layout = reader.take(1)[0]
@@ -102,7 +107,12 @@ def unpack(data: bytes) -> Container:
     checksum = int.from_bytes(reader.take(4), "little")
     optional = _read_optional(reader) if layout & _HAS_SECTIONS else {}
     latents = reader.take(reader.end - reader.position)
-    return Container(width, height, model, rate, checksum, {LATENTS: latents, **optional})
+    return Container(width, height, model, rate, checksum, {LATENTS: latents, **optional}, crc32)
+
+
+def seed_of_file(data: bytes) -> int:
+    """The default sampling seed of a file, its final CRC32: the same file gives the same picture."""
+    return int.from_bytes(data[-4:], "little")
 
 
 def check_size(width: int, height: int, max_pixels: int, *, stride: int = 1) -> None:

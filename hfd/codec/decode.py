@@ -1,79 +1,91 @@
-"""From a file to a picture: what the file asks for, what the user asks for, and stage 2."""
+"""From a file to a picture: options resolved, extras read, stage 1 and stage 2 run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import cast
 
-from hfd.codec.codec import Codec
-from hfd.codec.container import DEFAULT_MAX_PIXELS, Container, unpack
+from hfd.codec.codec import Codec, Request
+from hfd.codec.container import MAX_CODEC_PIXELS, Container
 from hfd.codec.memory import enough_memory
-from hfd.codec.picture import Picture
+from hfd.codec.patches import OnProgress
+from hfd.codec.picture.content import Picture
 from hfd.codec.sampling_options import SamplingOptions
-from hfd.codec.sections import Extras, read_extras
+from hfd.codec.sections import read_extras
 from hfd.codec.workers import process_map
-from hfd.diffusion.window import Box
+from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder
+from hfd.diffusion.sampling import Sampling
 from hfd.errors import ConfigError, DataError
-from hfd.tiling import Layout, checked_box, plan_picture
-
-OnProgress: TypeAlias = Callable[[int, int], None]
+from hfd.geometry.box import Box, checked_box
+from hfd.kinds import SamplerKind
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """``picture``, and ``what`` it is, in a few words."""
+    """``picture``, and a short description of it."""
 
     picture: Picture
-    what: str
+    description: str
+
+
+def resolve(
+    options: SamplingOptions, stored: SamplingOptions, container: Container, decoder: ScoreDecoder | None
+) -> Request:
+    """Combine the user's options, those ``stored`` in the file and the model's defaults into a request.
+
+    The reconstruction is requested if realism is 0 or the model has no decoder. Raises :class:`ConfigError` on a value
+    out of range, or a sampler that does not fit the decoder.
+    """
+    settings = {"steps": DEFAULT_STEPS if decoder is None else decoder.default_steps} | options.over(stored).stated()
+    seed = settings.pop("seed", container.crc32)
+    if seed < 0:
+        raise ConfigError(f"seed: got {seed}, expected at least 0")
+    if "sampler" in settings:
+        settings["kind"] = settings.pop("sampler")
+    sampling = Sampling(**settings)
+    if decoder is not None:
+        sampling.kind_for(decoder.process)
+    return Request(None if decoder is None or sampling.realism == 0.0 else sampling, seed)
+
+
+def check_sampler(options: SamplingOptions, decoder: ScoreDecoder | None) -> None:
+    """Raise :class:`ConfigError` for a sampler that does not fit the decoder."""
+    if options.sampler is not None and decoder is not None:
+        Sampling(1, cast(SamplerKind, options.sampler)).kind_for(decoder.process)
 
 
 def decode(
-    data: bytes,
+    container: Container,
     codec: Codec,
-    options: SamplingOptions,
+    options: SamplingOptions = SamplingOptions(),
     *,
     region: Box | None = None,
     workers: int = 1,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int = MAX_CODEC_PIXELS,
     on_progress: OnProgress | None = None,
 ) -> Decoded:
-    """Decode a file with the model that made it: the sample, or x_hat where realism is 0 or the model has no stage 2.
+    """Decode a file with the model that made it.
 
-    ``region``: only that part, with what it depends on; ``workers``: processes that share the patches of a picture that
-    has several; neither changes the picture, up to rounding. ``on_progress``: told how much is done, of how much: steps
-    of a picture that is sampled at once, patches of a larger one. ``max_pixels``: more than that are refused.
+    ``region``: only that part, with what it depends on; ``workers``: processes that share the patches of a large
+    picture. Neither changes the pixels, up to rounding. ``max_pixels``: a larger picture is refused.
     Raises :class:`hfd.errors.BitstreamError`, :class:`DataError`, :class:`ConfigError`.
     """
-    container = unpack(data)
-    settings, seed = options.resolve(codec, data)
-    box = None if region is None else _within(region, container)
     extras = read_extras(container, max_pixels=max_pixels)
+    request = resolve(options, extras.sampling, container, codec.decoder)
+    if region is not None:
+        request = replace(request, box=_within(region, container))
+        if extras.alpha is not None:
+            extras = replace(extras, alpha=extras.alpha[region.slices])
     with process_map(workers) as map_fn, enough_memory():
-        if settings.realism == 0.0 or codec.decoder is None:
-            return Decoded(
-                Picture(codec.decode_region(data, box, None, seed=seed, max_pixels=max_pixels), _cut(extras, box)),
-                "reconstruction",
-            )
-        plan = plan_picture(container.height, container.width, codec.reach(settings), Layout())
-        if box is None and plan.num_patches == 1:
-            told = None if on_progress is None else (lambda step: on_progress(step + 1, settings.steps))
-            rgb = codec.sample(codec.reconstruct(data, max_pixels=max_pixels), settings, seed=seed, on_step=told)
-        else:
-            rgb = codec.decode_region(
-                data, box, settings, seed=seed, map_fn=map_fn, on_patch=on_progress, max_pixels=max_pixels
-            )
-    return Decoded(Picture(rgb, _cut(extras, box)), f"sample of {settings.label}, seed {seed}")
+        source = codec.open(container, max_pixels=max_pixels)
+        rgb = codec.render(source, request, map_fn=map_fn, on_progress=on_progress)
+    sampling = request.sampling
+    description = "reconstruction" if sampling is None else f"sample of {sampling.label}, seed {request.seed}"
+    return Decoded(Picture(rgb, extras), description)
 
 
 def _within(region: Box, container: Container) -> Box:
     try:
         return checked_box(region, container.height, container.width)
-    except ConfigError as error:  # of many pictures some may hold it
+    except ConfigError as error:  # another picture of the batch may contain it
         raise DataError(f"{error}. Move or shrink it", reason="region") from error
-
-
-def _cut(extras: Extras, box: Box | None) -> Extras:
-    if box is None or extras.alpha is None:
-        return extras
-    return replace(extras, alpha=extras.alpha[box.top : box.bottom, box.left : box.right])

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from hfd.autoencoder.rates import DEFAULT_RATE
 from hfd.codec.codec import Analysis, Codec
-from hfd.codec.container import DEFAULT_MAX_PIXELS
+from hfd.codec.container import MAX_CODEC_PIXELS, unpack
+from hfd.codec.decode import check_sampler
 from hfd.codec.library import borrowed, lmbda_of, name_of
 from hfd.codec.memory import enough_memory
 from hfd.codec.quality import RATES, rung_of
-from hfd.codec.rate_control import Choice, RatedEncoder, best_within
+from hfd.codec.rate_control import Choice, best_within
 from hfd.codec.reconstruction import CELL_PX, TILE_CELLS
 from hfd.codec.sampling_options import SamplingOptions
 from hfd.codec.sections import Extras
-from hfd.diffusion.window import Box
 from hfd.errors import ConfigError
-from hfd.images import RgbArray
-from hfd.storage import Folder
+from hfd.geometry.box import Box
+from hfd.image.load import RgbArray
+from hfd.io.storage import Folder
 
-_KEPT_PIXELS = DEFAULT_MAX_PIXELS
+_KEPT_PIXELS = MAX_CODEC_PIXELS
 """Up to so many a picture is analysed once for all rates of a search; a larger one for each, in less memory."""
 
 _BAND_PX = TILE_CELLS * CELL_PX
@@ -62,7 +64,7 @@ class Target:
 
 
 class Original(Protocol):
-    """A picture to be compressed: :class:`hfd.codec.picture.Picture`, or one that is read as it is asked for."""
+    """A picture to compress: :class:`hfd.codec.picture.content.Picture`, or one that is read piece by piece."""
 
     @property
     def width(self) -> int: ...
@@ -81,23 +83,23 @@ def encode(
     picture: Original,
     target: Target,
     models: Sequence[Folder],
-    wish: SamplingOptions = SamplingOptions(),
+    options: SamplingOptions = SamplingOptions(),
     *,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int = MAX_CODEC_PIXELS,
 ) -> Choice:
     """Compress a picture with one of the models (:func:`hfd.codec.library.find_models`, sorted by rate).
 
-    ``wish``: how the file asks to be decoded. Raises :class:`DataError` where a limit on bytes cannot be met, or the
-    picture is too large; :class:`ConfigError` for a wish that the models cannot fulfil.
+    ``options``: stored in the file. Raises :class:`DataError` where a limit on bytes cannot be met, or the picture is
+    too large; :class:`ConfigError` for a sampler that does not fit a model.
     """
-    sections = replace(picture.extras, sampling=wish.stored()).to_sections()
-    if wish.sampler is not None:
+    sections = replace(picture.extras, sampling=options).to_sections()
+    if options.sampler is not None:
         for folder in models:
             with borrowed(folder) as codec:
-                wish.check(codec)
+                check_sampler(options, codec.decoder)
     limit_bytes = target.limit_bytes(picture.width, picture.height)
     if limit_bytes is not None:
-        return best_within([_rated(picture, sections, folder, max_pixels) for folder in models], limit_bytes)
+        return best_within([_Candidate(picture, sections, folder, max_pixels) for folder in models], limit_bytes)
     folder, rate = models[-1], DEFAULT_RATE
     if target.quality is not None:
         lmbdas = [lmbda_of(one) for one in models] if len(models) > 1 else [1.0]
@@ -112,33 +114,40 @@ def _analysed(codec: Codec, picture: Original, max_pixels: int) -> Analysis:
     return codec.analyse(picture.rows, picture.width, picture.height, max_pixels=max_pixels)
 
 
-def _rated(picture: Original, sections: dict[int, bytes], folder: Folder, max_pixels: int) -> RatedEncoder:
-    def start() -> Callable[[int], bytes]:
-        kept: Analysis | None = None
-        if picture.width * picture.height <= _KEPT_PIXELS:
-            with borrowed(folder) as codec, enough_memory():
-                kept = _analysed(codec, picture, max_pixels)
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A model in the search for one picture's file: :class:`hfd.codec.rate_control.RatedEncoder`."""
 
-        def compress(rate: int) -> bytes:
-            with borrowed(folder) as codec, enough_memory():
-                analysis = _analysed(codec, picture, max_pixels) if kept is None else kept
-                return codec.encode(analysis, rate=rate, sections=sections, consume=kept is None).data
+    picture: Original
+    sections: Mapping[int, bytes]
+    folder: Folder
+    max_pixels: int
+    rates: Sequence[int] = RATES
 
-        return compress
+    @property
+    def name(self) -> str:
+        return name_of(self.folder)
 
-    def mse(data: bytes) -> float:
-        with borrowed(folder) as codec, enough_memory():
-            return _mse(codec, picture, data, max_pixels)
+    def start(self) -> Callable[[int], bytes]:
+        """Analyse the picture once for all rates, unless it is large; return the encoder of a rate."""
+        if self.picture.width * self.picture.height > _KEPT_PIXELS:
+            return partial(self._encode, None)
+        with borrowed(self.folder) as codec, enough_memory():
+            return partial(self._encode, _analysed(codec, self.picture, self.max_pixels))
 
-    return RatedEncoder(name_of(folder), RATES, start, mse)
+    def _encode(self, kept: Analysis | None, rate: int) -> bytes:
+        with borrowed(self.folder) as codec, enough_memory():
+            analysis = _analysed(codec, self.picture, self.max_pixels) if kept is None else kept
+            return codec.encode(analysis, rate=rate, sections=self.sections, consume=kept is None).data
 
-
-def _mse(codec: Codec, picture: Original, data: bytes, max_pixels: int) -> float:
-    """Mean squared error of stage 1, by bands and rows: a picture's worth of it is not needed at once."""
-    source, total = codec.latents(data, max_pixels=max_pixels), 0.0
-    for top in range(0, picture.height, _BAND_PX):
-        bottom = min(top + _BAND_PX, picture.height)
-        x_hat = source.read(Box(top, 0, bottom - top, picture.width))
-        rows = zip(picture.rows(top, bottom), x_hat, strict=True)
-        total += float(sum(np.square(x.astype(np.float64) - y).sum() for x, y in rows))
-    return total / (3 * picture.width * picture.height)
+    def mse(self, data: bytes) -> float:
+        """Mean squared error of stage 1, computed by bands of rows to bound memory."""
+        picture, total = self.picture, 0.0
+        with borrowed(self.folder) as codec, enough_memory():
+            source = codec.open(unpack(data), max_pixels=self.max_pixels)
+            for top in range(0, picture.height, _BAND_PX):
+                bottom = min(top + _BAND_PX, picture.height)
+                x_hat = source.read(Box(top, 0, bottom - top, picture.width))
+                rows = zip(picture.rows(top, bottom), x_hat, strict=True)
+                total += float(sum(np.square(x.astype(np.float64) - y).sum() for x, y in rows))
+        return total / (3 * picture.width * picture.height)

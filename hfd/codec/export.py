@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hfd.codec.model_folders import resolve_model
 from hfd.errors import DataError
-from hfd.storage import Folder
-from hfd.weights import fingerprint_of, read_weights, write_weights
+from hfd.io.model_folders import resolve_model
+from hfd.io.storage import Folder
+from hfd.io.weights import fingerprint_of, read_weights, write_weights
 
 _KEPT = ("tables.", "entropy_bottleneck.")
 """What entropy coding reads stays as it is."""

@@ -13,10 +13,10 @@ from pathlib import PurePosixPath
 
 from hfd.codec.codec import Codec
 from hfd.codec.container import MODEL_BYTES, Container
-from hfd.codec.model_folders import find_model, shipped_models
 from hfd.errors import BitstreamError, ConfigError, DataError
-from hfd.storage import Folder
-from hfd.weights import fingerprint_of
+from hfd.io.model_folders import find_model, shipped_models
+from hfd.io.storage import Folder
+from hfd.io.weights import fingerprint_of
 
 MAX_LOADED = 4
 """Models kept in memory; the one longest out of use goes first."""
@@ -28,7 +28,7 @@ _FILES = (_CONFIG, "autoencoder/weights.safetensors", "decoder/config.json", "de
 def find_models(model: str | None) -> list[Folder]:
     """The models under a name, those of lower rate first: one, or all in the subfolders of a folder.
 
-    ``model``: what :func:`hfd.codec.model_folders.find_model` takes, or a folder of model folders; None: all that ship.
+    ``model``: what :func:`hfd.io.model_folders.find_model` takes, or a folder of model folders; None: all that ship.
     Raises :class:`DataError` where there is none, :class:`ConfigError` where none was named and none ships.
     """
     if model is None:

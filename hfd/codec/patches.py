@@ -1,4 +1,4 @@
-"""Stage 2 of one picture by its plan: what workers are given, and how their cores become the picture again."""
+"""Stage 2 of one picture by its plan: the pieces that workers sample, and how they are assembled."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from hfd.autoencoder.model import Elic
 from hfd.codec.reconstruction import LatentCut, cut_latent, reach_cells, synthesise
-from hfd.diffusion.groups import Patch
 from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.sampling import Sampling
-from hfd.diffusion.window import Box
-from hfd.images import RgbArray
-from hfd.tiling import Plan, Scheme
+from hfd.geometry.box import Box
+from hfd.geometry.four_groups import Patch
+from hfd.geometry.plan import Plan, Scheme
+from hfd.image.load import RgbArray
 
 Condition: TypeAlias = RgbArray | LatentCut
 """A window of x_hat, uint8 (h, w, 3), or what it is synthesised from."""
@@ -26,7 +26,7 @@ Condition: TypeAlias = RgbArray | LatentCut
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Work for one call, on its way to any process. Only what it finished comes back.
+    """Work for one call, in any process. Only ``patch.finished`` comes back.
 
     ``size``: (height, width) of the whole picture; ``condition``: of ``patch.tile.window``; ``known``: uint8 (h, w, 3)
     of each of ``patch.known``.
@@ -41,21 +41,24 @@ class Piece:
     precision: str
 
 
+OnProgress: TypeAlias = Callable[[int, int], None]
+"""(done, total): steps of a picture that is sampled at once, patches of any other."""
+
 SamplePiece: TypeAlias = Callable[[Piece], RgbArray]
 """``patch.finished`` of a piece, uint8 (H, W, 3): its core, and what it spills in four groups."""
 
 
 class MapPieces(Protocol):
-    """Applies a function to pieces and gives the results in their order; pieces are best taken as they are needed.
+    """Apply a function to pieces and yield the results in their order; take pieces only when they are needed.
 
-    The builtin ``map`` does it here and now; a pool's ``imap`` does it on threads, processes or other machines.
+    The builtin ``map`` works in this process; a pool's ``imap`` on threads, processes or other machines.
     """
 
     def __call__(self, function: SamplePiece, pieces: Iterable[Piece], /) -> Iterable[RgbArray]: ...
 
 
 class Source(Protocol):
-    """Where windows of x_hat come from."""
+    """Provides windows of x_hat."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,7 +72,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PixelSource:
-    """Windows of an x_hat that is there as a whole: 3 bytes a pixel."""
+    """Windows of an x_hat that is in memory as a whole: 3 bytes per pixel."""
 
     x_hat: RgbArray
 
@@ -81,11 +84,11 @@ class PixelSource:
         return self.read(box)
 
     def read(self, box: Box) -> RgbArray:
-        return self.x_hat[box.top : box.bottom, box.left : box.right]
+        return self.x_hat[box.slices]
 
 
 class LatentSource:
-    """Windows of an x_hat that whoever needs them synthesises from the latent y_hat (1, M, h, w) float32."""
+    """Windows of an x_hat that are synthesised where they are needed, from the latent y_hat (1, M, h, w) float32."""
 
     def __init__(self, model: Elic, y_hat: Tensor, size: tuple[int, int]) -> None:
         self.size, self.y_hat = size, y_hat
@@ -107,11 +110,11 @@ def sample_by_plan(
     seed: int,
     precision: str = "auto",
     map_fn: MapPieces = map,
-    on_patch: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> RgbArray:
-    """``plan.box`` of the sample, uint8 (H, W, 3). ``on_patch``: told how many patches are done, and of how many.
+    """Sample ``plan.box``, uint8 (H, W, 3). ``on_progress``: called with the finished and all patches.
 
-    It depends on the plan, the settings and the seed, and not on ``map_fn``. In four groups the network goes on from
+    The result depends on the plan, the settings and the seed, not on ``map_fn``. In four groups the network continues
     finished samples at full realism; the mixture with x_hat that ``settings.realism`` asks for is made afterwards.
     """
     covers, conditioned = plan.covers, plan.scheme is Scheme.FOUR_GROUPS
@@ -123,18 +126,18 @@ def sample_by_plan(
         for patch, finished in zip(group, map_fn(sample_piece, pieces), strict=True):
             _write(canvas, covers, patch, finished)
             done += 1
-            if on_patch is not None:
-                on_patch(done, plan.num_patches)
+            if on_progress is not None:
+                on_progress(done, plan.num_patches)
     if at_work != settings:
         for patch in (patch for group in plan.groups for patch in group):
             box = patch.tile.core
-            there = _cut(canvas, box.within(covers))
+            there = canvas[box.within(covers).slices]
             there[:] = _mixed(source.read(box), there, settings.realism)
-    return _cut(canvas, plan.box.within(covers))
+    return canvas[plan.box.within(covers).slices]
 
 
 def known_in(piece: Piece) -> Tensor | None:
-    """What the network is told of finished pixels in a piece's window, (1, 4, h, w); None where there are none."""
+    """Finished pixels in a piece's window as the network's input, (1, 4, h, w); None where there are none."""
     window = piece.patch.tile.window
     if not piece.known:
         return None
@@ -148,13 +151,13 @@ def known_in(piece: Piece) -> Tensor | None:
 def _piece(
     patch: Patch, source: Source, canvas: RgbArray, covers: Box, settings: Sampling, seed: int, precision: str
 ) -> Piece:
-    known = tuple(np.array(_cut(canvas, box.within(covers))) for box in patch.known)
+    known = tuple(np.array(canvas[box.within(covers).slices]) for box in patch.known)
     return Piece(patch, source.size, source.cut(patch.tile.window), known, settings, seed, precision)
 
 
 def _write(canvas: RgbArray, covers: Box, patch: Patch, finished: RgbArray) -> None:
     core = patch.tile.core
-    there, new = _cut(canvas, core.within(covers)), _cut(finished, core.within(patch.finished))
+    there, new = canvas[core.within(covers).slices], finished[core.within(patch.finished).slices]
     if any(patch.fades):
         top, bottom, left, right = patch.fades
         share = _ramp(core.height, top, bottom)[:, None, None] * _ramp(core.width, left, right)[None, :, None]
@@ -162,7 +165,7 @@ def _write(canvas: RgbArray, covers: Box, patch: Patch, finished: RgbArray) -> N
     there[:] = new
     for spill in patch.spills:
         box = spill.shared_with(covers)
-        _cut(canvas, box.within(covers))[:] = _cut(finished, box.within(patch.finished))
+        canvas[box.within(covers).slices] = finished[box.within(patch.finished).slices]
 
 
 def _ramp(length: int, first: int, last: int) -> npt.NDArray[np.float32]:
@@ -173,10 +176,6 @@ def _ramp(length: int, first: int, last: int) -> npt.NDArray[np.float32]:
         if px:
             shares *= np.minimum(along / np.float32(px), np.float32(1.0))
     return shares
-
-
-def _cut(x: RgbArray, box: Box) -> RgbArray:
-    return x[box.top : box.bottom, box.left : box.right]
 
 
 def _mixed(x_hat: RgbArray, sample: RgbArray, realism: float) -> RgbArray:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hfd.autoencoder.model import STRIDE
 from hfd.autoencoder.transforms import PixelRows
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
 
 RgbRows: TypeAlias = Callable[[int, int], RgbArray]
 """(first, last) -> those rows of a picture, uint8 (last - first, W, 3), last exclusive. Asked for from above."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from hfd.errors import DataError
 
@@ -22,18 +23,20 @@ _GUIDED = 7
 """Encodings after which plain bisection takes over, so that sizes like no others' cannot make the search long."""
 
 
-@dataclass(frozen=True)
-class RatedEncoder:
-    """A model as it is searched, for one picture.
+class RatedEncoder(Protocol):
+    """A model that is searched for one picture. ``rates``: ids, ascending, from fine to coarse."""
 
-    ``rates``: ids, ascending, coarser and coarser; ``start``: does what all rates share, and gives what makes of an id
-    the finished file; ``mse``: a file -> the mean squared error of its stage 1.
-    """
+    @property
+    def name(self) -> str: ...
 
-    name: str
-    rates: Sequence[int]
-    start: Callable[[], Callable[[int], bytes]]
-    mse: Callable[[bytes], float]
+    @property
+    def rates(self) -> Sequence[int]: ...
+
+    def start(self) -> Callable[[int], bytes]:
+        """Do the work that all rates share; return the function from a rate id to the finished file."""
+
+    def mse(self, data: bytes) -> float:
+        """Mean squared error of a file's stage 1."""
 
 
 @dataclass(frozen=True)

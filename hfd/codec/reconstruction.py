@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from hfd.autoencoder.model import STRIDE, Elic
 from hfd.codec.pixels import to_grey_levels
-from hfd.diffusion.window import Box
-from hfd.images import RgbArray
+from hfd.geometry.box import Box
+from hfd.image.load import RgbArray
 
 CELL_PX = STRIDE // 4
 """Side of what one cell of the latent y stands for."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from hfd.codec.container import ALPHA, EXIF, ICC, SAMPLING, SECTION_NAMES, Container, check_size
+from hfd.codec.sampling_options import UNSTATED, SamplingOptions, decode_sampling, encode_sampling
 from hfd.errors import BitstreamError, DataError
 
 AlphaArray = npt.NDArray[np.uint8]
@@ -25,49 +25,13 @@ AlphaArray = npt.NDArray[np.uint8]
 MAX_METADATA_BYTES = 2**22
 """The most that an ICC profile or EXIF block may take, unpacked: the largest printer profiles have 3 MB."""
 
-SAMPLER_IDS: Mapping[str, int] = {
-    "auto": 0, "ancestral": 1, "ddim": 2, "dpmpp-2m": 3, "euler": 4, "heun": 5, "midpoint": 6,
-}  # fmt: skip
-"""Ids of the samplers, never reused."""
-
 _STORED, _DEFLATED = 0, 1
 _PNG, _WEBP = 0, 1
 _MAX_WEBP_SIDE_PX = 16_383
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _WEBP_HEAD_BYTES = 25
 _ORIENTATION, _TIFF_SHORT = 0x0112, 3
-_GRAIN, _NO_FINISH, _STEPS, _GAMMA, _REALISM, _SEED = (1 << bit for bit in range(6))
 _DAMAGED = "The file is damaged; fetch it again"
-
-
-@dataclass(frozen=True)
-class DefaultSampling:
-    """How a file asks to be sampled where its reader is not told otherwise.
-
-    ``kind``: one of ``SAMPLER_IDS``; ``steps``: 1 to 65,535, None: the model's own; ``gamma`` and ``realism`` in
-    [0, 1]; ``grain``, ``finish``: as in :class:`hfd.diffusion.sampling.Sampling`; ``seed``: 0 to 2^64 - 1, None: of the
-    file's bytes. Raises :class:`DataError` on values out of range.
-    """
-
-    kind: str = "auto"
-    steps: int | None = None
-    gamma: float = 0.0
-    realism: float = 1.0
-    grain: bool = False
-    finish: bool = True
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in SAMPLER_IDS:
-            raise DataError(f"sampler: got {self.kind!r}, expected one of {', '.join(SAMPLER_IDS)}")
-        for name, value, least, most in (
-            ("steps", self.steps, 1, 2**16 - 1),
-            ("gamma", self.gamma, 0, 1),
-            ("realism", self.realism, 0, 1),
-            ("seed", self.seed, 0, 2**64 - 1),
-        ):
-            if value is not None and not least <= value <= most:
-                raise DataError(f"{name}: got {value}, expected {least} to {most}")
 
 
 @dataclass(frozen=True)
@@ -81,7 +45,7 @@ class Extras:
     alpha: AlphaArray | None = None
     icc: bytes | None = None
     exif: bytes | None = None
-    sampling: DefaultSampling = field(default_factory=DefaultSampling)
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
 
     def to_sections(self) -> dict[int, bytes]:
         """The sections of a container that hold this; none for what is None or the default.
@@ -92,8 +56,8 @@ class Extras:
         for tag, data in ((ICC, self.icc), (EXIF, None if self.exif is None else upright_exif(self.exif))):
             if data is not None:
                 sections[tag] = encode_metadata(data, name=SECTION_NAMES[tag])
-        if self.sampling != DefaultSampling():
-            sections[SAMPLING] = encode_sampling(self.sampling)
+        if (section := encode_sampling(self.sampling)) != UNSTATED:
+            sections[SAMPLING] = section
         return sections
 
 
@@ -106,7 +70,7 @@ def read_extras(container: Container, *, max_pixels: int) -> Extras:
     icc, exif = (
         decode_metadata(sections[tag], name=SECTION_NAMES[tag]) if tag in sections else None for tag in (ICC, EXIF)
     )
-    sampling = decode_sampling(sections[SAMPLING]) if SAMPLING in sections else DefaultSampling()
+    sampling = decode_sampling(sections[SAMPLING]) if SAMPLING in sections else SamplingOptions()
     if ALPHA not in sections:
         return Extras(None, icc, exif, sampling)
     check_size(container.width, container.height, max_pixels)
@@ -222,52 +186,6 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
         return None
     bits = int.from_bytes(data[21:25], "little")
     return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-
-
-# --- sampling ------------------------------------------------------------------------------------
-
-
-def encode_sampling(sampling: DefaultSampling) -> bytes:
-    """Sampler id, a byte of flags, and of steps (u16), gamma, realism (float64) and seed (u64) what is no default."""
-    flags = _GRAIN * sampling.grain | _NO_FINISH * (not sampling.finish)
-    out = b""
-    for flag, kind, value, default in (
-        (_STEPS, "<H", sampling.steps, None),
-        (_GAMMA, "<d", sampling.gamma, 0.0),
-        (_REALISM, "<d", sampling.realism, 1.0),
-        (_SEED, "<Q", sampling.seed, None),
-    ):
-        if value != default:
-            flags |= flag
-            out += struct.pack(kind, value)
-    return bytes([SAMPLER_IDS[sampling.kind], flags]) + out
-
-
-def decode_sampling(section: bytes) -> DefaultSampling:
-    """What :func:`encode_sampling` was given. Raises :class:`BitstreamError` on anything that it does not write."""
-    kinds = {number: kind for kind, number in SAMPLER_IDS.items()}
-    if section and section[0] not in kinds:
-        raise _unknown("sampling", section[:1])
-    try:
-        flags, values, position = section[1], [], 2
-        for flag, kind in ((_STEPS, "<H"), (_GAMMA, "<d"), (_REALISM, "<d"), (_SEED, "<Q")):
-            values.append(struct.unpack_from(kind, section, position)[0] if flags & flag else None)
-            position += struct.calcsize(kind) * bool(flags & flag)
-        steps, gamma, realism, seed = values
-        found = DefaultSampling(
-            kinds[section[0]],
-            steps,
-            0.0 if gamma is None else gamma,
-            1.0 if realism is None else realism,
-            bool(flags & _GRAIN),
-            not flags & _NO_FINISH,
-            seed,
-        )
-    except (IndexError, struct.error, DataError) as error:
-        raise BitstreamError(f"sampling: got {section[:32].hex(' ')} ({error}). {_DAMAGED}") from error
-    if encode_sampling(found) != section:
-        raise BitstreamError(f"sampling: got {section[:32].hex(' ')}, which no encoder writes. {_DAMAGED}")
-    return found
 
 
 def _unknown(name: str, coding: bytes) -> BitstreamError:

@@ -13,7 +13,7 @@ import torch
 
 from hfd.codec.patches import MapPieces, Piece, SamplePiece
 from hfd.errors import ConfigError, DataError
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
 
 AHEAD = 2
 """Pieces that wait for each worker at most: a large picture's never lie in memory all at once."""

@@ -1,6 +1,6 @@
-"""The settings of a run: frozen pydantic models, one per step, with every field described and bounded.
+"""The settings of a run: frozen pydantic models, every field described and bounded. Imports nothing heavy.
 
-Presets and overrides are read by :mod:`hfd.presets`. Nothing heavy is imported here.
+:mod:`hfd.config.presets` reads presets and overrides.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from hfd.config.decoder import (
 from hfd.config.evaluate import EvaluateConfig
 from hfd.config.prepare import PrepareConfig
 from hfd.config.promote import MIN_DRAWS, LeaseConfig, PromoteConfig
+from hfd.kinds import Strategy
 
 __all__ = [
     "AdversarialConfig", "AutoencoderConfig", "ClusterConfig", "Config", "DataConfig", "DecoderConfig",
@@ -37,39 +38,39 @@ __all__ = [
 
 
 class DataConfig(Section):
-    """Where the photographs are."""
+    """Source of the photographs."""
 
     uri: str | None = Field(
         None,
         description="Folder, s3://bucket/prefix, or builtin:photographs (those of scikit-image and "
-        "scikit-learn). None: has to be given as data.uri=...",
+        "scikit-learn). Required: set it with data.uri=...",
     )
 
 
 class ClusterConfig(Section):
-    """Where the steps run: how fast, not what comes out."""
+    """Machines that run the steps. They change the speed, not the results."""
 
     kind: Literal["inline", "local", "attach"] = Field(
         "inline",
-        description="inline: in this process; local: a Ray started for the run; attach: a running Ray.",
+        description="inline: in this process; local: on a Ray started for the run; attach: on a running Ray.",
     )
-    address: str | None = Field(None, description="Of the Ray to attach to, such as auto or ray://head:10001.")
-    num_cpus: int | None = Field(None, ge=1, description="Logical CPUs of a local Ray; None: those of the machine.")
+    address: str | None = Field(None, description="Address of the running Ray, such as auto or ray://head:10001.")
+    num_cpus: int | None = Field(None, ge=1, description="Logical CPUs of a local Ray; None: all of the machine.")
     map_workers: int | None = Field(
-        None, ge=1, description="Tasks at once in prepare, reconstruct, evaluate; None: as fits."
+        None, ge=1, description="Concurrent tasks in prepare, reconstruct, evaluate; None: as many as fit."
     )
     map_threads: int = Field(1, ge=1, description="Torch threads (and logical CPUs) of each such task.")
     map_cpus: float | None = Field(
-        None, gt=0.0, description="Logical CPUs of each such task where they differ: below 1 for work that a GPU does."
+        None, gt=0.0, description="Logical CPUs of each such task, if not map_threads: below 1 for work on a GPU."
     )
     map_gpus: float = Field(0.0, ge=0.0, description="GPUs of each reconstruct and evaluate task.")
     train_workers: int = Field(1, ge=1, description="Data-parallel training workers.")
     train_workers_min: int | None = Field(
-        None, ge=1, description="Go on with as few while nodes are missing; None: wait for all of train_workers."
+        None, ge=1, description="Fewest workers to continue with while nodes are missing; None: train_workers."
     )
-    train_restarts: int = Field(3, ge=0, description="Lost workers that a training survives by taking up again.")
-    strategy: Literal["ddp", "fsdp"] = Field(
-        "ddp", description="ddp: every training worker holds the network; fsdp: a share of it, for larger ones."
+    train_restarts: int = Field(3, ge=0, description="Number of times that a training resumes after losing a worker.")
+    strategy: Strategy = Field(
+        "ddp", description="ddp: each worker holds the whole network; fsdp: a shard of it, for large networks."
     )
     train_threads: int = Field(2, ge=1, description="Torch threads (and logical CPUs) of each training worker.")
     train_gpus: float = Field(0.0, ge=0.0, description="GPUs of each training worker.")
@@ -89,24 +90,26 @@ class ClusterConfig(Section):
 
     @property
     def cpus_of_map(self) -> float:
-        """Logical CPUs that Ray sets aside for a task of a map."""
+        """Logical CPUs that Ray reserves for a map task."""
         return float(self.map_threads) if self.map_cpus is None else self.map_cpus
 
 
 class TrackingConfig(Section):
-    """MLflow."""
+    """Tracking with MLflow."""
 
     uri: str | None = Field("auto", description="auto: SQLite in the workspace; None: off; else a tracking URI.")
-    experiment: str = "hfd"
-    system_metrics: bool = True
+    experiment: str = Field("hfd", description="Name of the MLflow experiment.")
+    system_metrics: bool = Field(True, description="Log the use of CPU, memory, GPU and network.")
 
 
 class Config(Section):
-    """Everything that a run is a function of, beside the data itself."""
+    """All settings of a run."""
 
-    name: str = Field(description="Names the run and its default workspace.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = Field(0, ge=0, lt=2**63)
-    workspace: str = Field("runs/{name}", description="Folder or s3:// prefix that holds every output.")
+    name: str = Field(
+        description="Name of the run and of its default workspace.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of crops, batches, noise and weights.")
+    workspace: str = Field("runs/{name}", description="Folder or s3:// prefix of all outputs.")
     data: DataConfig = DataConfig()
     prepare: PrepareConfig = PrepareConfig()
     autoencoder: AutoencoderConfig

@@ -23,14 +23,14 @@ class ResidualConfig(Section):
 class AutoencoderConfig(Section):
     """Stage 1: the rate-constrained autoencoder."""
 
-    arch: Literal["elic"] = Field("elic", description="ELIC (arXiv 2203.10886) as CompressAI builds it.")
+    arch: Literal["elic"] = Field("elic", description="Network; elic: arXiv 2203.10886 as built by CompressAI.")
     N: int = Field(192, ge=8, description="Channels of the transforms.")
     M: int = Field(320, ge=8, description="Channels of the latent y.")
     groups: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (16, 16, 32, 64, 192), description="Channel groups of the context model; their sum is M."
     )
     gdn_channels: int | None = Field(
-        None, ge=8, description="Width of GDN transforms, which learn sooner; None: ELIC's own transforms."
+        None, ge=8, description="Width of GDN transforms, which train faster; None: ELIC's own transforms."
     )
     residual: ResidualConfig | None = Field(None, description="Transforms of residual blocks instead; None: as above.")
     lmbda: float = Field(description="Rate-distortion weight: loss = lmbda 255^2 MSE + bpp_est.", gt=0.0)
@@ -39,13 +39,13 @@ class AutoencoderConfig(Section):
         description="Rate ids between which each sample's quantiser step is drawn, with lmbda / step^2: one model for "
         "all of them. None: a step of 1, id 128.",
     )
-    relaxed_share: Share = Field(0.0, description="First share of the steps, trained with lmbda * relaxed_factor.")
-    relaxed_factor: float = Field(1.0, gt=0.0)
+    relaxed_share: Share = Field(0.0, description="First share of the steps, trained with lmbda x relaxed_factor.")
+    relaxed_factor: float = Field(1.0, gt=0.0, description="Factor of lmbda during relaxed_share of the steps.")
     aux_lr: float = Field(1e-3, gt=0.0, description="Learning rate of the entropy bottleneck's quantiles.")
     warm_start: str | None = Field(
-        None, description="A model whose autoencoder to start from: a folder, shipped name or models:/NAME@ALIAS."
+        None, description="Model whose autoencoder to start from: a folder, shipped name or models:/NAME@ALIAS."
     )
-    frozen: bool = Field(False, description="Take the autoencoder of warm_start as it is; nothing is trained.")
+    frozen: bool = Field(False, description="Use the autoencoder of warm_start without training it.")
     train: TrainConfig
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What the settings of every step are made of: a strict section, and a training."""
+"""Base class of all sections, and the settings of a training."""
 
 from __future__ import annotations
 
@@ -15,35 +15,33 @@ _UNIT_S = {"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
 
 
 class Section(BaseModel):
-    """Frozen; an unknown key, an infinity and a NaN are errors."""
+    """A frozen section, which rejects unknown keys, infinities and NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TrainConfig(Section):
-    """One training: budget, batches, optimiser, checkpoints. Shared by both stages."""
+    """One training: budget, batches, optimiser, checkpoints. The same for every training."""
 
-    budget: str = Field(description="'5000 steps', or wall time: '90 s', '10 min', '8 h'.")
-    batch_size: int = Field(8, ge=1, description="Global batch, over all workers.")
-    crop_px: int = Field(256, ge=32, description="Side of a training sub-crop.")
-    lr: float = Field(1e-4, gt=0.0, le=1.0)
+    budget: str = Field(description="Length: '5000 steps', or a wall time such as '90 s', '10 min', '8 h'.")
+    batch_size: int = Field(8, ge=1, description="Samples in a step, over all workers.")
+    crop_px: int = Field(256, ge=32, description="Side of a training crop, px.")
+    lr: float = Field(1e-4, gt=0.0, le=1.0, description="Largest learning rate.")
     lr_final: float = Field(0.1, gt=0.0, le=1.0, description="Learning rate at the end, as a factor of lr.")
-    lr_decay_share: Share = Field(0.15, description="The last share of the steps, over which lr decays (cosine).")
+    lr_decay_share: Share = Field(0.15, description="Last share of the steps, over which lr decays as a cosine.")
     warmup_steps: int = Field(100, ge=0, description="Linear warm-up from 0, at most a tenth of the steps.")
-    weight_decay: float = Field(0.0, ge=0.0)
+    weight_decay: float = Field(0.0, ge=0.0, description="Weight decay of AdamW.")
     grad_clip: float = Field(1.0, gt=0.0, description="Largest global gradient norm.")
     precision: Precision = Field(
-        "auto", description="auto: bfloat16 autocast where the processor computes it natively."
+        "auto", description="Arithmetic; auto: bfloat16 autocast where the hardware supports it, else float32."
     )
-    compile: bool = Field(False, description="torch.compile of the network.")
-    accumulate: int = Field(
-        1, ge=1, description="Passes that make a step on each worker: memory of a part of the batch, same result."
-    )
+    compile: bool = Field(False, description="Compile the network with torch.compile.")
+    accumulate: int = Field(1, ge=1, description="Passes per step on each worker: less memory, same result.")
     checkpoint_activations: bool = Field(
-        False, description="Compute activations again in the backward pass: less memory, about a third more time."
+        False, description="Recompute activations in the backward pass: less memory, about a third more time."
     )
-    checkpoint_every_s: float = Field(120.0, gt=0.0)
-    log_every_steps: int = Field(20, ge=1)
+    checkpoint_every_s: float = Field(120.0, gt=0.0, description="Seconds between checkpoints.")
+    log_every_steps: int = Field(20, ge=1, description="Steps between logged metrics.")
 
     @field_validator("budget", mode="before")
     @classmethod
@@ -57,14 +55,14 @@ class TrainConfig(Section):
 
     @property
     def budget_steps(self) -> int | None:
-        """Number of optimiser steps, or None where the budget is a wall time."""
+        """Number of optimiser steps; None if the budget is a wall time."""
         match = _BUDGET.match(self.budget)
         assert match is not None
         return int(float(match["value"])) if match["unit"].startswith("step") else None
 
     @property
     def budget_s(self) -> float | None:
-        """Wall time in seconds, or None where the budget is a number of steps."""
+        """Wall time in seconds; None if the budget is a number of steps."""
         match = _BUDGET.match(self.budget)
         assert match is not None
         return float(match["value"]) * _UNIT_S[match["unit"]] if match["unit"] in _UNIT_S else None

@@ -1,4 +1,4 @@
-"""Settings of stage 2: process, network, averaging, sampler."""
+"""Settings of stage 2."""
 
 from __future__ import annotations
 
@@ -7,44 +7,51 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from hfd.config.base import Section, Share, TrainConfig
+from hfd.kinds import FlowTimes, Prediction, ProcessKind, SamplerKind, Weighting
 
 RateId = Annotated[int, Field(ge=64, le=192)]
 ResidualStd = Annotated[
     float | None,
-    Field(gt=0.0, le=2.0, description="Of x0 - x_hat in [-1, 1], for preconditioning; None: the plain network."),
+    Field(
+        gt=0.0,
+        le=2.0,
+        description="Standard deviation of x0 - x_hat in [-1, 1], for preconditioning; None: no preconditioning.",
+    ),
 ]
 
 
 class DiffusionConfig(Section):
     """Variance-preserving diffusion with a shifted cosine schedule."""
 
-    kind: Literal["diffusion"] = "diffusion"
+    kind: Literal["diffusion"] = Field("diffusion", description="Selects this process.")
     s: float = Field(0.5, gt=0.0, description="Shift of the cosine schedule; below 1 is less noise.")
-    predict: Literal["v", "eps", "x0"] = Field("v", description="What the network answers.")
-    loss: Literal["v", "eps", "x0", "min-snr"] = Field("v", description="On what the squared error is taken.")
+    predict: Prediction = Field("v", description="Output of the network.")
+    loss: Weighting = Field("v", description="Quantity whose squared error is the loss.")
     min_snr: float = Field(5.0, gt=0.0, description="Largest weight of min-snr.")
     residual_std: ResidualStd = None
 
 
-class RectifiedFlowConfig(Section):
+class FlowConfig(Section):
+    """The settings that both flows share."""
+
+    kind: ProcessKind
+    times: FlowTimes = Field("uniform", description="Distribution of training times.")
+    times_mean: float = Field(0.0, description="Location of logit(t) with logit-normal times.")
+    times_std: float = Field(1.0, gt=0.0, description="Scale of logit(t) with logit-normal times.")
+    residual_std: ResidualStd = None
+
+
+class RectifiedFlowConfig(FlowConfig):
     """Rectified flow from noise to the picture."""
 
-    kind: Literal["rectified-flow"] = "rectified-flow"
-    times: Literal["uniform", "logit-normal"] = Field("uniform", description="Distribution of training times.")
-    times_mean: float = Field(0.0, description="Location of logit(t) with logit-normal times.")
-    times_std: float = Field(1.0, gt=0.0, description="Scale of logit(t) with logit-normal times.")
-    residual_std: ResidualStd = None
+    kind: Literal["rectified-flow"] = Field("rectified-flow", description="Selects this process.")
 
 
-class PosteriorMeanFlowConfig(Section):
+class PosteriorMeanFlowConfig(FlowConfig):
     """Rectified flow from x_hat + sigma_s eps to the picture (beyond the paper)."""
 
-    kind: Literal["posterior-mean-flow"] = "posterior-mean-flow"
+    kind: Literal["posterior-mean-flow"] = Field("posterior-mean-flow", description="Selects this process.")
     sigma_s: float = Field(0.1, ge=0.0, le=1.0, description="Noise on the start, for pictures in [-1, 1].")
-    times: Literal["uniform", "logit-normal"] = Field("uniform", description="Distribution of training times.")
-    times_mean: float = Field(0.0, description="Location of logit(t) with logit-normal times.")
-    times_std: float = Field(1.0, gt=0.0, description="Scale of logit(t) with logit-normal times.")
-    residual_std: ResidualStd = None
 
     @model_validator(mode="after")
     def _preconditioning_needs_noise(self) -> Self:
@@ -60,7 +67,9 @@ class UNetConfig(Section):
     """The convolutional U-Net of stage 2."""
 
     patch: Literal[1, 2, 4, 8] = Field(4, description="Space-to-depth factor at the input.")
-    channels: tuple[Annotated[int, Field(ge=8)], ...] = Field((128, 256), min_length=1, description="Per resolution.")
+    channels: tuple[Annotated[int, Field(ge=8)], ...] = Field(
+        (128, 256), min_length=1, description="Channels per resolution."
+    )
     blocks: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (2, 4), min_length=1, description="Residual blocks per resolution."
     )
@@ -75,7 +84,7 @@ class UNetConfig(Section):
 
     @property
     def stride(self) -> int:
-        """Sides of what the network is given must be multiples of this."""
+        """Sides of the network's input are multiples of this."""
         return int(self.patch * 2 ** (len(self.channels) - 1))
 
 
@@ -128,14 +137,14 @@ class PerceptualConfig(Section):
 
 
 class EmaConfig(Section):
-    """Power-function averages of the weights (EDM2, arXiv 2312.02696), which can be remade at any length afterwards."""
+    """Power-function averages of the weights (EDM2, arXiv 2312.02696), whose width is chosen after training."""
 
     sigma_rels: tuple[Annotated[float, Field(gt=0.0, lt=0.28)], ...] = Field(
-        (0.05, 0.10), min_length=1, max_length=4, description="Relative widths that are tracked."
+        (0.05, 0.10), min_length=1, max_length=4, description="Relative widths of the tracked averages."
     )
-    num_snapshots: int = Field(8, ge=1, le=64, description="Snapshots of each, evenly over the training.")
+    num_snapshots: int = Field(8, ge=1, le=64, description="Snapshots of each average, evenly over the training.")
     choices: tuple[Annotated[float, Field(gt=0.0, lt=0.28)], ...] = Field(
-        (0.02, 0.05, 0.10, 0.15), min_length=1, description="Widths to choose from, by loss on the validation split."
+        (0.02, 0.05, 0.10, 0.15), min_length=1, description="Widths to choose from by the loss on the validation split."
     )
 
 
@@ -143,18 +152,28 @@ class AdversarialConfig(Section):
     """Fine-tuning of a few-step sampler against a discriminator (beyond the paper)."""
 
     steps: int = Field(1, ge=1, le=8, description="Steps of the sampler that is fine-tuned.")
-    weight: float = Field(0.01, gt=0.0, description="Of the adversarial loss, beside the MSE of pictures in [-1, 1].")
+    weight: float = Field(
+        0.01, gt=0.0, description="Weight of the adversarial loss; the MSE of pictures in [-1, 1] has weight 1."
+    )
     discriminator: tuple[Annotated[int, Field(ge=8)], ...] = Field(
-        (64, 128, 256, 256), min_length=2, max_length=6, description="Channels per level, from half the sides on."
+        (64, 128, 256, 256),
+        min_length=2,
+        max_length=6,
+        description="Channels of the discriminator per level, starting at half the sides.",
     )
     residual_std: float = Field(
-        0.1, gt=0.0, le=2.0, description="Of x0 - x_hat in [-1, 1]: the scale at which the discriminator sees it."
+        0.1,
+        gt=0.0,
+        le=2.0,
+        description="Standard deviation of x0 - x_hat in [-1, 1], which scales the discriminator's input.",
     )
-    discriminator_lr: float = Field(4e-4, gt=0.0, le=1.0)
+    discriminator_lr: float = Field(4e-4, gt=0.0, le=1.0, description="Learning rate of the discriminator.")
     penalty: float = Field(
-        1.0, ge=0.0, description="Of what a little noise on a picture changes in the discriminator's opinion."
+        1.0, ge=0.0, description="Weight of the discriminator's change when its input gets a little noise."
     )
-    warm_start: str | None = Field(None, description="A model whose decoder to start from; None: stage 2 as trained.")
+    warm_start: str | None = Field(
+        None, description="Model whose decoder to start from; None: the decoder just trained."
+    )
     train: TrainConfig
 
     @model_validator(mode="after")
@@ -168,13 +187,13 @@ class AdversarialConfig(Section):
 
 
 class FinishConfig(Section):
-    """The finish of samples (beyond the paper): the finest detail amplified, and faint noise in colours."""
+    """Finish of samples (beyond the paper): amplify the finest detail and add faint colour noise."""
 
     restore: Share = Field(
-        0.5, description="Share of the missing top-octave energy that amplifying restores, as measured after training."
+        0.5, description="Share of the missing top-octave energy to restore, as measured after training."
     )
     chroma_noise: float = Field(
-        1.2, ge=0.0, le=32.0, description="Standard deviation of each colour's noise, in grey levels of 255."
+        1.2, ge=0.0, le=32.0, description="Standard deviation of the colour noise, in grey levels of 255."
     )
 
 
@@ -191,18 +210,20 @@ class DecoderConfig(Section):
     rates: tuple[RateId, RateId] | None = Field(
         None, description="Rate ids between which each crop's x_hat is made for training; None: id 128, a step of 1."
     )
-    neighbours_share: Share = Field(0.5, description="Share of samples trained with parts of the picture known.")
+    neighbours_share: Share = Field(0.5, description="Share of training samples with some pixels known.")
     warm_start: str | None = Field(
-        None, description="A model whose decoder to start from: a folder, shipped name or models:/NAME@ALIAS."
+        None, description="Model whose decoder to start from: a folder, shipped name or models:/NAME@ALIAS."
     )
-    frozen: bool = Field(False, description="Take the decoder of warm_start as it is; nothing is trained.")
+    frozen: bool = Field(False, description="Use the decoder of warm_start without training it.")
     train: TrainConfig
-    adversarial: AdversarialConfig | None = Field(None, description="Fine-tuning after it; None: none.")
+    adversarial: AdversarialConfig | None = Field(
+        None, description="Adversarial fine-tuning after the training; None: none."
+    )
     steps: int | None = Field(
         None,
         ge=1,
         le=10_000,
-        description="Sampling steps where none are asked for; None: 50, or warm_start's if frozen.",
+        description="Default number of sampling steps; None: 50, or that of warm_start with frozen=true.",
     )
     finish: FinishConfig | None = Field(
         None, description="Finish of the samples; None: none, or that of warm_start with frozen=true."
@@ -245,15 +266,11 @@ class DecoderConfig(Section):
 
 
 class SamplerConfig(Section):
-    """How stage 2 samples."""
+    """One sampler of stage 2."""
 
-    kind: Literal["auto", "ancestral", "ddim", "dpmpp-2m", "euler", "heun", "midpoint"] = Field(
-        "auto", description="auto: ancestral for a diffusion, euler for a flow."
-    )
-    steps: int | None = Field(
-        None, ge=1, le=10_000, description="None: the decoder's own, what it was fine-tuned for, or 50."
-    )
-    gamma: Share = Field(0.0, description="Log-interpolation of the ancestral variance; 0 is the least noise.")
+    kind: SamplerKind = Field("auto", description="Sampler; auto: ancestral for a diffusion, euler for a flow.")
+    steps: int | None = Field(None, ge=1, le=10_000, description="Sampling steps; None: the decoder's default.")
+    gamma: Share = Field(0.0, description="Log-interpolation of the ancestral variance; 0: least noise.")
     realism: Share = Field(1.0, description="0: the reconstruction x_hat; 1: the sample.")
-    grain: bool = Field(False, description="Add the fine noise that the sample lacks, as measured after training.")
-    finish: bool = Field(True, description="Finish the sample, where the decoder has a finish.")
+    grain: bool = Field(False, description="Add fine noise, by the amount measured after training.")
+    finish: bool = Field(True, description="Apply the decoder's finish, if it has one.")

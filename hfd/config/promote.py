@@ -1,4 +1,4 @@
-"""Settings of what follows an evaluation: which model is champion, and who works on a workspace."""
+"""Settings of promotion and of the workspace lease."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pydantic import Field, model_validator
 from hfd.config.base import Section, Share
 
 MIN_DRAWS = 20
-"""Fewer draws of the images say nothing of an interval."""
+"""Fewest bootstrap draws for a usable interval."""
 
 
 class PromoteConfig(Section):
-    """When a trained model becomes the champion of a registered model in MLflow."""
+    """Conditions for a trained model to become the champion of a registered MLflow model."""
 
     model: str | None = Field(
         None,
-        description="Name of the registered model, at tracking.uri; None: nothing is registered.",
+        description="Name of the registered model at tracking.uri; None: register nothing.",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
     )
     distances: tuple[Literal["FD-EffNet", "KD-EffNet"], ...] = Field(
         ("FD-EffNet", "KD-EffNet"),
         min_length=1,
-        description="Distances of the first sampler's pictures; each has to be lower beyond its 95 % interval.",
+        description="Distances, of the first sampler, that must be lower by more than their 95 % interval.",
     )
-    max_psnr_loss_db: float = Field(0.1, ge=0.0, description="How far the mean PSNR may be below the champion's.")
-    max_bpp_rise: Share = Field(0.02, description="How far the mean bpp may be above the champion's, as a share of it.")
+    max_psnr_loss_db: float = Field(0.1, ge=0.0, description="Largest loss of mean PSNR against the champion, dB.")
+    max_bpp_rise: Share = Field(0.02, description="Largest rise of mean bpp against the champion, as a share of it.")
 
     @model_validator(mode="after")
     def _each_distance_once(self) -> Self:
@@ -36,16 +36,18 @@ class PromoteConfig(Section):
 
 
 class LeaseConfig(Section):
-    """One run at a time on a workspace."""
+    """Lease that allows one run at a time on a workspace."""
 
-    use: bool = Field(True, description="False: for storage without locks or conditional writes; nothing is checked.")
+    use: bool = Field(True, description="False: take no lease, for storage without locks or conditional writes.")
     name: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._@ -]{0,99}$",
-        description="Who is said to hold the workspace; None: the user.",
+        description="Holder shown to other runs; None: the user name.",
     )
-    heartbeat_s: float = Field(10.0, gt=0.0, le=3600.0, description="Seconds between two signs of life.")
-    expires_s: float = Field(60.0, gt=0.0, le=86_400.0, description="Silence after which another run may take over.")
+    heartbeat_s: float = Field(10.0, gt=0.0, le=3600.0, description="Seconds between renewals of the lease.")
+    expires_s: float = Field(
+        60.0, gt=0.0, le=86_400.0, description="Seconds without renewal after which another run may take the lease."
+    )
 
     @model_validator(mode="after")
     def _outlives_a_missed_beat(self) -> Self:

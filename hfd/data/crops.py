@@ -1,14 +1,14 @@
-"""One photograph's bytes in, source crops out: pure functions of (bytes, settings), whatever runs them.
+"""Cut one photograph into source crops: pure functions of (bytes, settings).
 
-Every random choice is a SHA-256 digest of the seed, the photograph's content and what is being chosen. No
-generator state is shared, so neither the order of the photographs nor the number of workers nor numpy's
-version can change a crop.
+Every random choice is a SHA-256 digest of the seed, the photograph's content and the purpose of the choice, so that
+crops depend neither on the order of photographs, nor on the number of workers, nor on numpy's version.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -16,35 +16,26 @@ import numpy as np
 from PIL import Image
 
 from hfd.errors import ConfigError, DataError
-from hfd.images import RgbArray, load_picture
+from hfd.geometry.box import Box
+from hfd.image.load import RgbArray
 
 Split: TypeAlias = Literal["train", "validation"]
-Box: TypeAlias = tuple[int, int, int, int]
-"""(left, top, width, height) in pixels."""
 
 
 @dataclass(frozen=True)
 class CropSettings:
-    """How photographs become source crops.
+    """Settings of cutting; as in :class:`hfd.config.PrepareConfig`. Raises :class:`ConfigError` on bad values.
 
-    Raises:
-        ConfigError: a value outside its range.
+    ``seed``: any integer; it moves the grids, the choice of cells and the split.
     """
 
     seed: int
-    """Any integer; moves the grids, the choice of cells and the split."""
     source_crop_px: int
-    """Side of a crop, at least ``min_side_px``; a shorter side of a photograph is kept whole."""
     min_side_px: int
-    """What a photograph's shorter side must reach, after any downscale; at least 1."""
     max_crops_per_photo: int
-    """At least 1."""
     downscale: float | None
-    """Factor in (0, 1] by which lossy sources shrink, to lose their artefacts; None keeps every source."""
     validation_share: float
-    """Expected share of photographs in the validation split, in [0, 1)."""
     max_pixels: int
-    """Width x height above which a photograph is rejected undecoded; at least 1."""
 
     def __post_init__(self) -> None:
         for key in ("min_side_px", "max_crops_per_photo", "max_pixels"):
@@ -59,18 +50,22 @@ class CropSettings:
 
 
 @dataclass(frozen=True, eq=False)  # comparing arrays for equality has no single answer
-class SourceCrop:
-    """A piece of a photograph, from which training draws its own smaller crops."""
+class Crop:
+    """A source crop, from which training takes smaller crops.
+
+    ``id``: ``{content[:16]}-{index:03d}``, the same for any ``max_crops_per_photo``. ``photo``: the photograph's key in
+    its corpus. ``content``: SHA-256 of its encoded bytes, 64 hex digits. ``pictures``: uint8 (H, W, 3) sRGB by name:
+    ``x``; after ``reconstruct`` also ``x_hat``.
+    """
 
     id: str
-    """``{content[:16]}-{index:03d}``; stays the same when ``max_crops_per_photo`` changes."""
     photo: str
-    """The key of the photograph in its corpus."""
     content: str
-    """SHA-256 of the photograph's encoded bytes, 64 hex digits."""
-    split: Split
-    x: RgbArray
-    """uint8 (H, W, 3) sRGB, C-contiguous, owning its memory."""
+    pictures: Mapping[str, RgbArray]
+
+    @property
+    def x(self) -> RgbArray:
+        return self.pictures["x"]
 
 
 def content_hash(data: bytes) -> str:
@@ -79,21 +74,21 @@ def content_hash(data: bytes) -> str:
 
 
 def split_of(content: str, *, seed: int, validation_share: float) -> Split:
-    """Assign a photograph by its content alone, so that exact duplicates never straddle the split.
+    """Assign a photograph to a split by its content alone, so that exact duplicates share a split.
 
-    A digest of (seed, content), uniform in [0, 1), is compared with ``validation_share`` in [0, 1]: a larger
-    share only ever moves photographs from training to validation.
+    Compares a digest of (seed, content), uniform in [0, 1), with ``validation_share``: a larger share only moves
+    photographs from training to validation.
     """
-    uniform = (_draw(seed, content, "split") >> 11) * 2.0**-53
+    uniform = (_random_integer(seed, content, "split") >> 11) * 2.0**-53
     return "validation" if uniform < validation_share else "train"
 
 
 def crop_boxes(width: int, height: int, *, content: str, settings: CropSettings) -> list[Box]:
     """Choose non-overlapping crops of a picture of ``width`` x ``height`` px.
 
-    Square cells of ``source_crop_px`` form a grid, which is shifted as a whole by an offset drawn in the
-    slack that they leave; a side shorter than a cell is kept whole. Cells are then taken in the order of
-    their digests, at most ``max_crops_per_photo``: raising that limit only appends to the list.
+    Square cells of ``source_crop_px`` form a grid at a random offset in the slack that they leave; a side shorter than
+    a cell is kept whole. The crops are the first ``max_crops_per_photo`` cells in the order of their digests, so that
+    raising that limit only appends to the list.
 
     Raises:
         ValueError: a side below 1 px.
@@ -103,42 +98,28 @@ def crop_boxes(width: int, height: int, *, content: str, settings: CropSettings)
     cell_width, columns, left = _axis(width, "left", content, settings)
     cell_height, rows, top = _axis(height, "top", content, settings)
     cells = [(row, column) for row in range(rows) for column in range(columns)]
-    cells.sort(key=lambda cell: (_draw(settings.seed, content, f"cell:{cell[0]}:{cell[1]}"), cell))
+    cells.sort(key=lambda cell: (_random_integer(settings.seed, content, f"cell:{cell[0]}:{cell[1]}"), cell))
     return [
-        (left + column * cell_width, top + row * cell_height, cell_width, cell_height)
+        Box(top + row * cell_height, left + column * cell_width, cell_height, cell_width)
         for row, column in cells[: settings.max_crops_per_photo]
     ]
 
 
-def source_crops(data: bytes, photo: str, settings: CropSettings) -> list[SourceCrop]:
-    """Decode one photograph and cut its source crops.
+def reduce_source(picture: Image.Image, data: bytes, settings: CropSettings) -> Image.Image:
+    """Scale a picture decoded from a lossy source by ``downscale`` (Lanczos, 8-bit sRGB).
 
-    A lossy source is first reduced by ``downscale`` (Lanczos, on the decoded 8-bit sRGB samples), unless its
-    shorter side would then miss ``min_side_px``: in that case it is used at its own size.
-
-    Args:
-        data: the photograph as encoded.
-        photo: its key in the corpus, also used in messages.
-
-    Returns:
-        At least one crop, in the order of `crop_boxes`.
-
-    Raises:
-        DataError: ``reason`` is ``"too-small"`` or one of `hfd.images.load_picture`.
+    Returns the picture itself if the source is lossless or the shorter side would be below ``min_side_px``.
     """
-    picture = reduced_source(load_picture(data, name=photo, max_pixels=settings.max_pixels), data, settings)
-    return cut_crops(picture, photo, content_hash(data), settings)
+    if settings.downscale is None or settings.downscale == 1.0 or not is_lossy_source(data):
+        return picture
+    width, height = (round(side * settings.downscale) for side in picture.size)
+    if min(width, height) < settings.min_side_px:
+        return picture
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def reduced_source(picture: Image.Image, data: bytes, settings: CropSettings) -> Image.Image:
-    """A decoded picture as it is cut: a lossy source by ``downscale`` smaller, as `source_crops` says."""
-    if settings.downscale is not None and is_lossy_source(data):
-        return _reduced(picture, settings.downscale, settings.min_side_px)
-    return picture
-
-
-def cut_crops(picture: Image.Image, photo: str, content: str, settings: CropSettings) -> list[SourceCrop]:
-    """Cut the source crops of a picture that is already as small as it is to be; see `source_crops`.
+def cut_crops(picture: Image.Image, photo: str, content: str, settings: CropSettings) -> list[Crop]:
+    """Cut a picture, reduced by :func:`reduce_source`, into at least one crop, in the order of :func:`crop_boxes`.
 
     Raises:
         DataError: ``reason`` is ``"too-small"``.
@@ -150,19 +131,16 @@ def cut_crops(picture: Image.Image, photo: str, content: str, settings: CropSett
             f"{settings.min_side_px} px. Leave it out or lower min_side_px.",
             reason="too-small",
         )
-    split = split_of(content, seed=settings.seed, validation_share=settings.validation_share)
-    boxes = crop_boxes(width, height, content=content, settings=settings)
     return [
-        SourceCrop(f"{content[:16]}-{index:03d}", photo, content, split, np.array(picture.crop((x, y, x + w, y + h))))
-        for index, (x, y, w, h) in enumerate(boxes)
+        Crop(f"{content[:16]}-{index:03d}", photo, content, {"x": np.array(picture.crop(box.corners))})
+        for index, box in enumerate(crop_boxes(width, height, content=content, settings=settings))
     ]
 
 
 def is_lossy_source(data: bytes) -> bool:
-    """Tell whether encoded bytes are of a lossy format: JPEG (MPO too), AVIF, or WebP with a VP8 frame.
+    """True for the bytes of a lossy format: JPEG (MPO too), AVIF, or WebP with a VP8 frame.
 
-    Only the container is looked at; nothing is decoded and no error raised. TIFF and JPEG 2000 count as
-    lossless, whatever they hold.
+    Reads the container only and raises nothing. TIFF and JPEG 2000 count as lossless, whatever they hold.
     """
     if data.startswith(b"\xff\xd8\xff"):
         return True
@@ -179,7 +157,7 @@ def _bad_setting(key: str, got: object, expected: str) -> ConfigError:
     return ConfigError(f"{key}: got {got}, expected {expected}. Change it in the configuration.")
 
 
-def _draw(seed: int, content: str, purpose: str) -> int:
+def _random_integer(seed: int, content: str, purpose: str) -> int:
     """A uniform integer in [0, 2^64): the first 8 bytes, big-endian, of SHA-256 of the three arguments."""
     digest = hashlib.sha256(f"hfd.crops:{seed}:{content}:{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big")
@@ -190,18 +168,11 @@ def _axis(side: int, purpose: str, content: str, settings: CropSettings) -> tupl
     cell = min(side, settings.source_crop_px)
     count = side // cell
     # The bias of the modulus is below 2^-40 for any picture.
-    return cell, count, _draw(settings.seed, content, purpose) % (side - count * cell + 1)
-
-
-def _reduced(picture: Image.Image, factor: float, min_side_px: int) -> Image.Image:
-    width, height = (round(side * factor) for side in picture.size)
-    if min(width, height) < min_side_px or factor == 1.0:
-        return picture
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
+    return cell, count, _random_integer(settings.seed, content, purpose) % (side - count * cell + 1)
 
 
 def _first_webp_frame(data: bytes, offset: int) -> bytes:
-    """The kind of the first picture chunk at or after ``offset``, ``b""`` if there is none."""
+    """Return the kind of the first picture chunk at or after ``offset``; ``b""`` if there is none."""
     while len(head := data[offset : offset + 8]) == 8:
         kind, length = struct.unpack("<4sI", head)
         if kind in (b"VP8 ", b"VP8L"):

@@ -1,14 +1,14 @@
-"""One photograph's bytes in; what it is, whether it is of use, and its source crops out."""
+"""Examine one photograph: measure it, check it against the filters, and cut its source crops."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from hfd.data.crops import CropSettings, SourceCrop, content_hash, cut_crops, reduced_source
+from hfd.data.crops import Crop, CropSettings, Split, content_hash, cut_crops, reduce_source, split_of
 from hfd.data.duplicates import perceptual_hash
-from hfd.data.filters import NOTHING, FilterSettings, Looks, check_encoding, check_looks, jpeg_quality, look_at
+from hfd.data.filters import FilterSettings, Measures, check_encoding, check_measures, jpeg_quality, measure
 from hfd.errors import DataError
-from hfd.images import load_picture
+from hfd.image.load import load_picture
 
 _FORMATS = (
     (0, b"\xff\xd8\xff", "JPEG"), (0, b"\x89PNG\r\n\x1a\n", "PNG"), (8, b"WEBP", "WebP"), (4, b"ftypavi", "AVIF"),
@@ -19,9 +19,9 @@ _FORMATS = (
 
 @dataclass(frozen=True)
 class Examined:
-    """What was found before the first thing that speaks against a photograph, which is ``error``; None: it is of use.
+    """The result of examining a photograph, up to its first fault, ``error``; None: it is usable.
 
-    ``width``, ``height``: of the decoded picture, upright, in px; None where it was not decoded.
+    ``width``, ``height``: of the decoded picture, upright, in px; None if it was not decoded. ``split``: of its crops.
     """
 
     content: str
@@ -29,36 +29,34 @@ class Examined:
     jpeg_quality: int | None = None
     width: int | None = None
     height: int | None = None
-    looks: Looks = NOTHING
+    measures: Measures = field(default_factory=Measures)
     hash: int | None = None
-    crops: tuple[SourceCrop, ...] = ()
+    split: Split = "train"
+    crops: tuple[Crop, ...] = ()
     error: DataError | None = None
 
 
 def examine(data: bytes, photo: str, crops: CropSettings, filters: FilterSettings, *, hashed: bool) -> Examined:
-    """Judge and cut one photograph, the cheapest judgement first.
+    """Examine and cut one photograph, the cheapest check first. ``hashed``: compute its perceptual hash.
 
-    Args:
-        photo: its key, used in messages.
-        hashed: whether its perceptual hash is wanted.
-
-    Raises nothing for the photograph's own faults: the `DataError` is in the result, its ``reason`` one of
-    `hfd.data.crops.source_crops`, `hfd.data.filters.check_encoding` or `hfd.data.filters.check_looks`.
+    Raises nothing for the photograph's own faults: ``Examined.error`` holds the `DataError`, with the reasons of
+    `load_picture`, `check_encoding`, `check_measures` and `cut_crops`. ``photo``, its key, is used in messages.
     """
     found = Examined(content_hash(data), format_of(data), jpeg_quality(data))
     try:
         check_encoding(photo, found.jpeg_quality, filters)
         picture = load_picture(data, name=photo, max_pixels=crops.max_pixels)
         found = replace(found, width=picture.width, height=picture.height)
-        picture = reduced_source(picture, data, crops)
-        found = replace(found, looks=look_at(picture, filters))
-        check_looks(photo, picture.size, found.looks, filters)
-        found = replace(found, crops=tuple(cut_crops(picture, photo, found.content, crops)))
+        picture = reduce_source(picture, data, crops)
+        found = replace(found, measures=measure(picture, filters))
+        check_measures(photo, picture.size, found.measures, filters)
+        split = split_of(found.content, seed=crops.seed, validation_share=crops.validation_share)
+        found = replace(found, split=split, crops=tuple(cut_crops(picture, photo, found.content, crops)))
     except DataError as error:
         return replace(found, error=error)
     return replace(found, hash=perceptual_hash(picture)) if hashed else found
 
 
 def format_of(data: bytes) -> str:
-    """The name of a picture's format by its first bytes; ``other`` for rare ones."""
+    """Name a picture's format by its first bytes; ``other`` for rare ones."""
     return next((name for at, magic, name in _FORMATS if data[at : at + len(magic)] == magic), "other")

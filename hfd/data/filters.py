@@ -1,7 +1,4 @@
-"""What photographs are judged by before a compressor learns from them: pure functions, and the limits they meet.
-
-A compressor trained on pictures that were compressed hard, are blurred, grey or burnt out learns just that.
-"""
+"""Measures of photographs, and limits that reject bad training data: strong compression, blur, grey, clipping."""
 
 from __future__ import annotations
 
@@ -23,27 +20,22 @@ _LUMA = (
 )
 # fmt: on
 _SIDE_PX = 256
-"""Colourfulness is that of a picture averaged down to between this and twice this."""
+"""Colourfulness is measured on a picture averaged down to a shorter side of one to two times this."""
 
 
 @dataclass(frozen=True)
 class FilterSettings:
-    """Limits; None: no limit.
+    """Limits of the measures below; None: no limit. ``min_jpeg_quality``, 1 to 100, applies to JPEG alone.
 
     Raises:
-        ConfigError: a value outside its range.
+        ConfigError: ``max_aspect_ratio`` below 1.
     """
 
     min_jpeg_quality: int | None = None
-    """1 to 100, on libjpeg's scale; JPEG alone is judged by it."""
     max_aspect_ratio: float | None = None
-    """Longer over shorter side, at least 1."""
     min_colourfulness: float | None = None
-    """See `colourfulness`; 0 is grey."""
     min_sharpness: float | None = None
-    """See `sharpness`; 0 is flat."""
     max_clipped_share: float | None = None
-    """See `clipped_share`; in [0, 1]."""
 
     def __post_init__(self) -> None:
         if self.max_aspect_ratio is not None and self.max_aspect_ratio < 1.0:
@@ -51,23 +43,19 @@ class FilterSettings:
 
 
 @dataclass(frozen=True)
-class Looks:
-    """What was measured of a decoded picture; None: not asked for."""
+class Measures:
+    """Measures of a decoded picture; None: not measured."""
 
     colourfulness: float | None = None
     sharpness: float | None = None
     clipped_share: float | None = None
 
 
-NOTHING = Looks()
-
-
 def jpeg_quality(data: bytes) -> int | None:
-    """Estimate the quality, 1 to 100, that a JPEG was written with; None for any other format.
+    """Estimate the quality, 1 to 100, of a JPEG; None for any other format.
 
-    libjpeg scales the standard's tables by a function of quality: the estimate is the quality whose luma table is
-    nearest in the sum of absolute differences, which is exact for what libjpeg and Pillow write with their standard
-    tables. Encoders with tables of their own (cameras, Photoshop, MozJPEG) get the nearest.
+    The estimate is the quality whose luma table, as libjpeg scales it, is nearest in the sum of absolute differences:
+    exact for libjpeg's and Pillow's standard tables, the nearest for encoders with tables of their own.
     """
     table = _first_table(data)
     if table is None:
@@ -76,15 +64,15 @@ def jpeg_quality(data: bytes) -> int | None:
 
 
 def aspect_ratio(width: int, height: int) -> float:
-    """Longer over shorter side: 1 for a square."""
+    """Ratio of the longer to the shorter side."""
     return max(width, height) / min(width, height)
 
 
 def colourfulness(picture: Image.Image) -> float:
-    """How much colour an RGB picture has: 0 for grey, about 10 for faint tints, above 30 for most photographs.
+    """Colourfulness of an RGB picture: 0 for grey, about 10 for slight tints, above 30 for most photographs.
 
     With rg = R - G and yb = (R + G) / 2 - B in levels: sqrt(var rg + var yb) + 0.3 sqrt(mean(rg)^2 + mean(yb)^2)
-    (Hasler and Suesstrunk 2003, M3), of a picture averaged down to few pixels so that noise in colour does not count.
+    (Hasler and Suesstrunk 2003, M3), of the picture averaged down, so that colour noise does not count.
     """
     factor = max(1, min(picture.size) // _SIDE_PX)
     x = np.asarray(picture.reduce(factor), dtype=np.float32)
@@ -94,28 +82,28 @@ def colourfulness(picture: Image.Image) -> float:
 
 
 def sharpness(picture: Image.Image) -> float:
-    """Variance of the 4-neighbour Laplacian of 8-bit luma, borders left out: 0 for flat pictures, low for blur.
+    """Variance of the 4-neighbour Laplacian of 8-bit luma without borders: 0 for flat pictures, low for blur.
 
-    A Gaussian blur of 2 px takes photographs from between 130 and 8,000 to about 8. 0 where a side is below 3 px.
+    A Gaussian blur of 2 px brings photographs from between 130 and 8,000 to about 8. 0 if a side is below 3 px.
     """
     x = np.asarray(picture.convert("L")).astype(np.int16)
     laplacian = 4 * x[1:-1, 1:-1] - x[:-2, 1:-1] - x[2:, 1:-1] - x[1:-1, :-2] - x[1:-1, 2:]
     if laplacian.size == 0:
         return 0.0
-    # In integers: exact, so that the limit means the same on every machine.
+    # Exact in integers, so that the limit means the same on every machine.
     total, squares = int(laplacian.sum(dtype=np.int64)), int(np.square(laplacian, dtype=np.int32).sum(dtype=np.int64))
     return float(squares / laplacian.size - (total / laplacian.size) ** 2)
 
 
 def clipped_share(picture: Image.Image) -> float:
-    """Share in [0, 1] of an RGB picture's samples, over the three channels, at 0 or 255."""
+    """Share in [0, 1] of an RGB picture's samples, over the three channels, that are 0 or 255."""
     counts = picture.histogram()
     return sum(counts[start] + counts[start + 255] for start in (0, 256, 512)) / sum(counts)
 
 
-def look_at(picture: Image.Image, settings: FilterSettings) -> Looks:
-    """Measure what the settings have a limit for, and nothing else."""
-    return Looks(
+def measure(picture: Image.Image, settings: FilterSettings) -> Measures:
+    """Compute only the measures that have a limit."""
+    return Measures(
         colourfulness(picture) if settings.min_colourfulness is not None else None,
         sharpness(picture) if settings.min_sharpness is not None else None,
         clipped_share(picture) if settings.max_clipped_share is not None else None,
@@ -123,17 +111,17 @@ def look_at(picture: Image.Image, settings: FilterSettings) -> Looks:
 
 
 def check_encoding(name: str, quality: int | None, settings: FilterSettings) -> None:
-    """Raises :class:`DataError`, reason ``jpeg-quality``, where a JPEG was compressed too hard."""
+    """Raise :class:`DataError`, reason ``jpeg-quality``, for a JPEG below the lowest quality."""
     _at_least(name, "an estimated JPEG quality", quality, settings.min_jpeg_quality, "jpeg-quality", "min_jpeg_quality")
 
 
-def check_looks(name: str, size: tuple[int, int], looks: Looks, settings: FilterSettings) -> None:
-    """Raises :class:`DataError`; ``reason`` is ``aspect-ratio``, ``grey``, ``blurred`` or ``clipped``."""
-    aspect = aspect_ratio(*size)
+def check_measures(name: str, size: tuple[int, int], measures: Measures, settings: FilterSettings) -> None:
+    """Raise :class:`DataError`, reason ``aspect-ratio``, ``grey``, ``blurred`` or ``clipped``, beyond a limit."""
+    aspect, clipped = aspect_ratio(*size), measures.clipped_share
     _at_most(name, "an aspect ratio", aspect, settings.max_aspect_ratio, "aspect-ratio", "max_aspect_ratio")
-    _at_least(name, "a colourfulness", looks.colourfulness, settings.min_colourfulness, "grey", "min_colourfulness")
-    _at_least(name, "a sharpness", looks.sharpness, settings.min_sharpness, "blurred", "min_sharpness")
-    _at_most(name, "a clipped share", looks.clipped_share, settings.max_clipped_share, "clipped", "max_clipped_share")
+    _at_least(name, "a colourfulness", measures.colourfulness, settings.min_colourfulness, "grey", "min_colourfulness")
+    _at_least(name, "a sharpness", measures.sharpness, settings.min_sharpness, "blurred", "min_sharpness")
+    _at_most(name, "a clipped share", clipped, settings.max_clipped_share, "clipped", "max_clipped_share")
 
 
 def _at_least(name: str, what: str, got: float | None, limit: float | None, reason: str, setting: str) -> None:
@@ -153,7 +141,7 @@ def _at_most(name: str, what: str, got: float | None, limit: float | None, reaso
 
 
 def _first_table(data: bytes) -> npt.NDArray[np.int64] | None:
-    """Quantisation table 0 (luma, by universal custom) of a JPEG in zigzag order; None where there is none."""
+    """Quantisation table 0 (luma by convention) of a JPEG in zigzag order; None if there is none."""
     if not data.startswith(b"\xff\xd8"):
         return None
     at = 2

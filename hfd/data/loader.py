@@ -21,7 +21,7 @@ from hfd.data.crops import Split
 from hfd.data.read_ahead import Place, ReadAhead
 from hfd.data.shards import list_row_groups, read_row_group
 from hfd.errors import DataError
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 
 WINDOW_GROUPS = 16
 

@@ -1,4 +1,4 @@
-"""Row groups read before they are needed: a bucket answers after tens of milliseconds, a training does not wait."""
+"""Crop groups read before they are needed: a bucket answers after tens of milliseconds, a training does not wait."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from hfd.data.shards import Row
+from hfd.data.crops import Crop
 
 READERS = 4
-"""Row groups that are read at once."""
+"""Crop groups that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class ReadAhead:
     A group is held from then on until none of the next ``depth`` rows is in it.
     """
 
-    def __init__(self, places: Iterator[Place], depth: int, read: Callable[[int], list[Row]]) -> None:
+    def __init__(self, places: Iterator[Place], depth: int, read: Callable[[int], list[Crop]]) -> None:
         self._places, self._depth, self._read = places, depth, read
         self._coming: deque[Place] = deque()
-        self._held: dict[int, Future[list[Row]]] = {}
+        self._held: dict[int, Future[list[Crop]]] = {}
         self._pending: dict[int, int] = {}
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="hfd-reader")
 
-    def next(self) -> Row:
+    def next(self) -> Crop:
         """The next row. Raises whatever reading its group raised."""
         while len(self._coming) < self._depth:
             self._ask_for(next(self._places))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,29 +12,34 @@ from torch import Tensor
 
 from hfd.diffusion.finish import REACH_PX as FINISH_PX
 from hfd.diffusion.finish import Finish, finished
-from hfd.diffusion.flow import FlowTimes, PosteriorMeanFlow, RectifiedFlow
+from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.grain import FILTER_PX, add_grain
 from hfd.diffusion.grain import REACH_PX as GRAIN_PX
 from hfd.diffusion.lean import LeanNet
+from hfd.diffusion.noise import noise_in
 from hfd.diffusion.process import Process, answer
-from hfd.diffusion.sampling import Sampling, walk
+from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.unet import UNet
-from hfd.diffusion.vp import Diffusion, Prediction, Weighting
-from hfd.diffusion.window import Box, Tile, Window, noise_in
+from hfd.diffusion.vp import Diffusion
 from hfd.errors import DataError
+from hfd.geometry.box import Box, Tile, Window
+from hfd.io.storage import Folder
+from hfd.io.weights import load_strictly, read_weights, write_weights
+from hfd.kinds import FlowTimes, Prediction, ProcessKind, Weighting
 from hfd.precision import autocast
-from hfd.storage import Folder
-from hfd.weights import load_strictly, read_weights, write_weights
 
 DEFAULT_STEPS = 50
+
+DecoderNet: TypeAlias = UNet | LeanNet
+"""The networks of stage 2."""
 
 
 @dataclass(frozen=True)
 class ScoreDecoder:
     """A frozen stage 2: ``net`` in eval mode, its ``process``, ``config`` and ``fingerprint`` (hex)."""
 
-    net: UNet | LeanNet
+    net: DecoderNet
     process: Process
     config: Mapping[str, Any]
     fingerprint: str
@@ -102,7 +107,7 @@ class ScoreDecoder:
             known = F.pad(known, (0, right, 0, below)).contiguous(memory_format=torch.channels_last)
         cond = F.pad(x_hat, (0, right, 0, below), mode="replicate") * 2.0 - 1.0
         cond = cond.contiguous(memory_format=torch.channels_last)
-        sample = walk(
+        sample = run_sampler(
             settings,
             self.process,
             lambda x_t, t: self._denoise_by_tiles(x_t, t, cond, known, tiles, precision),
@@ -153,18 +158,14 @@ def _seen(x: Tensor, tile: Tile) -> Tensor:
 def build_process(config: Mapping[str, Any]) -> Process:
     """The process of a section ``{kind: ..., ...}``. Raises :class:`DataError` for what this version does not know."""
     residual = None if config.get("residual_std") is None else float(config["residual_std"])
-    match config["kind"]:
+    match _one_of(ProcessKind, "kind", config):
         case "diffusion":
             schedule, predict = CosineSchedule(s=float(config["s"])), _one_of(Prediction, "predict", config)
             return Diffusion(schedule, predict, _one_of(Weighting, "loss", config), float(config["min_snr"]), residual)
         case "rectified-flow":
             return RectifiedFlow(*_flow_times(config), residual)
-        case "posterior-mean-flow":
+        case _:
             return PosteriorMeanFlow(*_flow_times(config), residual, sigma_s=float(config["sigma_s"]))
-        case kind:
-            raise DataError(
-                f"kind: got {kind!r}, expected 'diffusion', 'rectified-flow' or 'posterior-mean-flow'. Use a newer hfd"
-            )
 
 
 def _flow_times(config: Mapping[str, Any]) -> tuple[FlowTimes, float, float]:
@@ -173,12 +174,13 @@ def _flow_times(config: Mapping[str, Any]) -> tuple[FlowTimes, float, float]:
 
 def _one_of(kinds: Any, key: str, config: Mapping[str, Any]) -> Any:
     if config[key] not in get_args(kinds):
-        expected = " or ".join(repr(kind) for kind in get_args(kinds))
+        *others, last = map(repr, get_args(kinds))
+        expected = f"{', '.join(others)} or {last}"
         raise DataError(f"{key}: got {config[key]!r}, expected {expected}. Use a newer hfd")
     return config[key]
 
 
-def build_network(config: Mapping[str, Any]) -> UNet | LeanNet:
+def build_network(config: Mapping[str, Any]) -> DecoderNet:
     """An untrained network from the section ``lean``, where there is one, else ``unet``."""
     lean = config.get("lean")
     if lean is not None:

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hfd.diffusion.window import Window, noise_in
+from hfd.diffusion.noise import noise_in
+from hfd.geometry.box import Window
 
 REACH_PX = 3
 """A pixel depends on none further away than this, nor does its noise on any other pixel."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from hfd.diffusion.process import EARLIEST, LATEST, Preconditioning, TrainingPair, as_images, stratified_uniform
-
-FlowTimes: TypeAlias = Literal["uniform", "logit-normal"]
+from hfd.kinds import FlowTimes
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hfd.diffusion.window import Window, noise_in
+from hfd.diffusion.noise import noise_in
+from hfd.geometry.box import Window
 
 REACH_PX = 8
 """How far contrast is averaged. Noise and contrast depend on no pixel further away than this and the filter's 2."""

@@ -47,9 +47,8 @@ class LeanNet(nn.Module):
         self.head = nn.Conv2d(channels[0], tail * FIRST**2, 3, padding=1)
         self.mix = nn.Conv2d(tail + 6, tail, 3, padding=1)
         self.last = nn.Conv2d(tail, 3, 3, padding=1)
-        for layer in (self.last, self.modulate):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for parameter in (*self.last.parameters(), *self.modulate.parameters()):
+            nn.init.zeros_(parameter)
 
     @property
     def stride(self) -> int:

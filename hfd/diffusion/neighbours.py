@@ -1,7 +1,7 @@
-"""Pixels that are known already: the context that patch-parallel decoding gives a patch from its neighbours.
+"""Known pixels: the finished pixels that patch-parallel decoding passes to the neighbouring patches.
 
-A decoder that has seen some pixels of the finished picture continues them (outpainting, arXiv 2305.18231). Training
-imitates that with bands of the true picture along random sides of a crop.
+The decoder continues the known pixels (outpainting, arXiv 2305.18231). In training, bands of the true picture along
+random sides of a crop are known.
 """
 
 from __future__ import annotations
@@ -18,24 +18,19 @@ def known_pixels(x0: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([x0 * mask, mask], dim=1)
 
 
-def random_masks(batch: int, side_px: int, share: float, generator: torch.Generator) -> Tensor:
-    """Masks (B, 1, side, side), 1 where known. Draws the same numbers whatever comes out.
-
-    A sample draws bands with probability ``share``; then each of its sides has a known one with probability 1/2 (one
-    sample in 16 still has none), of a width uniform up to half the crop.
-    """
-    return masks_of(mask_draws(batch, generator), side_px, share)
-
-
-def mask_draws(batch: int, generator: torch.Generator) -> Tensor:
-    """What chance decides about the masks of a batch: uniform (B, 9)."""
+def mask_numbers(batch: int, generator: torch.Generator) -> Tensor:
+    """The random numbers, uniform (B, 9), that :func:`masks_of` turns into masks."""
     return torch.rand((batch, 9), generator=generator)
 
 
-def masks_of(draws: Tensor, side_px: int, share: float) -> Tensor:
-    """The masks (B, 1, side, side) that such draws (B, 9) stand for."""
-    masks = torch.zeros(len(draws), 1, side_px, side_px)
-    for mask, row in zip(masks, draws.tolist(), strict=True):
+def masks_of(numbers: Tensor, side_px: int, share: float) -> Tensor:
+    """Masks (B, 1, side, side), 1 where known, from random numbers (B, 9).
+
+    A sample has bands with probability ``share``; then each of its sides has one with probability 1/2 (one sample in
+    16 has none), of a width uniform up to half the crop.
+    """
+    masks = torch.zeros(len(numbers), 1, side_px, side_px)
+    for mask, row in zip(masks, numbers.tolist(), strict=True):
         if row[0] >= share:
             continue
         for side in range(4):

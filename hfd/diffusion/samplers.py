@@ -1,24 +1,22 @@
 """Samplers: pure functions of a denoiser, a start, noise and a time grid.
 
-All take ``denoise``, which answers x0_pred, whatever process it stands for. ``ancestral``, ``ddim`` and
-``dpmpp_2m`` walk a variance-preserving diffusion, ``euler``, ``heun`` and ``midpoint`` a rectified flow. ``times``:
-(S + 1,) decreasing in [0, 1]; the result is x at times[-1], where t = 0 means x0_pred itself.
+All take ``denoise``, which returns x0_pred for any process. ``ancestral``, ``ddim`` and ``dpmpp_2m`` integrate a
+variance-preserving diffusion, ``euler``, ``heun`` and ``midpoint`` a rectified flow. ``times``: (S + 1,) decreasing in
+[0, 1]; the result is x at times[-1], where t = 0 means x0_pred itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from hfd.diffusion.noise import NoiseSource
 from hfd.diffusion.schedule import CosineSchedule, alpha_sigma
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(x_t (B, 3, H, W), t (B,)) -> x0_pred (B, 3, H, W) in [-1, 1]. The condition is closed over."""
-
-NoiseSource = Callable[[int], Tensor]
-"""step index -> standard normal noise (B, 3, H, W); index 0 is the start."""
 
 OnStep = Callable[[int], None]
 
@@ -49,7 +47,7 @@ def ancestral(
         std = c.sqrt() * sigmas[k] ** gamma * sigmas[k + 1] ** (1.0 - gamma)
         return mean + std * noise(k + 1)
 
-    return _walk(denoise, x1, times, step, on_step)
+    return _iterate(denoise, x1, times, step, on_step)
 
 
 def ddim(
@@ -62,7 +60,7 @@ def ddim(
         eps_pred = (x_t - alphas[k] * x0_pred) / sigmas[k]
         return alphas[k + 1] * x0_pred + sigmas[k + 1] * eps_pred
 
-    return _walk(denoise, x1, times, step, on_step)
+    return _iterate(denoise, x1, times, step, on_step)
 
 
 def dpmpp_2m(
@@ -86,7 +84,7 @@ def dpmpp_2m(
         before.append(x0_pred)
         return sigmas[k + 1] / sigmas[k] * x_t - alphas[k + 1] * torch.expm1(-widths[k]) * estimate
 
-    return _walk(denoise, x1, times, step, on_step)
+    return _iterate(denoise, x1, times, step, on_step)
 
 
 def euler(denoise: Denoise, x1: Tensor, times: Tensor, *, on_step: OnStep | None = None) -> Tensor:
@@ -95,7 +93,7 @@ def euler(denoise: Denoise, x1: Tensor, times: Tensor, *, on_step: OnStep | None
     def step(k: int, x_t: Tensor, x0_pred: Tensor) -> Tensor:
         return x_t + (times[k + 1] - times[k]) / times[k] * (x_t - x0_pred)
 
-    return _walk(denoise, x1, times, step, on_step)
+    return _iterate(denoise, x1, times, step, on_step)
 
 
 def heun(denoise: Denoise, x1: Tensor, times: Tensor, *, on_step: OnStep | None = None) -> Tensor:
@@ -111,7 +109,7 @@ def heun(denoise: Denoise, x1: Tensor, times: Tensor, *, on_step: OnStep | None 
         u_r = (x_r - denoise(x_r, _batch(r, x_r))) / r
         return x_t + (r - t) * (u_t + u_r) / 2.0
 
-    return _walk(denoise, x1, times, step, on_step)
+    return _iterate(denoise, x1, times, step, on_step)
 
 
 def midpoint(denoise: Denoise, x1: Tensor, times: Tensor, *, on_step: OnStep | None = None) -> Tensor:
@@ -124,10 +122,10 @@ def midpoint(denoise: Denoise, x1: Tensor, times: Tensor, *, on_step: OnStep | N
         u_m = (x_m - denoise(x_m, _batch(m, x_m))) / m
         return x_t + (r - t) * u_m
 
-    return _walk(denoise, x1, times, step, on_step, shortcut=False)
+    return _iterate(denoise, x1, times, step, on_step, shortcut=False)
 
 
-def _walk(
+def _iterate(
     denoise: Denoise,
     x1: Tensor,
     times: Tensor,
@@ -149,20 +147,3 @@ def _walk(
 
 def _batch(t: Tensor, like: Tensor) -> Tensor:
     return t.expand(like.shape[0]).to(like.device)
-
-
-def seeded_noise(seeds: Sequence[int], shape: tuple[int, int, int], device: torch.device) -> NoiseSource:
-    """Noise that depends on each sample's own seed and the step only, never on the batch it is in.
-
-    ``shape`` is (3, H, W). Drawn on the CPU, so that every device starts from the same numbers.
-    """
-
-    def noise(step: int) -> Tensor:
-        return torch.stack([torch.randn(shape, generator=generator_of(seed, step)) for seed in seeds]).to(device)
-
-    return noise
-
-
-def generator_of(seed: int, step: int) -> torch.Generator:
-    """On the CPU: of one sample's noise at one step."""
-    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + step) % 2**63)

@@ -1,33 +1,33 @@
-"""Which sampler walks which process, and with what settings."""
+"""Settings of sampling, and the choice of the sampler for a process."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 from torch import Tensor
 
 from hfd.diffusion.flow import RectifiedFlow
+from hfd.diffusion.noise import NoiseSource
 from hfd.diffusion.process import Process
-from hfd.diffusion.samplers import Denoise, NoiseSource, OnStep, ancestral, ddim, dpmpp_2m, euler, heun, midpoint
+from hfd.diffusion.samplers import Denoise, OnStep, ancestral, ddim, dpmpp_2m, euler, heun, midpoint
 from hfd.diffusion.schedule import time_grid
 from hfd.diffusion.vp import Diffusion
 from hfd.errors import ConfigError
+from hfd.kinds import DiffusionSampler, FlowSampler, SamplerKind
 
-SamplerKind: TypeAlias = Literal["auto", "ancestral", "ddim", "dpmpp-2m", "euler", "heun", "midpoint"]
-
-_FOR_DIFFUSION: tuple[SamplerKind, ...] = ("ancestral", "ddim", "dpmpp-2m")
-_FOR_FLOW: tuple[SamplerKind, ...] = ("euler", "heun", "midpoint")
+_FLOW_SAMPLERS: Mapping[str, Callable[..., Tensor]] = {"euler": euler, "heun": heun, "midpoint": midpoint}
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How stage 2 samples. ``kind``: "auto" is ancestral for a diffusion and euler for a flow.
+    """Settings of a sampler. ``kind``: "auto" is ancestral for a diffusion and euler for a flow.
 
     ``gamma`` in [0, 1]: variance of the ancestral sampler. ``realism`` in [0, 1]: 0 gives x_hat, 1 the sample, and
-    between them their mixture, the optimal path from least error to the posterior's realism where x_hat is the
-    posterior mean (Freirich et al., arXiv 2107.02555). ``finish``: finish the sample as the decoder's configuration
-    says (:mod:`hfd.diffusion.finish`). ``grain``: add what the decoder was measured to lack after it.
+    values between them their mixture, the optimal path from least error to the posterior's realism where x_hat is the
+    posterior mean (Freirich et al., arXiv 2107.02555). ``finish``: apply the decoder's finish
+    (:mod:`hfd.diffusion.finish`). ``grain``: add the amount of grain in the decoder's configuration after it.
     Raises :class:`ConfigError` on values out of range.
     """
 
@@ -49,7 +49,7 @@ class Sampling:
 
     @property
     def label(self) -> str:
-        """Short and unique, for tables: what differs from the defaults."""
+        """A short, unique name for tables: the values that differ from the defaults."""
         parts = [f"{self.steps} step{'s' * (self.steps != 1)}"]
         parts += [self.kind] * (self.kind != "auto")
         parts += [f"gamma {self.gamma:g}"] * (self.gamma != 0.0)
@@ -57,20 +57,21 @@ class Sampling:
         return ", ".join(parts + ["grain"] * self.grain + ["no finish"] * (not self.finish))
 
     def kind_for(self, process: Process) -> SamplerKind:
-        """The sampler itself. Raises :class:`ConfigError` where it cannot walk the process."""
-        fitting = _FOR_FLOW if isinstance(process, RectifiedFlow) else _FOR_DIFFUSION
+        """The sampler for a process. Raises :class:`ConfigError` if the two do not fit."""
+        family = "flow" if isinstance(process, RectifiedFlow) else "diffusion"
+        fitting: tuple[SamplerKind, ...] = get_args(FlowSampler if family == "flow" else DiffusionSampler)
         kind = fitting[0] if self.kind == "auto" else self.kind
         if kind not in fitting:
             raise ConfigError(
                 f"sampler: got {self.kind}, expected one of {', '.join(fitting)}, since this model's decoder is a "
-                f"{'flow' if fitting is _FOR_FLOW else 'diffusion'}"
+                f"{family}"
             )
         if self.gamma != 0.0 and kind != "ancestral":
             raise ConfigError(f"gamma: got {self.gamma:g}, expected 0 with {kind}: only the ancestral sampler has one")
         return kind
 
     def evaluations(self, process: Process) -> int:
-        """How many times the network runs."""
+        """Number of evaluations of the network."""
         match self.kind_for(process):
             case "heun":
                 return 2 * self.steps - 1
@@ -80,7 +81,7 @@ class Sampling:
                 return self.steps
 
 
-def walk(
+def run_sampler(
     settings: Sampling,
     process: Process,
     denoise: Denoise,
@@ -88,14 +89,11 @@ def walk(
     noise: NoiseSource,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """x0 (B, 3, H, W) at the end of the walk. ``x_hat`` in [-1, 1]; ``noise(0)`` makes the start."""
+    """Sample x0 (B, 3, H, W), about [-1, 1], for ``x_hat`` in [-1, 1]; ``noise(0)`` makes the start x1."""
     kind, times = settings.kind_for(process), time_grid(settings.steps)
     x1 = process.start(x_hat, noise(0))
-    if isinstance(process, Diffusion):
-        schedule = process.schedule
-        if kind == "ancestral":
-            return ancestral(denoise, x1, noise, schedule, times, gamma=settings.gamma, on_step=on_step)
-        deterministic = ddim if kind == "ddim" else dpmpp_2m
-        return deterministic(denoise, x1, schedule, times, on_step=on_step)
-    solver = {"euler": euler, "heun": heun, "midpoint": midpoint}[kind]
-    return solver(denoise, x1, times, on_step=on_step)
+    if not isinstance(process, Diffusion):
+        return _FLOW_SAMPLERS[kind](denoise, x1, times, on_step=on_step)
+    if kind == "ancestral":
+        return ancestral(denoise, x1, noise, process.schedule, times, gamma=settings.gamma, on_step=on_step)
+    return (ddim if kind == "ddim" else dpmpp_2m)(denoise, x1, process.schedule, times, on_step=on_step)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from hfd.diffusion.process import Preconditioning, TrainingPair, as_images, stratified_uniform
 from hfd.diffusion.schedule import CosineSchedule, alpha_sigma
-
-Prediction: TypeAlias = Literal["v", "eps", "x0"]
-Weighting: TypeAlias = Literal["v", "eps", "x0", "min-snr"]
+from hfd.kinds import Prediction, Weighting
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,16 @@
-"""How sure a difference between two decoders is: distances over images drawn again and again."""
+"""Bootstrap intervals of the difference between two decoders: distances over resampled images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from hfd.errors import DataError
 from hfd.metrics.frechet import Features, OfCounts
 
-Distance = Callable[[Features, Features], OfCounts]
 ImageFeatures = Mapping[str, Features]
 """Image -> features (P, D) of its patches; P may be 0."""
 
@@ -29,33 +29,38 @@ class Difference:
 
     @property
     def is_lower(self) -> bool:
-        """Whether the whole interval lies below 0."""
+        """True if the whole interval lies below 0."""
         return self.high < 0.0
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A distance of a whole set (``value``) and of each draw from it, in order."""
+    """A distance of a whole set (``value``) and of each bootstrap draw from it, in order."""
 
     value: float
     draws: tuple[float, ...]
 
     def less(self, reference: Drawn) -> Difference:
-        """This distance less another's of the same draws, and Efron's percentile interval of it."""
-        differences = np.subtract(self.draws, reference.draws)
-        low, high = np.quantile(differences, [(1.0 - COVERAGE) / 2.0, (1.0 + COVERAGE) / 2.0])
-        return Difference(self.value - reference.value, float(low), float(high))
+        """This distance less another one of the same draws, with its interval."""
+        low, high = percentile_interval(np.subtract(self.draws, reference.draws))
+        return Difference(self.value - reference.value, low, high)
+
+
+def percentile_interval(values: Sequence[float] | npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Efron's percentile interval of bootstrap draws, at ``COVERAGE``."""
+    low, high = np.quantile(values, [(1.0 - COVERAGE) / 2.0, (1.0 + COVERAGE) / 2.0])
+    return float(low), float(high)
 
 
 def drawn(distance: OfCounts, patches: Sequence[int], *, draws: int, seed: int = 0) -> Drawn:
-    """A distance over images (or blocks of them) drawn again and again, as many as there are, with replacement.
+    """Bootstrap a distance over images (or blocks of images): each draw takes as many, with replacement.
 
-    ``patches``: of each image, by which its draws are checked: those with fewer than ``MIN_PATCHES`` are drawn afresh.
-    ``distance`` is given how often each image counts, float64 (I,). The draws depend on ``patches`` and the seed alone,
-    so that distances of several decoders can be drawn apart and compared afterwards.
+    ``distance`` maps the count of each image, float64 (I,), to a distance. ``patches``: the number of patches of each
+    image; a draw with fewer than ``MIN_PATCHES`` is repeated. The draws depend on ``patches`` and the seed alone, so
+    that distances of several decoders, computed apart, can be compared.
 
     Raises:
-        DataError: fewer than ``MIN_IMAGES`` images that have patches at all (``reason="too-few"``): draws say nothing.
+        DataError: fewer than ``MIN_IMAGES`` images have patches (``reason="too-few"``).
     """
     if np.count_nonzero(patches) < MIN_IMAGES:
         raise DataError(
@@ -72,43 +77,12 @@ def drawn(distance: OfCounts, patches: Sequence[int], *, draws: int, seed: int =
 
 
 def of_images(distance: OfCounts, patches: Sequence[int]) -> OfCounts:
-    """A distance of paired rows as one of images, each of which has so many of them."""
+    """Turn a distance by counts of paired rows into one by counts of images, with ``patches`` rows each."""
     return lambda counts: distance(np.repeat(counts, patches))
 
 
-def paired_differences(
-    distance: Distance,
-    originals: ImageFeatures,
-    decoders: Mapping[str, ImageFeatures],
-    reference: ImageFeatures,
-    *,
-    draws: int,
-    seed: int = 0,
-) -> dict[str, Difference]:
-    """``distance(original, decoder) - distance(original, reference)`` over whole images, and how far it may be off.
-
-    A draw takes as many images as there are, with replacement, the same ones for all: patches of one image hang
-    together, so images are what is drawn. ``distance`` is that of paired rows, as
-    :func:`hfd.metrics.frechet.frechet_of_counts`.
-
-    Raises:
-        DataError: see `drawn`.
-        ValueError: the images, or their patches, are not the same for all.
-    """
-    images = list(originals)
-    patches = [len(originals[image]) for image in images]
-    rows = np.concatenate(list(originals.values()))
-
-    def of(features: ImageFeatures) -> Drawn:
-        pairs = distance(rows, rows_of(images, features))
-        return drawn(of_images(pairs, patches), patches, draws=draws, seed=seed)
-
-    level = of(reference)
-    return {name: of(features).less(level) for name, features in decoders.items()}
-
-
 def rows_of(images: Sequence[str], features: ImageFeatures) -> Features:
-    """Features (P, D) of all images, in their order. Raises :class:`ValueError` where they are others."""
+    """Features (P, D) of all images, in their order. Raises :class:`ValueError` if ``features`` has other images."""
     if set(features) != set(images):
         raise ValueError("features: got other images than the originals', expected the same")
     return np.concatenate([features[image] for image in images])

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
 
 MS_SSIM_MIN_SIDE_PX = 176
 """The shorter side that `ms_ssim` needs: torchmetrics asks for ``side // 16 > 10`` (5 scales, 11 taps)."""

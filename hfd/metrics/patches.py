@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hfd.errors import ConfigError
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
 
 
 def fid_patches(x: RgbArray, patch_px: int) -> RgbArray:

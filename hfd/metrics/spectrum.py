@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
 from hfd.metrics.distortion import require_pair
 
 FloatArray = npt.NDArray[np.float64]

@@ -8,9 +8,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
 from hfd.perceptual.networks import Features
 from hfd.perceptual.weights import read_frozen
+
+LEAST_SIDE_PX = 31
+"""Smaller pictures leave AlexNet's last maps without a position."""
 
 _EPSILON = 1e-10
 

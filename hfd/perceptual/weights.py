@@ -12,8 +12,8 @@ from safetensors.torch import load
 from torch import Tensor
 
 from hfd.errors import DataError
+from hfd.io.weights import load_strictly
 from hfd.perceptual.networks import NETWORKS, FrozenFeatures, NetworkName
-from hfd.weights import load_strictly
 
 FOLDER = Path(__file__).parent / "weights"
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,27 +30,29 @@ def system_label(system: str) -> str:
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One system at one setting, measured over a whole set of images.
+    """One system at one setting over a set of images; ``values`` by the names of `hfd.metrics.table.METRICS`.
 
-    ``bpp`` is 8 x bytes of the finished files / pixels (mean over images); ``bpp_est`` the model's likelihood
-    estimate in the same unit, never mixed with it. ``psnr`` in dB. ``ms_ssim`` in [0, 1].
-    ``top_octave_energy`` is the power of decoded over original in the top octave of spatial frequency (1.0 is
-    right). ``fd_effnet`` and ``kd_effnet``: Frechet and kernel distances of EfficientNet-Lite0 features,
-    lower is better. Times in seconds per megapixel. None (or NaN) means: not measured.
+    Distortions and rates are means over images, times are in seconds per megapixel. None (or NaN): not measured.
     """
 
     system: str
     setting: str
     num_images: int
-    bpp: float
-    bpp_est: float | None
-    psnr: float
-    ms_ssim: float | None
-    top_octave_energy: float
-    fd_effnet: float | None
-    kd_effnet: float | None
-    encode_s_per_mp: float
-    decode_s_per_mp: float
+    values: Mapping[str, float | None]
+
+    @property
+    def bpp(self) -> float:
+        """8 x bytes of the finished files / pixels; NaN where it is missing."""
+        return _number(self.values.get("bpp"))
+
+    def to_record(self) -> dict[str, Any]:
+        """The row as one flat JSON object."""
+        return {"system": self.system, "setting": self.setting, "num_images": self.num_images, **self.values}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> SummaryRow:
+        values = dict(record)
+        return cls(values.pop("system"), values.pop("setting"), values.pop("num_images"), values)
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class RatePoint:
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One system at one setting on one image. Units as in `SummaryRow`; times in seconds for this image."""
+    """One system at one setting on one image; ``values`` by the names of `hfd.metrics.table.METRICS`."""
 
     image: str
     system: str
@@ -82,13 +87,21 @@ class ImageRow:
     width: int
     height: int
     num_bytes: int
-    bpp: float
-    bpp_est: float | None
-    psnr: float
-    ms_ssim: float | None
-    top_octave_energy: float
-    encode_s: float
-    decode_s: float
+    values: Mapping[str, float | None]
+
+    def to_record(self) -> dict[str, Any]:
+        """The row as one flat object: a row of ``images.parquet``."""
+        fields = {name: getattr(self, name) for name in IMAGE_FIELDS}
+        return {**fields, **self.values}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> ImageRow:
+        values = {name: value for name, value in record.items() if name not in IMAGE_FIELDS}
+        return cls(**{name: record[name] for name in IMAGE_FIELDS}, values=values)
+
+
+IMAGE_FIELDS = ("image", "system", "setting", "width", "height", "num_bytes")
+"""What a row of ``images.parquet`` holds beside the metrics."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,3 +154,7 @@ class Report:
     examples: tuple[Example, ...]
     facts: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
 from hfd.report.histograms import KEPT, REJECTED, bars, histogram
 
 TILE_PX = 144
@@ -20,7 +20,7 @@ COLUMNS = 8
 
 
 @dataclass(frozen=True)
-class Spread:
+class Property:
     """One measured property of the photographs: its values among those kept and those rejected."""
 
     title: str
@@ -37,7 +37,7 @@ class Card:
     title: str
     source: str
     counts: Mapping[str, int]
-    spreads: Sequence[Spread]
+    properties: Sequence[Property]
     formats: Mapping[str, tuple[int, int]]
     reasons: Mapping[str, tuple[int, int]]
     sheet: bytes
@@ -89,7 +89,7 @@ def contact_sheet(pictures: Sequence[RgbArray]) -> bytes:
 def render_card(card: Card) -> str:
     """The page as HTML text, all of its text escaped; a function of ``card`` alone."""
     tiles = "".join(f"<div><dt>{html.escape(name)}</dt><dd>{count:,}</dd></div>" for name, count in card.counts.items())
-    charts = [histogram(one.title, one.kept, one.rejected, unit=one.unit, log=one.log) for one in card.spreads]
+    charts = [histogram(one.title, one.kept, one.rejected, unit=one.unit, log=one.log) for one in card.properties]
     charts += [bars("Formats", card.formats), bars("Reasons for rejection", card.reasons)]
     picture = ""
     if card.sheet:

@@ -13,16 +13,17 @@ from string import Template
 
 from PIL import Image
 
-from hfd.images import encode_webp_lossless
+from hfd.image.load import encode_webp_lossless
+from hfd.metrics.table import set_metrics
 from hfd.report.content import OUR_SYSTEMS, Example, ImageRow, Report, SummaryRow, Version, system_label
-from hfd.report.plots import RateMetric, energy_chart, rate_plot, system_colour
+from hfd.report.plots import energy_chart, rate_plot, system_colour
 from hfd.report.tables import (
-    IMAGE_COLUMNS,
-    SUMMARY_COLUMNS,
     Column,
     cell_text,
     cell_value,
     format_number,
+    image_columns,
+    summary_columns,
 )
 
 RAW_BPP = 24  # three channels of eight bits
@@ -33,19 +34,6 @@ _TILES = (
     ("fd_effnet", "Realism", "FD-EffNet, lower is better", 1),
     ("psnr", "Fidelity", "PSNR in dB, higher is better", 2),
     ("top_octave_energy", "Fine detail", "top-octave energy, 1.0 is right", 2),
-)
-_RATE_CAPTIONS: tuple[tuple[RateMetric, str], ...] = (
-    ("psnr", "Peak signal-to-noise ratio: error per pixel, on a logarithmic scale."),
-    ("ms_ssim", "Structure kept, compared at several scales."),
-    (
-        "fd_effnet",
-        "Frechet distance between EfficientNet-Lite0 features. It is not FID, and it falls as images are "
-        "added: compare it within this report only.",
-    ),
-    (
-        "kd_effnet",
-        "Kernel distance between the same features; unbiased, so a good value may fall a little below zero.",
-    ),
 )
 _ENERGY_CAPTION = (
     "Power in the finest octave of detail, relative to the original. Below 1 the picture is too smooth; "
@@ -72,7 +60,7 @@ def render(report: Report) -> str:
         headline=_headline(report.summary),
         warnings=_warnings(report.warnings),
         pictures=_pictures(report.examples),
-        summary=_table(report.summary, SUMMARY_COLUMNS, "scroll"),
+        summary=_table(report.summary, summary_columns(), "scroll"),
         plots=_plots(report.summary),
         images=_images(report.images),
         facts=_facts(report.facts),
@@ -124,12 +112,12 @@ def _story(ours: SummaryRow, peers: Sequence[SummaryRow]) -> str:
     stage_one = next((row for row in peers if row.system == "autoencoder"), None)
     if stage_one and ours.system == "sample" and math.isclose(ours.bpp, stage_one.bpp, rel_tol=1e-3):
         parts.append("One file gives two pictures: the autoencoder's x_hat, and the sample drawn from it.")
-    if stage_one and _known(ours.fd_effnet) and _known(stage_one.fd_effnet):
-        parts.append(
-            f"Stage 2 moves FD-EffNet from {format_number(stage_one.fd_effnet, 1)} to "
-            f"{format_number(ours.fd_effnet, 1)} and PSNR from {format_number(stage_one.psnr, 2)} to "
-            f"{format_number(ours.psnr, 2)} dB."
+    if stage_one and _known(ours.values["fd_effnet"]) and _known(stage_one.values["fd_effnet"]):
+        (fd, psnr), (fd_1, psnr_1) = (
+            (format_number(row.values["fd_effnet"], 1), format_number(row.values["psnr"], 2))
+            for row in (ours, stage_one)
         )
+        parts.append(f"Stage 2 moves FD-EffNet from {fd_1} to {fd} and PSNR from {psnr_1} to {psnr} dB.")
     if any(row.system not in OUR_SYSTEMS for row in peers):
         parts.append(
             "Other codecs stand beside it at their nearest setting that spends at least as many bits; "
@@ -143,8 +131,8 @@ def _known(value: float | None) -> bool:
 
 
 def _tile(ours: SummaryRow, peers: Sequence[SummaryRow], field: str, name: str, unit: str, digits: int) -> str:
-    items = "".join(f"<li>{_name(row.system)}<b>{format_number(getattr(row, field), digits)}</b></li>" for row in peers)
-    big = format_number(getattr(ours, field), digits)
+    items = "".join(f"<li>{_name(row.system)}<b>{format_number(row.values[field], digits)}</b></li>" for row in peers)
+    big = format_number(ours.values[field], digits)
     return (
         f'<div class="tile"><h3>{name}</h3><p class="unit">{unit}</p>'
         f'<p class="big">{big}<small>{_name(ours.system)}</small></p><ul>{items}</ul></div>'
@@ -241,7 +229,7 @@ def _plots(rows: Sequence[SummaryRow]) -> str:
     # A rate that some images could not reach is a mean over other images: no point of the same curve.
     most = max((row.num_images for row in rows), default=0)
     rows = [row for row in rows if row.num_images == most]
-    figures = [(rate_plot(rows, metric), text) for metric, text in _RATE_CAPTIONS]
+    figures = [(rate_plot(rows, metric), metric.caption) for metric in set_metrics() if metric.caption]
     figures.append((energy_chart(rows), _ENERGY_CAPTION))
     return "\n".join(f"<figure>{svg}<figcaption>{text}</figcaption></figure>" for svg, text in figures)
 
@@ -250,7 +238,7 @@ def _images(rows: Sequence[ImageRow]) -> str:
     if not rows:
         return _none("No per-image results in this report.")
     search = '<input type="search" placeholder="an image, a system, …">'
-    return f'<label class="filter">Show rows with {search}</label>' + _table(rows, IMAGE_COLUMNS, "scroll tall")
+    return f'<label class="filter">Show rows with {search}</label>' + _table(rows, image_columns(), "scroll tall")
 
 
 def _table(rows: Sequence[SummaryRow] | Sequence[ImageRow], columns: Sequence[Column], style: str) -> str:

@@ -12,33 +12,18 @@ import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from hfd.metrics.table import Metric
 from hfd.report.content import OUR_SYSTEMS, SYSTEM_LABELS, SummaryRow, system_label
 from hfd.report.tables import format_number
 
-RateMetric = Literal["psnr", "ms_ssim", "fd_effnet", "kd_effnet"]
-
-
-@dataclass(frozen=True)
-class _Axis:
-    title: str
-    hint: str
-    digits: int
-
-
-_AXES: dict[str, _Axis] = {
-    "psnr": _Axis("PSNR, dB", "↑ higher is better", 2),
-    "ms_ssim": _Axis("MS-SSIM", "↑ higher is better", 4),
-    "fd_effnet": _Axis("FD-EffNet", "↓ lower is better", 1),
-    "kd_effnet": _Axis("KD-EffNet", "↓ lower is better", 4),
-}
+_HINTS = {"higher": "↑ higher is better", "lower": "↓ lower is better", None: ""}
 _MARKERS = {"autoencoder": "D", "sample": "o", "jpeg": "s", "webp": "^", "avif": "v"}
 # Told apart by shape as well as by colour. Each colour is unique: `_recolour` finds it in the output.
 _COLOURS = {
@@ -65,28 +50,28 @@ _STYLE = {
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 
 
-def rate_plot(rows: Sequence[SummaryRow], metric: RateMetric) -> str:
-    """Bits per pixel against one quality as SVG text; identifiers in it begin with ``metric``.
+def rate_plot(rows: Sequence[SummaryRow], metric: Metric) -> str:
+    """Bits per pixel against one quality as SVG text; identifiers in it begin with the metric's name.
 
     A baseline's points are joined in order of rate; ours stand alone, larger. Rows without the value (None,
     NaN, infinite) are left out and counted in a line under the plot.
     """
-    axis = _AXES[metric]
-    values = [(row, getattr(row, metric)) for row in rows]
-    points = [(row, value) for row, value in values if _finite(value) and _finite(row.bpp)]
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": metric}):
-        figure, axes = _figure(_HEIGHT, bottom=74, title=axis.title, hint=axis.hint)
+    title, hint = ", ".join(filter(None, (metric.label, metric.unit))), _HINTS[metric.better]
+    values = [(row, row.values[metric.name]) for row in rows]
+    points = [(row, value) for row, value in values if value is not None and _finite(value) and _finite(row.bpp)]
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": metric.name}):
+        figure, axes = _figure(_HEIGHT, bottom=74, title=title, hint=hint)
         if not points:
-            return _finish(_empty(figure, axes), metric, f"{axis.title}: not measured", {})
-        titles = _draw_systems(axes, points, axis)
+            return _finish(_empty(figure, axes), metric.name, f"{title}: not measured", {})
+        titles = _draw_systems(axes, points, metric)
         _style_rate_axes(axes)
         _legend(figure, list(dict.fromkeys(row.system for row, _ in points)))
         left_out = len(rows) - len(points)
         if left_out:
             note = f"{left_out} without a finite value not shown"
             figure.text(0.985, 0.012, note, ha="right", va="bottom", fontsize=9.5, color=_COLOURS["muted"])
-        label = f"{axis.title} against bits per pixel; {axis.hint[2:]}"
-        return _finish(figure, metric, label, titles)
+        label = f"{title} against bits per pixel; {hint[2:]}"
+        return _finish(figure, metric.name, label, titles)
 
 
 def energy_chart(rows: Sequence[SummaryRow]) -> str:
@@ -94,7 +79,7 @@ def energy_chart(rows: Sequence[SummaryRow]) -> str:
 
     Rows without a finite value keep their line and show "–" or "∞". Identifiers begin with ``energy``.
     """
-    finite = [row.top_octave_energy for row in rows if _finite(row.top_octave_energy)]
+    finite = [value for row in rows if (value := row.values["top_octave_energy"]) is not None and _finite(value)]
     height = 92 + 34 * max(len(rows), 3)
     title, hint = "Top-octave energy", "1.0 is the original"
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": "energy"}):
@@ -133,7 +118,7 @@ def _figure(height: int, *, bottom: int, title: str, hint: str, left: int = 56, 
     return figure, axes
 
 
-def _draw_systems(axes: Any, points: Sequence[tuple[SummaryRow, float]], axis: _Axis) -> dict[str, str]:
+def _draw_systems(axes: Any, points: Sequence[tuple[SummaryRow, float]], metric: Metric) -> dict[str, str]:
     """Draw each system; returns the tooltip of every point by the identifier of its group."""
     titles: dict[str, str] = {}
     for system in dict.fromkeys(row.system for row, _ in points):
@@ -156,8 +141,8 @@ def _draw_systems(axes: Any, points: Sequence[tuple[SummaryRow, float]], axis: _
                 zorder=4 if ours else 3,
                 gid=gid,
             )
-            number = format_number(value, axis.digits)
-            titles[gid] = f"{system_label(system)}, {row.setting}: {row.bpp:.3f} bpp, {axis.title} {number}"
+            number = format_number(value, metric.digits)
+            titles[gid] = f"{system_label(system)}, {row.setting}: {row.bpp:.3f} bpp, {metric.heading} {number}"
     return titles
 
 
@@ -196,7 +181,7 @@ def _legend(figure: Any, systems: Sequence[str]) -> None:
 
 
 def _draw_energy(axes: Any, index: int, row: SummaryRow) -> None:
-    value = row.top_octave_energy
+    value = row.values["top_octave_energy"]
     colour = _colour(row.system)
     transform = axes.get_yaxis_transform()
     label = ", ".join(filter(None, (_short(row.system), row.setting)))

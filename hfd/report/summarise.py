@@ -19,6 +19,7 @@ from hfd.metrics.frechet import (
     kernel_distance,
     kernel_of_counts,
 )
+from hfd.metrics.table import ImageSet, measure_set
 from hfd.report.content import OUR_SYSTEMS, Gain, RatePoint, SummaryRow
 
 Curve = tuple[str, str]
@@ -81,21 +82,13 @@ def _drawn(distance: Callable[[], OfCounts], patches: Sequence[int], draws: int)
 
 @dataclass(frozen=True, eq=False)
 class CurveRows:
-    """What was measured of one system at one setting, a value an image, float64; fields as in `ImageRow`.
-
-    ``bpp_est`` and ``ms_ssim`` hold the known values alone.
-    """
+    """The images of one system at one setting: the known values of every per-image metric, float64, by its name."""
 
     system: str
     setting: str
-    bpp: FloatArray
-    bpp_est: FloatArray
-    psnr: FloatArray
-    ms_ssim: FloatArray
-    top_octave_energy: FloatArray
-    encode_s: FloatArray
-    decode_s: FloatArray
-    pixels: FloatArray
+    num_images: int
+    num_pixels: float
+    columns: Mapping[str, FloatArray]
 
 
 def summarise(curves: Sequence[CurveRows], distances: Mapping[Curve, CurveDistances]) -> list[SummaryRow]:
@@ -139,30 +132,13 @@ def baselines_at_our_rate(summary: Sequence[SummaryRow]) -> list[RatePoint]:
 
 def _between(low: SummaryRow, high: SummaryRow, bpp: float) -> RatePoint | None:
     share = math.log(bpp / low.bpp) / math.log(high.bpp / low.bpp)
-    pairs = [(getattr(low, name), getattr(high, name)) for name in ("psnr", "fd_effnet", "kd_effnet")]
+    pairs = [(low.values[name], high.values[name]) for name in ("psnr", "fd_effnet", "kd_effnet")]
     if any(value is None for pair in pairs for value in pair):
         return None
-    psnr, fd, kd = (first + share * (second - first) for first, second in pairs)
+    psnr, fd, kd = (first + share * (second - first) for first, second in pairs)  # type: ignore[operator]
     return RatePoint(low.system, bpp, psnr, fd, kd)
 
 
 def _summary(rows: CurveRows, distances: CurveDistances) -> SummaryRow:
-    megapixels = float(rows.pixels.sum()) / 1e6
-    return SummaryRow(
-        system=rows.system,
-        setting=rows.setting,
-        num_images=len(rows.bpp),
-        bpp=float(rows.bpp.mean()),
-        bpp_est=_mean_or_none(rows.bpp_est),
-        psnr=float(rows.psnr.mean()),
-        ms_ssim=_mean_or_none(rows.ms_ssim),
-        top_octave_energy=float(rows.top_octave_energy.mean()),
-        fd_effnet=distances.fd,
-        kd_effnet=distances.kd,
-        encode_s_per_mp=float(rows.encode_s.sum()) / megapixels,
-        decode_s_per_mp=float(rows.decode_s.sum()) / megapixels,
-    )
-
-
-def _mean_or_none(values: FloatArray) -> float | None:
-    return float(values.mean()) if len(values) else None
+    images = ImageSet(rows.columns, rows.num_pixels, distances.fd, distances.kd)
+    return SummaryRow(rows.system, rows.setting, rows.num_images, measure_set(images))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hfd.metrics.table import Metric, image_metrics, set_metrics
 from hfd.report.content import Gain, ImageRow, RatePoint, SummaryRow, system_label
 
 MISSING = "–"
@@ -25,36 +26,23 @@ class Column:
         return self.digits is None
 
 
-_QUALITY = (
-    Column("bpp", "bpp", 3, "bits per pixel of the finished files"),
-    Column("bpp_est", "bpp est.", 3, "the model's own likelihood estimate; not a file"),
-    Column("psnr", "PSNR dB", 2, "higher is closer to the original, pixel by pixel"),
-    Column("ms_ssim", "MS-SSIM", 4, "higher is closer to the original in structure; at most 1"),
-    Column("top_octave_energy", "energy", 2, "top-octave power over the original's; 1 is right, below 1 is blur"),
-)
+def summary_columns() -> list[Column]:
+    """The columns of the summary: what a row is about, then every metric of a set."""
+    return [*_texts("system", "setting"), Column("num_images", "images", 0), *map(_column, set_metrics())]
 
-SUMMARY_COLUMNS: tuple[Column, ...] = (
-    Column("system", "system", None),
-    Column("setting", "setting", None),
-    Column("num_images", "images", 0),
-    *_QUALITY,
-    Column("fd_effnet", "FD-EffNet", 1, "Frechet distance of EfficientNet features; lower looks more real"),
-    Column("kd_effnet", "KD-EffNet", 4, "kernel distance of EfficientNet features; lower looks more real"),
-    Column("encode_s_per_mp", "enc s/MP", 2, "seconds to encode a megapixel"),
-    Column("decode_s_per_mp", "dec s/MP", 2, "seconds to decode a megapixel"),
-)
 
-IMAGE_COLUMNS: tuple[Column, ...] = (
-    Column("image", "image", None),
-    Column("system", "system", None),
-    Column("setting", "setting", None),
-    Column("width", "width", 0),
-    Column("height", "height", 0),
-    Column("num_bytes", "bytes", 0),
-    *_QUALITY,
-    Column("encode_s", "enc s", 2, "seconds to encode"),
-    Column("decode_s", "dec s", 2, "seconds to decode"),
-)
+def image_columns() -> list[Column]:
+    """The columns of the table of images."""
+    counts = [Column("width", "width", 0), Column("height", "height", 0), Column("num_bytes", "bytes", 0)]
+    return [*_texts("image", "system", "setting"), *counts, *map(_column, image_metrics())]
+
+
+def _texts(*names: str) -> list[Column]:
+    return [Column(name, name, None) for name in names]
+
+
+def _column(metric: Metric) -> Column:
+    return Column(metric.name, metric.heading, metric.digits, metric.hint)
 
 
 def format_number(value: float | None, digits: int) -> str:
@@ -83,7 +71,7 @@ def rate_text(point: RatePoint) -> str:
 
 def cell_value(row: SummaryRow | ImageRow, column: Column) -> str | float | None:
     """What a cell holds: text, a number, or None where nothing was measured (NaN included)."""
-    value: str | float | None = getattr(row, column.field)
+    value: str | float | None = row.to_record()[column.field]
     if isinstance(value, float) and math.isnan(value):
         return None
     if column.field == "system" and isinstance(value, str):
@@ -104,33 +92,28 @@ def summary_text(rows: Sequence[SummaryRow]) -> str:
 
     Text columns are left-aligned, numbers right-aligned. No rows: the headings alone.
     """
-    widths = [max([len(column.heading), *(len(cell_text(row, column)) for row in rows)]) for column in SUMMARY_COLUMNS]
-    headings = [column.heading for column in SUMMARY_COLUMNS]
-    cells = [[cell_text(row, column) for column in SUMMARY_COLUMNS] for row in rows]
-    rule = ["─" * width for width in widths]
-    return "\n".join(_aligned(line, widths) for line in [headings, rule, *cells])
+    columns = summary_columns()
+    lines = [[column.heading for column in columns], *([cell_text(row, column) for column in columns] for row in rows)]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    lines.insert(1, ["─" * width for width in widths])
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column.is_text else cell.rjust(width)
+            for cell, width, column in zip(line, widths, columns, strict=True)
+        ).rstrip()
+        for line in lines
+    )
 
 
 def summary_markdown(rows: Sequence[SummaryRow]) -> str:
     """The summary as a Markdown table (GitHub's), without a final line break. Cell text is escaped."""
+    columns = summary_columns()
     lines = [
-        _markdown_line(column.heading for column in SUMMARY_COLUMNS),
-        _markdown_line("---" if column.is_text else "---:" for column in SUMMARY_COLUMNS),
+        [column.heading for column in columns],
+        ["---" if column.is_text else "---:" for column in columns],
+        *([_escape(cell_text(row, column)) for column in columns] for row in rows),
     ]
-    lines += [_markdown_line(_escape(cell_text(row, column)) for column in SUMMARY_COLUMNS) for row in rows]
-    return "\n".join(lines)
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (
-        cell.ljust(width) if column.is_text else cell.rjust(width)
-        for cell, width, column in zip(cells, widths, SUMMARY_COLUMNS, strict=True)
-    )
-    return "  ".join(padded).rstrip()
-
-
-def _markdown_line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def _escape(text: str) -> str:

@@ -9,18 +9,19 @@ from typing import Any
 
 import torch
 import torch._functorch.config as functorch
-from torch import Tensor, nn
+from torch import Tensor
 
+from hfd.diffusion.decoder import DecoderNet
 from hfd.diffusion.discriminator import Discriminator, change, discriminator_loss, generator_loss
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.process import Process, answer
-from hfd.diffusion.sampling import Sampling, walk
+from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.precision import autocast
-from hfd.training.draws import Draws
+from hfd.training.randomness import SampleRandomness
 from hfd.training.shards import Shards
-from hfd.training.strategy import Spread, Units, spread_module, syncing
-from hfd.training.tasks import OptimiserSettings, adam, clipped_step, drawn_masks, named_averages, units_of_network
+from hfd.training.strategy import Parallelism, Units, syncing, wrap_module
+from hfd.training.tasks import OptimiserSettings, adam, clipped_step, named_averages, sample_masks, units_of_network
 
 BETAS = (0.5, 0.95)
 """Of both Adams: short memories, since each network's loss moves with the other's."""
@@ -43,14 +44,14 @@ class AdversarialSettings:
 class AdversarialTask:
     """Sampler against discriminator, one update each a step.
 
-    The whole walk of ``steps`` steps is differentiated. Both see the same samples; ``neighbours_share`` as in
+    Gradients flow through all ``steps`` steps. Both see the same samples; ``neighbours_share`` as in
     :class:`hfd.training.tasks.DecoderTask`. Whole on every worker, whatever the strategy: two networks whose losses
     share their passes are beyond what FSDP follows.
     """
 
     def __init__(
         self,
-        net: nn.Module,
+        net: DecoderNet,
         discriminator: Discriminator,
         process: Process,
         settings: OptimiserSettings,
@@ -58,18 +59,18 @@ class AdversarialTask:
         *,
         sigma_rels: Sequence[float],
         neighbours_share: float = 0.0,
-        spread: Spread = Spread(),
+        parallelism: Parallelism = Parallelism(),
     ) -> None:
         self.net, self.discriminator = net, discriminator
         self._process, self._settings, self._adversarial = process, settings, adversarial
         self._neighbours_share = neighbours_share
-        spread = replace(spread, strategy="ddp")
-        if spread.compile:
+        parallelism = replace(parallelism, strategy="ddp")
+        if parallelism.compile:
             # Two backward passes go through one graph: the first may not give its buffers away.
             functorch.donated_buffer = False
-        self._module = spread_module(net, spread, units_of_network(net))
+        self._module = wrap_module(net, parallelism, units_of_network(net))
         # As written: compiled, each of the two passes back would make the gradients of both.
-        self._critic = spread_module(discriminator, replace(spread, compile=False, recompute=False), Units())
+        self._critic = wrap_module(discriminator, replace(parallelism, compile=False, recompute=False), Units())
         self._shards = Shards(list(net.parameters()))
         self._optimiser = adam(self._shards, settings, betas=BETAS)
         self._critic_shards = Shards(list(discriminator.parameters()))
@@ -77,21 +78,21 @@ class AdversarialTask:
         self.ema = PowerEma(self._shards.local, sigma_rels)
         self._norms_before: list[Tensor] = []
 
-    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
+    def losses(self, batch: Tensor, *, progress: float, randomness: SampleRandomness) -> dict[str, Tensor]:
         del progress
         self._begin()
         x0, x_hat = (
             picture.contiguous(memory_format=torch.channels_last)
             for picture in (batch[:, :2] * 2.0 - 1.0).unbind(dim=1)
         )
-        sample = self.sample(x0, x_hat, draws)
+        sample = self.sample(x0, x_hat, randomness)
         # Rolled by a random distance: a critic that halves the sides four times pushes each pixel of its cells its
         # own way, and a sampler that always stands in the same place under it answers with a grid.
-        down, right = torch.randint(self.discriminator.stride, (2,), generator=draws.shared("roll")).tolist()
+        down, right = torch.randint(self.discriminator.stride, (2,), generator=randomness.shared("roll")).tolist()
         seen_sample, seen_x0, seen_x_hat = (picture.roll((down, right), (2, 3)) for picture in (sample, x0, x_hat))
         with autocast(x0.device, self._settings.precision):
             sampled, real = self._critic(seen_sample, seen_x_hat), self._critic(seen_x0, seen_x_hat)
-            noise = _noise(x0, draws, "penalty") * (PENALTY_NOISE * self.discriminator.residual_std)
+            noise = _noise(x0, randomness, "penalty") * (PENALTY_NOISE * self.discriminator.residual_std)
             moved = [self._critic(picture.detach() + noise, seen_x_hat) for picture in (seen_sample, seen_x0)]
         mse = (sample - x0).square().mean()
         adversarial = generator_loss(real, sampled)
@@ -106,9 +107,9 @@ class AdversarialTask:
             "penalty": penalty,
         }
 
-    def sample(self, x0: Tensor, x_hat: Tensor, draws: Draws) -> Tensor:
+    def sample(self, x0: Tensor, x_hat: Tensor, randomness: SampleRandomness) -> Tensor:
         """Samples (B, 3, h, w), with gradients, about [-1, 1]."""
-        masks = drawn_masks(draws, x0.shape[-1], self._neighbours_share).to(x0.device)
+        masks = sample_masks(randomness, x0.shape[-1], self._neighbours_share).to(x0.device)
         known = known_pixels(x0, masks).contiguous(memory_format=torch.channels_last)
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
@@ -116,12 +117,12 @@ class AdversarialTask:
                 found = answer(self._process, self._module, x_t, x_hat, t, known)
             return self._process.x0_pred(x_t, found, t)
 
-        return walk(
+        return run_sampler(
             Sampling(steps=self._adversarial.steps),
             self._process,
             denoise,
             x_hat,
-            lambda step: _noise(x0, draws, f"eps {step}"),
+            lambda step: _noise(x0, randomness, f"eps {step}"),
         )
 
     def _begin(self) -> None:
@@ -173,5 +174,5 @@ class AdversarialTask:
         self.ema.load(state["ema"])
 
 
-def _noise(like: Tensor, draws: Draws, stream: str) -> Tensor:
-    return draws.normal(like.shape[1:], stream, like.device).contiguous(memory_format=torch.channels_last)
+def _noise(like: Tensor, randomness: SampleRandomness, stream: str) -> Tensor:
+    return randomness.normal(like.shape[1:], stream, like.device).contiguous(memory_format=torch.channels_last)

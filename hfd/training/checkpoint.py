@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from hfd.errors import TrainingError
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 
 KEEP = 2
 

@@ -21,8 +21,8 @@ from torch import Tensor
 from hfd.errors import HfdError
 from hfd.training.background import BackgroundWriter
 from hfd.training.checkpoint import Checkpoints
-from hfd.training.draws import Draws, draws_of_worker
-from hfd.training.window import Window
+from hfd.training.metric_window import MetricWindow
+from hfd.training.randomness import SampleRandomness, worker_randomness
 from hfd.training.workers import Workers
 
 CALIBRATION_STEPS = 20
@@ -33,7 +33,7 @@ Batch = npt.NDArray[np.uint8]
 class Task(Protocol):
     """What is trained: networks, optimisers and a loss. State lives here, the loop only drives it."""
 
-    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
+    def losses(self, batch: Tensor, *, progress: float, randomness: SampleRandomness) -> dict[str, Tensor]:
         """Scalars of one batch (b, pictures, 3, h, w) float32 in [0, 1], means over its samples; ``"loss"`` is
         minimised."""
 
@@ -130,7 +130,7 @@ def train(
     workers = Workers(settings.rank, settings.world)
     step, planned = _resume(task, checkpoints, workers, settings.steps)
     start, started = step, time.monotonic()
-    window = Window(workers, started, step, task.problem if isinstance(task, Judging) else None)
+    window = MetricWindow(workers, started, step, task.problem if isinstance(task, Judging) else None)
     durations: list[float] = []
     last_step = started
     plan_now, last_save, saved_step = False, started, step
@@ -158,7 +158,7 @@ def train(
             plan_now = planned is None and step - start >= CALIBRATION_STEPS
             if plan_now:
                 planned = start + workers.first(functools.partial(plan_steps, settings, durations))
-            unheard = _told(listener, step, planned)
+            unheard = _notify(listener, step, planned)
             if step % settings.log_every_steps == 0 or step == planned:
                 window.check(step, last_good)
                 values = window.close(step, time.monotonic(), settings.batch_size)
@@ -179,7 +179,7 @@ def gradients(
     A worker's samples weigh in by their number: the mean over the workers is the mean over the global batch, however
     unevenly it was shared out.
     """
-    draws = draws_of_worker(settings.seed, step, settings.batch_size, settings.rank, settings.world)
+    randomness = worker_randomness(settings.seed, step, settings.batch_size, settings.rank, settings.world)
     # As many passes on every worker, since under FSDP they wait for each other in each.
     passes = min(settings.accumulate, settings.batch_size // settings.world)
     bounds = [len(batch) * i // passes for i in range(passes + 1)]
@@ -188,7 +188,7 @@ def gradients(
         images = to_images(batch[begin:end], device)
         weight = (end - begin) * settings.world / settings.batch_size
         with task.syncing(end == len(batch)):
-            losses = task.losses(images, progress=progress, draws=draws.part(begin, end))
+            losses = task.losses(images, progress=progress, randomness=randomness.part(begin, end))
             task.backward(losses, weight=weight)
         for name, value in losses.items():
             total[name] = total.get(name, 0.0) + value.detach() * weight
@@ -220,7 +220,7 @@ def _save(task: Task, writer: BackgroundWriter, workers: Workers, step: int, pla
         writer.save(step, {"task": state, "planned": planned})
 
 
-def _told(listener: Listener, step: int, planned: int | None) -> HfdError | None:
+def _notify(listener: Listener, step: int, planned: int | None) -> HfdError | None:
     """What went wrong in the listener, which the other workers do not know of yet."""
     try:
         listener.on_step(step, planned)

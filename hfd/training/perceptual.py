@@ -15,21 +15,22 @@ from typing import Any
 
 import torch
 import torch._functorch.config as functorch
-from torch import Tensor, nn
+from torch import Tensor
 
+from hfd.diffusion.decoder import DecoderNet
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.process import Network, Process, answer
-from hfd.diffusion.sampling import Sampling, walk
+from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.perceptual.critic import FeatureCritic, critic_loss, persuasion_loss
 from hfd.perceptual.lpips import lpips_of_features
 from hfd.perceptual.wasserstein import wasserstein_distortion
 from hfd.perceptual.weights import read_frozen
 from hfd.precision import autocast
-from hfd.training.draws import Draws
+from hfd.training.randomness import SampleRandomness
 from hfd.training.shards import Shards
-from hfd.training.strategy import Spread, Units, spread_module, syncing
-from hfd.training.tasks import OptimiserSettings, adam, clipped_step, drawn_masks, named_averages, units_of_network
+from hfd.training.strategy import Parallelism, Units, syncing, wrap_module
+from hfd.training.tasks import OptimiserSettings, adam, clipped_step, named_averages, sample_masks, units_of_network
 
 BETAS = (0.9, 0.99)
 CRITIC_BETAS = (0.5, 0.95)
@@ -78,23 +79,23 @@ class PerceptualTask:
 
     def __init__(
         self,
-        net: nn.Module,
+        net: DecoderNet,
         process: Process,
         settings: OptimiserSettings,
         perceptual: PerceptualSettings,
         *,
         sigma_rels: Sequence[float],
         neighbours_share: float = 0.0,
-        spread: Spread = Spread(),
+        parallelism: Parallelism = Parallelism(),
     ) -> None:
         self.net = net
         self._process, self._settings, self._perceptual = process, settings, perceptual
         self._neighbours_share = neighbours_share
-        spread = replace(spread, strategy="ddp")
-        if spread.compile:
+        parallelism = replace(parallelism, strategy="ddp")
+        if parallelism.compile:
             # Two backward passes go through one graph: the first may not give its buffers away.
             functorch.donated_buffer = False
-        self._module = spread_module(net, spread, units_of_network(net))
+        self._module = wrap_module(net, parallelism, units_of_network(net))
         self._shards = Shards(list(net.parameters()))
         self._optimiser = adam(self._shards, settings, betas=BETAS)
         self.ema = PowerEma(self._shards.local, sigma_rels)
@@ -104,27 +105,27 @@ class PerceptualTask:
         self._vgg16 = deepcopy(read_frozen("vgg16")[0]).to(device)
         self.critic: FeatureCritic | None = None
         if perceptual.critic is not None:
-            self._build_critic(perceptual.critic, device, spread)
+            self._build_critic(perceptual.critic, device, parallelism)
 
-    def _build_critic(self, critic: CriticSettings, device: torch.device, spread: Spread) -> None:
+    def _build_critic(self, critic: CriticSettings, device: torch.device, parallelism: Parallelism) -> None:
         self.critic = FeatureCritic(self._vgg16.widths, critic.widths).to(device)
         # As written: compiled, each of the two passes back would make the gradients of both.
-        self._critic_module = spread_module(self.critic, replace(spread, compile=False, recompute=False), Units())
+        self._critic_module = wrap_module(self.critic, replace(parallelism, compile=False, recompute=False), Units())
         self._critic_shards = Shards(list(self.critic.parameters()))
         critic_settings = replace(self._settings, lr=critic.lr)
         self._critic_optimiser = adam(self._critic_shards, critic_settings, betas=CRITIC_BETAS)
         self._norms_before: list[Tensor] = []
 
-    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
+    def losses(self, batch: Tensor, *, progress: float, randomness: SampleRandomness) -> dict[str, Tensor]:
         del progress
         self._begin()
         x0, x_hat = (
             picture.contiguous(memory_format=torch.channels_last)
             for picture in (batch[:, :2] * 2.0 - 1.0).unbind(dim=1)
         )
-        masks = drawn_masks(draws, x0.shape[-1], self._neighbours_share).to(x0.device)
+        masks = sample_masks(randomness, x0.shape[-1], self._neighbours_share).to(x0.device)
         known = known_pixels(x0, masks).contiguous(memory_format=torch.channels_last)
-        noise = [draws.normal(x0.shape[1:], f"eps {step}", x0.device) for step in range(self._perceptual.steps)]
+        noise = [randomness.normal(x0.shape[1:], f"eps {step}", x0.device) for step in range(self._perceptual.steps)]
         sample = self.sample(self._module, x_hat, noise, known)
         terms, sampled, real = self._terms(sample, x0)
         found = {name: term.mean() for name, term in terms.items()}
@@ -149,7 +150,7 @@ class PerceptualTask:
             return self._process.x0_pred(x_t, found, t)
 
         steps = Sampling(steps=self._perceptual.steps)
-        return walk(steps, self._process, denoise, x_hat, lambda step: noise[step])
+        return run_sampler(steps, self._process, denoise, x_hat, lambda step: noise[step])
 
     def _terms(self, sample: Tensor, x0: Tensor) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
         """Each loss without its weight, (B,), and VGG16's features of both."""

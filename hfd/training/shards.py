@@ -97,11 +97,11 @@ class Shards:
         like = self._parameters[index]
         if not isinstance(like, DTensor):
             return tensor
-        spread = DTensor.from_local(
+        distributed = DTensor.from_local(
             tensor.detach(), like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
         )
         # Whole only for a moment where memory is scarce: what is gathered goes to the host.
-        return spread.full_tensor().cpu()
+        return distributed.full_tensor().cpu()
 
 
 def module_state(module: nn.Module) -> dict[str, Any]:

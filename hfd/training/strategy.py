@@ -9,20 +9,18 @@ import contextlib
 import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hfd.errors import ConfigError
+from hfd.kinds import Strategy
 from hfd.training.recompute import recompute
-
-Strategy = Literal["ddp", "fsdp"]
 
 
 @dataclass(frozen=True)
-class Spread:
+class Parallelism:
     """Over how many workers, and how; ``compile`` and ``recompute`` as in :class:`hfd.config.TrainConfig`."""
 
     world: int = 1
@@ -31,7 +29,7 @@ class Spread:
     recompute: bool = False
 
     @property
-    def shares(self) -> bool:
+    def is_sharded(self) -> bool:
         """Whether a worker holds a share of each parameter only."""
         return self.world > 1 and self.strategy == "fsdp"
 
@@ -48,23 +46,23 @@ class Units:
     apart: tuple[str, ...] = ()
 
 
-def spread_module(module: nn.Module, spread: Spread, units: Units) -> nn.Module:
+def wrap_module(module: nn.Module, parallelism: Parallelism, units: Units) -> nn.Module:
     """The module as the loss calls it, training; call it before an optimiser is given the parameters."""
     # FSDP wants the parameters in their plain order; convolutions then reorder them on the way.
-    module.train().to(memory_format=torch.contiguous_format if spread.shares else torch.channels_last)
-    if spread.recompute:
+    module.train().to(memory_format=torch.contiguous_format if parallelism.is_sharded else torch.channels_last)
+    if parallelism.recompute:
         recompute(units.blocks)
-    if spread.shares:
-        return _shared_out(module, spread, units)
-    if spread.compile:
+    if parallelism.is_sharded:
+        return _fsdp_module(module, parallelism, units)
+    if parallelism.compile:
         module.compile()
-    if spread.world == 1:
+    if parallelism.world == 1:
         return module
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, list(units.apart))  # type: ignore[no-untyped-call]
     return DistributedDataParallel(module)
 
 
-def _shared_out(module: nn.Module, spread: Spread, units: Units) -> nn.Module:
+def _fsdp_module(module: nn.Module, parallelism: Parallelism, units: Units) -> nn.Module:
     from torch.distributed import fsdp
     from torch.distributed.device_mesh import init_device_mesh
 
@@ -74,10 +72,10 @@ def _shared_out(module: nn.Module, spread: Spread, units: Units) -> nn.Module:
             f"cluster.strategy: got fsdp with torch {torch.__version__}, expected ddp. Or install a newer torch"
         )
     device = next(module.parameters()).device
-    mesh = init_device_mesh(device.type, (spread.world,))
+    mesh = init_device_mesh(device.type, (parallelism.world,))
     whole = {parameter for one in units.whole for parameter in one.parameters()}
     for block in units.blocks:
-        if spread.compile:
+        if parallelism.compile:
             block.compile()
         fully_shard(block, mesh=mesh, ignored_params=whole)
     fully_shard(module, mesh=mesh, ignored_params=whole)

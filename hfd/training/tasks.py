@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from hfd.autoencoder.loss import rate_distortion
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.rates import step_of
+from hfd.diffusion.decoder import DecoderNet
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.lean import LeanBlock
-from hfd.diffusion.neighbours import known_pixels, mask_draws, masks_of
+from hfd.diffusion.neighbours import known_pixels, mask_numbers, masks_of
 from hfd.diffusion.process import Process, answer
 from hfd.diffusion.unet import ResidualBlock
 from hfd.precision import autocast
-from hfd.training.draws import Draws
+from hfd.training.randomness import SampleRandomness
 from hfd.training.shards import Shards, load_module, module_state
-from hfd.training.strategy import Spread, Units, leaf_free, spread_module, syncing
+from hfd.training.strategy import Parallelism, Units, leaf_free, syncing, wrap_module
 
 
 @dataclass(frozen=True)
@@ -52,39 +53,39 @@ class AutoencoderTask:
         relaxed_share: float = 0.0,
         relaxed_factor: float = 1.0,
         rates: tuple[float, float] | None = None,
-        spread: Spread = Spread(),
+        parallelism: Parallelism = Parallelism(),
     ) -> None:
         self._rates = rates
-        self.model, self._settings, self._world = model, settings, spread.world
+        self.model, self._settings, self._world = model, settings, parallelism.world
         self._lmbda, self._relaxed = lmbda, (relaxed_share, relaxed_factor)
-        self._module = spread_module(model, spread, _units_of_elic(model))
+        self._module = wrap_module(model, parallelism, _units_of_elic(model))
         quantiles = model.entropy_bottleneck.quantiles
         self._main = Shards([parameter for parameter in model.parameters() if parameter is not quantiles])
         self._optimiser = adam(self._main, settings)
         self._aux_optimiser = torch.optim.Adam([quantiles], lr=aux_lr)
 
-    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
+    def losses(self, batch: Tensor, *, progress: float, randomness: SampleRandomness) -> dict[str, Tensor]:
         x = batch[:, 0].contiguous(memory_format=torch.channels_last)
         share, factor = self._relaxed
         lmbda = self._lmbda * (factor if progress < share else 1.0)
         shape_y, shape_z = self.model.noise_shapes(*x.shape[2:])
-        noise = draws.rounding(shape_y, "y", x.device), draws.rounding(shape_z, "z", x.device)
+        noise = randomness.rounding(shape_y, "y", x.device), randomness.rounding(shape_z, "z", x.device)
         with autocast(x.device, self._settings.precision):
-            output = self._module(x, noise, steps := self._steps(draws, x.device))
+            output = self._module(x, noise, steps := self.quantiser_steps(randomness, x.device))
         rd = rate_distortion(output, x, lmbda if steps is None else lmbda / steps.square())
         # Of each picture: a mean over pictures is the same however they are shared out.
         psnr = -10.0 * torch.log10((output.x_hat.detach() - x).square().mean(dim=(1, 2, 3))).mean()
         return {"loss": rd.loss, "mse": rd.mse, "bpp_est": rd.bpp_est, "psnr": psnr}
 
-    def _steps(self, draws: Draws, device: torch.device) -> Tensor | None:
+    def quantiser_steps(self, randomness: SampleRandomness, device: torch.device) -> Tensor | None:
         """The quantiser's step of each sample at hand, (b,)."""
         if self._rates is None:
             return None
         low, high = self._rates
-        generator, count = draws.shared("rates"), draws.batch_size
+        generator, count = randomness.shared("rates"), randomness.batch_size
         places = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
         steps = torch.tensor([step_of(low + (high - low) * place) for place in places.tolist()])
-        return draws.of_samples(steps).to(device)
+        return randomness.of_samples(steps).to(device)
 
     def backward(self, losses: Mapping[str, Tensor], *, weight: float) -> None:
         (losses["loss"] * weight).backward()  # type: ignore[no-untyped-call]
@@ -124,29 +125,31 @@ class DecoderTask:
 
     def __init__(
         self,
-        net: nn.Module,
+        net: DecoderNet,
         process: Process,
         settings: OptimiserSettings,
         *,
         sigma_rels: Sequence[float],
         neighbours_share: float = 0.0,
-        spread: Spread = Spread(),
+        parallelism: Parallelism = Parallelism(),
     ) -> None:
         self.net = net
         self._process, self._settings = process, settings
         self._neighbours_share = neighbours_share
-        self._module = spread_module(net, spread, units_of_network(net))
+        self._module = wrap_module(net, parallelism, units_of_network(net))
         self._shards = Shards(list(net.parameters()))
         self._optimiser = adam(self._shards, settings)
         self.ema = PowerEma(self._shards.local, sigma_rels)
 
-    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
+    def losses(self, batch: Tensor, *, progress: float, randomness: SampleRandomness) -> dict[str, Tensor]:
         del progress
         x0, x_hat = (batch[:, :2] * 2.0 - 1.0).unbind(dim=1)
         # Times are spread evenly over the global batch.
-        t = draws.of_samples(self._process.times(draws.batch_size, draws.shared("times"))).to(batch.device)
-        eps = draws.normal(x0.shape[1:], "eps", batch.device)
-        masks = drawn_masks(draws, x0.shape[-1], self._neighbours_share).to(batch.device)
+        t = randomness.of_samples(self._process.times(randomness.batch_size, randomness.shared("times"))).to(
+            batch.device
+        )
+        eps = randomness.normal(x0.shape[1:], "eps", batch.device)
+        masks = sample_masks(randomness, x0.shape[-1], self._neighbours_share).to(batch.device)
         loss = self.errors(x0, x_hat, eps, t, masks).mean()
         return {"loss": loss}
 
@@ -215,9 +218,11 @@ def units_of_network(net: nn.Module) -> Units:
     return Units(tuple(module for module in net.modules() if isinstance(module, ResidualBlock | LeanBlock)))
 
 
-def drawn_masks(draws: Draws, side_px: int, share: float) -> Tensor:
+def sample_masks(randomness: SampleRandomness, side_px: int, share: float) -> Tensor:
     """Masks (b, 1, side, side) of known pixels of the samples at hand."""
-    return masks_of(draws.of_samples(mask_draws(draws.batch_size, draws.shared("masks"))), side_px, share)
+    return masks_of(
+        randomness.of_samples(mask_numbers(randomness.batch_size, randomness.shared("masks"))), side_px, share
+    )
 
 
 def named_averages(net: nn.Module, ema: PowerEma, shards: Shards) -> dict[float, dict[str, Tensor]]:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from hfd.config import Config
 from hfd.errors import ConfigError
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 from pipelines.tracking.redaction import SECRET_QUERY, redact
 
 _SCHEMES = re.compile(r"(sqlite|https?|databricks(-uc)?|postgresql|mysql|mssql)(\+\w+)?")

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import lively_elic
 from safetensors.torch import load, save
 
 from hfd.autoencoder.coding import EntropyTables, LatentCoder, build_tables
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.weights import build_autoencoder, read_autoencoder, write_autoencoder
 from hfd.errors import DataError
-from hfd.storage import Folder
+from hfd.io.storage import Folder
+from tests.support.networks import lively_elic
 
 CONFIG = {"arch": "elic", "N": 8, "M": 8, "groups": [4, 4], "lmbda": 0.002}
 

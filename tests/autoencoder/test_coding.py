@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import photograph
-from networks import Fixed, lively_elic
 from torch import Tensor
 
 from hfd.autoencoder import coding, streams
@@ -23,10 +21,12 @@ from hfd.autoencoder.coding import EntropyTables, FrequencyTables, LatentCoder, 
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.rates import DEFAULT_RATE, MAX_RATE, MIN_RATE, step_units
 from hfd.autoencoder.weights import read_autoencoder, write_autoencoder
-from hfd.codec.model_folders import find_model, shipped_models
 from hfd.codec.pixels import picture_to_tensor
 from hfd.errors import BitstreamError, ConfigError, DataError, DecodeMismatchError
-from hfd.storage import Folder
+from hfd.io.model_folders import find_model, shipped_models
+from hfd.io.storage import Folder
+from tests.support.networks import Fixed, lively_elic
+from tests.support.pictures import photograph
 
 CONFIG = {"arch": "elic", "N": 16, "M": 16, "groups": [8, 8]}
 
@@ -159,7 +159,7 @@ DECODE = """
 import sys, torch, zlib
 from hfd.autoencoder.coding import LatentCoder
 from hfd.autoencoder.weights import read_autoencoder
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 folder, threads, onednn, bfloat16, double = sys.argv[1], *map(int, sys.argv[2:])
 torch.set_num_threads(threads)
 torch.backends.mkldnn.enabled = bool(onednn)
@@ -241,7 +241,7 @@ def test_weights_that_are_no_numbers_are_told() -> None:
     """In a process of its own: the coder would never return from a symbol of -2^31."""
     script = """
 import torch
-from networks import lively_elic
+from tests.support.networks import lively_elic
 from hfd.autoencoder.coding import LatentCoder, build_tables
 model = lively_elic(16, 16, (8, 8))
 tables = build_tables(model)
@@ -322,7 +322,7 @@ ENCODE = """
 import sys, torch
 from hfd.autoencoder.coding import LatentCoder
 from hfd.autoencoder.weights import read_autoencoder
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 torch.set_num_threads(1)
 autoencoder = read_autoencoder(Folder(sys.argv[1]))
 x = torch.rand(1, 3, 128, 192, generator=torch.Generator().manual_seed(7))

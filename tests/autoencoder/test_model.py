@@ -7,7 +7,6 @@ import torch
 from compressai.entropy_models import GaussianConditional
 from compressai.models.sensetime import Elic2022Official
 from compressai.ops import LowerBound
-from networks import lively_elic
 from scipy.stats import norm
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from hfd.autoencoder.model import (
     lower_bound,
     pad_to_stride,
 )
+from tests.support.networks import lively_elic
 
 N, M, GROUPS = 16, 16, (4, 4, 8)
 
@@ -149,15 +149,15 @@ def test_checkerboard_positions() -> None:
     assert rest.tolist() == [1, 3, 4, 6, 9, 11]
 
 
-def walk(model: Elic, z_hat: Tensor, symbols: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The entropy parameters of each of the walk's steps when it is given these symbols (1, M, h, w)."""
+def traversal(model: Elic, z_hat: Tensor, symbols: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The entropy parameters of each of the traversal's steps when it is given these symbols (1, M, h, w)."""
     seen = []
 
     def code(k: int, at: Tensor, scales_hat: Tensor, means_hat: Tensor) -> Tensor:
         seen.append((scales_hat.clone(), means_hat.clone()))
         return model.group(symbols, k).flatten(2)[..., at] + means_hat
 
-    model.walk_latent(z_hat, code)
+    model.traverse_latent(z_hat, code)
     return seen
 
 
@@ -168,7 +168,7 @@ def test_walk_is_causal() -> None:
     height, width = 8, 4
     z_hat = torch.randn(1, 8, 2, 1)
     symbols = torch.randint(-3, 4, (1, 12, height, width)).float()
-    before = walk(model, z_hat, symbols)
+    before = traversal(model, z_hat, symbols)
     assert len(before) == 6
     positions = checkerboard(height, width, torch.device("cpu"))
     for k in range(3):
@@ -177,7 +177,7 @@ def test_walk_is_causal() -> None:
             changed = symbols.clone()
             at = int(positions[phase][len(positions[phase]) // 2])
             changed[0, 4 * k, at // width, at % width] += 50.0
-            after = walk(model, z_hat, changed)
+            after = traversal(model, z_hat, changed)
             step = 2 * k + phase
             for i, (old, new) in enumerate(zip(before, after, strict=True)):
                 same = torch.equal(old[0], new[0]) and torch.equal(old[1], new[1])
@@ -189,7 +189,7 @@ def test_walk_is_causal() -> None:
 def test_walk_visits_every_position_once() -> None:
     model = Elic(8, 8, (4, 4)).eval()
     marks = torch.arange(8 * 16, dtype=torch.float32).reshape(1, 8, 4, 4)
-    y_hat = model.walk_latent(
+    y_hat = model.traverse_latent(
         torch.zeros(1, 8, 1, 1), lambda k, at, _scales, _means: model.group(marks, k).flatten(2)[..., at]
     )
     assert torch.equal(y_hat, marks)

@@ -18,8 +18,8 @@ from hfd.autoencoder.weights import build_autoencoder
 from hfd.codec.pixels import to_grey_levels
 from hfd.codec.reconstruction import CELL_PX, cut_latent, reach_cells, synthesise
 from hfd.config.autoencoder import ResidualConfig
-from hfd.diffusion.window import Box
-from hfd.training.draws import Draws
+from hfd.geometry.box import Box
+from hfd.training.randomness import SampleRandomness
 from hfd.training.tasks import AutoencoderTask, OptimiserSettings
 
 
@@ -104,12 +104,12 @@ def test_steps_are_even_in_their_logarithm_and_shared_out_by_sample() -> None:
     model = Elic(8, 12, (4, 8), residual=((8, 8, 8), (0, 0, 0)))
     settings = OptimiserSettings(lr=1e-3, weight_decay=0.0, grad_clip=1.0, precision="float32")
     task = AutoencoderTask(model, settings, lmbda=0.01, aux_lr=1e-3, rates=(120.0, 136.0))
-    draws = Draws(0, 3, 4, range(4))
-    steps = task._steps(draws, torch.device("cpu"))
+    draws = SampleRandomness(0, 3, 4, range(4))
+    steps = task.quantiser_steps(draws, torch.device("cpu"))
     assert steps is not None
     quarters = ((128 + 16 * steps.log2() - 120) / 4).floor().int().tolist()
     assert sorted(quarters) == [0, 1, 2, 3]
-    part = task._steps(draws.part(1, 3), torch.device("cpu"))
+    part = task.quantiser_steps(draws.part(1, 3), torch.device("cpu"))
     assert part is not None and torch.equal(part, steps[1:3])
 
 

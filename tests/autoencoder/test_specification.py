@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from networks import lively_elic
 from safetensors.numpy import load_file
 
 from hfd.autoencoder import streams
 from hfd.autoencoder.coding import LatentCoder, build_tables
 from hfd.autoencoder.weights import write_autoencoder
-from hfd.storage import Folder
+from hfd.io.storage import Folder
+from tests.support.networks import lively_elic
 
 Ints = np.ndarray
 N, M, GROUPS = 8, 12, (4, 8)

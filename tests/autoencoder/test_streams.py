@@ -8,14 +8,14 @@ from itertools import pairwise
 
 import pytest
 
-from hfd.autoencoder.streams import Layout, StreamReader, StreamWriter, bands_of
+from hfd.autoencoder.streams import StreamLayout, StreamReader, StreamWriter, bands_of
 from hfd.errors import BitstreamError
 
 LISTS = ([[0, 20000, 40000, 60000, 65536]], [5], [-1])
 """Symbols -1, 0 and 1, and the escape."""
 
-SPLIT = Layout(groups=(2, 4), hyper_symbols=6, bands=((0, 4), (4, 8), (8, 12)), width=4)
-SINGLE = Layout(groups=(2, 4), hyper_symbols=6, bands=((0, 12),), width=4)
+SPLIT = StreamLayout(groups=(2, 4), hyper_symbols=6, bands=((0, 4), (4, 8), (8, 12)), width=4)
+SINGLE = StreamLayout(groups=(2, 4), hyper_symbols=6, bands=((0, 12),), width=4)
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,8 @@ def test_every_part_has_a_stream_of_its_own() -> None:
     assert SINGLE.sizes() == [6 + 6 * 12 * 4] == [sum(SPLIT.sizes())]
 
 
-def parts(layout: Layout) -> list[tuple[int, list[int]]]:
-    """Symbols of z and of each part, in the order of a walk: a band's rest after the next band's anchors."""
+def parts(layout: StreamLayout) -> list[tuple[int, list[int]]]:
+    """Symbols of z and of each part, in the order of a traversal: a band's rest after the next band's anchors."""
     rng = random.Random(0)
     order, bands = [(0, layout.hyper_symbols)], layout.bands
     for k, channels in enumerate(layout.groups):
@@ -52,7 +52,7 @@ def parts(layout: Layout) -> list[tuple[int, list[int]]]:
     return [(stream, [rng.choice([-1, 0, 1, 5, -300]) for _ in range(count)]) for stream, count in order]
 
 
-def written(layout: Layout) -> bytes:
+def written(layout: StreamLayout) -> bytes:
     writer = StreamWriter(layout)
     for stream, symbols in parts(layout):
         writer.add(stream, symbols, [0] * len(symbols), LISTS)
@@ -60,7 +60,7 @@ def written(layout: Layout) -> bytes:
 
 
 @pytest.mark.parametrize("layout", [SPLIT, SINGLE])
-def test_what_is_written_is_read(layout: Layout) -> None:
+def test_what_is_written_is_read(layout: StreamLayout) -> None:
     reader = StreamReader(written(layout), layout)
     for stream, symbols in parts(layout):
         assert reader.take(stream, [0] * len(symbols), LISTS) == symbols

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import lively_elic
 from torch import nn
 
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.transforms import analyse, reach_of, transform
+from tests.support.networks import lively_elic
 
 
 def gdn_elic() -> Elic:

@@ -21,7 +21,7 @@ from hfd.baselines.pillow_codecs import (
     bracket_rate,
 )
 from hfd.errors import ConfigError, DataError
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
 from hfd.metrics.distortion import psnr
 
 

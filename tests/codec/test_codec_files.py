@@ -7,14 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import photograph
 
-from hfd.codec.codec import Codec, seed_of_file
-from hfd.codec.container import ICC, LATENTS, SAMPLING, pack, unpack
-from hfd.codec.sections import DefaultSampling, Extras, read_extras
+from hfd.codec.codec import Codec, Request
+from hfd.codec.container import ICC, LATENTS, SAMPLING, pack, seed_of_file, unpack
+from hfd.codec.decode import resolve
+from hfd.codec.sampling_options import SamplingOptions
+from hfd.codec.sections import Extras, read_extras
 from hfd.diffusion.sampling import Sampling
 from hfd.errors import BitstreamError, DataError, DecodeMismatchError
-from hfd.storage import Folder
+from hfd.io.storage import Folder
+from tests.support.pictures import photograph
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def codec(model_folder: Folder) -> Codec:
 
 def test_sections_go_with_the_picture_and_change_nothing_of_it(codec: Codec, compressed: bytes) -> None:
     alpha = photograph(70, 90, seed=3)[..., 0]
-    extras = Extras(alpha, b"profile", b"exif", DefaultSampling(steps=3, realism=0.5))
+    extras = Extras(alpha, b"profile", b"exif", SamplingOptions(steps=3, realism=0.5))
     data = codec.compress(photograph(70, 90), sections=extras.to_sections()).data
     plain, found = unpack(compressed), unpack(data)
     assert found.sections[LATENTS] == plain.sections[LATENTS] and found.checksum == plain.checksum
@@ -41,16 +43,24 @@ def test_a_plain_file_is_its_payload_and_at_most_24_bytes(codec: Codec) -> None:
         assert 21 <= len(data) - len(unpack(data).sections[LATENTS]) <= 24
 
 
+def resolved(codec: Codec, data: bytes, options: SamplingOptions = SamplingOptions()) -> Request:
+    container = unpack(data)
+    return resolve(options, read_extras(container, max_pixels=10_000).sampling, container, codec.decoder)
+
+
 def test_a_file_is_sampled_as_it_asks_and_otherwise_as_the_model_is(codec: Codec, compressed: bytes) -> None:
-    assert codec.sampling_of(compressed) == (codec.default_sampling, seed_of_file(compressed))
-    wish = DefaultSampling("ancestral", None, gamma=0.25, realism=0.5, grain=True, finish=False, seed=7)
+    assert resolved(codec, compressed) == Request(codec.default_sampling, seed_of_file(compressed))
+    wish = SamplingOptions(None, "ancestral", 0.25, 0.5, True, False, 7)
     container = unpack(compressed)
     sections = {**container.sections, **Extras(sampling=wish).to_sections()}
-    asked = codec.sampling_of(pack(replace(container, sections=sections)))
-    assert asked == (Sampling(codec.default_sampling.steps, "ancestral", 0.25, 0.5, True, False), 7)
+    asked = resolved(codec, pack(replace(container, sections=sections)))
+    assert asked == Request(Sampling(codec.default_sampling.steps, "ancestral", 0.25, 0.5, True, False), 7)
+    stated = resolved(codec, pack(replace(container, sections=sections)), SamplingOptions(steps=2, gamma=0.0))
+    assert stated == Request(Sampling(2, "ancestral", 0.0, 0.5, True, False), 7)
+    assert resolved(codec, compressed, SamplingOptions(realism=0.0)).sampling is None
     sections[SAMPLING] = b"\x07\x00"
     with pytest.raises(BitstreamError, match="sampling: got id 7"):
-        codec.sampling_of(pack(replace(container, sections=sections)))
+        resolved(codec, pack(replace(container, sections=sections)))
 
 
 def test_the_seed_of_a_file_is_the_crc_that_ends_it(compressed: bytes) -> None:
@@ -61,7 +71,7 @@ def test_the_seed_of_a_file_is_the_crc_that_ends_it(compressed: bytes) -> None:
 
 
 def test_the_latent_of_a_file(codec: Codec, compressed: bytes) -> None:
-    y_hat = codec.latent(compressed)
+    y_hat = codec.open(unpack(compressed)).y_hat
     assert y_hat.shape == (1, 16, 8, 8)
     x_hat = codec.autoencoder.model.reconstruct(y_hat)[0, :, :70, :90]
     np.testing.assert_array_equal(x_hat.mul(255).round().byte().permute(1, 2, 0), codec.reconstruct(compressed))
@@ -75,7 +85,7 @@ def refusal(codec: Codec, data: bytes) -> str:
         codec.reconstruct(data)
     assert "\n" not in str(caught.value)
     with pytest.raises(type(caught.value)):
-        codec.latent(data)
+        codec.open(unpack(data))
     return str(caught.value)
 
 

@@ -11,27 +11,28 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from conftest import photograph
-from networks import lively_elic, lively_unet
 
 from hfd.autoencoder.coding import build_tables
 from hfd.autoencoder.weights import read_autoencoder, write_autoencoder
-from hfd.codec.codec import Codec
+from hfd.codec.codec import Codec, Request
+from hfd.codec.container import unpack
 from hfd.codec.patches import MapPieces, Piece, PixelSource, SamplePiece, known_in, sample_by_plan
 from hfd.codec.workers import map_ahead, process_map
 from hfd.diffusion.decoder import write_decoder
 from hfd.diffusion.sampling import Sampling
-from hfd.diffusion.window import Box
 from hfd.errors import ConfigError, DataError
-from hfd.images import RgbArray
-from hfd.storage import Folder
-from hfd.tiling import Layout, Scheme, plan_four_groups, plan_picture
+from hfd.geometry.box import Box
+from hfd.geometry.plan import PatchLayout, Scheme, plan_four_groups, plan_picture
+from hfd.image.load import RgbArray
+from hfd.io.storage import Folder
+from tests.support.networks import lively_elic, lively_unet
+from tests.support.pictures import photograph
 
 SIZE = (283, 350)
 X_HAT = photograph(*SIZE)
-PATCHES = Layout(patch_pixels=190 * 190)
-SMALLER = Layout(patch_pixels=150 * 150)
-FOUR = Layout(Scheme.FOUR_GROUPS, groups_px=128)
+PATCHES = PatchLayout(patch_pixels=190 * 190)
+SMALLER = PatchLayout(patch_pixels=150 * 150)
+FOUR = PatchLayout(Scheme.FOUR_GROUPS, groups_px=128)
 ONE_STEP = Sampling(1)
 
 
@@ -65,20 +66,34 @@ def data(codec: Codec) -> bytes:
     return codec.compress(X_HAT).data
 
 
+def rendered(
+    codec: Codec,
+    data: bytes,
+    box: Box | None,
+    settings: Sampling | None,
+    *,
+    seed: int,
+    precision: str = "auto",
+    layout: PatchLayout = PatchLayout(),
+    map_fn: MapPieces = map,
+) -> RgbArray:
+    return codec.render(codec.open(unpack(data)), Request(settings, seed, box, precision, layout), map_fn=map_fn)
+
+
 def worst(a: RgbArray, b: RgbArray) -> int:
     """Grey levels."""
     assert a.shape == b.shape
     return int(np.abs(a.astype(int) - b).max())
 
 
-def sampled(codec: Codec, layout: Layout, map_fn: MapPieces = map, settings: Sampling = ONE_STEP) -> RgbArray:
+def sampled(codec: Codec, layout: PatchLayout, map_fn: MapPieces = map, settings: Sampling = ONE_STEP) -> RgbArray:
     return codec.sample(X_HAT, settings, seed=3, precision="float32", layout=layout, map_fn=map_fn)
 
 
 @pytest.mark.parametrize("settings", [ONE_STEP, Sampling(1, grain=True, realism=0.7), Sampling(2), Sampling(4)])
 def test_in_one_group_patches_of_any_size_give_the_whole_picture(codec: Codec, settings: Sampling) -> None:
     """Up to rounding in float32: a grey level, where a value lies between two."""
-    whole = sampled(codec, Layout(), settings=settings)
+    whole = sampled(codec, PatchLayout(), settings=settings)
     for layout in (PATCHES, SMALLER):
         plan = plan_picture(*SIZE, codec.reach(settings), layout)
         assert plan.num_patches > 3 or len(plan.groups[0][0].steps) > 3
@@ -93,7 +108,7 @@ def in_reverse(function: SamplePiece, pieces: Iterable[Piece]) -> Iterator[RgbAr
 
 
 @pytest.mark.parametrize("layout", [PATCHES, FOUR])
-def test_the_sample_is_the_same_for_any_number_of_workers(codec: Codec, layout: Layout) -> None:
+def test_the_sample_is_the_same_for_any_number_of_workers(codec: Codec, layout: PatchLayout) -> None:
     alone = sampled(codec, layout)
     assert np.array_equal(sampled(codec, layout, in_reverse), alone)
     for workers in (2, 3):
@@ -109,8 +124,8 @@ def test_processes_give_the_same_and_only_finished_cores_come_back(codec: Codec,
         for layout in (PATCHES, FOUR):
             assert np.array_equal(sampled(codec, layout, map_fn), sampled(codec, layout))
             settings = Sampling(1, realism=0.6)
-            there = codec.decode_region(data, None, settings, seed=1, layout=layout, map_fn=map_fn)
-            assert np.array_equal(there, codec.decode_region(data, None, settings, seed=1, layout=layout))
+            there = rendered(codec, data, None, settings, seed=1, layout=layout, map_fn=map_fn)
+            assert np.array_equal(there, rendered(codec, data, None, settings, seed=1, layout=layout))
         with pytest.raises(DataError, match=r"^workers: got a process that was killed") as caught:
             list(map_fn(_die, [_piece(codec)]))
     assert caught.value.reason == "worker-killed"
@@ -136,7 +151,7 @@ def test_what_travels_is_small(codec: Codec, data: bytes) -> None:
     assert core.dtype == np.uint8 and core.size == 3 * piece.patch.tile.core.pixels
     box = piece.patch.tile.window
     cells = (box.height // 16 + 26) * (box.width // 16 + 26)
-    assert len(pickle.dumps(codec.latents(data).cut(box))) < 16 * 4 * cells
+    assert len(pickle.dumps(codec.open(unpack(data)).cut(box))) < 16 * 4 * cells
 
 
 def test_a_codec_of_no_folder_does_not_travel(codec: Codec) -> None:
@@ -188,34 +203,34 @@ def test_a_region_is_that_of_the_whole_picture(codec: Codec, data: bytes, box: B
     """To a grey level: x_hat may differ by one where it lies between two, and the sample follows it."""
     x_hat = codec.reconstruct(data)
     whole = x_hat if settings is None else codec.sample(x_hat, settings, seed=9, precision="float32")
-    for layout in (Layout(), PATCHES):
-        found = codec.decode_region(data, box, settings, seed=9, precision="float32", layout=layout)
+    for layout in (PatchLayout(), PATCHES):
+        found = rendered(codec, data, box, settings, seed=9, precision="float32", layout=layout)
         assert worst(found, whole[box.top : box.bottom, box.left : box.right]) <= 1
 
 
 @pytest.mark.parametrize("box", REGIONS)
 def test_a_region_in_four_groups_is_that_of_the_whole_picture(codec: Codec, data: bytes, box: Box) -> None:
     whole = codec.sample(codec.reconstruct(data), ONE_STEP, seed=9, precision="float32", layout=FOUR)
-    found = codec.decode_region(data, box, ONE_STEP, seed=9, precision="float32", layout=FOUR)
+    found = rendered(codec, data, box, ONE_STEP, seed=9, precision="float32", layout=FOUR)
     assert worst(found, whole[box.top : box.bottom, box.left : box.right]) <= 1
 
 
 def test_a_region_computes_what_it_needs_alone(codec: Codec, data: bytes) -> None:
     seen: list[int] = []
 
-    def spy(function: SamplePiece, pieces: Iterable[Piece]) -> Iterator[RgbArray]:
-        for piece in pieces:
-            seen.append(piece.patch.tile.window.pixels)
-            yield function(piece)
+    class Spy(PixelSource):
+        def cut(self, box: Box) -> RgbArray:
+            seen.append(box.pixels)
+            return super().cut(box)
 
-    reach = codec.reach(ONE_STEP).walk
-    codec.decode_region(data, Box(100, 100, 20, 20), ONE_STEP, seed=0, map_fn=spy)
-    assert sum(seen) <= (20 + 2 * (reach + 8)) ** 2 < SIZE[0] * SIZE[1]
+    reach = codec.reach(ONE_STEP).total
+    codec.render(Spy(codec.reconstruct(data)), Request(ONE_STEP, box=Box(100, 100, 20, 20)))
+    assert 0 < sum(seen) <= (20 + 2 * (reach + 8)) ** 2 < SIZE[0] * SIZE[1]
 
 
 def test_small_files_decode_to_the_bits_of_both_stages_one_by_one(codec: Codec, data: bytes) -> None:
     whole = codec.sample(codec.reconstruct(data), ONE_STEP, seed=9)
-    assert np.array_equal(codec.decode_region(data, None, ONE_STEP, seed=9), whole)
+    assert np.array_equal(rendered(codec, data, None, ONE_STEP, seed=9), whole)
 
 
 @pytest.mark.parametrize("box", [Box(0, 0, 0, 5), Box(-1, 0, 5, 5), Box(0, 300, 5, 51), Box(283, 0, 1, 1)])
@@ -224,7 +239,7 @@ def test_a_region_that_is_not_in_the_picture_is_refused(
     codec: Codec, data: bytes, box: Box, settings: Sampling | None
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        codec.decode_region(data, box, settings, seed=0)
+        rendered(codec, data, box, settings, seed=0)
     assert str(caught.value) == (
         f"region: got {box.left},{box.top},{box.width},{box.height}, expected x,y,w,h within 350 x 283 px"
     )
@@ -290,7 +305,7 @@ def test_realism_in_four_groups_mixes_what_full_realism_gives(codec: Codec) -> N
 
 def test_progress_counts_patches(codec: Codec) -> None:
     told: list[tuple[int, int]] = []
-    codec.sample(X_HAT, ONE_STEP, seed=0, layout=FOUR, on_patch=lambda done, of: told.append((done, of)))
+    codec.sample(X_HAT, ONE_STEP, seed=0, layout=FOUR, on_progress=lambda done, of: told.append((done, of)))
     assert told == [(done, 9) for done in range(1, 10)]
 
 
@@ -303,8 +318,8 @@ def test_a_folder_is_loaded_once_a_process(folder: Folder) -> None:
 def test_the_smallest_pictures_go_through_both_schemes(codec: Codec, size: tuple[int, int]) -> None:
     data = codec.compress(photograph(300, 300)[: size[0], : size[1]]).data
     whole = codec.sample(codec.reconstruct(data), ONE_STEP, seed=2, precision="float32")
-    for layout in (Layout(), FOUR):
-        found = codec.decode_region(data, None, ONE_STEP, seed=2, precision="float32", layout=layout)
+    for layout in (PatchLayout(), FOUR):
+        found = rendered(codec, data, None, ONE_STEP, seed=2, precision="float32", layout=layout)
         assert found.shape == (*size, 3)
         if layout != FOUR or max(size) <= FOUR.groups_px:
             assert worst(found, whole) <= 1

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import photograph
 
 from hfd.codec.codec import Codec
-from hfd.codec.model_folders import shipped_models
 from hfd.diffusion.sampling import Sampling
 from hfd.errors import DataError
-from hfd.images import RgbArray
-from hfd.tiling import Spread, plan_units, stitched
+from hfd.geometry.box import Box, Tile
+from hfd.geometry.plan import UnitKind, plan_units, stitched
+from hfd.image.load import RgbArray
+from hfd.io.model_folders import shipped_models
+from tests.support.pictures import photograph
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +27,18 @@ def differ(a: RgbArray, b: RgbArray) -> tuple[int, float]:
 
 
 @pytest.mark.parametrize(("precision", "worst", "mean"), [("float32", 1, 0.001), ("bfloat16", 8, 0.5)])
-@pytest.mark.parametrize(("steps", "spread"), [(1, Spread.TILES), (6, Spread.STEPS)])
+@pytest.mark.parametrize(("steps", "kind"), [(1, UnitKind.TILES), (6, UnitKind.STEPS)])
 def test_a_picture_by_its_plan_is_the_whole(
-    codec: Codec, steps: int, spread: Spread, precision: str, worst: int, mean: float
+    codec: Codec, steps: int, kind: UnitKind, precision: str, worst: int, mean: float
 ) -> None:
     x_hat, settings, size = photograph(203, 901), Sampling(steps), (203, 901)
     whole = codec.sample(x_hat, settings, seed=5, precision=precision)
     units = plan_units([size], codec.reach(settings), unit_pixels=100_000, batch_pixels=1)
-    assert {unit.spread for unit in units} == {spread}
-    if spread is Spread.STEPS:
+    assert {unit.kind for unit in units} == {kind}
+    if kind is UnitKind.STEPS:
         assert len(units[0].tiles) > 1
-        found = codec.sample(x_hat, settings, seed=5, precision=precision, tiles=units[0].tiles)
+        whole_tile, steps = Tile(Box(0, 0, *size), Box(0, 0, *size)), units[0].tiles
+        found = codec.sample_tile(x_hat, settings, tile=whole_tile, size=size, seed=5, steps=steps, precision=precision)
     else:
         assert len(units) > 2
         cores = []

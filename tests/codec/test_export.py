@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import photograph
 
 from hfd.codec.codec import Codec
 from hfd.codec.export import export_model
 from hfd.diffusion.sampling import Sampling
 from hfd.errors import DataError
-from hfd.storage import Folder
+from hfd.io.storage import Folder
+from tests.support.pictures import photograph
 
 
 def size(folder: Folder) -> int:

@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import asdict
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from format_reader import File, RefusedError, Row, read_file, read_metadata, read_sampling, read_symbols
-from hostile import hostile_file, sealed
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import lively_elic
 
 from hfd.autoencoder.coding import FrequencyTables, LatentCoder, build_tables
-from hfd.codec.codec import seed_of_file
-from hfd.codec.container import DEFAULT_MAX_PIXELS, LATENTS, MAX_SIDE_PX, SECTION_NAMES, Container, pack, unpack
+from hfd.codec.container import (
+    LATENTS,
+    MAX_CODEC_PIXELS,
+    MAX_SIDE_PX,
+    SECTION_NAMES,
+    Container,
+    pack,
+    seed_of_file,
+    unpack,
+)
+from hfd.codec.sampling_options import SAMPLER_IDS, SamplingOptions, decode_sampling, encode_sampling
 from hfd.codec.sections import (
     MAX_METADATA_BYTES,
-    SAMPLER_IDS,
-    DefaultSampling,
     Extras,
     decode_metadata,
-    decode_sampling,
     encode_metadata,
-    encode_sampling,
 )
 from hfd.errors import BitstreamError
+from tests.support.format_reader import File, RefusedError, Row, read_file, read_metadata, read_sampling, read_symbols
+from tests.support.hostile import hostile_file, sealed
+from tests.support.networks import lively_elic
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SPECIFICATION = (ROOT / "docs/format.md").read_text(encoding="utf-8")
 
 SIDES = st.integers(1, 300) | st.integers(1, MAX_SIDE_PX)
@@ -48,6 +52,13 @@ CONTAINERS = st.builds(
         st.dictionaries(st.integers(128, 255), st.binary(max_size=300), max_size=5),
     ),
 )
+
+
+def with_defaults(options: SamplingOptions) -> dict[str, Any]:
+    """As the specification names them."""
+    defaults = {"sampler": "auto", "steps": None, "gamma": 0.0, "realism": 1.0, "grain": False, "finish": True}
+    values = {**defaults, "seed": None, **options.stated()}
+    return {"kind": values.pop("sampler"), **values}
 
 
 def as_container(file: File) -> Container:
@@ -81,7 +92,7 @@ def test_the_specification_agrees_on_forged_files(tail: bytes) -> None:
 
 
 def test_the_specification_agrees_on_hostile_files() -> None:
-    extras = Extras(np.zeros((9, 7), np.uint8), bytes(100), b"exif", DefaultSampling(steps=4))
+    extras = Extras(np.zeros((9, 7), np.uint8), bytes(100), b"exif", SamplingOptions(steps=4))
     files = [
         pack(Container(70, 90, bytes(4), 128, 0, {LATENTS: bytes(range(40))})),
         pack(Container(300, 2**17, b"abcd", 128, 9, {LATENTS: bytes(range(40)), **extras.to_sections()})),
@@ -92,8 +103,8 @@ def test_the_specification_agrees_on_hostile_files() -> None:
 
 @given(
     st.builds(
-        DefaultSampling,
-        kind=st.sampled_from(sorted(SAMPLER_IDS)),
+        SamplingOptions,
+        sampler=st.sampled_from(sorted(SAMPLER_IDS)),
         steps=st.none() | st.integers(1, 2**16 - 1),
         gamma=st.floats(0.0, 1.0).map(abs),
         realism=st.floats(0.0, 1.0).map(abs),
@@ -102,8 +113,8 @@ def test_the_specification_agrees_on_hostile_files() -> None:
         seed=st.none() | st.integers(0, 2**64 - 1),
     )
 )
-def test_the_specification_reads_sampling(sampling: DefaultSampling) -> None:
-    assert read_sampling(encode_sampling(sampling)) == asdict(sampling)
+def test_the_specification_reads_sampling(sampling: SamplingOptions) -> None:
+    assert read_sampling(encode_sampling(sampling)) == with_defaults(sampling)
 
 
 @given(st.integers(0, 8), st.integers(0, 255), st.binary(max_size=27))
@@ -115,7 +126,7 @@ def test_the_specification_agrees_on_forged_sampling(kind: int, flags: int, rest
             with pytest.raises(RefusedError):
                 read_sampling(section)
         else:
-            assert read_sampling(section) == asdict(ours)
+            assert read_sampling(section) == with_defaults(ours)
 
 
 @given(st.binary(max_size=300) | st.integers(0, 3000).map(bytes), st.integers(0, 2), st.binary(max_size=3))
@@ -164,7 +175,7 @@ def test_the_numbers_of_the_specification() -> None:
         assert f"{number} {f'`{kind}`' if number else 'the decoder'}" in SPECIFICATION
     assert f"{MAX_METADATA_BYTES:,} (2^22) bytes" in SPECIFICATION
     assert f"{MAX_SIDE_PX:,} (2^24) pixels" in SPECIFICATION
-    assert f"{DEFAULT_MAX_PIXELS:,} by default" in SPECIFICATION
+    assert f"{MAX_CODEC_PIXELS:,} by default" in SPECIFICATION
 
 
 # --- the stream ----------------------------------------------------------------------------------

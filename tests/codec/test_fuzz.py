@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
-from hostile import hostile_file, sealed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import fuzz
 from hfd.codec.codec import Codec
 from hfd.codec.container import LATENTS, Container, pack, unpack
 from hfd.errors import BitstreamError, DataError, DecodeMismatchError
+from tests.support.hostile import hostile_file, sealed
+from tests.support.paths import ROOT
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks/fuzz.py"
 CASES = int(os.environ.get("HFD_FUZZ_CASES", "400"))
 PLAIN = pack(Container(3, 2, bytes(4), 128, 0, {LATENTS: b"payload!"}))
 
 
 @pytest.fixture(scope="module")
-def fuzz() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fuzz", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz"] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def small_codec(fuzz: ModuleType) -> Codec:
+def small_codec() -> Codec:
     codec: Codec = fuzz.small_codec()
     return codec
 
 
 def test_hostile_files_are_refused_or_a_picture(tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), "--cases", str(CASES), "--keep", str(tmp_path / "failures")]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [*fuzz.PROGRAM, "--cases", str(CASES), "--keep", str(tmp_path / "failures")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     print(ended.stdout)
     assert ended.returncode == 0, ended.stderr
     assert f"{CASES} files, 0 failures" in ended.stdout
@@ -110,9 +99,6 @@ class _Codec:
             raise answer
         return answer
 
-    def sampling_of(self, data: bytes) -> None:
-        assert data
-
 
 PICTURE = np.zeros((2, 3, 3), np.uint8)
 MISMATCH = DecodeMismatchError("checksum of symbols: got 01234567, expected 00000000. The file is damaged")
@@ -133,7 +119,7 @@ MISMATCH = DecodeMismatchError("checksum of symbols: got 01234567, expected 0000
         ([BitstreamError("two\nlines")], "failure: a message of several lines"),
     ],
 )
-def test_outcomes(fuzz: ModuleType, answers: list[object], outcome: str) -> None:
+def test_outcomes(answers: list[object], outcome: str) -> None:
     assert fuzz.outcome_of(PLAIN, _Codec(*answers), 100) == outcome
 
 
@@ -161,13 +147,12 @@ for index in range(arguments.first, arguments.first + arguments.cases):
 
 
 def test_a_crash_a_hang_and_a_failure_are_counted_kept_and_survived(
-    fuzz: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "fake.py").write_text(FAKE)
-    monkeypatch.setattr(fuzz, "__file__", str(tmp_path / "fake.py"))
     monkeypatch.setattr(fuzz, "WATCHDOG_S", 1.0)
     monkeypatch.setattr(fuzz, "IDLE_S", 15.0)
-    tally = fuzz.run(0, 9, 100, tmp_path / "kept")
+    tally = fuzz.run(0, 9, 100, tmp_path / "kept", program=[sys.executable, str(tmp_path / "fake.py")])
     assert tally.outcomes == {("kind", "picture"): 5, ("kind", "failure: X"): 1}
     kept = {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
     assert kept == {f"case-{index}.hfd": b"case %d" % index for index in (3, 5, 6, 7)}

@@ -5,20 +5,19 @@ from __future__ import annotations
 import importlib.util
 import json
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from format_reader import read_file
 
 from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
 from hfd.codec.library import model_that_made
-from hfd.codec.model_folders import find_model
+from hfd.io.model_folders import find_model
+from tests.support.format_reader import read_file
+from tests.support.paths import GOLDEN
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
 NAMES = sorted(EXPECTED["files"])
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import photograph
 
 from hfd.autoencoder.model import pad_to_stride
 from hfd.codec.pixels import padded_rows, picture_to_tensor
+from tests.support.pictures import photograph
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (64, 64), (70, 90), (129, 128), (33, 257)])

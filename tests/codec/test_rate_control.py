@@ -30,9 +30,13 @@ class FakeModel:
     started: int = 0
 
     def encoder(self) -> RatedEncoder:
-        return RatedEncoder(self.name, sorted(self.sizes), self._start, self._mse)
+        return self
 
-    def _start(self) -> Callable[[int], bytes]:
+    @property
+    def rates(self) -> list[int]:
+        return sorted(self.sizes)
+
+    def start(self) -> Callable[[int], bytes]:
         self.started += 1
         return self._encode
 
@@ -40,7 +44,7 @@ class FakeModel:
         self.encoded.append(rate)
         return bytes([rate]) + bytes(self.sizes[rate] - 1)
 
-    def _mse(self, data: bytes) -> float:
+    def mse(self, data: bytes) -> float:
         self.decoded += 1
         return self.error(data[0])
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from networks import lively_elic
 from torch import nn
 
 from hfd.autoencoder.model import Elic
 from hfd.codec import reconstruction
 from hfd.codec.codec import Codec
-from hfd.codec.model_folders import shipped_models
 from hfd.codec.pixels import to_grey_levels
 from hfd.codec.reconstruction import CELL_PX, LatentCut, cut_latent, reach_cells, synthesise
-from hfd.diffusion.window import Box
+from hfd.geometry.box import Box
+from hfd.io.model_folders import shipped_models
+from tests.support.networks import lively_elic
 
 CELLS = (29, 33)
 SIZE = (29 * 16 - 5, 33 * 16 - 11)

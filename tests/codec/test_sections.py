@@ -17,32 +17,29 @@ from PIL import Image
 
 from hfd.codec import sections
 from hfd.codec.container import ALPHA, EXIF, ICC, LATENTS, SAMPLING, Container, pack, unpack
+from hfd.codec.sampling_options import SAMPLER_IDS, SamplingOptions, decode_sampling, encode_sampling
 from hfd.codec.sections import (
     MAX_METADATA_BYTES,
-    SAMPLER_IDS,
-    DefaultSampling,
     Extras,
     decode_alpha,
     decode_metadata,
-    decode_sampling,
     encode_alpha,
     encode_metadata,
-    encode_sampling,
     read_extras,
     upright_exif,
 )
-from hfd.diffusion.sampling import SamplerKind
-from hfd.errors import BitstreamError, DataError
+from hfd.errors import BitstreamError, ConfigError, DataError
+from hfd.kinds import SamplerKind
 
 UNIT = st.floats(0.0, 1.0).map(abs)  # without -0.0, which is no other setting than 0.0
 SAMPLINGS = st.builds(
-    DefaultSampling,
-    kind=st.sampled_from(sorted(SAMPLER_IDS)),
+    SamplingOptions,
+    sampler=st.none() | st.sampled_from(sorted(SAMPLER_IDS.keys() - {"auto"})),
     steps=st.none() | st.integers(1, 2**16 - 1),
-    gamma=UNIT,
-    realism=UNIT,
-    grain=st.booleans(),
-    finish=st.booleans(),
+    gamma=st.none() | UNIT.filter(lambda gamma: gamma != 0.0),
+    realism=st.none() | UNIT.filter(lambda realism: realism != 1.0),
+    grain=st.none() | st.just(True),
+    finish=st.none() | st.just(False),
     seed=st.none() | st.integers(0, 2**64 - 1),
 )
 PLANES = hnp.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)))
@@ -59,7 +56,7 @@ def container_of(extras: Extras, width: int, height: int) -> Container:
 
 
 @given(SAMPLINGS)
-def test_sampling_round_trip(sampling: DefaultSampling) -> None:
+def test_sampling_round_trip(sampling: SamplingOptions) -> None:
     assert decode_sampling(encode_sampling(sampling)) == sampling
 
 
@@ -77,7 +74,7 @@ def test_alpha_round_trip(alpha: np.ndarray) -> None:
 
 @given(st.none() | PLANES, st.none() | METADATA, st.none() | METADATA, SAMPLINGS)
 def test_extras_round_trip(
-    alpha: np.ndarray | None, icc: bytes | None, exif: bytes | None, sampling: DefaultSampling
+    alpha: np.ndarray | None, icc: bytes | None, exif: bytes | None, sampling: SamplingOptions
 ) -> None:
     height, width = (7, 9) if alpha is None else alpha.shape
     found = read_extras(container_of(Extras(alpha, icc, exif, sampling), width, height), max_pixels=2000)
@@ -118,22 +115,22 @@ def test_nothing_is_written_for_nothing() -> None:
 
 
 def test_sections_are_under_their_tags() -> None:
-    extras = Extras(np.zeros((2, 3), np.uint8), b"i", b"e", DefaultSampling(grain=True))
+    extras = Extras(np.zeros((2, 3), np.uint8), b"i", b"e", SamplingOptions(grain=True))
     assert sorted(extras.to_sections()) == [ALPHA, ICC, EXIF, SAMPLING] == [128, 129, 130, 131]
 
 
 @pytest.mark.parametrize(
     ("sampling", "section"),
     [
-        (DefaultSampling(), "00 00"),
-        (DefaultSampling(steps=4), "00 04 04 00"),
-        (DefaultSampling("dpmpp-2m", grain=True, finish=False), "03 03"),
-        (DefaultSampling("ancestral", 300, gamma=0.5), "01 0c 2c 01 00 00 00 00 00 00 e0 3f"),
-        (DefaultSampling(realism=0.5), "00 10 00 00 00 00 00 00 e0 3f"),
-        (DefaultSampling(seed=258), "00 20 02 01 00 00 00 00 00 00"),
+        (SamplingOptions(), "00 00"),
+        (SamplingOptions(steps=4), "00 04 04 00"),
+        (SamplingOptions(sampler="dpmpp-2m", grain=True, finish=False), "03 03"),
+        (SamplingOptions(300, "ancestral", gamma=0.5), "01 0c 2c 01 00 00 00 00 00 00 e0 3f"),
+        (SamplingOptions(realism=0.5), "00 10 00 00 00 00 00 00 e0 3f"),
+        (SamplingOptions(seed=258), "00 20 02 01 00 00 00 00 00 00"),
     ],
 )
-def test_bytes_of_sampling(sampling: DefaultSampling, section: str) -> None:
+def test_bytes_of_sampling(sampling: SamplingOptions, section: str) -> None:
     assert encode_sampling(sampling).hex(" ") == section
 
 
@@ -207,7 +204,7 @@ def test_a_damaged_sampling_is_refused(section: str, words: str) -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"kind": "dpm"},
+        {"sampler": "dpm"},
         {"steps": 0},
         {"steps": 65_536},
         {"gamma": -0.1},
@@ -218,8 +215,13 @@ def test_a_damaged_sampling_is_refused(section: str, words: str) -> None:
     ],
 )
 def test_a_sampling_out_of_range_is_never_written(values: dict[str, object]) -> None:
-    with pytest.raises(DataError, match=r"^(sampler|steps|gamma|realism|seed): got "):
-        DefaultSampling(**values)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"^(sampler|steps|gamma|realism|seed): got "):
+        encode_sampling(SamplingOptions(**values))  # type: ignore[arg-type]
+
+
+def test_stated_defaults_are_not_written() -> None:
+    assert encode_sampling(SamplingOptions(None, "auto", 0.0, 1.0, False, True)) == encode_sampling(SamplingOptions())
+    assert Extras(sampling=SamplingOptions(gamma=0.0, finish=True)).to_sections() == {}
 
 
 def test_a_bomb_in_metadata_is_refused_before_memory_is_taken() -> None:

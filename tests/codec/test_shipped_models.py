@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import photograph
 
-from hfd.codec import model_folders
 from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
 from hfd.codec.library import model_that_made
-from hfd.codec.model_folders import find_model, shipped_models
 from hfd.errors import BitstreamError, DataError
-from hfd.storage import Folder
-from hfd.weights import read_weights, write_weights
+from hfd.io import model_folders
+from hfd.io.model_folders import find_model, shipped_models
+from hfd.io.storage import Folder
+from hfd.io.weights import read_weights, write_weights
+from tests.support.pictures import photograph
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_package_may_ship_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_models_belong_to_the_package() -> None:
-    assert Path(model_folders.__file__).parents[1] / "models" == model_folders.MODELS
+    assert Path(model_folders.__file__).parents[1] / "pretrained" == model_folders.MODELS
 
 
 def test_a_model_is_found_by_name_by_folder_and_by_workspace(

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import Hfd
 from PIL import Image
 
 from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
-from hfd.codec.model_folders import MODELS, find_model, shipped_models
-from hfd.images import RgbArray, load_rgb
+from hfd.image.load import RgbArray, load_rgb
+from hfd.io.model_folders import MODELS, find_model, shipped_models
 from hfd.metrics.distortion import psnr
 from hfd.metrics.spectrum import top_octave_energy
-from pipelines.corpus import BUILTIN, list_corpus
+from pipelines.corpus.listing import BUILTIN, list_corpus
+from tests.support.command_line import Hfd
 
 NAMES = ["desk-012", "desk-025"]
 MOST_BYTES = 60_000_000

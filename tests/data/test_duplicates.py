@@ -6,7 +6,6 @@ import io
 
 import numpy as np
 import pytest
-from conftest import photograph
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
@@ -19,6 +18,7 @@ from hfd.data.duplicates import (
     near_any,
     perceptual_hash,
 )
+from tests.support.pictures import photograph
 
 U64 = st.integers(0, 2**64 - 1)
 

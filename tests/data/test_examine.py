@@ -6,14 +6,14 @@ import io
 
 import numpy as np
 import pytest
-from conftest import photograph
 from PIL import Image
 
-from hfd.data.crops import CropSettings, content_hash, source_crops
+from hfd.data.crops import CropSettings, content_hash, cut_crops, reduce_source, split_of
 from hfd.data.duplicates import perceptual_hash
 from hfd.data.examine import examine, format_of
 from hfd.data.filters import FilterSettings
-from hfd.images import load_picture
+from hfd.image.load import load_picture
+from tests.support.pictures import photograph
 
 CROPS = CropSettings(
     seed=3, source_crop_px=96, min_side_px=64, max_crops_per_photo=3, downscale=0.75, validation_share=0.2,
@@ -30,15 +30,15 @@ def encoded(x: np.ndarray, kind: str = "JPEG", **options: object) -> bytes:
 
 def test_filters_that_let_pass_change_no_crop() -> None:
     data = encoded(photograph(240, 320), quality=87)
-    plain = source_crops(data, "photo", CROPS)
+    content = content_hash(data)
+    plain = cut_crops(reduce_source(load_picture(data), data, CROPS), "photo", content, CROPS)
     for filters in (FilterSettings(), EVERYTHING):
         found = examine(data, "photo", CROPS, filters, hashed=True)
-        assert found.error is None and found.content == content_hash(data)
-        assert [(crop.id, crop.split, crop.x.tobytes()) for crop in found.crops] == [
-            (crop.id, crop.split, crop.x.tobytes()) for crop in plain
-        ]
+        assert found.error is None and found.content == content
+        assert found.split == split_of(content, seed=3, validation_share=0.2)
+        assert [(crop.id, crop.x.tobytes()) for crop in found.crops] == [(crop.id, crop.x.tobytes()) for crop in plain]
         assert (found.format, found.jpeg_quality, found.width, found.height) == ("JPEG", 87, 320, 240)
-    assert found.looks.sharpness is not None and found.hash is not None
+    assert found.measures.sharpness is not None and found.hash is not None
     whole = perceptual_hash(load_picture(data))
     assert whole is not None and (found.hash ^ whole).bit_count() <= 2  # of the reduced picture
 

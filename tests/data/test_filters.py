@@ -8,24 +8,24 @@ import math
 
 import numpy as np
 import pytest
-from conftest import photograph
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from hfd.data.filters import (
     FilterSettings,
-    Looks,
+    Measures,
     aspect_ratio,
     check_encoding,
-    check_looks,
+    check_measures,
     clipped_share,
     colourfulness,
     jpeg_quality,
-    look_at,
+    measure,
     sharpness,
 )
 from hfd.errors import ConfigError, DataError
+from tests.support.pictures import photograph
 
 
 def encoded(kind: str, **options: object) -> bytes:
@@ -121,33 +121,33 @@ def test_the_aspect_ratio_does_not_know_up_from_sideways() -> None:
 
 def test_nothing_is_measured_that_nothing_limits() -> None:
     picture = Image.fromarray(photograph(40, 60))
-    assert look_at(picture, FilterSettings(min_jpeg_quality=5, max_aspect_ratio=2)) == Looks()
+    assert measure(picture, FilterSettings(min_jpeg_quality=5, max_aspect_ratio=2)) == Measures()
     all_of_it = FilterSettings(min_colourfulness=0, min_sharpness=0, max_clipped_share=1)
-    assert look_at(picture, all_of_it) == Looks(colourfulness(picture), sharpness(picture), clipped_share(picture))
+    assert measure(picture, all_of_it) == Measures(colourfulness(picture), sharpness(picture), clipped_share(picture))
 
 
 LIMITS = FilterSettings(60, 2.0, 5.0, 20.0, 0.1)
 
 
 @pytest.mark.parametrize(
-    ("size", "looks", "reason"),
+    ("size", "measures", "reason"),
     [
-        ((201, 100), Looks(5.0, 20.0, 0.1), "aspect-ratio"),
-        ((100, 200), Looks(4.9, 20.0, 0.1), "grey"),
-        ((200, 100), Looks(5.0, 19.9, 0.1), "blurred"),
-        ((200, 100), Looks(5.0, 20.0, 0.11), "clipped"),
+        ((201, 100), Measures(5.0, 20.0, 0.1), "aspect-ratio"),
+        ((100, 200), Measures(4.9, 20.0, 0.1), "grey"),
+        ((200, 100), Measures(5.0, 19.9, 0.1), "blurred"),
+        ((200, 100), Measures(5.0, 20.0, 0.11), "clipped"),
     ],
 )
-def test_each_limit_has_its_reason_and_one_line(size: tuple[int, int], looks: Looks, reason: str) -> None:
+def test_each_limit_has_its_reason_and_one_line(size: tuple[int, int], measures: Measures, reason: str) -> None:
     with pytest.raises(DataError) as caught:
-        check_looks("a/photo", size, looks, LIMITS)
+        check_measures("a/photo", size, measures, LIMITS)
     assert caught.value.reason == reason
     assert str(caught.value).startswith("a/photo: got a") and "prepare.m" in str(caught.value)
-    check_looks("a/photo", size, looks, FilterSettings())
+    check_measures("a/photo", size, measures, FilterSettings())
 
 
 def test_what_meets_every_limit_passes() -> None:
-    check_looks("photo", (200, 100), Looks(5.0, 20.0, 0.1), LIMITS)
+    check_measures("photo", (200, 100), Measures(5.0, 20.0, 0.1), LIMITS)
     check_encoding("photo", 60, LIMITS)
     check_encoding("photo", None, LIMITS)
     with pytest.raises(DataError, match=r"^photo: got an estimated JPEG quality of 59, expected at least 60\. ") as low:

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfd.data import loader as loader_module
+from hfd.data.crops import Crop
 from hfd.data.loader import CropLoader, SampleOrder, sub_crop
 from hfd.data.read_ahead import Place
-from hfd.data.shards import Row, RowGroup, open_shard, shard_name
+from hfd.data.shards import RowGroup, open_shard, shard_name
 from hfd.errors import DataError
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 
 GROUPS = st.lists(st.integers(1, 20), min_size=1, max_size=40)
 SEEDS = st.integers(0, 2**63 - 1)
@@ -42,7 +43,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Folder:
         with open_shard(folder, shard_name("train", number, len(COUNTS)), ("x", "x_hat")) as writer:
             for _ in range(count):
                 x = _coordinates(index)
-                writer.add(Row(f"{index}", "photo", "content", {"x": x, "x_hat": 255 - x}))
+                writer.add(Crop(f"{index}", "photo", "content", {"x": x, "x_hat": 255 - x}))
                 index += 1
     return folder
 
@@ -210,7 +211,7 @@ def test_more_row_groups_than_are_held_at_once(tmp_path: Path) -> None:
     for number in range(40):
         with open_shard(folder, shard_name("train", number, 40), ("x", "x_hat")) as writer:
             x = _coordinates(number)
-            writer.add(Row(f"{number}", "photo", "content", {"x": x, "x_hat": 255 - x}))
+            writer.add(Crop(f"{number}", "photo", "content", {"x": x, "x_hat": 255 - x}))
     batch = _take(_loader(folder, batch_size=40), 2)
     for epoch in (batch[:40], batch[40:]):
         assert sorted(epoch[:, 0, 0, 0, 2].tolist()) == list(range(40))
@@ -268,7 +269,7 @@ def test_from_a_bucket_as_from_a_folder_and_ahead_of_need(
     enough = threading.Event()
     read = loader_module.read_row_group
 
-    def spy(folder: Folder, group: RowGroup, columns: Sequence[str]) -> list[Row]:
+    def spy(folder: Folder, group: RowGroup, columns: Sequence[str]) -> list[Crop]:
         asked.append(group.index)
         if len(asked) == 4:
             enough.set()
@@ -302,7 +303,7 @@ def test_a_damaged_shard_reaches_the_consumer(tmp_path: Path) -> None:
     name = shard_name("train", 0, 1)
     with open_shard(folder, name, ("x", "x_hat")) as writer:
         for index in range(20):
-            writer.add(Row(f"{index}", "p", "c", {"x": _coordinates(index), "x_hat": _coordinates(index)}))
+            writer.add(Crop(f"{index}", "p", "c", {"x": _coordinates(index), "x_hat": _coordinates(index)}))
     loader = _loader(folder)
     data = bytearray(folder.read(name))
     data[len(data) // 2] ^= 1
@@ -316,7 +317,7 @@ def test_a_shard_that_vanishes_reaches_the_consumer(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     name = shard_name("train", 0, 1)
     with open_shard(folder, name, ("x", "x_hat")) as writer:
-        writer.add(Row("0", "p", "c", {"x": _coordinates(0), "x_hat": _coordinates(0)}))
+        writer.add(Crop("0", "p", "c", {"x": _coordinates(0), "x_hat": _coordinates(0)}))
     loader = _loader(folder)
     folder.delete(name)
     with pytest.raises(DataError, match="got no such file"):
@@ -328,7 +329,7 @@ def test_a_picture_smaller_than_the_crop_reaches_the_consumer(tmp_path: Path) ->
     folder = Folder(str(tmp_path))
     with open_shard(folder, shard_name("train", 0, 1), ("x", "x_hat")) as writer:
         x = np.zeros((CROP - 1, CROP, 3), dtype=np.uint8)
-        writer.add(Row("0", "p", "c", {"x": x, "x_hat": x}))
+        writer.add(Crop("0", "p", "c", {"x": x, "x_hat": x}))
     with pytest.raises(ValueError, match="high"):
         next(_loader(folder).batches())
     assert _loader_threads() == []

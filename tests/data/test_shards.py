@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from hfd.data.crops import SourceCrop
+from hfd.data.crops import Crop
 from hfd.data.shards import (
     ROWS_PER_GROUP,
-    Row,
     RowGroup,
     iterate_rows,
     iterate_shard,
@@ -22,12 +21,11 @@ from hfd.data.shards import (
     open_shard,
     read_row_group,
     row_groups_of,
-    row_of,
     shard_name,
     shard_names,
 )
 from hfd.errors import DataError
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 
 SIZES = [(1, 1), (7, 3), (64, 64), (33, 129), (512, 1), (1, 512)]
 
@@ -36,20 +34,20 @@ def _picture(seed: int, height: int, width: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def _row(index: int, size: tuple[int, int] = (8, 6), *, pair: bool = False) -> Row:
+def _row(index: int, size: tuple[int, int] = (8, 6), *, pair: bool = False) -> Crop:
     pictures = {"x": _picture(index, *size)}
     if pair:
         pictures["x_hat"] = _picture(index + 10_000, *size)
-    return Row(id=f"{index:016x}-000", photo=f"täglich/{index} 写真.jpg", content=f"{index:064x}", pictures=pictures)
+    return Crop(id=f"{index:016x}-000", photo=f"täglich/{index} 写真.jpg", content=f"{index:064x}", pictures=pictures)
 
 
-def _write(folder: Folder, name: str, rows: list[Row], pictures: tuple[str, ...] = ("x",)) -> None:
+def _write(folder: Folder, name: str, rows: list[Crop], pictures: tuple[str, ...] = ("x",)) -> None:
     with open_shard(folder, name, pictures) as writer:
         for row in rows:
             writer.add(row)
 
 
-def _assert_same(found: Row, expected: Row) -> None:
+def _assert_same(found: Crop, expected: Crop) -> None:
     assert (found.id, found.photo, found.content) == (expected.id, expected.photo, expected.content)
     assert found.pictures.keys() == expected.pictures.keys()
     for name, picture in expected.pictures.items():
@@ -74,16 +72,9 @@ def test_pictures_of_odd_sizes_round_trip(folder: Folder) -> None:
 def test_a_picture_that_is_a_view_is_written_as_it_looks(folder: Folder) -> None:
     whole = _picture(0, 40, 60)
     view = whole[5:25:2, ::-1]
-    _write(folder, "train-0.parquet", [Row("a", "b", "c", {"x": view})])
+    _write(folder, "train-0.parquet", [Crop("a", "b", "c", {"x": view})])
     (found,) = iterate_rows(folder, "train")
     np.testing.assert_array_equal(found.pictures["x"], view)
-
-
-def test_a_source_crop_becomes_a_row(folder: Folder) -> None:
-    crop = SourceCrop("id", "photo", "content", "train", _picture(1, 9, 5))
-    _write(folder, "train-0.parquet", [row_of(crop)])
-    (found,) = iterate_rows(folder, "train")
-    _assert_same(found, Row("id", "photo", "content", {"x": crop.x}))
 
 
 @pytest.mark.parametrize("count", [0, 1, ROWS_PER_GROUP - 1, ROWS_PER_GROUP, ROWS_PER_GROUP + 1, 3 * ROWS_PER_GROUP])
@@ -189,7 +180,7 @@ def test_a_row_that_lacks_a_picture_leaves_nothing(folder: Folder, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def _read_all(folder: Folder) -> list[Row]:
+def _read_all(folder: Folder) -> list[Crop]:
     return list(iterate_rows(folder, "train"))
 
 

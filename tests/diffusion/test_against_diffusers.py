@@ -25,7 +25,8 @@ from hfd.diffusion.flow import RectifiedFlow
 from hfd.diffusion.process import Process
 from hfd.diffusion.samplers import Denoise, ancestral, ddim, dpmpp_2m, euler, heun
 from hfd.diffusion.schedule import CosineSchedule
-from hfd.diffusion.vp import Diffusion, Prediction
+from hfd.diffusion.vp import Diffusion
+from hfd.kinds import Prediction
 
 S = 0.5
 SCHEDULE = CosineSchedule(S)

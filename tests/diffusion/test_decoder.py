@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from networks import lively_unet
 from torch import Tensor
 
-from hfd.diffusion.cutting import cut_into_tiles
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, build_process, read_decoder, write_decoder
 from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.grain import add_grain
@@ -22,7 +20,9 @@ from hfd.diffusion.sampling import Sampling
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.vp import Diffusion
 from hfd.errors import DataError
-from hfd.storage import Folder
+from hfd.geometry.tiles import cut_into_tiles
+from hfd.io.storage import Folder
+from tests.support.networks import lively_unet
 
 DIFFUSION = {"kind": "diffusion", "s": 0.5, "predict": "v", "loss": "v", "min_snr": 5.0}
 TIMES = {"times": "uniform", "times_mean": 0.0, "times_std": 1.0}
@@ -255,10 +255,10 @@ def edited(folder: Folder, edit: Callable[[dict], object]) -> Folder:
             lambda config: config["process"].update(kind="flow"),
             "kind: got 'flow', expected 'diffusion', 'rectified-flow' or 'posterior-mean-flow'. Use a newer hfd",
         ),
-        (lambda config: config["process"].update(predict="u"), "predict: got 'u', expected 'v' or 'eps' or 'x0'"),
+        (lambda config: config["process"].update(predict="u"), "predict: got 'u', expected 'v', 'eps' or 'x0'"),
         (
             lambda config: config["process"].update(loss="u"),
-            "loss: got 'u', expected 'v' or 'eps' or 'x0' or 'min-snr'",
+            "loss: got 'u', expected 'v', 'eps', 'x0' or 'min-snr'",
         ),
         (
             lambda config: config.update(process={"kind": "rectified-flow", **TIMES, "times": "late"}),

@@ -12,7 +12,7 @@ from hfd.diffusion.decoder import ScoreDecoder, build_network
 from hfd.diffusion.flow import PosteriorMeanFlow
 from hfd.diffusion.lean import LeanNet
 from hfd.diffusion.sampling import Sampling
-from hfd.diffusion.window import Box, Window
+from hfd.geometry.box import Box, Window
 
 
 @torch.no_grad()

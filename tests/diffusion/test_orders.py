@@ -14,7 +14,16 @@ from itertools import pairwise
 
 import pytest
 import torch
-from oracles import (
+from torch import Tensor
+
+from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
+from hfd.diffusion.noise import NoiseSource, noise_in
+from hfd.diffusion.process import Process
+from hfd.diffusion.samplers import ancestral, ddim, dpmpp_2m, euler, heun, midpoint
+from hfd.diffusion.sampling import Sampling, run_sampler
+from hfd.diffusion.schedule import CosineSchedule
+from hfd.diffusion.vp import Diffusion
+from tests.support.oracles import (
     COVARIANCE,
     MEAN,
     SIZE,
@@ -28,14 +37,6 @@ from oracles import (
     to_blocks,
     to_images,
 )
-from torch import Tensor
-
-from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
-from hfd.diffusion.process import Process
-from hfd.diffusion.samplers import NoiseSource, ancestral, ddim, dpmpp_2m, euler, heun, midpoint, seeded_noise
-from hfd.diffusion.sampling import Sampling, walk
-from hfd.diffusion.schedule import CosineSchedule
-from hfd.diffusion.vp import Diffusion
 
 SCHEDULE = CosineSchedule(0.5)
 NOWHERE = torch.zeros(SIZE, dtype=torch.float64)
@@ -188,10 +189,10 @@ def test_gamma_is_how_much_variance(steps: int) -> None:
 KINDS = [("diffusion", "ancestral"), *PAIRS]
 
 
-def walk_of(name: str, settings: Sampling, x_hat: Tensor, noise: NoiseSource) -> Tensor:
+def sampled_by(name: str, settings: Sampling, x_hat: Tensor, noise: NoiseSource) -> Tensor:
     """The whole of sampling, from x_hat and pure noise to x0."""
     process, oracle = PROCESSES[name]
-    return walk(settings, process, oracle.denoise, x_hat, noise)
+    return run_sampler(settings, process, oracle.denoise, x_hat, noise)
 
 
 def settings_of(kind: str, steps: int) -> Sampling:
@@ -199,10 +200,10 @@ def settings_of(kind: str, steps: int) -> Sampling:
 
 
 def walk_moments(name: str, kind: str, steps: int) -> tuple[Tensor, Tensor]:
-    """Exact mean and covariance of a walk's samples, x_hat being ``BESIDE``."""
+    """Exact mean and covariance of a sampler's results, x_hat being ``BESIDE``."""
     x_hat = to_images(BESIDE.reshape(1, 1, 1, SIZE))
     draws = steps + 1 if kind == "ancestral" else 1
-    offset, matrix = affine(lambda noise: walk_of(name, settings_of(kind, steps), x_hat, noise), draws)
+    offset, matrix = affine(lambda noise: sampled_by(name, settings_of(kind, steps), x_hat, noise), draws)
     return offset, matrix @ matrix.T
 
 
@@ -219,9 +220,9 @@ def test_walks_end_at_the_data(name: str, kind: str) -> None:
 @pytest.mark.parametrize(("name", "kind"), KINDS)
 def test_samples_have_the_walks_statistics(name: str, kind: str) -> None:
     """20,000 blocks of seeded float32 noise, within five standard errors of the exact moments."""
-    noise = seeded_noise([1, 2], (3, 100, 200), torch.device("cpu"))
+    noise = noise_in([1, 2], 3, (100, 200), torch.device("cpu"))
     x_hat = to_images(BESIDE.expand(2, 100, 100, SIZE)).float()
-    samples = walk_of(name, settings_of(kind, 8), x_hat, noise)
+    samples = sampled_by(name, settings_of(kind, 8), x_hat, noise)
     assert samples.dtype == torch.float32
     blocks = to_blocks(samples).reshape(-1, SIZE)
     mean, covariance = walk_moments(name, kind, 8)
@@ -235,8 +236,8 @@ def test_ancestral_samples_of_a_mixture_are_distributed_like_it() -> None:
     """The largest distance between distribution functions: at most the 0.1 % bound of Kolmogorov, 1.95 / sqrt(n),
     and 0.005 for 200 steps; a Gaussian of the samples' moments is 0.08 away."""
     mixture = MIXTURES["diffusion"]
-    noise = seeded_noise([3], (3, 100, 100), torch.device("cpu"))
-    x0 = walk(Sampling(200, gamma=0.5), Diffusion(SCHEDULE), mixture.denoise, torch.zeros(1, 3, 100, 100), noise)
+    noise = noise_in([3], 3, (100, 100), torch.device("cpu"))
+    x0 = run_sampler(Sampling(200, gamma=0.5), Diffusion(SCHEDULE), mixture.denoise, torch.zeros(1, 3, 100, 100), noise)
     x0 = x0.double().flatten().sort().values
     below = mixture.below(x0, torch.zeros((), dtype=torch.float64))
     ranks = (torch.arange(len(x0)) + 0.5) / len(x0)

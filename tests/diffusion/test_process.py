@@ -13,7 +13,8 @@ from torch import Tensor
 from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.process import EARLIEST, LATEST, Process, as_images, stratified_uniform
 from hfd.diffusion.schedule import CosineSchedule
-from hfd.diffusion.vp import Diffusion, Prediction, Weighting
+from hfd.diffusion.vp import Diffusion
+from hfd.kinds import Prediction, Weighting
 
 S = 0.5
 PROCESSES: dict[str, Process] = {

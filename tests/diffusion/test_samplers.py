@@ -7,12 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles import affine
 from torch import Tensor
 
+from hfd.diffusion.noise import NoiseSource, noise_in
 from hfd.diffusion.samplers import (
     Denoise,
-    NoiseSource,
     OnStep,
     ancestral,
     ddim,
@@ -20,9 +19,9 @@ from hfd.diffusion.samplers import (
     euler,
     heun,
     midpoint,
-    seeded_noise,
 )
 from hfd.diffusion.schedule import CosineSchedule, time_grid
+from tests.support.oracles import affine
 
 SCHEDULE = CosineSchedule(0.5)
 CPU = torch.device("cpu")
@@ -170,7 +169,7 @@ def test_what_the_denoiser_is_asked(name: str) -> None:
         answers.append(bent(x_t, t))
         return answers[-1]
 
-    x1 = seeded_noise([0, 1], (3, 2, 2), CPU)(0)
+    x1 = noise_in([0, 1], 3, (2, 2), CPU)(0)
     x0 = run(name, denoise, x1, time_grid(4), steps.append)
     asked = {
         "heun": [1.0, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25],
@@ -185,7 +184,7 @@ def test_what_the_denoiser_is_asked(name: str) -> None:
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_one_step_in_all(name: str) -> None:
     """From t = 1 to 0: the prediction at pure noise, and for midpoint a straight line by the velocity half-way."""
-    x1 = seeded_noise([3], (3, 4, 4), CPU)(0)
+    x1 = noise_in([3], 3, (4, 4), CPU)(0)
     at_start = bent(x1, torch.ones(1))
     expected = at_start
     if name == "midpoint":
@@ -196,8 +195,8 @@ def test_one_step_in_all(name: str) -> None:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_walk_may_be_cut_in_two(name: str) -> None:
-    """Where a grid ends at t > 0 the result is x there; a second walk goes on from it, but dpmpp's forgets."""
-    x1 = seeded_noise([4], (3, 4, 4), CPU)(0)
+    """Where a grid ends at t > 0 the result is x there; a second run continues from it, but dpmpp's forgets."""
+    x1 = noise_in([4], 3, (4, 4), CPU)(0)
     times = time_grid(6)
     whole = run(name, bent, x1, times)
     halves = run(name, bent, run(name, bent, x1, times[:4]), times[3:])
@@ -210,7 +209,7 @@ def test_a_walk_may_be_cut_in_two(name: str) -> None:
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_image_of_a_batch_is_sampled_for_itself(name: str) -> None:
     """Elementwise arithmetic only, so the last bit may differ with vectorisation and no more."""
-    noise = seeded_noise([5, 6, 7], (3, 8, 8), CPU)
+    noise = noise_in([5, 6, 7], 3, (8, 8), CPU)
     together = run(name, bent, noise(0), time_grid(6))
     for i in range(3):
         torch.testing.assert_close(
@@ -221,7 +220,7 @@ def test_every_image_of_a_batch_is_sampled_for_itself(name: str) -> None:
 def test_ancestral_steps_have_noise_of_their_own() -> None:
     """Step k adds noise(k + 1), the last one, to t = 0, none: noise(0) is the start."""
     drawn: list[int] = []
-    source = seeded_noise([5], (3, 4, 4), CPU)
+    source = noise_in([5], 3, (4, 4), CPU)
 
     def noise(k: int) -> Tensor:
         drawn.append(k)
@@ -232,20 +231,19 @@ def test_ancestral_steps_have_noise_of_their_own() -> None:
 
 
 def test_noise_of_a_sample_is_its_own() -> None:
-    shape = (3, 5, 7)
     seeds = [0, 1, 12345, 2**32 - 1]
-    together = seeded_noise(seeds, shape, CPU)
+    together = noise_in(seeds, 3, (5, 7), CPU)
     for step in (0, 1, 50):
         batch = together(step)
-        assert batch.shape == (4, *shape)
+        assert batch.shape == (4, 3, 5, 7)
         for row, seed in zip(batch, seeds, strict=True):
-            assert torch.equal(row, seeded_noise([seed], shape, CPU)(step)[0])
+            assert torch.equal(row, noise_in([seed], 3, (5, 7), CPU)(step)[0])
     rows = torch.cat([together(step) for step in range(20)])
     assert len({tuple(row.flatten().tolist()) for row in rows}) == 80
 
 
 def test_noise_is_standard_normal_and_uncorrelated() -> None:
-    noise = seeded_noise(range(8), (3, 32, 32), CPU)
+    noise = noise_in(range(8), 3, (32, 32), CPU)
     rows = torch.cat([noise(step) for step in range(4)]).flatten(1).double()
     assert float(rows.mean()) == pytest.approx(0.0, abs=5 / math.sqrt(rows.numel()))
     assert float(rows.var()) == pytest.approx(1.0, rel=5 * math.sqrt(2 / rows.numel()))

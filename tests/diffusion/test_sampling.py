@@ -1,4 +1,4 @@
-"""Which sampler walks which process: settings, refusals, counts, and what the walk hands on."""
+"""Samplers by process: settings, refusals, counts and results."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
+from hfd.diffusion.noise import noise_in
 from hfd.diffusion.process import Process
-from hfd.diffusion.samplers import ancestral, ddim, dpmpp_2m, euler, heun, midpoint, seeded_noise
-from hfd.diffusion.sampling import SamplerKind, Sampling, walk
+from hfd.diffusion.samplers import ancestral, ddim, dpmpp_2m, euler, heun, midpoint
+from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.schedule import CosineSchedule, time_grid
 from hfd.diffusion.vp import Diffusion
 from hfd.errors import ConfigError
+from hfd.kinds import SamplerKind
 
 DIFFUSION = Diffusion(CosineSchedule(0.5))
 FLOWS: list[Process] = [RectifiedFlow(), PosteriorMeanFlow(sigma_s=0.2)]
@@ -23,7 +25,7 @@ OF_FLOW: tuple[SamplerKind, ...] = ("euler", "heun", "midpoint")
 PAIRS = [(DIFFUSION, kind) for kind in OF_DIFFUSION] + [(flow, kind) for flow in FLOWS for kind in OF_FLOW]
 
 X_HAT = torch.linspace(-1, 1, 96).reshape(2, 3, 4, 4)
-NOISE = seeded_noise([1, 2], (3, 4, 4), torch.device("cpu"))
+NOISE = noise_in([1, 2], 3, (4, 4), torch.device("cpu"))
 
 
 def bent(x_t: Tensor, t: Tensor) -> Tensor:
@@ -72,7 +74,7 @@ def test_a_sampler_that_does_not_fit_is_refused(process: Process, kind: SamplerK
     for ask in (
         lambda: settings.kind_for(process),
         lambda: settings.evaluations(process),
-        lambda: walk(settings, process, bent, X_HAT, NOISE),
+        lambda: run_sampler(settings, process, bent, X_HAT, NOISE),
     ):
         with pytest.raises(ConfigError) as caught:
             ask()
@@ -91,7 +93,7 @@ def test_evaluations_are_counted(process: Process, kind: SamplerKind, steps: int
         return bent(x_t, t)
 
     settings = Sampling(steps, kind=kind)
-    x0 = walk(settings, process, denoise, X_HAT, NOISE, told.append)
+    x0 = run_sampler(settings, process, denoise, X_HAT, NOISE, told.append)
     assert len(calls) == settings.evaluations(process)
     assert told == list(range(steps))
     assert x0.shape == X_HAT.shape and bool(torch.isfinite(x0).all())
@@ -104,7 +106,7 @@ def test_evaluations_of_auto() -> None:
 @pytest.mark.parametrize(("process", "kind"), PAIRS)
 def test_a_walk_is_its_sampler_from_its_start(process: Process, kind: SamplerKind) -> None:
     """Evenly spaced from 1 to 0, from ``process.start`` of x_hat and noise(0); gamma reaches the ancestral one."""
-    got = walk(Sampling(5, kind=kind, gamma=0.7 * (kind == "ancestral")), process, bent, X_HAT, NOISE)
+    got = run_sampler(Sampling(5, kind=kind, gamma=0.7 * (kind == "ancestral")), process, bent, X_HAT, NOISE)
     x1, times, schedule = NOISE(0), time_grid(5), DIFFUSION.schedule
     if isinstance(process, PosteriorMeanFlow):
         x1 = X_HAT + 0.2 * x1

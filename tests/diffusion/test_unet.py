@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import lively_unet
 from torch import Tensor
 
 from hfd.diffusion.neighbours import CHANNELS, known_pixels
 from hfd.diffusion.unet import NoiseEmbedding, ResidualBlock, UNet, channel_norm, without_grid
+from tests.support.networks import lively_unet
 
 
 def pictures(height: int, width: int, batch: int = 1, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

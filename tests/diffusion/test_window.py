@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfd.diffusion import window as window_module
-from hfd.diffusion.window import BLOCK_PX, Box, Window, block_generator, noise_in
+from hfd.diffusion import noise as noise_module
+from hfd.diffusion.noise import BLOCK_PX, block_generator, noise_in
+from hfd.geometry.box import Box, Window
 
 CPU = torch.device("cpu")
 
@@ -27,7 +28,7 @@ def windows(draw: st.DrawFn) -> Window:
 @given(windows(), st.integers(1, 3), st.integers(0, 2**32 - 1), st.sampled_from([16, 24, 1024]))
 def test_noise_of_a_window_is_that_of_the_whole(window: Window, channels: int, seed: int, block_px: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(window_module, "BLOCK_PX", block_px)
+        patch.setattr(noise_module, "BLOCK_PX", block_px)
         shape = (window.box.height, window.box.width)
         found = noise_in([seed, 8], channels, shape, CPU, window)(5)
         whole = noise_in([seed, 8], channels, (window.height, window.width), CPU)(5)

@@ -1,6 +1,6 @@
 """Make the golden files anew, what is expected of them, and the hex dump in docs/format.md.
 
-    python tests/golden/make.py
+    python -m tests.golden.make
 
 Only where the shipped model or the format itself has changed: the files stand for all that were ever written, and a
 decoder that no longer reads them is broken.
@@ -12,8 +12,6 @@ import hashlib
 import io
 import json
 import zlib
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +19,13 @@ from PIL import Image
 
 from hfd.codec.codec import Codec
 from hfd.codec.container import LATENTS, SAMPLING, unpack
-from hfd.codec.model_folders import find_model
-from hfd.codec.sections import DefaultSampling, Extras, read_extras
-from hfd.images import RgbArray
+from hfd.codec.sampling_options import SamplingOptions
+from hfd.codec.sections import Extras, read_extras
+from hfd.image.load import RgbArray
+from hfd.io.model_folders import find_model
+from tests.support.paths import GOLDEN, ROOT
 
-FOLDER = Path(__file__).resolve().parent
-SPECIFICATION = FOLDER.parents[1] / "docs/format.md"
+SPECIFICATION = ROOT / "docs/format.md"
 MODEL = "desk-012"
 BEGIN, END = "<!-- dump: begin -->", "<!-- dump: end -->"
 DUMPED = "sampling"
@@ -56,7 +55,7 @@ def golden_inputs() -> dict[str, tuple[RgbArray, Extras]]:
     rows, columns = np.mgrid[:40, :24]
     alpha = (255 - 4 * rows - columns).clip(0, 255).astype(np.uint8)
     curve = b"curv" + bytes(4) + (1).to_bytes(4, "big") + b"\x02\x33" + bytes(2)
-    sampling = DefaultSampling("heun", 4, realism=0.75, grain=True, seed=20_231_001)
+    sampling = SamplingOptions(4, "heun", realism=0.75, grain=True, seed=20_231_001)
     return {
         "plain": (picture(64, 64), Extras()),
         "one-pixel": (picture(1, 1), Extras()),
@@ -66,9 +65,15 @@ def golden_inputs() -> dict[str, tuple[RgbArray, Extras]]:
         "alpha": (picture(40, 24), Extras(alpha)),
         "icc": (picture(24, 40), Extras(icc=curve * 20)),
         "exif": (picture(24, 40), Extras(exif=exif())),
-        DUMPED: (picture(24, 40), Extras(sampling=DefaultSampling(steps=4, seed=7))),
+        DUMPED: (picture(24, 40), Extras(sampling=SamplingOptions(steps=4, seed=7))),
         "all": (picture(40, 24), Extras(alpha, curve, exif(), sampling)),
     }
+
+
+def with_defaults(options: SamplingOptions) -> dict[str, Any]:
+    defaults = {"sampler": "auto", "steps": None, "gamma": 0.0, "realism": 1.0, "grain": False, "finish": True}
+    values = {**defaults, "seed": None, **options.stated()}
+    return {"kind": values.pop("sampler"), **values}
 
 
 def digest(data: bytes) -> str:
@@ -79,7 +84,7 @@ def describe(data: bytes, codec: Codec) -> dict[str, Any]:
     """What is expected of a file, in JSON's terms."""
     container = unpack(data)
     extras = read_extras(container, max_pixels=MAX_PIXELS)
-    y_hat = codec.latent(data).contiguous().numpy().astype("<f4")
+    y_hat = codec.open(container).y_hat.contiguous().numpy().astype("<f4")
     return {
         "file": {"bytes": len(data), "sha256": digest(data)},
         "width": container.width,
@@ -92,7 +97,7 @@ def describe(data: bytes, codec: Codec) -> dict[str, Any]:
         "alpha": None if extras.alpha is None else {"sha256": digest(extras.alpha.tobytes())},
         "icc": None if extras.icc is None else {"bytes": len(extras.icc), "sha256": digest(extras.icc)},
         "exif": None if extras.exif is None else {"bytes": len(extras.exif), "sha256": digest(extras.exif)},
-        "sampling": asdict(extras.sampling),
+        "sampling": with_defaults(extras.sampling),
     }
 
 
@@ -135,15 +140,15 @@ def main() -> None:
     expected = {}
     for name, (x, extras) in golden_inputs().items():
         data = codec.compress(x, sections=extras.to_sections()).data
-        (FOLDER / f"{name}.hfd").write_bytes(data)
+        (GOLDEN / f"{name}.hfd").write_bytes(data)
         expected[name] = describe(data, codec)
         print(f"{name}.hfd: {len(data)} bytes")
     text = io.StringIO()
     json.dump({"model": MODEL, "files": expected}, text, indent=1)
-    (FOLDER / "expected.json").write_text(text.getvalue() + "\n")
+    (GOLDEN / "expected.json").write_text(text.getvalue() + "\n")
     before, rest = SPECIFICATION.read_text().split(BEGIN)
     after = rest.split(END)[1]
-    shown = dump((FOLDER / f"{DUMPED}.hfd").read_bytes())
+    shown = dump((GOLDEN / f"{DUMPED}.hfd").read_bytes())
     SPECIFICATION.write_text(f"{before}{BEGIN}\n{shown}\n{END}{after}")
 
 

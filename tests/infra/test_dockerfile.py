@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support.paths import ROOT
+
 DOCKERFILE = (ROOT / "infra" / "Dockerfile").read_text("utf-8")
 IGNORED = (ROOT / "infra" / "Dockerfile.dockerignore").read_text("utf-8")
 SECRET = re.compile(r"secret|password|passwd|token|credential|api_?key|access_?key", re.I)

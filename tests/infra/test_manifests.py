@@ -18,8 +18,15 @@ import jsonschema
 import pytest
 import typer
 import yaml
-from command_line import Hfd
-from infra_crd import (
+
+from hfd.config import ClusterConfig
+from hfd.config.presets import load_config, preset_folder
+from hfd.errors import ConfigError
+from pipelines.cli import app
+from pipelines.engine.on_ray import check_fits
+from pipelines.jobs.plan import looks_secret, plan_job, read_command
+from tests.support.command_line import Hfd
+from tests.support.crd import (
     FIELDS,
     MANIFESTS,
     ROOT,
@@ -32,13 +39,6 @@ from infra_crd import (
     strict,
     unknown_fields,
 )  # fmt: skip
-
-from hfd.cli import app
-from hfd.config import ClusterConfig
-from hfd.errors import ConfigError
-from hfd.presets import load_config, preset_folder
-from pipelines.on_ray import check_fits
-from pipelines.submit import looks_secret, plan_job, read_command
 
 LAUNCHER = ROOT / "infra" / "aws-cluster.yaml"
 DOCUMENTS = documents()

@@ -11,8 +11,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from infra_crd import documents
-from s3_server import _free_ports
+
+from tests.support.crd import documents
+from tests.support.s3_server import _free_ports
 
 pytestmark = pytest.mark.slow
 

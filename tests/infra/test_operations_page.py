@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
-from pathlib import Path
 
 import pytest
 import typer
-from command_line import Hfd
 
-from hfd.cli import app
-from pipelines.submit import plan_job, read_command
+from pipelines.cli import app
+from pipelines.jobs.plan import plan_job, read_command
+from tests.support.command_line import Hfd
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "operations.md").read_text("utf-8")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hfd.errors import DataError
-from hfd.metrics.bootstrap import Difference, paired_differences
+from hfd.metrics.bootstrap import Difference, drawn, of_images, rows_of
 from hfd.metrics.frechet import GaussianStats, frechet_distance, frechet_of_counts, kernel_distance, kernel_of_counts
 
 
@@ -19,7 +19,12 @@ def frechet_of_rows(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def difference(distance, originals, ours, theirs, **options) -> Difference:
-    return paired_differences(distance, originals, {"ours": ours}, theirs, **options)["ours"]
+    patches, rows = [len(one) for one in originals.values()], np.concatenate(list(originals.values()))
+    one, other = (
+        drawn(of_images(distance(rows, rows_of(list(originals), features)), patches), patches, **options)
+        for features in (ours, theirs)
+    )
+    return one.less(other)
 
 
 def pictures(num: int, patches: int, dim: int, damage: float, seed: int = 0) -> dict[str, np.ndarray]:
@@ -48,11 +53,9 @@ def test_interval_is_that_of_a_plain_loop(distance, plainly) -> None:
 @pytest.mark.parametrize("distance", [frechet_of_counts, kernel_of_counts])
 def test_less_damage_is_surely_lower_and_the_same_is_not(distance) -> None:
     originals, mild, strong = (pictures(20, 6, 5, damage) for damage in (0.0, 0.1, 0.6))
-    decoders = {"mild": mild, "strong": strong, "again": strong}
-    found = paired_differences(distance, originals, decoders, strong, draws=60)
-    assert list(found) == list(decoders)
-    assert found["mild"].is_lower and found["mild"].low < found["mild"].value < 0
-    assert found["again"] == Difference(0.0, 0.0, 0.0) and not found["again"].is_lower
+    found, again = (difference(distance, originals, decoder, strong, draws=60) for decoder in (mild, strong))
+    assert found.is_lower and found.low < found.value < 0
+    assert again == Difference(0.0, 0.0, 0.0) and not again.is_lower
     assert not difference(distance, originals, strong, mild, draws=60).is_lower
 
 

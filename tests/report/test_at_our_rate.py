@@ -9,10 +9,11 @@ import pytest
 from hfd.report.content import RatePoint, SummaryRow
 from hfd.report.summarise import baselines_at_our_rate
 from hfd.report.tables import rate_text
+from tests.support.report_rows import summary_row
 
 
 def row(system: str, bpp: float, psnr: float = 28.0, fd: float | None = 300.0) -> SummaryRow:
-    return SummaryRow(system, f"{bpp}", 24, bpp, None, psnr, 0.9, 0.5, fd, None if fd is None else fd / 1000, 1.0, 1.0)
+    return summary_row(system, f"{bpp}", 24, bpp, None, psnr, 0.9, 0.5, fd, None if fd is None else fd / 1000, 1.0, 1.0)
 
 
 def test_a_line_in_log_bpp_is_met_exactly() -> None:

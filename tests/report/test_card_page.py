@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import photograph
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hfd.report.data_card import COLUMNS, TILE_PX, Card, Spread, contact_sheet, render_card
+from hfd.report.data_card import COLUMNS, TILE_PX, Card, Property, contact_sheet, render_card
 from hfd.report.histograms import bars, bin_edges, histogram
+from tests.support.pictures import photograph
 
 SVG = "{http://www.w3.org/2000/svg}"
 VALUES = st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=60)
@@ -73,7 +73,7 @@ def test_the_sheet_holds_the_middle_of_each_picture_in_order() -> None:
 
 
 CARD = Card(
-    "Data card", "s3://bucket/a<b>", {"photographs": 1200}, [Spread("Side", "px", np.array([1.0]), np.array([2.0]))],
+    "Data card", "s3://bucket/a<b>", {"photographs": 1200}, [Property("Side", "px", np.array([1.0]), np.array([2.0]))],
     {"JPEG": (3, 1)}, {"</svg><script>": (0, 1)}, contact_sheet([photograph(50, 60)]), 1,
 )  # fmt: skip
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hfd.report.content import Example, ImageRow, Report, SummaryRow, Version
+from hfd.report.content import Example, Report, Version
 from hfd.report.page import render
+from tests.support.report_rows import image_row, summary_row
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = (
@@ -47,9 +48,9 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     versions = tuple(Version(name, f"{name}!", x) for name, x in zip(LABELS, grey, strict=True))
     rates = {"c.png": None, "b.png": 0.3, "a.png": 0.1, "d.png": 0.02}
     images = tuple(
-        ImageRow(name, "sample", "", 300, 200, 9, 0.1, rate, 30.0, None, 1.0, 0.1, 0.1) for name, rate in rates.items()
+        image_row(name, "sample", "", 300, 200, 9, 0.1, rate, 30.0, None, 1.0, 0.1, 0.1) for name, rate in rates.items()
     )
-    row = SummaryRow("sample", "", 4, 0.1, None, 30.0, None, 1.0, 9.0, None, 0.1, 0.1)
+    row = summary_row("sample", "", 4, 0.1, None, 30.0, None, 1.0, 9.0, None, 0.1, 0.1)
     report = Report(
         "A <b>report</b>",
         (row,),

@@ -15,8 +15,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from hfd.report.content import Example, ImageRow, Report, SummaryRow, Version
+from hfd.report.content import Example, Report, SummaryRow, Version
 from hfd.report.page import render
+from tests.support.report_rows import image_row, summary_row, with_values
 
 VOID = {"meta", "img", "input", "link", "br"}
 
@@ -26,7 +27,7 @@ def picture(seed: int, height: int = 24, width: int = 40) -> NDArray[np.uint8]:
 
 
 def summary(system: str, setting: str, bpp: float = 0.1, fd: float | None = 30.0) -> SummaryRow:
-    return SummaryRow(system, setting, 3, bpp, None, 27.0, 0.9, 0.5, fd, None, 0.1, 0.2)
+    return summary_row(system, setting, 3, bpp, None, 27.0, 0.9, 0.5, fd, None, 0.1, 0.2)
 
 
 def report(**changes: object) -> Report:
@@ -40,7 +41,7 @@ def report(**changes: object) -> Report:
             summary("avif", "at least our rate", 0.12, 55.0),
             summary("avif", "dearest", 0.5, 5.0),
         ),
-        images=(ImageRow("one.png", "sample", "50 steps", 40, 24, 12, 0.1, 0.09, 27.0, None, 0.9, 0.1, 2.0),),
+        images=(image_row("one.png", "sample", "50 steps", 40, 24, 12, 0.1, 0.09, 27.0, None, 0.9, 0.1, 2.0),),
         examples=(Example("one.png", versions), Example("two.png", versions)),
         facts=(("corpus digest", "sha256:12"),),
         warnings=("1 of 9 photographs rejected",),
@@ -143,7 +144,7 @@ def test_the_headline_uses_the_first_sample_and_rates_not_below_ours() -> None:
 
 def test_missing_and_infinite_values_are_shown_and_sort_as_values() -> None:
     base = report().images[0]
-    rows = (dataclasses.replace(base, psnr=math.inf, bpp_est=None, top_octave_energy=math.nan),)
+    rows = (with_values(base, psnr=math.inf, bpp_est=None, top_octave_energy=math.nan),)
     page = render(report(images=rows))
     table = page[page.index('id="images"') :]
     assert '<td data-value="Infinity">∞</td>' in table
@@ -153,7 +154,7 @@ def test_missing_and_infinite_values_are_shown_and_sort_as_values() -> None:
 
 @pytest.mark.parametrize("value", [None, math.nan])
 def test_a_headline_without_realism_makes_no_claim_of_it(value: float | None) -> None:
-    rows = tuple(dataclasses.replace(row, fd_effnet=value) for row in report().summary)
+    rows = tuple(with_values(row, fd_effnet=value) for row in report().summary)
     text = render(report(summary=rows))
     assert "Stage 2 moves" not in text
     assert "not measured in this run" in text

@@ -7,11 +7,11 @@ import math
 
 import pytest
 
-from hfd.report.content import SummaryRow
-from hfd.report.tables import SUMMARY_COLUMNS, format_number, summary_markdown, summary_text
+from hfd.report.tables import format_number, summary_columns, summary_markdown, summary_text
+from tests.support.report_rows import summary_row
 
-SAMPLE = SummaryRow("sample", "50 steps", 24, 0.1214, 0.1189, 27.018, 0.91884, 0.934, 31.44, 0.01214, 0.31, 38.2)
-AVIF = SummaryRow("avif", "at most our rate", 24, 0.1187, None, math.inf, None, 0.35, None, math.nan, 1.2, 0.05)
+SAMPLE = summary_row("sample", "50 steps", 24, 0.1214, 0.1189, 27.018, 0.91884, 0.934, 31.44, 0.01214, 0.31, 38.2)
+AVIF = summary_row("avif", "at most our rate", 24, 0.1187, None, math.inf, None, 0.35, None, math.nan, 1.2, 0.05)
 
 # fmt: off
 GOLDEN = (
@@ -57,7 +57,7 @@ def test_markdown_is_the_golden_table() -> None:
 def test_markdown_escapes_what_would_break_a_cell() -> None:
     line = summary_markdown([dataclasses.replace(SAMPLE, setting="a|b <script> *c*")]).splitlines()[2]
     assert r"a\|b &lt;script> \*c\*" in line
-    assert line.replace(r"\|", "").count("|") == len(SUMMARY_COLUMNS) + 1
+    assert line.replace(r"\|", "").count("|") == len(summary_columns()) + 1
 
 
 @pytest.mark.parametrize(

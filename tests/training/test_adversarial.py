@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks import lively_unet
-from tiny_training import BATCH, CPU, MemoryLoader, adversarial_task, draws_at, one_update
 from torch import Tensor, nn
 
 from hfd.diffusion import decoder as decoder_module
@@ -23,7 +21,9 @@ from hfd.diffusion.vp import Diffusion
 from hfd.metrics.spectrum import top_octave_energy
 from hfd.training.adversarial import AdversarialTask
 from hfd.training.loop import to_images
-from hfd.training.tasks import drawn_masks
+from hfd.training.tasks import sample_masks
+from tests.support.networks import lively_unet
+from tests.support.tiny_training import BATCH, CPU, MemoryLoader, adversarial_task, one_update, randomness_at
 
 PROCESSES = {"flow": PosteriorMeanFlow(sigma_s=0.2), "diffusion": Diffusion(CosineSchedule(0.5), predict="x0")}
 
@@ -39,7 +39,7 @@ def a_batch() -> Tensor:
 
 
 def losses_of(task: AdversarialTask, step: int = 0, batch: Tensor | None = None) -> dict[str, Tensor]:
-    return task.losses(a_batch() if batch is None else batch, progress=0.0, draws=draws_at(step))
+    return task.losses(a_batch() if batch is None else batch, progress=0.0, randomness=randomness_at(step))
 
 
 def taught(task: AdversarialTask) -> dict[str, list[Tensor]]:
@@ -103,7 +103,7 @@ def test_the_loss_is_squared_error_and_weighted_opinion() -> None:
     task = lively(adversarial_task(weight=0.25))
     x0, x_hat = (a_batch() * 2 - 1).unbind(1)
     with torch.no_grad():
-        sample = task.sample(x0, x_hat, draws_at())
+        sample = task.sample(x0, x_hat, randomness_at())
     losses = {name: float(value.detach()) for name, value in losses_of(task).items()}
     assert losses["mse"] == pytest.approx(float((sample - x0).square().mean()), rel=1e-6)
     assert losses["loss"] == pytest.approx(losses["mse"] + 0.25 * losses["adversarial"], rel=1e-6)
@@ -130,9 +130,9 @@ def test_what_is_trained_is_what_the_decoder_samples(kind: str, steps: int, monk
     x0, x_hat = (0.5 * a_batch()).unbind(1)
     with torch.no_grad():
         task.net.head.weight.mul_(0.1)
-        trained = task.sample(x0, x_hat, draws_at())
+        trained = task.sample(x0, x_hat, randomness_at())
     assert 0.05 < float(trained.abs().max()) < 1.0
-    drawn = [draws_at().normal(x0.shape[1:], f"eps {step}", CPU) for step in range(steps)]
+    drawn = [randomness_at().normal(x0.shape[1:], f"eps {step}", CPU) for step in range(steps)]
     monkeypatch.setattr(decoder_module, "noise_in", lambda *_: drawn.__getitem__)
     decoder = ScoreDecoder(task.net.eval(), process, {}, "")
     sampled = decoder.sample((x_hat + 1) / 2, Sampling(steps=steps), seeds=range(BATCH), precision="float32")
@@ -166,7 +166,7 @@ def test_gradients_are_derivatives_of_the_whole_walk(kind: str) -> None:
         with torch.no_grad():
             for weight, way in zip(weights, direction, strict=True):
                 weight.add_(way, alpha=shift)
-        return task.sample(x0, x_hat, draws_at()).square().mean()
+        return task.sample(x0, x_hat, randomness_at()).square().mean()
 
     gradients = torch.autograd.grad(energy(0.0), weights)
     slope = sum(float((gradient * way).sum()) for gradient, way in zip(gradients, direction, strict=True))
@@ -185,8 +185,8 @@ def test_some_samples_are_told_of_their_neighbours() -> None:
     seen: list[Tensor] = []
     task.net.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[3]))
     x0, x_hat = (a_batch() * 2 - 1).unbind(1)
-    task.sample(x0, x_hat, draws_at())
-    masks = drawn_masks(draws_at(), 32, 1.0)
+    task.sample(x0, x_hat, randomness_at())
+    masks = sample_masks(randomness_at(), 32, 1.0)
     assert bool(masks.any()) and torch.equal(seen[0], known_pixels(x0, masks))
 
 
@@ -213,7 +213,7 @@ def trained_on_texture(weight: float, steps: int = 160) -> tuple[float, float]:
     held_out = to_images(next(Texture().batches(10**6)), CPU)
     x0, x_hat = (held_out * 2 - 1).unbind(1)
     with torch.no_grad():
-        sample = task.sample(x0, x_hat, draws_at(steps))
+        sample = task.sample(x0, x_hat, randomness_at(steps))
     energies = [top_octave_energy(*(grey_levels(picture[index]) for picture in (x0, sample))) for index in range(BATCH)]
     return float(np.mean(energies)), float((sample - x0).square().mean())
 

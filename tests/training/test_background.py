@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import MemoryLoader, decoder_task, differing, run
 
 from hfd.errors import DataError
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 from hfd.training.background import BackgroundWriter, on_host
 from hfd.training.checkpoint import Checkpoints
 from hfd.training.loop import Listener
+from tests.support.tiny_training import MemoryLoader, decoder_task, differing, run
 
 
 class Gated(Checkpoints):
@@ -104,7 +104,7 @@ def test_a_training_on_s3_resumes_from_its_bucket(s3: Folder) -> None:
 
 UPLOAD = """
 import sys, torch
-from hfd.storage import Folder
+from hfd.io.storage import Folder
 from hfd.training.background import BackgroundWriter
 from hfd.training.checkpoint import Checkpoints
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import checkpoints_in, decoder_task, differing
 
 from hfd.errors import DataError, TrainingError
 from hfd.training.checkpoint import KEEP
+from tests.support.tiny_training import checkpoints_in, decoder_task, differing
 
 
 def state(step: int) -> dict[str, Any]:

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_training import (
+from torch import Tensor
+
+from hfd.errors import TrainingError
+from hfd.training import loop
+from hfd.training.loop import CALIBRATION_STEPS, Listener, lr_factor, plan_steps, to_images
+from hfd.training.randomness import SampleRandomness
+from tests.support.tiny_training import (
     BATCH,
     CPU,
     KINDS,
@@ -25,12 +31,6 @@ from tiny_training import (
     loop_settings,
     run,
 )
-from torch import Tensor
-
-from hfd.errors import TrainingError
-from hfd.training import loop
-from hfd.training.draws import Draws
-from hfd.training.loop import CALIBRATION_STEPS, Listener, lr_factor, plan_steps, to_images
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -93,8 +93,8 @@ class Counting:
         self.clock, self.seconds = clock, seconds
         self.count, self.factors, self.progress = 0, [], []
 
-    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
-        del draws
+    def losses(self, batch: Tensor, *, progress: float, randomness: SampleRandomness) -> dict[str, Tensor]:
+        del randomness
         self.progress.append(progress)
         return {"loss": batch.mean()}
 
@@ -228,8 +228,8 @@ class Failing(Recording):
         super().__init__(decoder_task())
         self.at, self.what = at, what
 
-    def losses(self, batch: Tensor, *, progress: float, draws: Draws) -> dict[str, Tensor]:
-        losses = super().losses(batch, progress=progress, draws=draws)
+    def losses(self, batch: Tensor, *, progress: float, randomness: SampleRandomness) -> dict[str, Tensor]:
+        losses = super().losses(batch, progress=progress, randomness=randomness)
         if len(self.seen) == self.at:
             weight = self.task.net.stem.weight
             # The root of zero is zero; its slope is not finite.

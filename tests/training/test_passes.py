@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import BATCH, CPU, KINDS, Recording, draws_at, loop_settings, run
 from torch import Tensor, nn
 
 from hfd.training.loop import gradients, to_images
-from hfd.training.strategy import Spread
+from hfd.training.strategy import Parallelism
+from tests.support.tiny_training import BATCH, CPU, KINDS, Recording, loop_settings, randomness_at, run
 
 
 def networks(task: Any) -> list[nn.Module]:
@@ -83,18 +83,20 @@ def test_recomputed_activations_give_the_same_gradients(
 ) -> None:
     import dataclasses
 
-    import tiny_training
+    from tests.support import tiny_training
 
     as_is = tiny_training.optimiser
     monkeypatch.setattr(tiny_training, "optimiser", lambda lr: dataclasses.replace(as_is(lr), precision=precision))
     batch = to_images(next(KINDS[kind].loader().batches()), CPU)
-    kept, again = (lively(KINDS[kind].make(spread=Spread(recompute=recompute))) for recompute in (False, True))
+    kept, again = (
+        lively(KINDS[kind].make(parallelism=Parallelism(recompute=recompute))) for recompute in (False, True)
+    )
     calls: list[int] = []
     for task in (kept, again):
         count = [0]
         block = networks(task)[0].down[0][0].conv1 if kind != "autoencoder" else networks(task)[0].g_a[1].conv1
         block.register_forward_hook(lambda *_, count=count: count.__setitem__(0, count[0] + 1))
-        task.backward(task.losses(batch, progress=0.0, draws=draws_at()), weight=1.0)
+        task.backward(task.losses(batch, progress=0.0, randomness=randomness_at()), weight=1.0)
         calls.append(count[0])
     assert calls[1] == 2 * calls[0] > 0
     assert_close(gradients_of(again), gradients_of(kept))

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import CPU, MemoryLoader, draws_at, one_update
 from torch import Tensor
 
 from hfd.diffusion.flow import PosteriorMeanFlow
@@ -17,6 +16,7 @@ from hfd.perceptual.weights import read_frozen
 from hfd.training.loop import to_images
 from hfd.training.perceptual import CriticSettings, PerceptualSettings, PerceptualTask
 from hfd.training.tasks import OptimiserSettings
+from tests.support.tiny_training import CPU, MemoryLoader, one_update, randomness_at
 
 CRITIC = CriticSettings(weight=0.01, label=0.8, lr=1e-3, widths=(8, 8))
 
@@ -36,7 +36,7 @@ def a_batch() -> Tensor:
 
 
 def losses_of(task: PerceptualTask, step: int = 0) -> dict[str, Tensor]:
-    return task.losses(a_batch(), progress=0.0, draws=draws_at(step))
+    return task.losses(a_batch(), progress=0.0, randomness=randomness_at(step))
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
@@ -44,7 +44,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
     found = {name: float(value.detach()) for name, value in losses_of(task).items()}
     x0, x_hat = (a_batch() * 2 - 1).unbind(1)
     with torch.no_grad():
-        sample = task.sample(task.net, x_hat, [draws_at().normal(x0.shape[1:], "eps 0", CPU)])
+        sample = task.sample(task.net, x_hat, [randomness_at().normal(x0.shape[1:], "eps 0", CPU)])
         vgg16 = read_frozen("vgg16")[0]
         assert found["mse"] == pytest.approx(float((sample - x0).square().mean()), rel=1e-5)
         assert found["lpips"] == pytest.approx(float(Lpips()(sample, x0).mean()), rel=1e-4)
@@ -75,11 +75,11 @@ def test_each_network_learns_from_its_own_loss_alone() -> None:
 @pytest.mark.parametrize("critic", [None, CRITIC])
 def test_a_batch_in_parts_gives_the_same_gradients(critic: CriticSettings | None) -> None:
     whole, parts = a_task(critic), a_task(critic)
-    batch, draws = a_batch(), draws_at(2)
-    whole.backward(whole.losses(batch, progress=0.0, draws=draws), weight=1.0)
+    batch, randomness = a_batch(), randomness_at(2)
+    whole.backward(whole.losses(batch, progress=0.0, randomness=randomness), weight=1.0)
     half = len(batch) // 2
     for begin, end in ((0, half), (half, len(batch))):
-        losses = parts.losses(batch[begin:end], progress=0.0, draws=draws.part(begin, end))
+        losses = parts.losses(batch[begin:end], progress=0.0, randomness=randomness.part(begin, end))
         parts.backward(losses, weight=(end - begin) / len(batch))
     for one, other in zip(whole.net.parameters(), parts.net.parameters(), strict=True):
         if one.grad is not None:

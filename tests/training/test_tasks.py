@@ -7,21 +7,21 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import (
+
+from hfd.autoencoder.coding import build_tables
+from hfd.training.loop import to_images
+from tests.support.tiny_training import (
     KINDS,
     MemoryLoader,
     Recording,
     autoencoder_task,
     decoder_task,
     differing,
-    draws_at,
     flat,
     one_update,
+    randomness_at,
     run,
 )
-
-from hfd.autoencoder.coding import build_tables
-from hfd.training.loop import to_images
 
 GOLDEN = {
     "autoencoder": [226.7793, 85.16989, 31.26014],
@@ -49,7 +49,7 @@ def test_losses_fall_on_one_batch(tmp_path: Path, kind: str, steps: int) -> None
 
 def one_step(task: Any, kind: str, *, progress: float = 0.0, step: int = 0) -> dict[str, float]:
     batch = to_images(next(KINDS[kind].loader().batches()), torch.device("cpu"))
-    losses = task.losses(batch, progress=progress, draws=draws_at(step))
+    losses = task.losses(batch, progress=progress, randomness=randomness_at(step))
     norm = one_update(task, losses, step)
     return {**{name: float(value.detach()) for name, value in losses.items()}, "norm": float(norm)}
 
@@ -99,7 +99,7 @@ def test_tables_can_be_made_of_what_was_trained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_gradients_are_clipped_and_their_norm_is_told(kind: str) -> None:
+def test_gradients_are_clipped_and_their_norm_is_notify(kind: str) -> None:
     task = KINDS[kind].make()
     first = task.model if kind == "autoencoder" else task.net
     norms: list[float] = []
@@ -118,7 +118,7 @@ def test_lr_factor_scales_the_step(kind: str) -> None:
     task = KINDS[kind].make()
     batch = to_images(next(KINDS[kind].loader().batches()), torch.device("cpu"))
     before = {name: leaf.clone() for name, leaf in flat(task.state()).items() if isinstance(leaf, torch.Tensor)}
-    one_update(task, task.losses(batch, progress=0.0, draws=draws_at()), lr_factor=0.0)
+    one_update(task, task.losses(batch, progress=0.0, randomness=randomness_at()), lr_factor=0.0)
     # (The context model's masked convolutions clear weights of theirs in the forward pass.)
     part = "/model/g_a" if kind == "autoencoder" else "/net/"
     after = flat(task.state())
@@ -147,7 +147,7 @@ def test_decoder_learns_from_x_hat() -> None:
     """Swapping the pictures of a pair changes the loss: x is the target and x_hat the condition."""
     batch = to_images(next(MemoryLoader(32).batches()), torch.device("cpu"))
     losses = [
-        float(decoder_task().losses(pictures, progress=0.0, draws=draws_at())["loss"])
+        float(decoder_task().losses(pictures, progress=0.0, randomness=randomness_at())["loss"])
         for pictures in (batch, batch.flip(1))
     ]
     assert losses[0] != pytest.approx(losses[1], rel=1e-3)

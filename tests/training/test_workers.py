@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import ddp_worker
 import pytest
 import torch
-from ddp_worker import CROP, ELASTIC, SCENARIOS, Scenario
-from tiny_training import KINDS, Recording, decoder_task, differing, flat, run
+
+from tests.support import ddp_worker
+from tests.support.ddp_worker import CROP, ELASTIC, SCENARIOS, Scenario
+from tests.support.tiny_training import KINDS, Recording, decoder_task, differing, flat, run
 
 Left = dict[str, Any]
 

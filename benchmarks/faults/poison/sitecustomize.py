@@ -1,7 +1,7 @@
 """Makes one picture, known by its name, kill the process that is about to decode it: what a bug in a decoder does.
 
-Python imports this at its start where its folder is on PYTHONPATH. It waits for ``hfd.images`` and changes what every
-decoding there begins with.
+Python imports this at its start where its folder is on PYTHONPATH. It waits for ``hfd.image.load`` and changes what
+every decoding there begins with.
 """
 
 import os
@@ -14,7 +14,7 @@ POISON = os.environ.get("HFD_BENCHMARK_POISON", "")
 
 class _Poisoner(MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
-        if fullname != "hfd.images" or not POISON:
+        if fullname != "hfd.image.load" or not POISON:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         load = spec.loader.exec_module

@@ -1,0 +1,1 @@
+"""Faults injected into each step, and what becomes of the run."""

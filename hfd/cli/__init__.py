@@ -1,0 +1,1 @@
+"""The commands of the codec: compress, decompress, info and export."""

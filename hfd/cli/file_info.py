@@ -1,0 +1,89 @@
+"""What ``hfd info`` says of a file, a model, or a folder of models: facts, and their text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hfd.codec.codec import Codec
+from hfd.codec.container import ICC, SAMPLING, SECTION_NAMES, VERSION, Container, unpack
+from hfd.codec.library import find_models
+from hfd.codec.sampling_options import SamplingOptions, decode_sampling
+from hfd.errors import BitstreamError, DataError
+from hfd.io.model_folders import shipped_models
+from hfd.io.storage import Folder, read_file
+
+Facts = dict[str, Any]
+"""What JSON can hold."""
+
+
+def facts_of(path: str) -> list[Facts]:
+    """Of an ``.hfd`` file, or of each model under a name (a folder, a workspace, a shipped model).
+
+    Raises :class:`hfd.errors.HfdError`.
+    """
+    if path in shipped_models() or Path(path).is_dir():
+        return [_model_facts(folder) for folder in find_models(path)]
+    if not Path(path).is_file():
+        raise DataError(f"{path}: got no such file, expected a file or a folder", reason="missing")
+    data = read_file(Path(path))
+    try:
+        return [_file_facts(path, unpack(data), len(data))]
+    except BitstreamError as error:
+        raise BitstreamError(f"{path}: {error}") from error
+
+
+def _model_facts(folder: Folder) -> Facts:
+    codec = Codec.load(folder)
+    return {
+        "model": folder.uri,
+        "autoencoder": codec.autoencoder.fingerprint[:8],
+        "settings": {key: value for key, value in codec.autoencoder.config.items() if key != "format"},
+        "decoder": None if codec.decoder is None else codec.decoder.fingerprint[:8],
+    }
+
+
+def _file_facts(path: str, container: Container, num_bytes: int) -> Facts:
+    facts: Facts = {
+        "file": path,
+        "width": container.width,
+        "height": container.height,
+        "bytes": num_bytes,
+        "bpp": round(8 * num_bytes / (container.width * container.height), 6),
+        "version": VERSION,
+        "model": container.model.hex(),
+        "rate": container.rate,
+        "colour": "of its ICC profile" if ICC in container.sections else "sRGB",
+        "checksum": f"{container.checksum:08x}",
+        "sections": {SECTION_NAMES.get(tag, f"section {tag}"): len(held) for tag, held in container.sections.items()},
+    }
+    if SAMPLING in container.sections:
+        facts["sampling"] = _sampling_facts(decode_sampling(container.sections[SAMPLING]))
+    return facts
+
+
+def _sampling_facts(options: SamplingOptions) -> Facts:
+    """The stored options that differ from the defaults."""
+    stated = options.stated()
+    kind = {"kind": stated.pop("sampler")} if options.sampler else {}
+    return kind | stated
+
+
+def text_of(facts: Facts) -> str:
+    """Facts in lines."""
+    if "file" not in facts:
+        lines = {
+            "model": facts["model"],
+            "autoencoder": f"{facts['autoencoder']}  {facts['settings']}",
+            "decoder": facts["decoder"] or "none",
+        }
+    else:
+        lines = {
+            "size": f"{facts['width']} x {facts['height']}",
+            "bytes": f"{facts['bytes']} ({facts['bpp']:.3f} bpp)",
+            **{name: str(facts[name]) for name in ("version", "model", "rate", "colour", "checksum")},
+            "holds": ", ".join(f"{name} {num_bytes} bytes" for name, num_bytes in facts["sections"].items()),
+        }
+        if "sampling" in facts:
+            lines["sampling"] = ", ".join(f"{name} {value}" for name, value in facts["sampling"].items())
+    return "\n".join(f"{name:<12} {line}" for name, line in lines.items())

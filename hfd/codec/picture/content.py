@@ -1,0 +1,200 @@
+"""What a file keeps of a picture: its colours and, beside them, transparency and metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from hfd.codec.sections import AlphaArray, Extras
+from hfd.errors import DataError
+from hfd.image.colour import raw_mode_of, split_srgb
+from hfd.image.load import MAX_IMAGE_PIXELS, ImageSource, RgbArray, load_with, turn_of
+
+_STRIP_PIXELS = 2**22
+
+_TURNS: Mapping[Image.Transpose, Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]] = {
+    Image.Transpose.FLIP_LEFT_RIGHT: np.fliplr,
+    Image.Transpose.FLIP_TOP_BOTTOM: np.flipud,
+    Image.Transpose.ROTATE_90: lambda x: np.rot90(x, 1),
+    Image.Transpose.ROTATE_180: lambda x: np.rot90(x, 2),
+    Image.Transpose.ROTATE_270: lambda x: np.rot90(x, 3),
+    Image.Transpose.TRANSPOSE: lambda x: x.swapaxes(0, 1),
+    Image.Transpose.TRANSVERSE: lambda x: np.rot90(x, 2).swapaxes(0, 1),
+}
+
+_TIFF_KEPT = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853})
+"""What a TIFF's tags say of the picture (description, camera, resolution, time, rights, EXIF, GPS); the others say how
+its file is laid out."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """``rgb``: uint8 (H, W, 3), upright; ``extras``: what goes with it."""
+
+    rgb: RgbArray
+    extras: Extras = field(default_factory=Extras)
+
+    @property
+    def width(self) -> int:
+        return int(self.rgb.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.rgb.shape[0])
+
+    def rows(self, first: int, last: int) -> RgbArray:
+        """Those rows, ``last`` exclusive."""
+        return self.rgb[first:last]
+
+    def to_image(self) -> Image.Image:
+        """For Pillow: mode RGB, or RGBA where there is transparency, with its metadata in ``info``."""
+        image = Image.fromarray(self.rgb)
+        if self.extras.alpha is not None:
+            image.putalpha(Image.fromarray(self.extras.alpha))
+        image.info.update(info_of(self.extras))
+        return image
+
+
+def info_of(extras: Extras) -> dict[str, bytes]:
+    """Profile and EXIF under the keys, and in the form, that Pillow has for them."""
+    exif = None if extras.exif is None else b"Exif\0\0" + extras.exif
+    return {key: data for key, data in (("icc_profile", extras.icc), ("exif", exif)) if data is not None}
+
+
+def read_picture(
+    source: ImageSource,
+    *,
+    name: str = "",
+    keep_alpha: bool = True,
+    keep_metadata: bool = False,
+    max_pixels: int = MAX_IMAGE_PIXELS,
+) -> Picture:
+    """A picture from its file, upright; see :func:`hfd.image.load.load_picture`, whose errors are raised.
+
+    ``keep_alpha``: transparency stays beside the colours, which are white where nothing of them shows; otherwise it is
+    composited over white. ``keep_metadata``: EXIF stays, and colours of an RGB profile stay what they are, with it.
+    Otherwise colours are converted to sRGB.
+    """
+
+    def convert(image: Image.Image, raw_mode: str) -> Picture:
+        exif = exif_of(image) if keep_metadata else None
+        return _convert(image, raw_mode, turn_of(image), keep_alpha=keep_alpha, keep_profile=keep_metadata, exif=exif)
+
+    return load_with(convert, source, name=name, max_pixels=max_pixels)
+
+
+def picture_of_image(
+    image: Image.Image,
+    *,
+    keep_alpha: bool = True,
+    keep_metadata: bool = False,
+    icc: bytes | None = None,
+    exif: bytes | None = None,
+) -> Picture:
+    """`read_picture` of an image that Pillow has opened or made; the image stays as it is.
+
+    ``icc``, ``exif``: to be kept in place of the image's own. Raises :class:`DataError` where there are no pixels, or
+    they have no defined white.
+    """
+    if 0 in image.size:
+        raise DataError(f"image: got {image.width} x {image.height} px, expected a pixel at least")
+    raw_mode = raw_mode_of(image)
+    image.load()
+    turn = turn_of(image)
+    if exif is None and keep_metadata:
+        exif = exif_of(image)
+    own = image.copy() if icc is not None or len(image.info) else image  # its info is changed on the way
+    if icc is not None:
+        own.info["icc_profile"] = icc
+    keep_profile = keep_metadata or icc is not None
+    try:
+        return _convert(own, raw_mode, turn, keep_alpha=keep_alpha, keep_profile=keep_profile, exif=exif)
+    except ValueError as error:
+        raise DataError(f"image: {error}. Scale it to 8 bits", reason="broken") from error
+
+
+def picture_of_array(x: npt.NDArray[np.uint8], *, keep_alpha: bool = True) -> Picture:
+    """A picture from uint8 (H, W), (H, W, 3) or (H, W, 4) in sRGB, the fourth channel opacity.
+
+    Raises :class:`DataError` for another shape or type.
+    """
+    fits = x.ndim == 2 or (x.ndim == 3 and x.shape[2] in (3, 4))
+    if x.dtype != np.uint8 or not fits or 0 in x.shape:
+        raise DataError(
+            f"image: got {x.dtype} {x.shape}, expected uint8 (H, W), (H, W, 3) or (H, W, 4) with a pixel at least. "
+            "Scale floats by 255, round and convert them"
+        )
+    return picture_of_image(Image.fromarray(np.ascontiguousarray(x)), keep_alpha=keep_alpha)
+
+
+def _convert(
+    image: Image.Image,
+    raw_mode: str,
+    method: Image.Transpose | None,
+    *,
+    keep_alpha: bool,
+    keep_profile: bool,
+    exif: bytes | None,
+) -> Picture:
+    """By strips, so that a large picture is in memory once as Pillow has it and once as an array."""
+    rgb = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    alpha: AlphaArray | None = None
+    icc: bytes | None = None
+    # Floats are read by what the largest of them is, in the whole picture.
+    rows = image.height if image.mode == "F" else max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        strip = image if rows >= image.height else image.crop((0, top, image.width, bottom))
+        rgb[top:bottom], plane, icc = split_picture(strip, raw_mode, keep_alpha=keep_alpha, keep_profile=keep_profile)
+        if plane is not None:
+            alpha = np.empty(rgb.shape[:2], dtype=np.uint8) if alpha is None else alpha
+            alpha[top:bottom] = plane
+    if alpha is not None and int(alpha.min()) == 255:
+        alpha = None
+    return Picture(_turned(rgb, method), Extras(None if alpha is None else _turned(alpha, method), icc, exif))
+
+
+def split_picture(
+    image: Image.Image, raw_mode: str, *, keep_alpha: bool, keep_profile: bool
+) -> tuple[RgbArray, AlphaArray | None, bytes | None]:
+    """What a file keeps of a loaded picture or a strip of one: colours, opacity, the colours' profile.
+
+    See :func:`read_picture`, and :func:`hfd.image.colour.split_srgb`, whose errors are raised.
+    """
+    colour, plane, icc = split_srgb(image, raw_mode, keep_profile=keep_profile)
+    if plane is None or not keep_alpha:
+        return np.asarray(colour if plane is None else over_white(colour, plane)), None, icc
+    rgb, alpha = np.array(colour), np.asarray(plane)
+    rgb[alpha == 0] = 255  # what cannot be seen is not to cost bits
+    return rgb, alpha, icc
+
+
+def over_white(colour: Image.Image, plane: Image.Image) -> Image.Image:
+    """What is seen of an RGB picture with opacity ``plane`` (mode L) on white paper."""
+    white = Image.new("RGB", colour.size, (255, 255, 255))
+    white.paste(colour, mask=plane)
+    return white
+
+
+def _turned(x: npt.NDArray[np.uint8], method: Image.Transpose | None) -> npt.NDArray[np.uint8]:
+    return x if method is None else np.ascontiguousarray(_TURNS[method](x))
+
+
+def exif_of(image: Image.Image) -> bytes | None:
+    """A picture's EXIF as its file has it; of a TIFF, what its tags say of the picture. None where there is none."""
+    if image.format != "TIFF":
+        exif = image.info.get("exif")
+        return exif if isinstance(exif, bytes) and len(exif.removeprefix(b"Exif\0\0")) > 0 else None
+    # Damaged EXIF breaks its parser in as many ways as there are field types, and the picture is still good.
+    try:
+        copy = Image.Exif()  # the image keeps its own
+        copy.load(image.getexif().tobytes())
+        for tag in set(copy) - _TIFF_KEPT:
+            del copy[tag]
+        return copy.tobytes() if len(copy) else None
+    except Exception:
+        return None

@@ -1,0 +1,56 @@
+"""Decoded pictures as PNG, WebP or JPEG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hfd.codec.picture.content import Picture, over_white
+from hfd.codec.picture.png import png_chunks
+from hfd.errors import DataError
+
+_OPTIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "png": ("PNG", {}),
+    "webp": ("WEBP", {"lossless": True, "quality": 25, "method": 2, "exact": True}),
+    "jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    "jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+}
+
+_WHOLE_PIXELS = 2**24
+"""Up to so many Pillow makes the file, faster and in twice the memory."""
+
+FORMATS = tuple(_OPTIONS)
+"""The suffixes of files that can be written, without the dot: PNG and WebP without loss, JPEG at quality 95."""
+
+
+def format_of(name: str) -> str:
+    """The format of a file's name. Raises :class:`DataError`."""
+    suffix = name.rpartition("/")[2].rpartition(".")
+    found = suffix[2].lower() if suffix[1] else ""
+    if found not in FORMATS:
+        expected = ", ".join(f".{one}" for one in FORMATS)
+        raise DataError(f"{name}: got {f'.{found}' if found else 'no suffix'}, expected one of {expected}")
+    return found
+
+
+def encode_picture(picture: Picture, file_format: str) -> Iterable[bytes]:
+    """A picture's file, in pieces, with its profile and EXIF; over white where the format has no transparency.
+
+    A large PNG is made by strips while it is asked for. Raises :class:`DataError` where the format cannot hold it.
+    """
+    if file_format == "png" and picture.width * picture.height > _WHOLE_PIXELS:
+        return png_chunks(picture)
+    pillow_format, options = _OPTIONS[file_format]
+    image, buffer = picture.to_image(), io.BytesIO()
+    if image.mode == "RGBA" and pillow_format == "JPEG":
+        seen = over_white(image.convert("RGB"), image.getchannel("A"))
+        seen.info = image.info
+        image = seen
+    kept = {key: image.info[key] for key in ("icc_profile", "exif") if key in image.info}
+    try:
+        image.save(buffer, pillow_format, **options, **kept)
+    except (OSError, ValueError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise DataError(f"{file_format}: cannot hold this picture ({why}). Write a .png", reason="format") from error
+    return [buffer.getvalue()]

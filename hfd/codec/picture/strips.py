@@ -1,0 +1,192 @@
+"""Large pictures that are read by strips, as the encoder asks for them, and are never in memory as a whole.
+
+Pillow decodes whole pictures alone. Here it reads the header, and says by it what the file is; libvips decodes the
+strips, to the same pixels, or they lie in the file as they are; colours go the way of every picture
+(:mod:`hfd.image.colour`).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from hfd.codec.picture.content import Picture, exif_of, read_picture, split_picture
+from hfd.codec.sections import AlphaArray, Extras
+from hfd.errors import DataError
+from hfd.image.colour import raw_mode_of
+from hfd.image.load import (
+    MAX_IMAGE_PIXELS,
+    RgbArray,
+    broken,
+    cut_short,
+    label_of,
+    look_with,
+    orientation_of_header,
+)
+
+_WHOLE_PIXELS = 2**24
+"""Up to so many Pillow reads a picture, in eight bytes a pixel."""
+
+_STRIP_PIXELS = 2**20
+
+_LOADERS = {"JPEG": ("jpegload", "truncated"), "PNG": ("pngload", "error"), "TIFF": ("tiffload", "error")}
+"""By format: libvips's operation, and the least damage that ends it. Of JPEG any bits make a picture, as for Pillow."""
+
+_MODES = ("L", "LA", "RGB", "RGBA")
+_TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What Pillow says of a file whose strips can be read. ``offset``: of pixels that lie there uncompressed."""
+
+    format: str
+    mode: str
+    size: tuple[int, int]
+    icc: bytes | None
+    exif: bytes | None
+    offset: int | None = None
+
+
+class StripPicture:
+    """A picture, upright, whose rows are read when they are asked for: from above at best, or it is read again."""
+
+    def __init__(self, open_strips: Callable[[], Iterator[RgbArray]], size: tuple[int, int], extras: Extras) -> None:
+        self.width, self.height = size
+        self.extras = extras
+        self._open = open_strips
+        self._strips: Iterator[RgbArray] = iter(())
+        self._held: list[RgbArray] = []
+        self._top = self._bottom = 0  # of the rows that are held
+
+    def rows(self, first: int, last: int) -> RgbArray:
+        """Rows ``first`` to ``last`` (exclusive), uint8 (last - first, W, 3).
+
+        Raises :class:`DataError` where the file turns out to be damaged.
+        """
+        if first < self._top or self._bottom == 0:
+            self._strips, self._held, self._top, self._bottom = self._open(), [], 0, 0
+        while self._held and self._top + len(self._held[0]) <= first:
+            self._top += len(self._held.pop(0))
+        while self._bottom < last:
+            strip = next(self._strips)
+            self._bottom += len(strip)
+            if self._bottom <= first:
+                self._top = self._bottom
+            else:
+                self._held.append(strip)
+        return np.concatenate(self._held)[first - self._top : last - self._top]
+
+
+def open_picture(
+    source: bytes | Path,
+    *,
+    name: str = "",
+    keep_alpha: bool = True,
+    keep_metadata: bool = False,
+    max_pixels: int = MAX_IMAGE_PIXELS,
+) -> Picture | StripPicture:
+    """:func:`hfd.codec.picture.content.read_picture`, the same pixels, but large pictures by strips where possible.
+
+    Those are JPEG, PNG without interlacing, PPM and PGM, and TIFF (uncompressed, PackBits, LZW, deflate), upright, of
+    8 bits a sample, grey or RGB. Of one with transparency the plane is held whole, and the colours are not. What is
+    damaged behind the header is found when it is read.
+    """
+    is_pipe = isinstance(source, Path) and source.exists() and not source.is_file()  # it can be read once
+    header = None if is_pipe else look_with(_header_of, source, name=name, max_pixels=max_pixels)
+    if header is None:
+        return read_picture(
+            source, name=name, keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels
+        )
+    label = label_of(source, name)
+    strips_of = _decoded if header.offset is None else _read
+
+    def parts() -> Iterator[tuple[RgbArray, AlphaArray | None]]:
+        for strip in strips_of(header, source, label):
+            yield split_picture(strip, header.mode, keep_alpha=keep_alpha, keep_profile=keep_metadata)[:2]
+
+    # Which profile goes with the colours does not depend on them.
+    pixel = _image(header, (1, 1), bytes(len(header.mode)))
+    _, _, icc = split_picture(pixel, header.mode, keep_alpha=keep_alpha, keep_profile=keep_metadata)
+    alpha = _alpha_of(header, parts()) if keep_alpha and "A" in header.mode else None
+    extras = Extras(alpha, icc, header.exif if keep_metadata else None)
+    return StripPicture(lambda: (rgb for rgb, _ in parts()), header.size, extras)
+
+
+def _alpha_of(header: _Header, parts: Iterator[tuple[RgbArray, AlphaArray | None]]) -> AlphaArray | None:
+    """The whole plane: a file holds it without loss. It costs one reading of the picture."""
+    alpha = np.empty(header.size[::-1], np.uint8)
+    for (top, count), (_, plane) in zip(_spans(header), parts, strict=True):
+        alpha[top : top + count] = plane
+    return None if int(alpha.min()) == 255 else alpha
+
+
+def _header_of(image: Image.Image, stream: BinaryIO) -> _Header | None:
+    """None where the picture is small, or its file has to be read whole."""
+    if image.width * image.height <= _WHOLE_PIXELS or image.format not in (*_LOADERS, "PPM"):
+        return None
+    is_plain = image.mode in _MODES and raw_mode_of(image) == image.mode and "transparency" not in image.info
+    is_in_order = not image.info.get("interlace")
+    if image.format == "TIFF":
+        is_in_order = image.info.get("compression") in _TIFF_COMPRESSIONS
+    offset = None
+    if image.format == "PPM" and isinstance(image, ImageFile.ImageFile):
+        is_in_order, offset = image.tile[0].codec_name == "raw", image.tile[0].offset
+    if not is_plain or not is_in_order or orientation_of_header(image, stream) != 1:
+        return None
+    return _Header(image.format, image.mode, image.size, image.info.get("icc_profile"), exif_of(image), offset)
+
+
+def _image(header: _Header, size: tuple[int, int], data: Any) -> Image.Image:
+    image = Image.frombuffer(header.mode, size, data, "raw", header.mode, 0, 1)
+    if header.icc is not None:
+        image.info["icc_profile"] = header.icc
+    return image
+
+
+def _spans(header: _Header) -> Iterator[tuple[int, int]]:
+    """First row and number of rows of each strip."""
+    rows = max(1, _STRIP_PIXELS // header.size[0])
+    for top in range(0, header.size[1], rows):
+        yield top, min(rows, header.size[1] - top)
+
+
+def _read(header: _Header, source: bytes | Path, label: str) -> Iterator[Image.Image]:
+    assert header.offset is not None
+    width = header.size[0]
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+        stream.seek(header.offset)
+        for _, count in _spans(header):
+            data = stream.read(count * width * len(header.mode))
+            if len(data) < count * width * len(header.mode):
+                raise cut_short(label)
+            yield _image(header, (width, count), data)
+
+
+def _decoded(header: _Header, source: bytes | Path, label: str) -> Iterator[Image.Image]:
+    import pyvips  # a native library, which few pictures need
+
+    pyvips.cache_set_max(0)  # a file that is read again is not what was left of it
+    width, height = header.size
+    pyvips.vips_lib.vips_error_clear()  # of warnings about other files
+    loader, fail_on = _LOADERS[header.format]
+    try:
+        if isinstance(source, bytes):
+            picture = getattr(pyvips.Image, f"{loader}_buffer")(source, access="sequential", fail_on=fail_on)
+        else:
+            picture = getattr(pyvips.Image, loader)(str(source), access="sequential", fail_on=fail_on)
+        found = (picture.width, picture.height, picture.bands, picture.format)
+        expected = (width, height, len(header.mode), "uchar")
+        if found != expected:
+            raise DataError(f"{label}: got pixels {found}, expected {expected}. Replace the file", reason="broken")
+        region = pyvips.Region.new(picture)
+        for top, count in _spans(header):
+            yield _image(header, (width, count), region.fetch(0, top, width, count))
+    except pyvips.Error as error:
+        raise (cut_short(label) if "premature end" in str(error) else broken(label, error)) from error

@@ -1,0 +1,1 @@
+"""Pictures: encoded files in, sRGB pixels out, and back."""

@@ -1,0 +1,310 @@
+"""Encoded pictures in, sRGB pixels out, and back: the only door through which pictures come into `hfd`.
+
+Needs numpy and Pillow alone and imports in a fraction of a second, since every worker process imports it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from hfd.errors import DataError
+from hfd.image.colour import raw_mode_of, to_srgb
+from hfd.image.pillow_warnings import pillow_warnings_off
+
+ImageSource: TypeAlias = bytes | Path | BinaryIO
+RgbArray: TypeAlias = npt.NDArray[np.uint8]
+T = TypeVar("T")
+
+MAX_IMAGE_PIXELS = 2**27
+"""134 million pixels, 400 MB once decoded: above any camera in use but for stitched panoramas."""
+
+# fmt: off
+IMAGE_SUFFIXES: frozenset[str] = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".tif", ".tiff", ".bmp",
+    ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpx", ".j2c", ".tga", ".qoi",
+    ".pcx", ".sgi", ".psd",
+})
+# fmt: on
+"""What listing a folder accepts; compare with ``path.suffix.lower()``."""
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG2000_SIGNATURES = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+_SIGNATURES = (_PNG_SIGNATURE, *_JPEG2000_SIGNATURES, b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+# Opened by Pillow, but drawings, containers or films: some would run another program to be drawn.
+# What is compressed already, where our plugin is registered, would lose twice.
+_NOT_PICTURES = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "HFD"})
+_ADVICE = "Leave it out or replace the file."
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def load_picture(source: ImageSource, *, name: str = "", max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
+    """Decode a picture to sRGB, upright, over white.
+
+    EXIF (or XMP) orientation is applied. An embedded ICC profile is converted to sRGB with perceptual intent;
+    one that is broken or belongs to another colour space is ignored, as is broken EXIF. Transparency is
+    composited over white. Of several frames the first is taken. Integer greys of 16 bits map 65535 to 255
+    (12-bit TIFF: 4095), rounded. Floating-point greys are read as [0, 1], or as [0, 255] when a value exceeds
+    2, and clipped. Of 16-bit *colour* Pillow hands over the high byte alone.
+
+    Args:
+        source: the encoded bytes, a path, or a binary stream, which is read from its beginning and left open.
+        name: what error messages call the picture; a path names itself.
+        max_pixels: width x height allowed, checked on the header before any pixel is decoded. Pillow's own
+            guard, twice ``PIL.Image.MAX_IMAGE_PIXELS``, stays in force above it.
+
+    Returns:
+        Mode RGB, loaded, of no file.
+
+    Raises:
+        DataError: one line; ``reason`` is ``"not-an-image"``, ``"truncated"``, ``"too-large"``, ``"broken"``
+            (any other failure to decode) or ``"unreadable"`` (the path or stream cannot be read at all).
+    """
+    return load_with(upright_srgb, source, name=name, max_pixels=max_pixels)
+
+
+def load_with(
+    convert: Callable[[Image.Image, str], T],
+    source: ImageSource,
+    *,
+    name: str = "",
+    max_pixels: int = MAX_IMAGE_PIXELS,
+) -> T:
+    """Apply ``convert`` to a picture that Pillow decoded, and to its raw mode (:func:`hfd.image.colour.raw_mode_of`).
+
+    Arguments and errors are those of `load_picture`.
+    """
+    label = label_of(source, name)
+
+    def decode(image: Image.Image, stream: BinaryIO) -> T:
+        raw_mode = raw_mode_of(image)
+        image.load()
+        if image.format == "JPEG2000" and not _codestream_ends(stream):
+            raise EOFError("no end of codestream")
+        # Icon containers state the true size of the picture inside only once it is decoded.
+        _check_size(image.size, label, max_pixels)
+        return convert(image, raw_mode)
+
+    return look_with(decode, source, name=name, max_pixels=max_pixels)
+
+
+def allow_pixels(max_pixels: int) -> None:
+    """Raise Pillow's own guard, for the whole process, to pictures of so many pixels; it is never lowered."""
+    guard = Image.MAX_IMAGE_PIXELS
+    if guard is not None:
+        Image.MAX_IMAGE_PIXELS = max(guard, -(-max_pixels // 2))
+
+
+def upright_srgb(image: Image.Image, raw_mode: str) -> Image.Image:
+    """A decoded picture in sRGB, upright, over white: mode RGB. See `load_picture`."""
+    method = turn_of(image)
+    rgb = to_srgb(image, raw_mode)
+    return rgb if method is None else rgb.transpose(method)
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """What turns a picture upright, as its EXIF (or XMP) says. Ask before its ``info`` is lost in a conversion."""
+    return _TRANSPOSE.get(_orientation(image.getexif))
+
+
+def load_rgb(source: ImageSource, *, name: str = "", max_pixels: int = MAX_IMAGE_PIXELS) -> RgbArray:
+    """`load_picture` as uint8 (H, W, 3), C-contiguous, writable, owning its memory. Raises the same."""
+    return np.array(load_picture(source, name=name, max_pixels=max_pixels), dtype=np.uint8, order="C")
+
+
+def look_with(
+    look: Callable[[Image.Image, BinaryIO], T],
+    source: ImageSource,
+    *,
+    name: str = "",
+    max_pixels: int = MAX_IMAGE_PIXELS,
+) -> T:
+    """What ``look`` finds in a picture that was opened and not decoded, and in its stream.
+
+    Arguments and errors are those of `load_picture`.
+    """
+    label = label_of(source, name)
+    with _stream(source, label) as stream, _pillow_failures(label, stream), pillow_warnings_off:
+        return look(_open_header(stream, label, max_pixels), stream)
+
+
+def orientation_of_header(image: Image.Image, stream: BinaryIO) -> int | None:
+    """The orientation tag, 1 to 8, of a picture that is not decoded yet; None where it would have to be, to know."""
+    if image.format != "PNG":
+        return _orientation(image.getexif)
+    # PngImageFile.getexif would decode the whole picture to look for what is not there.
+    return None if _metadata_follows_pixels(stream) else _orientation(lambda: Image.Image.getexif(image))
+
+
+def encode_webp_lossless(x: RgbArray) -> bytes:
+    """Encode uint8 (H, W, 3) sRGB as lossless WebP: `load_rgb` returns exactly ``x``.
+
+    Raises:
+        ValueError: ``x`` has another shape or dtype, or a side above 16383 px, the format's limit.
+    """
+    buffer = io.BytesIO()
+    _from_array(x).save(buffer, "WEBP", lossless=True, quality=25, method=2)
+    return buffer.getvalue()
+
+
+def _from_array(x: RgbArray) -> Image.Image:
+    if x.dtype != np.uint8 or x.ndim != 3 or x.shape[2] != 3:
+        raise ValueError(f"x: got {x.dtype} {x.shape}, expected uint8 (H, W, 3)")
+    return Image.fromarray(x)
+
+
+def label_of(source: ImageSource, name: str) -> str:
+    """What messages call a picture."""
+    return name or (str(source) if isinstance(source, Path) else "image")
+
+
+@contextmanager
+def _stream(source: ImageSource, label: str) -> Iterator[BinaryIO]:
+    """A seekable stream over the source, at its beginning; closes only what it opened itself."""
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+        return
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+            stream = opened if opened.seekable() else io.BytesIO(opened.read())
+            stream.seek(0)
+        except OSError as error:
+            got = error.strerror or _one_line(error)
+            message = f"{label}: got {got!r}, expected a readable file. {_ADVICE}"
+            raise DataError(message, reason="unreadable") from error
+        yield stream
+
+
+def _open_header(stream: BinaryIO, label: str, max_pixels: int) -> Image.Image:
+    image = Image.open(stream)
+    if image.format in _NOT_PICTURES:
+        raise _not_an_image(label, f"a file of format {image.format}")
+    _check_size(image.size, label, max_pixels)
+    return image
+
+
+def _orientation(read_exif: Callable[[], Image.Exif]) -> int:
+    """The orientation tag, 1 to 8; 1 where the metadata lack it or are damaged."""
+    try:
+        value = read_exif().get(ExifTags.Base.Orientation, 1)
+    # Damaged EXIF breaks its parser in as many ways as there are field types, and the picture is still good.
+    except Exception:
+        return 1
+    return value if isinstance(value, int) and value in _TRANSPOSE else 1
+
+
+def _metadata_follows_pixels(stream: BinaryIO) -> bool:
+    """Whether a PNG has chunks that may hold an orientation behind its pixels."""
+    stream.seek(len(_PNG_SIGNATURE))
+    seen_pixels = False
+    while len(head := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if seen_pixels and kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
+            return True
+        seen_pixels = seen_pixels or kind == b"IDAT"
+        stream.seek(length + 4, os.SEEK_CUR)
+    return False
+
+
+def _check_size(size: tuple[int, int], label: str, max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise DataError(
+            f"{label}: got {width} x {height} px, expected at most {max_pixels} pixels. "
+            "Leave it out or raise max_pixels.",
+            reason="too-large",
+        )
+
+
+def _not_an_image(label: str, got: str) -> DataError:
+    return DataError(f"{label}: got {got}, expected an image. {_ADVICE}", reason="not-an-image")
+
+
+def cut_short(label: str) -> DataError:
+    """Of a file that ends too early."""
+    return DataError(
+        f"{label}: got a cut file, expected a whole image. Fetch it again or leave it out.", reason="truncated"
+    )
+
+
+def broken(label: str, error: Exception) -> DataError:
+    """Of a file that a decoder gives up on, in its words."""
+    message = f"{label}: got {_one_line(error)!r} on decoding, expected a whole image. {_ADVICE}"
+    return DataError(message, reason="broken")
+
+
+@contextmanager
+def _pillow_failures(label: str, stream: BinaryIO) -> Iterator[None]:
+    """Turn whatever Pillow raises inside the block into one `DataError`."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise DataError(
+            f"{label}: got more than {limit} pixels, expected at most that. Leave it out or cut it.",
+            reason="too-large",
+        ) from error
+    except UnidentifiedImageError as error:
+        stream.seek(0)
+        head = stream.read(16)
+        if not head:
+            raise _not_an_image(label, "an empty file") from error
+        if not _has_signature(head):
+            raise _not_an_image(label, f"a file that begins with {head[:8]!r}") from error
+        message = f"{label}: got a damaged or cut header, expected a whole image. {_ADVICE}"
+        raise DataError(message, reason="broken") from error
+    # Pillow's plugins let almost any type escape on damaged input (KeyError, ZeroDivisionError, EOFError).
+    except Exception as error:
+        if _is_cut_short(error, stream):
+            raise cut_short(label) from error
+        raise broken(label, error) from error
+
+
+def _has_signature(head: bytes) -> bool:
+    is_webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
+    return is_webp or head.startswith(_SIGNATURES) or head[4:12] in (b"ftypavif", b"ftypavis")
+
+
+def _is_cut_short(error: Exception, stream: BinaryIO) -> bool:
+    text = str(error).lower()
+    if isinstance(error, EOFError) or "truncated" in text or "but only got" in text:
+        return True
+    # Two decoders do not name the cause, but JPEG 2000 ends with a marker and WebP states its own length.
+    length = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    head = stream.read(12)
+    if head.startswith(_JPEG2000_SIGNATURES):
+        return not _codestream_ends(stream)
+    return head.startswith(b"RIFF") and len(head) == 12 and int.from_bytes(head[4:8], "little") + 8 > length
+
+
+def _codestream_ends(stream: BinaryIO) -> bool:
+    """Whether JPEG 2000 data reach their end marker; OpenJPEG leaves missing tiles black, in silence."""
+    stream.seek(0)
+    data = stream.read()
+    return data.find(b"\xff\xd9", data.find(b"\xff\x93")) >= 0
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

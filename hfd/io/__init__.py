@@ -1,0 +1,1 @@
+"""Files by URI, weights on disk, and where models lie."""

@@ -1,0 +1,16 @@
+"""Names of samplers, processes and their options, shared by settings, files and models. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+DiffusionSampler: TypeAlias = Literal["ancestral", "ddim", "dpmpp-2m"]
+FlowSampler: TypeAlias = Literal["euler", "heun", "midpoint"]
+SamplerKind: TypeAlias = Literal["auto", DiffusionSampler, FlowSampler]
+"""``auto``: the first sampler of the decoder's process."""
+
+ProcessKind: TypeAlias = Literal["diffusion", "rectified-flow", "posterior-mean-flow"]
+Prediction: TypeAlias = Literal["v", "eps", "x0"]
+Weighting: TypeAlias = Literal["v", "eps", "x0", "min-snr"]
+FlowTimes: TypeAlias = Literal["uniform", "logit-normal"]
+Strategy: TypeAlias = Literal["ddp", "fsdp"]

@@ -1,0 +1,202 @@
+"""METRICS, the one table of metrics, and their values for one image and for a set of images.
+
+Rows, the schema of ``images.parquet``, the summary, the plots, the columns of the report and the metric names in MLflow
+follow from it: to add a metric, add one entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from hfd.image.load import RgbArray
+from hfd.metrics import distortion
+from hfd.metrics.frechet import FloatArray
+from hfd.metrics.spectrum import top_octave_energy
+from hfd.perceptual.lpips import LEAST_SIDE_PX, lpips
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedImage:
+    """One decoded picture beside its original, both uint8 (H, W, 3); ``num_bytes`` of the whole file; seconds.
+
+    ``bpp_est``: the entropy model's estimate, bits per pixel; None for a baseline.
+    """
+
+    original: RgbArray
+    decoded: RgbArray
+    num_bytes: int
+    encode_s: float
+    decode_s: float
+    bpp_est: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """One system at one setting over a set of images.
+
+    ``columns``: the known values of each per-image metric, float64 (I,), by its name; ``num_pixels``: of all images
+    together; ``fd``, ``kd``: Frechet and kernel distance of the set's features; None where there are too few patches.
+    """
+
+    columns: Mapping[str, FloatArray]
+    num_pixels: float
+    fd: float | None
+    kd: float | None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    ``name``: the column of ``images.parquet``, the key in a summary, and the last part of the name in MLflow.
+    ``label``, ``unit``, ``digits`` (decimals) and ``hint`` are for headings and cells. ``better``: the direction; None
+    where there is none. ``of_image``: the value of one image, None where it does not apply (to a baseline, say).
+    ``of_set``: the value of a set. A metric that has only one of the two leaves the other out. ``caption``: the text
+    under its plot against bits per pixel; empty: no plot.
+    """
+
+    name: str
+    label: str
+    digits: int
+    hint: str
+    unit: str = ""
+    better: Literal["higher", "lower"] | None = None
+    of_image: Callable[[DecodedImage], float | None] | None = None
+    of_set: Callable[[ImageSet], float | None] | None = None
+    caption: str = ""
+
+    @property
+    def heading(self) -> str:
+        return f"{self.label} {self.unit}".strip()
+
+
+METRICS: dict[str, Metric] = {}
+"""By name, in the order of columns."""
+
+
+def register(metric: Metric) -> None:
+    """Add a metric after those that are there. Raises :class:`ValueError` for a name that is taken."""
+    if metric.name in METRICS:
+        raise ValueError(f"metric: got the name {metric.name!r} again, expected a new one")
+    METRICS[metric.name] = metric
+
+
+def image_metrics() -> list[Metric]:
+    """Metrics that have a value for each image."""
+    return [metric for metric in METRICS.values() if metric.of_image is not None]
+
+
+def set_metrics() -> list[Metric]:
+    """Metrics that have a value for a set of images."""
+    return [metric for metric in METRICS.values() if metric.of_set is not None]
+
+
+def measure_image(image: DecodedImage) -> dict[str, float | None]:
+    """The value of every per-image metric by name."""
+    return {metric.name: metric.of_image(image) for metric in METRICS.values() if metric.of_image is not None}
+
+
+def measure_set(images: ImageSet) -> dict[str, float | None]:
+    """The value of every metric of a set by name."""
+    return {metric.name: metric.of_set(images) for metric in METRICS.values() if metric.of_set is not None}
+
+
+def mean_of(name: str) -> Callable[[ImageSet], float | None]:
+    """The mean of a per-image metric over the images whose value is known; None where there is none."""
+    return lambda images: float(images.columns[name].mean()) if len(images.columns[name]) else None
+
+
+def _per_megapixel(name: str) -> Callable[[ImageSet], float | None]:
+    return lambda images: float(images.columns[name].sum()) / (images.num_pixels / 1e6)
+
+
+def _bpp(image: DecodedImage) -> float:
+    height, width = image.original.shape[:2]
+    return distortion.bpp(image.num_bytes, width, height)
+
+
+def _lpips(image: DecodedImage) -> float | None:
+    return lpips(image.original, image.decoded) if min(image.original.shape[:2]) >= LEAST_SIDE_PX else None
+
+
+for _metric in (
+    Metric("bpp", "bpp", 3, "bits per pixel of the finished files", of_image=_bpp, of_set=mean_of("bpp")),
+    Metric(
+        "bpp_est",
+        "bpp est.",
+        3,
+        "the entropy model's likelihood estimate; not a file",
+        of_image=lambda image: image.bpp_est,
+        of_set=mean_of("bpp_est"),
+    ),
+    Metric(
+        "psnr",
+        "PSNR",
+        2,
+        "higher is closer to the original, pixel by pixel",
+        unit="dB",
+        better="higher",
+        of_image=lambda image: distortion.psnr(image.original, image.decoded),
+        of_set=mean_of("psnr"),
+        caption="Peak signal-to-noise ratio: error per pixel, on a logarithmic scale.",
+    ),
+    Metric(
+        "ms_ssim",
+        "MS-SSIM",
+        4,
+        "higher is closer to the original in structure; at most 1",
+        better="higher",
+        of_image=lambda image: distortion.ms_ssim(image.original, image.decoded),
+        of_set=mean_of("ms_ssim"),
+        caption="Multi-scale structural similarity: contrast and structure kept, at five scales.",
+    ),
+    Metric(
+        "top_octave_energy",
+        "energy",
+        2,
+        "top-octave power over the original's; 1 is right, below 1 is blur",
+        of_image=lambda image: top_octave_energy(image.original, image.decoded),
+        of_set=mean_of("top_octave_energy"),
+    ),
+    Metric(
+        "fd_effnet",
+        "FD-EffNet",
+        1,
+        "Frechet distance of EfficientNet features; lower is more realistic",
+        better="lower",
+        of_set=lambda images: images.fd,
+        caption="Frechet distance between EfficientNet-Lite0 features. It is not FID, and it falls as images are "
+        "added: compare it within this report only.",
+    ),
+    Metric(
+        "kd_effnet",
+        "KD-EffNet",
+        4,
+        "kernel distance of EfficientNet features; lower is more realistic",
+        better="lower",
+        of_set=lambda images: images.kd,
+        caption="Kernel distance between the same features. It is unbiased: a good value may fall a little below zero.",
+    ),
+    Metric(
+        "lpips",
+        "LPIPS",
+        3,
+        "LPIPS (AlexNet); lower looks more like the original. Not a judge of decoders that were trained on it",
+        better="lower",
+        of_image=_lpips,
+        of_set=mean_of("lpips"),
+        caption="LPIPS with AlexNet: how different pictures look, patch by patch. Decoders of perceptual losses "
+        "were trained on it.",
+    ),
+    Metric("encode_s", "enc", 2, "seconds to encode", unit="s", of_image=lambda image: image.encode_s),
+    Metric("decode_s", "dec", 2, "seconds to decode", unit="s", of_image=lambda image: image.decode_s),
+    Metric(
+        "encode_s_per_mp", "enc", 2, "seconds to encode a megapixel", unit="s/MP", of_set=_per_megapixel("encode_s")
+    ),
+    Metric(
+        "decode_s_per_mp", "dec", 2, "seconds to decode a megapixel", unit="s/MP", of_set=_per_megapixel("decode_s")
+    ),
+):
+    register(_metric)

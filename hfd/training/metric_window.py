@@ -1,0 +1,77 @@
+"""The losses since the last log line, and whether a training may go on from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from hfd.errors import TrainingError
+from hfd.training.workers import Workers
+
+EXPLODED = 100.0
+"""A mean loss this many times the least one before has left what it had learned."""
+
+Judge = Callable[[Mapping[str, float]], str | None]
+"""The means of a window's losses -> what is wrong with them, in a user's words; None: nothing."""
+
+
+class MetricWindow:
+    """Losses kept on the device so that a step never waits for them. Every worker sees the means over all."""
+
+    def __init__(self, workers: Workers, now: float, step: int, judge: Judge | None = None) -> None:
+        self._workers, self._judge = workers, judge
+        self._since, self._step = now, step
+        self._rows: list[dict[str, Tensor]] = []
+        self._least = math.inf
+        self.last: dict[str, float] = {}
+
+    def add(self, losses: Mapping[str, Tensor], norm: Tensor) -> None:
+        """``losses``: weighted so that their mean over the workers is that over the global batch."""
+        self._rows.append({**losses, "grad_norm": norm.detach()})
+
+    def check(self, step: int, last_good: Callable[[], int | None]) -> None:
+        """Before a step is logged or saved: nothing that follows from a broken loss may be kept.
+
+        ``last_good``: the step of the newest checkpoint. Raises :class:`TrainingError` on all workers.
+        """
+        if not self._rows:
+            return
+        means = self._means()
+        wrong = None if self._judge is None else self._judge(means)
+        if wrong is not None:
+            raise TrainingError(f"{wrong} (up to step {step}; last good: {_good(last_good)})")
+        # A finite loss with a gradient that is not has spoilt the weights too, though no loss shows it yet.
+        if not all(math.isfinite(means[name]) for name in ("loss", "grad_norm")):
+            problem = "a value or gradient that is not finite"
+        elif means["loss"] > EXPLODED * self._least:
+            problem = f"a mean of {means['loss']:.3g}, over {EXPLODED:g} times the least before ({self._least:.3g}),"
+        else:
+            return
+        raise TrainingError(
+            f"loss: got {problem} in the {len(self._rows)} steps up to step {step} "
+            f"(last good: {_good(last_good)}). "
+            "Try a smaller train.lr, a smaller train.grad_clip or train.precision=float32"
+        )
+
+    def close(self, step: int, now: float, batch_size: int) -> dict[str, float]:
+        """The means of the window, with ``samples_per_s``; the next one begins."""
+        values = self._means()
+        values["samples_per_s"] = (step - self._step) * batch_size / max(now - self._since, 1e-9)
+        self._rows, self._since, self._step, self.last = [], now, step, values
+        self._least = min(self._least, values["loss"])
+        return values
+
+    def _means(self) -> dict[str, float]:
+        names = list(self._rows[0])
+        rows = torch.stack([torch.stack([row[name].float() for name in names]) for row in self._rows])
+        # A sum of finite numbers of any size stays finite in float64.
+        means = self._workers.mean(rows.to("cpu", torch.float64).mean(dim=0))
+        return dict(zip(names, means.tolist(), strict=True))
+
+
+def _good(last_good: Callable[[], int | None]) -> str:
+    saved = last_good()
+    return f"the checkpoint at step {saved}" if saved is not None else "no checkpoint yet"

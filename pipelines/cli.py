@@ -1,0 +1,194 @@
+"""The command line. Heavy imports stay inside the commands, so that ``hfd --help`` is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from hfd.cli import commands as codec
+from hfd.errors import HfdError
+from pipelines.spec import StepSpec
+from pipelines.workflow import STEPS, model_step
+
+if TYPE_CHECKING:
+    from hfd.config import Config
+
+app = typer.Typer(
+    name="hfd",
+    help="High-Fidelity Diffusion image compression: train the two stages, evaluate them, compress and decompress.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Preset = Annotated[
+    str, typer.Option("--config", "-c", help="A preset (demo, desk, desk-012, score, coco256, clic) or a .yaml file.")
+]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as data.uri=photos.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the settings and what would run; start nothing.")]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", "-a", help="The job server. Default: RAY_API_SERVER_ADDRESS, or http://127.0.0.1:8265."),
+]
+
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+
+
+def main() -> NoReturn:
+    """Run the command line: exit code 2 and one line for a mistake, 1 where some files failed, 130 for Ctrl-C."""
+    try:
+        # typer makes a return value of what it meets itself: 0 after --help, 130 after Ctrl-C
+        code = app(prog_name="hfd", standalone_mode=False)
+        if code == STOPPED:
+            raise KeyboardInterrupt
+        sys.stdout.flush()
+    except HfdError as error:
+        _fail(str(error), error.exit_code)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        print("hfd: stopped. Run the same command again to go on.", file=sys.stderr)
+        sys.exit(STOPPED)
+    except BrokenPipeError:  # the reader, such as head, has seen enough; what is left must not complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's own mistakes of usage
+            _fail(error.format_message())
+        raise
+    sys.exit(0)
+
+
+def _fail(message: str, code: int = 2) -> NoReturn:
+    for line in message.splitlines():
+        print(f"hfd: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+@app.command()
+def retrain(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Run every step, from photographs to two trained stages and a report. Steps that are done are skipped."""
+    _run_pipeline(config, overrides, dry_run, only=None)
+
+
+def _add_step(spec: StepSpec) -> None:
+    @app.command(spec.name, help=spec.help)
+    def run(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+        _run_pipeline(config, overrides, dry_run, only=spec.name)
+
+
+for _spec in STEPS:
+    _add_step(_spec)
+
+
+@app.command()
+def rollback(
+    config: Preset,
+    overrides: Overrides = None,
+    to: Annotated[int | None, typer.Option("--to", min=1, help="A version. Default: the champion before.")] = None,
+) -> None:
+    """Make the previous champion of promote.model the champion again, or the version of --to."""
+    from hfd.config.presets import load_config
+    from pipelines.registry.champion import open_registry
+
+    print(open_registry(load_config(config, overrides or ())).rollback(to))
+
+
+app.command()(codec.compress)
+app.command()(codec.decompress)
+app.command()(codec.export)
+app.command()(codec.info)
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def submit(
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="As here, such as retrain -c coco256 ...")],
+    address: Address = None,
+    size: Annotated[str | None, typer.Option(help="A cluster size: cpu-4, gpu-1 or gpu-8.")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the job; no secrets. May be repeated.")] = None,
+    secret: Annotated[
+        list[str] | None, typer.Option(help="A variable that the cluster's own environment must have. May be repeated.")
+    ] = None,
+    code: Annotated[
+        bool | None, typer.Option("--code/--no-code", help="Send this checkout's code. Default: from a checkout.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the job's id and do not wait for it.")] = False,
+    patience: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for a job server that went away.")] = 600.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent; start nothing.")] = False,
+) -> None:
+    """Run a step, or all of them, on a Ray cluster; its log comes here, and its exit code."""
+    from pipelines.jobs.commands import describe, run
+    from pipelines.jobs.plan import is_checkout, plan_job, read_command
+
+    job = plan_job(
+        read_command(typer.main.get_command(app), command),
+        size=size, env=env or (), secrets=secret or (), code=is_checkout() if code is None else code,
+    )  # fmt: skip
+    if dry_run:
+        print(describe(job))
+        return
+    sys.exit(run(job, address, detach=detach, patience_s=patience))
+
+
+@app.command()
+def jobs(address: Address = None) -> None:
+    """List the jobs of a Ray cluster: id, status, since when, command."""
+    from pipelines.jobs.commands import job_table
+
+    print(job_table(address))
+
+
+@app.command()
+def stop(job: Annotated[str, typer.Argument(help="A job's id, from hfd jobs.")], address: Address = None) -> None:
+    """Stop a job on a Ray cluster. What it has finished stays; submitting the same again goes on from there."""
+    from pipelines.jobs.commands import stop_job
+
+    print(stop_job(job, address))
+
+
+def _run_pipeline(preset: str, overrides: list[str] | None, dry_run: bool, *, only: str | None) -> None:
+    from hfd.config.presets import load_config
+
+    config = load_config(preset, overrides or ())
+    if dry_run:
+        _print_plan(config, only)
+        return
+    from hfd.cli.progress import Terminal
+    from pipelines.retrain import retrain as run
+
+    done = {one.step.name: one for one in run(config, Terminal(), only=only)}
+    if all(one.skipped for one in done.values()):
+        return  # reported already
+    if "evaluate" in done:
+        folder = done["evaluate"].folder
+        print()
+        print(folder.read("summary.txt").decode(), end="")
+        print(f"\nreport: {folder.uri}/report.html")
+        if only is None:
+            print(f"model:  {done[model_step(config)].folder.uri}")
+    if "promote" in done:
+        print()
+        print(done["promote"].folder.read("verdict.txt").decode(), end="")
+
+
+def _print_plan(config: Config, only: str | None) -> None:
+    import yaml
+
+    from pipelines.retrain import list_inputs, plan
+    from pipelines.train.model_sizes import describe_models
+
+    print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
+    print(f"\n{describe_models(config)}\n")
+    if config.data.uri is None:
+        print("steps: unknown until data.uri is given")
+        return
+    for one in plan(config, list_inputs(config)):
+        if only in (None, one.name):
+            state = "done" if one.done else "would run"
+            where = one.step.folder.uri if one.step is not None else "key known once the steps before it are done"
+            print(f"{one.name:<18} {state:<10} {where}")

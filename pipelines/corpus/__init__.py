@@ -1,0 +1,1 @@
+"""Photographs: listed and fetched, from folders and S3."""

@@ -1,0 +1,145 @@
+"""The photographs that a run is given: listing, order, and a digest that stands for them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hfd.errors import ConfigError, DataError
+from hfd.image.load import IMAGE_SUFFIXES
+from hfd.io.storage import Entry, Folder
+from pipelines.corpus.s3 import changed, fetch, list_objects
+
+BUILTIN = "builtin:photographs"
+WHEEL = "wheel"
+
+PROGRESS_EVERY_FILES = 1000
+"""Files between two reports of progress: a page of a listing."""
+
+_BUILTIN_FILES = {
+    "skimage": (
+        "astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "motorcycle_left.png",
+        "motorcycle_right.png", "retina.jpg", "rocket.jpg",
+    ),
+    "sklearn": ("china.jpg", "flower.jpg"),
+}  # fmt: skip
+_BUILTIN_FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One photograph: ``key`` names it in tables, ``folder`` and ``name`` say where its bytes are.
+
+    A listed million takes about 300 bytes each.
+    """
+
+    key: str
+    folder: Folder
+    name: str
+    size: int
+    stamp: str
+    """The ETag on S3, the time of the last change in a folder, ``wheel`` in a package."""
+
+    def read(self) -> bytes:
+        """The bytes that were listed.
+
+        Raises:
+            DataError: ``reason`` is ``changed``, where size or stamp are no longer those that were listed, ``bad-key``,
+                or one of :meth:`hfd.io.storage.Folder.read`.
+        """
+        if any(part in (".", "..") for part in self.key.split("/")):
+            raise DataError(f"{self.key}: got . or .. in a key, expected names. Rename the object", reason="bad-key")
+        if _is_s3(self.folder):
+            return fetch(self.folder.uri, self.name, self.size, self.stamp)
+        data = self.folder.read(self.name)
+        now = self._stamp_now()
+        if (len(data), now) != (self.size, self.stamp):
+            raise changed(self.key, f"{len(data)} bytes of {now}", f"{self.size} bytes of {self.stamp}")
+        return data
+
+    def _stamp_now(self) -> str:
+        if self.stamp == WHEEL or not self.folder.is_local:
+            return self.stamp
+        try:
+            return str((self.folder.path / self.name).stat().st_mtime_ns)
+        except OSError:
+            return "gone"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A listing at one moment. ``num_other_files``: files whose names are not those of pictures."""
+
+    uri: str
+    photos: tuple[Photo, ...]
+    num_other_files: int
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 hex over keys, sizes and stamps, in order."""
+        digest = hashlib.sha256()
+        for photo in self.photos:
+            digest.update(f"{photo.key}\0{photo.size}\0{photo.stamp}\n".encode())
+        return digest.hexdigest()
+
+
+def list_corpus(uri: str | None, *, setting: str, on_progress: Callable[[int, None], None] | None = None) -> Corpus:
+    """List a folder, an ``s3://`` prefix, or ``builtin:photographs``; sorted by key.
+
+    ``setting`` is the configuration key that errors name. ``on_progress`` is told how many files were listed so far.
+    Raises :class:`DataError` when nothing is there.
+    """
+    if uri is None:
+        raise ConfigError(f"{setting}: missing, expected a folder or s3:// prefix. Give it as {setting}=...")
+    if uri == BUILTIN:
+        photos, others = tuple(_builtin()), 0
+    else:
+        try:
+            photos, others = _listed(Folder(uri), on_progress)
+        except DataError as error:
+            raise DataError(f"{setting}: {error}", reason=error.reason) from error
+        except ConfigError as error:
+            raise ConfigError(f"{setting}: {error}") from error
+    if not photos:
+        raise DataError(f"{setting}: got no pictures in {uri}, expected some. Check the folder", reason="empty")
+    return Corpus(uri, photos, others)
+
+
+def _listed(folder: Folder, on_progress: Callable[[int, None], None] | None) -> tuple[tuple[Photo, ...], int]:
+    """The pictures of a folder or prefix, sorted by key, and how many other files there are."""
+    entries: Iterable[Entry] = list_objects(folder.uri) if _is_s3(folder) else folder.files()
+    photos, others = [], 0
+    for number, entry in enumerate(entries, 1):
+        if on_progress is not None and number % PROGRESS_EVERY_FILES == 0:
+            on_progress(number, None)
+        if entry.key[entry.key.rfind(".") :].lower() in IMAGE_SUFFIXES:
+            photos.append(Photo(entry.key, folder, entry.key, entry.size, entry.stamp))
+        else:
+            others += 1
+    # Servers differ in their order: some list as a tree.
+    photos.sort(key=lambda photo: photo.key)
+    return tuple(photos), others
+
+
+def _is_s3(folder: Folder) -> bool:
+    return folder.uri.startswith("s3:")
+
+
+def _builtin() -> Iterator[Photo]:
+    for package, names in _BUILTIN_FILES.items():
+        folder = _package_folder(package) / _BUILTIN_FOLDERS[package]
+        for name in names:
+            size = (folder / name).stat().st_size
+            # Wheels are versioned: the size says enough, and the time of installation says nothing.
+            yield Photo(f"{package}/{name}", Folder(str(folder)), name, size, WHEEL)
+
+
+def _package_folder(package: str) -> Path:
+    from importlib.util import find_spec
+
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f"data.uri: {BUILTIN} needs the package {package}. Install hfd[demo]")
+    return Path(spec.submodule_search_locations[0])

@@ -1,0 +1,142 @@
+"""List objects of a corpus on S3 with their ETags, and fetch them only while they are unchanged.
+
+Arrow's file system, which writes the outputs, offers neither ETags nor conditional reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from hfd.errors import ConfigError, DataError
+from hfd.io.storage import Entry, patiently
+from pipelines.corpus.s3_client import Connection, connect, one_line
+from pipelines.corpus.s3_direct import DirectBucket, direct_bucket
+
+_QUERY = ("region", "endpoint_override", "scheme")
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A parsed URI. ``prefix`` is empty or ends with a slash; None: as the environment sets it."""
+
+    bucket: str
+    prefix: str
+    region: str | None = None
+    endpoint: str | None = None
+
+
+@functools.lru_cache(maxsize=64)
+def parse(uri: str) -> Prefix:
+    """Parse ``s3://bucket/prefix`` as :class:`hfd.io.storage.Folder` does, with escapes decoded.
+
+    Raises:
+        ConfigError: credentials in the URI, no bucket, or an unknown query.
+    """
+    # Escape what a URI cannot contain (spaces, other scripts), and keep existing escapes.
+    parts = urlsplit(quote(uri, safe="%/:?#[]@!$&'()*+,;=~"))
+    query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.fragment or set(query) - set(_QUERY):
+        shown = re.sub(r"//[^/@]*@", "//...@", uri)
+        raise ConfigError(
+            f"{shown}: got an unusable URI, expected s3://bucket/prefix. Credentials belong in the environment (AWS_*)"
+        )
+    prefix = unquote(parts.path).strip("/")
+    host = query.get("endpoint_override")
+    endpoint = f"{query.get('scheme', 'https')}://{host}" if host else None
+    return Prefix(unquote(parts.netloc), f"{prefix}/" if prefix else "", query.get("region"), endpoint)
+
+
+def list_objects(uri: str) -> Iterator[Entry]:
+    """Yield every object below a prefix in the server's order, one page in memory; the stamp is its ETag.
+
+    Folder markers and hidden names (with a part that begins with a dot, except ``..``) are omitted.
+
+    Raises:
+        DataError: one line; ``reason`` is ``missing`` (no such bucket), ``not-a-folder``, ``permission`` or an outage.
+    """
+    where = parse(uri)
+    client = connection(where.region, where.endpoint).client
+    found = False
+    with one_line(uri):
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=where.bucket, Prefix=where.prefix):
+            for item in page.get("Contents", ()):
+                found = True
+                key = item["Key"][len(where.prefix) :]
+                if key and not key.endswith("/") and not is_hidden(key):
+                    yield Entry(key, int(item["Size"]), str(item["ETag"]).strip('"'))
+    if not found and where.prefix and _is_object(client, where.bucket, where.prefix.rstrip("/")):
+        raise DataError(f"{uri}: got a file, expected a folder", reason="not-a-folder")
+
+
+def is_hidden(key: str) -> bool:
+    return any(part.startswith(".") and part not in (".", "..") for part in key.split("/"))
+
+
+def fetch(uri: str, name: str, size: int, stamp: str) -> bytes:
+    """Return the bytes of an object that still has the listed ``size`` and ``stamp``.
+
+    Raises:
+        DataError: one line; ``reason`` is ``changed``, ``missing`` (deleted since), ``permission`` or an outage.
+    """
+    what = f"{uri.rstrip('/')}/{name}"
+
+    def once() -> bytes:
+        with one_line(what):
+            return _fetch_once(uri, name, size, stamp, what)
+
+    return patiently(what, once, known=True)  # the server exists: it listed the object
+
+
+def _fetch_once(uri: str, name: str, size: int, stamp: str, what: str) -> bytes:
+    where = parse(uri)
+    direct = bucket_for_gets(where.bucket, where.region, where.endpoint)
+    data = direct.get(where.prefix + name, size, stamp) if direct else None
+    if data is not None:
+        return data
+    found = connection(where.region, where.endpoint).client.get_object(
+        Bucket=where.bucket, Key=where.prefix + name, IfMatch=f'"{stamp}"'
+    )
+    with contextlib.closing(found["Body"]) as body:
+        # Some servers ignore the condition: check before reading into memory.
+        if found["ContentLength"] != size or str(found["ETag"]).strip('"') != stamp:
+            raise changed(what, f"{found['ContentLength']} bytes, {found['ETag']}", f'{size} bytes, "{stamp}"')
+        return bytes(body.read())
+
+
+def changed(what: str, got: str, expected: str) -> DataError:
+    """Return the error for a picture that has changed since it was listed."""
+    return DataError(f"{what}: got {got}, expected {expected} as listed. Run again to list anew", reason="changed")
+
+
+@functools.lru_cache(maxsize=8)
+def connection(region: str | None, endpoint: str | None) -> Connection:
+    """Return this process's connection to a server."""
+    return connect(region, endpoint)
+
+
+@functools.lru_cache(maxsize=64)
+def bucket_for_gets(bucket: str, region: str | None, endpoint: str | None) -> DirectBucket | None:
+    """Return the fast reader of a bucket, or None where only the client can read it."""
+    return direct_bucket(connection(region, endpoint), bucket)
+
+
+def clear_clients() -> None:
+    """Make new clients from here on, for a process whose environment has changed."""
+    bucket_for_gets.cache_clear()
+    connection.cache_clear()
+
+
+def _is_object(client: Any, bucket: str, key: str) -> bool:
+    from botocore.exceptions import ClientError
+
+    try:
+        client.head_object(Bucket=bucket, Key=key)
+    except ClientError:
+        return False
+    return True

@@ -1,0 +1,104 @@
+"""Boto3 clients, and the errors of S3 servers as one line. Credentials come from the environment."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from hfd.errors import ConfigError, DataError
+
+CONNECT_S, READ_S = 10, 60
+
+CONNECTIONS = 16
+"""Connections that a process keeps open."""
+
+_CREDENTIAL_CODES = {
+    "SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidClientTokenId", "ExpiredToken", "InvalidToken",
+    "RequestTimeTooSkewed", "AuthorizationHeaderMalformed",
+}  # fmt: skip
+
+
+class Connection(NamedTuple):
+    """Botocore's session, and the client made with it. Threads share clients; they must not make them at once."""
+
+    session: Any
+    client: Any
+
+
+def connect(
+    region: str | None = None,
+    endpoint: str | None = None,
+    *,
+    connect_s: float = CONNECT_S,
+    read_s: float = READ_S,
+    attempts: int = 7,
+) -> Connection:
+    """Make a client; None: as the environment sets it. This takes a tenth of a second.
+
+    Raises:
+        ConfigError: the endpoint of the environment is unusable.
+    """
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    config = Config(
+        max_pool_connections=CONNECTIONS,
+        connect_timeout=connect_s,
+        read_timeout=read_s,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        parameter_validation=False,  # it costs processor time on every call
+    )
+    try:
+        session = boto3.session.Session()
+        return Connection(
+            session._session, session.client("s3", region_name=region, endpoint_url=endpoint, config=config)
+        )
+    except (BotoCoreError, ValueError) as error:
+        brief = " ".join(str(error).split())[:200]
+        raise ConfigError(f"AWS_ENDPOINT_URL: not usable ({brief}). Correct the environment") from error
+
+
+@contextlib.contextmanager
+def one_line(what: str) -> Iterator[None]:
+    """Raise botocore's errors as a :class:`DataError` of one line about ``what``."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    try:
+        yield
+    except ClientError as error:
+        raise _refusal(what, error.response) from error
+    except NoCredentialsError as error:
+        raise DataError(
+            f"{what}: no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment",
+            reason="connection",
+        ) from error
+    except BotoCoreError as error:  # failed, timed-out or broken connections, after all attempts
+        raise DataError(
+            f"{what}: no connection to the server ({type(error).__name__}). Check AWS_ENDPOINT_URL and the network",
+            reason="connection",
+        ) from error
+
+
+def _refusal(what: str, response: dict[str, Any]) -> DataError:
+    code = str(response.get("Error", {}).get("Code", ""))
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code == "PreconditionFailed" or status == 412:
+        return DataError(
+            f"{what}: got another object, expected the one that was listed. Run again to list anew", reason="changed"
+        )
+    if code == "NoSuchBucket":
+        return DataError(f"{what}: got no such bucket, expected one that exists. Correct the URI", reason="missing")
+    if code in ("NoSuchKey", "404"):
+        return DataError(f"{what}: got no such object, expected the one that was listed", reason="missing")
+    if code in _CREDENTIAL_CODES:
+        # An outage, which stops the run: an expired token must not reject photographs.
+        return DataError(
+            f"{what}: the server refuses ({code}). Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL "
+            "in the environment",
+            reason="connection",
+        )
+    if status in (401, 403):
+        return DataError(f"{what}: the server refuses ({code}). Ask for the right to access it", reason="permission")
+    return DataError(f"{what}: the server answers {code or status}. Run the same command again", reason="connection")

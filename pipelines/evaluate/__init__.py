@@ -1,0 +1,10 @@
+"""Real files, decoded from their bytes and measured: tables, distances and the report."""
+
+from pipelines.spec import MODEL, StepSpec
+
+SPEC = StepSpec(
+    name="evaluate",
+    help="Measure real files beside JPEG, WebP and AVIF, and write the report.",
+    module="pipelines.evaluate.step",
+    needs=("prepare", "train-autoencoder", MODEL),
+)

@@ -1,0 +1,256 @@
+"""Step 5: real files, decoded from their bytes, measured beside JPEG, WebP and AVIF; tables and a report."""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hfd.baselines.pillow_codecs import available_baselines
+from hfd.data.shards import list_row_groups
+from hfd.errors import DataError
+from hfd.io.storage import Folder
+from hfd.metrics.table import image_metrics
+from hfd.report.content import ImageRow, SummaryRow
+from hfd.report.summarise import CurveRows, baselines_at_our_rate, gains_over_x_hat, summarise
+from hfd.report.tables import gain_text, rate_text, summary_text
+from pipelines.context import Context, PlannedStep
+from pipelines.engine.devices import map_device
+from pipelines.evaluate import SPEC
+from pipelines.evaluate.distances import FeatureFile, measure_distances
+from pipelines.evaluate.images import (
+    INDEX,
+    HeldOut,
+    Listed,
+    PartPlan,
+    Task,
+    evaluate_part,
+    feature_name,
+    row_name,
+)
+from pipelines.evaluate.large_images import measure_large, plan_tiles, plan_wholes, sample_unit
+from pipelines.evaluate.measure import MeasureSettings, load_codec
+from pipelines.evaluate.report import Evaluation, write_report
+from pipelines.runs.parts import READ_THREADS, digest_of_parts, run_parts
+from pipelines.runs.step import Done, Outcome, Step, point_latest
+from pipelines.tracking import StepRun
+
+LISTED_IMAGES = 1000
+"""The report lists these, the first ones, and those that it shows; the table in ``images.parquet`` holds all."""
+
+
+def plan(context: Context, prepared: Done, autoencoder: Done, model: Done) -> PlannedStep:
+    corpus = context.pictures
+    settings = {
+        **context.config.evaluate.model_dump(mode="json", exclude={"data"}),
+        "max_pixels": context.config.prepare.max_pixels,
+    }
+    source = {"images": corpus.digest} if corpus is not None else {"prepare": prepared.digest}
+    step = Step(SPEC.name, context.workspace, settings, {"model": model.digest, **source})
+
+    def work(folder: Folder, record: StepRun) -> Outcome:
+        images = images_of(context, prepared)
+        return _evaluate(context, step, (prepared, autoencoder, model), images, folder, record)
+
+    return PlannedStep(
+        context, step, work, lambda _: point_latest(context.workspace, report=f"{step.name}/{step.key}/report.html")
+    )
+
+
+def _evaluate(
+    context: Context,
+    step: Step,
+    upstream: tuple[Done, Done, Done],
+    images: Sequence[HeldOut | Listed],
+    folder: Folder,
+    record: StepRun,
+) -> Outcome:
+    prepared, autoencoder, model = upstream
+    config = context.config.evaluate
+    measured = _measure(context, images, model.folder, folder)
+    _check_enough(context, len(images), measured.rejects)
+    table = _rows(measured.parts)
+    folder.write("images.parquet", parquet_bytes(table.drop_columns([INDEX])))
+    curves = curves_of(table)
+    distances, num_blocks = measure_distances(
+        context.engine,
+        folder,
+        [FeatureFile(part.folder, feature_name(part.index, part.count)) for part in measured.parts],
+        [(rows.system, rows.setting) for rows in curves],
+        num_patches=measured.num_patches,
+        exact_patches=config.exact_patches,
+        draws=config.bootstrap_draws,
+    )
+    summary = summarise(curves, distances)
+    gains, points = gains_over_x_hat(distances), baselines_at_our_rate(summary)
+    lines = [summary_text(summary), *map(gain_text, gains), *map(rate_text, points), ""]
+    folder.write("summary.txt", "\n".join(lines).encode())
+    facts: dict[str, Any] = {
+        "images": len(images),
+        "rejected": len(measured.rejects),
+        "reasons": dict(sorted(Counter(reject["reason"] for reject in measured.rejects).items())),
+        "missing_baselines": [name for name in available_baselines()[1] if name in config.baselines],
+        "blocks": num_blocks,
+        "tiled": measured.num_tiled,
+        "summary": [row.to_record() for row in summary],
+        "gains": [asdict(gain) for gain in gains],
+        "at_our_rate": [asdict(point) for point in points],
+    }
+    listed = _listed(table, {task.index for task in measured.tasks if task.shown})
+    write_report(
+        context, Evaluation(step, prepared, autoencoder, model, listed, summary, measured.rejects, facts), folder
+    )
+    for row in summary:
+        record.log_metrics(0, tracked_metrics(row))
+    for name in ("report.html", "images.parquet", "summary.txt"):
+        record.log_artifact(folder.read(name), name=name)
+    return Outcome(measured.digest, facts)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where the rows and features of a part are."""
+
+    folder: Folder
+    index: int
+    count: int
+
+
+@dataclass(frozen=True)
+class AllMeasured:
+    """What the parts left: where their tables are, and what they told."""
+
+    tasks: Sequence[Task]
+    parts: Sequence[Part]
+    rejects: Sequence[dict[str, str]]
+    num_patches: int
+    num_tiled: int
+    digest: str
+
+
+def _measure(context: Context, images: Sequence[HeldOut | Listed], model: Folder, folder: Folder) -> AllMeasured:
+    """Every image measured: in parts, and the large ones among them by tiles, on all workers."""
+    plans, engine = _parts(context, images), context.engine.with_gpus()
+    load = functools.partial(load_codec, model.uri, map_device(context.config.cluster))
+    with context.display.bar("evaluate", "parts") as progress:
+        results = run_parts(engine, folder, plans, evaluate_part, progress, load=load)
+    parts = [Part(folder, index, len(plans)) for index in range(len(plans))]
+    tasks = [task for plan in plans for task in plan.tasks]
+    large = [one for result in results for one in result["large"]]
+    if large:
+        units = plan_tiles(folder, large, plans[0].settings)
+        with context.display.bar("evaluate tiles", "tiles") as progress:
+            tiles = run_parts(engine, folder / "tiles", units, sample_unit, progress, load=load)
+        wholes = plan_wholes(folder, tasks, large, tiles, plans[0])
+        with context.display.bar("evaluate large", "pictures") as progress:
+            results += run_parts(context.engine, folder / "large", wholes, measure_large, progress)
+        parts += [Part(folder / "large", index, len(wholes)) for index in range(len(wholes))]
+        folder.delete("pixels")
+    rejects = [reject for result in results for reject in result["rejects"]]
+    num_patches = sum(result["patches"] for result in results)
+    return AllMeasured(tasks, parts, rejects, num_patches, len(large), digest_of_parts(results))
+
+
+def _rows(parts: Sequence[Part]) -> pa.Table:
+    """The rows of all images in their order, with their places in a column of its own."""
+
+    def read(part: Part) -> pa.Table:
+        return pq.read_table(io.BytesIO(part.folder.read(row_name(part.index, part.count))))
+
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        table = pa.concat_tables(pool.map(read, parts))
+    return table.take(pc.sort_indices(table, [(INDEX, "ascending")]))
+
+
+def curves_of(table: pa.Table) -> list[CurveRows]:
+    """The table by system and setting, in the order in which they first appear."""
+    found = table.group_by(["system", "setting"], use_threads=False).aggregate([]).to_pylist()
+    curves = []
+    for system, setting in ((one["system"], one["setting"]) for one in found):
+        rows = table.filter(pc.and_(pc.equal(table["system"], system), pc.equal(table["setting"], setting)))
+        columns = {metric.name: rows[metric.name].drop_null().to_numpy() for metric in image_metrics()}
+        num_pixels = float(pc.sum(pc.multiply(rows["width"], rows["height"])).as_py())
+        curves.append(CurveRows(system, setting, len(rows), num_pixels, columns))
+    return curves
+
+
+def _listed(table: pa.Table, shown: set[int]) -> list[ImageRow]:
+    """The rows that the report has."""
+    first = pc.unique(table[INDEX]).slice(0, LISTED_IMAGES)
+    wanted = pa.array(sorted(shown | set(first.to_pylist())), pa.int64())
+    rows = table.filter(pc.is_in(table[INDEX], wanted)).drop_columns([INDEX])
+    return [ImageRow.from_record(row) for row in rows.to_pylist()]
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def tracked_metrics(row: SummaryRow) -> dict[str, float]:
+    """The finite numbers of ``row`` under names that MLflow takes: ``sample 50 steps grain/psnr``."""
+    line = re.sub(r"[^\w\-. :/]", "", f"{row.system} {row.setting}").strip()
+    return {f"{line}/{name}": value for name, value in row.values.items() if value is not None and math.isfinite(value)}
+
+
+def images_of(context: Context, prepared: Done) -> list[HeldOut | Listed]:
+    """What is evaluated on, in order. Raises :class:`DataError` where there is nothing."""
+    corpus, limit = context.pictures, context.config.evaluate.max_images
+    if corpus is not None:
+        return [Listed(photo) for photo in corpus.photos[:limit]]
+    groups = list_row_groups(prepared.folder, "validation")
+    held_out: list[HeldOut | Listed] = [
+        HeldOut(prepared.folder, group, row) for group in groups for row in range(group.num_rows)
+    ]
+    if not held_out:
+        raise DataError(
+            "evaluate.data: missing, and the validation split is empty. Give a folder of pictures, "
+            "more photographs, or a larger prepare.validation_share",
+            reason="empty",
+        )
+    return held_out[:limit]
+
+
+def _parts(context: Context, images: Sequence[HeldOut | Listed]) -> list[PartPlan]:
+    config = context.config.evaluate
+    settings = MeasureSettings(
+        config.samplers,
+        config.patch_px,
+        config.baselines,
+        config.baseline_rates,
+        config.tile_pixels,
+        config.batch_pixels,
+    )
+    # A function of the number of images alone, so that a part means the same on every cluster.
+    size = max(1, min(64, len(images) // 128))
+    stride = max(1, len(images) // max(1, config.num_examples))
+    tasks = [
+        Task(index, image, shown=index % stride == 0 and index // stride < config.num_examples)
+        for index, image in enumerate(images)
+    ]
+    return [
+        PartPlan(tuple(tasks[start : start + size]), settings, context.config.prepare.max_pixels)
+        for start in range(0, len(tasks), size)
+    ]
+
+
+def _check_enough(context: Context, num_images: int, rejects: Sequence[dict[str, str]]) -> None:
+    limit = context.config.prepare.max_reject_share
+    if len(rejects) > limit * num_images or len(rejects) == num_images:
+        named = "; ".join(reject["message"] for reject in rejects[:3])
+        raise DataError(
+            f"evaluate.data: {len(rejects)} of {num_images} pictures rejected ({named}), expected at most {limit:.0%}. "
+            "Replace them, or raise prepare.max_reject_share",
+            reason="too-many-rejects",
+        )

@@ -1,0 +1,1 @@
+"""Commands of `hfd` as jobs on a Ray cluster."""

@@ -1,0 +1,296 @@
+"""Jobs on a Ray cluster, by Ray Jobs: start or find one, follow its log, list them, stop one."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hfd.errors import HfdError
+from pipelines.jobs.plan import Job
+from pipelines.tracking.redaction import redact
+
+CONNECT_S = 30.0
+ANSWER_S = 60.0
+"""For one answer of the server; an upload has to be through in this time."""
+
+RETRY_S = 2.0
+SILENCE_S = 10.0
+"""After so long without a line, ask whether the server and the job are still there."""
+
+STOPPED = 130
+NO_CODE = 1
+"""Of a job that failed without an exit code of its own: it could not be started, or its node died."""
+
+LOST = 75
+"""The server stayed away: what happens to the job is not known (EX_TEMPFAIL: trying again is right)."""
+
+ALIVE = frozenset({"PENDING", "RUNNING"})
+
+STOP_GENTLY = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
+"""As Ctrl-C: a stopped run closes its record, and keeps its checkpoints either way."""
+
+
+_CHATTY = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
+"""Parts of Ray that tell of every request; what the user should know is said here."""
+
+
+class UnreachableError(HfdError):
+    """A job server that does not answer."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A line of ``hfd jobs``. ``started_s`` and ``ended_s`` count from the epoch; None: not yet."""
+
+    name: str
+    status: str
+    command: str
+    started_s: float | None
+    ended_s: float | None
+    exit_code: int | None
+    message: str
+
+
+@dataclass(frozen=True)
+class Server:
+    """A job server that answered once."""
+
+    address: str
+    client: Any
+
+
+@dataclass
+class LogPosition:
+    """How much of a job's log has been shown: a log is read from its beginning after a lost connection."""
+
+    num_chars: int = field(default=0)
+
+    def unseen(self, start: int, text: str) -> str:
+        """What of ``text``, which begins at ``start``, has not been shown yet; counts as shown from now on."""
+        fresh = text[max(0, self.num_chars - start) :]
+        self.num_chars = max(self.num_chars, start + len(text))
+        return fresh
+
+
+def connect(address: str) -> Server:
+    """A server that answers. Raises :class:`UnreachableError`; :class:`HfdError` where it wants another token."""
+    import requests
+
+    os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray lets the environment win over an argument
+    with _answers(address):
+        # Ray's own client has no time limit, and would wait for ever for a host that drops what it is sent.
+        requests.get(f"{address}/api/version", timeout=CONNECT_S)
+        from ray.job_submission import JobSubmissionClient
+
+        for logger in _CHATTY:
+            logging.getLogger(logger).setLevel(logging.ERROR)
+        client: Any = JobSubmissionClient(address)
+    client._do_request = functools.partial(client._do_request, timeout=ANSWER_S)
+    return Server(address, client)
+
+
+def list_jobs(server: Server) -> list[Listed]:
+    """Every submitted job that the server knows, the oldest first."""
+    with _answers(server.address):
+        found = server.client.list_jobs()
+    jobs = [_listed(details) for details in found if details.submission_id is not None]
+    return sorted(jobs, key=lambda job: (job.started_s or 0.0, job.name))
+
+
+def find_job(server: Server, name: str) -> Listed:
+    """Raises :class:`HfdError` for an unknown name."""
+    with _answers(server.address, name):
+        return _listed(server.client.get_job_info(name))
+
+
+def start(server: Server, job: Job) -> tuple[str, bool]:
+    """The id of the job, and whether it was started now: one that is alive already is found again.
+
+    A finished job of the same name is left alone; the new one gets the next free number.
+    """
+    while True:
+        known = {listed.name: listed.status for listed in list_jobs(server)}
+        name, number = job.name, 1
+        while known.get(name, "PENDING") not in ALIVE:
+            number += 1
+            name = f"{job.name}-{number}"
+        if name in known:
+            return name, False
+        try:
+            _submit(server, job, name)
+        except _TakenError:
+            continue  # by somebody who asked for the same at the same moment
+        return name, True
+
+
+def follow(
+    server: Server, name: str, show: Callable[[str], None], say: Callable[[str], None], patience_s: float
+) -> int:
+    """Show a job's log until it ends; its exit code. :data:`LOST` where the server stays away for ``patience_s``."""
+    import asyncio
+
+    position, lost_at = LogPosition(), None
+    while True:
+        try:
+            job = find_job(server, name)
+            if lost_at is not None:
+                say(f"{server.address} answers again")
+                lost_at = None
+            asyncio.run(_tail(server, name, position, show))
+            job = _settled(server, name)
+            if job.status not in ALIVE:
+                return _exit_code(job, say)
+        except UnreachableError as error:
+            if lost_at is None:
+                lost_at = time.monotonic()
+                say(f"{error}; the job goes on. Trying for {patience_s:.0f} s more")
+            elif time.monotonic() - lost_at > patience_s:
+                say(f"{server.address}: no answer for {patience_s:.0f} s. The same hfd submit finds {name} again")
+                return LOST
+        time.sleep(RETRY_S)
+
+
+def stop(server: Server, name: str, patience_s: float = 120.0) -> Listed:
+    """Ask a job to stop, as Ctrl-C would, and wait until it has. Raises :class:`HfdError` if it does not in time."""
+    job = find_job(server, name)
+    if job.status not in ALIVE:
+        return job
+    with _answers(server.address, name):
+        server.client.stop_job(name)
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        job = find_job(server, name)
+        if job.status not in ALIVE:
+            return job
+        time.sleep(0.5)
+    raise HfdError(f"{name}: still {job.status} after {patience_s:.0f} s, expected it to stop. Look with hfd jobs")
+
+
+class _TakenError(Exception):
+    """The submission id exists."""
+
+
+def _submit(server: Server, job: Job, name: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="hfd-submit-") as folder:
+        environment: dict[str, Any] = {"env_vars": {**STOP_GENTLY, **job.env}}
+        for sent in job.upload:
+            target = Path(folder, sent.path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(sent.read())
+        if job.upload:
+            environment["working_dir"] = folder
+        with _answers(server.address, name):
+            server.client.submit_job(
+                entrypoint=job.entrypoint,
+                submission_id=name,
+                runtime_env=environment,
+                metadata={"command": job.command},
+            )
+
+
+async def _tail(server: Server, name: str, position: LogPosition, show: Callable[[str], None]) -> None:
+    """Show the log from ``position`` on, until the job ends or the connection does."""
+    import asyncio
+
+    import aiohttp
+
+    lines, start = server.client.tail_job_logs(name), 0
+    waiting: asyncio.Task[str] | None = None
+    try:
+        while True:
+            waiting = waiting or asyncio.ensure_future(anext(lines))
+            done, _ = await asyncio.wait({waiting}, timeout=SILENCE_S)
+            if not done:
+                if (await asyncio.to_thread(find_job, server, name)).status not in ALIVE:
+                    return
+                continue
+            text, waiting = waiting.result(), None
+            show(position.unseen(start, text))
+            start += len(text)
+    except StopAsyncIteration:
+        return
+    except (aiohttp.ClientError, OSError, RuntimeError) as error:
+        raise UnreachableError(f"{server.address}: lost the connection ({_brief(error)})") from error
+    finally:
+        if waiting is not None:
+            waiting.cancel()
+
+
+def _settled(server: Server, name: str) -> Listed:
+    """A job's status trails the end of its log by a moment."""
+    for _ in range(20):
+        job = find_job(server, name)
+        if job.status not in ALIVE:
+            break
+        time.sleep(0.25)
+    return job
+
+
+def _exit_code(job: Listed, say: Callable[[str], None]) -> int:
+    if job.status == "SUCCEEDED":
+        return 0
+    if job.status == "STOPPED":
+        say(f"{job.name} was stopped. Submit the same again to go on")
+        return STOPPED
+    if job.exit_code is None:
+        say(f"{job.name} failed: {_brief(job.message)}")
+        return NO_CODE
+    # a negative one is a signal, as a shell's 128 and more
+    return job.exit_code if job.exit_code > 0 else 128 - job.exit_code
+
+
+def _listed(details: Any) -> Listed:
+    metadata: Mapping[str, str] = details.metadata or {}
+    times = [stamp / 1000.0 if stamp else None for stamp in (details.start_time, details.end_time)]
+    command = redact(metadata.get("command", details.entrypoint))
+    code, message = details.driver_exit_code, details.message or ""
+    return Listed(details.submission_id, str(details.status.value), command, times[0], times[1], code, message)
+
+
+@contextlib.contextmanager
+def _answers(address: str, name: str = "") -> Iterator[None]:
+    """One line for whatever a server, or its absence, answers to a request about the job ``name``."""
+    import requests
+    from ray.exceptions import AuthenticationError
+
+    try:
+        yield
+    except AuthenticationError as error:
+        raise HfdError(
+            f"{address}: refused the token, expected the cluster's. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH"
+        ) from error
+    except (OSError, requests.exceptions.RequestException) as error:
+        raise UnreachableError(f"{address}: no job server answers ({_brief(_root(error))})") from error
+    except RuntimeError as error:
+        if "already exists" in str(error):
+            raise _TakenError from error
+        if "status code 404" in str(error):
+            raise HfdError(f"{name}: got no such job at {address}, expected one that hfd jobs lists") from error
+        if "status code 5" in str(error):
+            raise UnreachableError(f"{address}: answers with an error ({_brief(error)})") from error
+        raise HfdError(f"{address}: refused the request ({_brief(error)})") from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """Where an error began: the libraries between wrap it in their own words."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+def _brief(error: object) -> str:
+    text = redact(" ".join(str(error).split()))
+    return text if len(text) <= 200 else f"{text[:200]}…"

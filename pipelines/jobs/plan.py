@@ -1,0 +1,274 @@
+"""What a job on a cluster is: one command, what is sent with it, and a name that a second try finds again.
+
+Nothing here talks to a cluster; :mod:`pipelines.jobs.client` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import hfd
+from hfd.config import Config
+from hfd.config.presets import load_config, preset_folder, read_preset
+from hfd.errors import ConfigError
+from hfd.io.model_folders import shipped_models
+from pipelines.tracking.redaction import redact
+
+MAX_UPLOAD_BYTES = 100 * 1024**2
+"""Ray refuses larger packages, after it has sent them."""
+
+ON_THE_CLUSTER = ("cluster.kind=attach", "cluster.address=auto")
+"""What makes a command use the Ray that its job runs on. Comes last, and so wins."""
+
+CODE_ROOMS = ("hfd", "pipelines", "conf")
+CODE_SUFFIXES = {".py", ".yaml", ".json", ".safetensors", ".html", ".css", ".js", ".typed"}
+"""What is code (and the weights that ship with it); anything else in a checkout stays where it is."""
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET_NAME = re.compile(
+    r"secret|passw|passphrase|token|credential|authorization|(^|_)(pass|pwd|auth|dsn)$|(api|access|private)_?key"
+    r"|(^|_)key(_|$)",
+    re.I,
+)
+_SECRET_VALUE = re.compile(
+    r"(AKIA|ASIA)[0-9A-Z]{16}|-----BEGIN|\bgh[opsur]_\w{20}|github_pat_|\bxox[abprs]-|\bhf_\w{20}|\bsk-\w{16}"
+    r"|\beyJ[\w-]{8,}\.[\w-]{8,}\."
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A command line taken apart: ``retrain``, the preset of ``-c``, ``key=value`` settings, and other options."""
+
+    command: str
+    preset: str
+    overrides: tuple[str, ...]
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One file of the job's working directory: ``path`` in it, and where its bytes come from."""
+
+    path: str
+    source: Path | bytes
+
+    @property
+    def num_bytes(self) -> int:
+        return len(self.source) if isinstance(self.source, bytes) else self.source.stat().st_size
+
+    def read(self) -> bytes:
+        return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that the job server is given. ``name`` is the submission id, but for a number at its end."""
+
+    name: str
+    command: str
+    entrypoint: str
+    env: Mapping[str, str]
+    upload: tuple[Sent, ...]
+
+    @property
+    def upload_bytes(self) -> int:
+        return sum(sent.num_bytes for sent in self.upload)
+
+
+def read_command(group: Any, arguments: Sequence[str]) -> Asked:
+    """Take a command line apart with the parser that would run it here; ``group`` is that of the command line.
+
+    Raises :class:`ConfigError` for a command that is not a step of the pipeline; the parser raises its own errors.
+    """
+    name, rest = arguments[0], list(arguments[1:])
+    known = sorted(
+        key for key, one in group.commands.items() if {"config", "overrides"} <= {p.name for p in one.params}
+    )
+    if name not in known:
+        raise ConfigError(f"submit: got {name!r}, expected one of {', '.join(known)}. Other commands run here alone")
+    parser = group.commands[name]
+    given = parser.make_context(name, rest).params
+    options: list[str] = []
+    for parameter in parser.params:
+        value = given[parameter.name]
+        if parameter.name in ("config", "overrides") or value in (None, parameter.default):
+            continue
+        options += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
+    return Asked(name, given["config"], tuple(given["overrides"] or ()), tuple(options))
+
+
+def plan_job(
+    asked: Asked, *, size: str | None = None, env: Sequence[str] = (), secrets: Sequence[str] = (), code: bool = False
+) -> Job:
+    """The job of a command, checked here as far as it can be.
+
+    ``size`` names a cluster size in ``conf/cluster``; ``env`` holds ``NAME=VALUE``, ``secrets`` names alone;
+    with ``code`` this checkout's code is sent. Raises :class:`ConfigError` for whatever cannot work on a cluster.
+    """
+    variables, checks = dict(map(_variable, env)), _required(secrets)
+    overrides = (*(size_overrides(size) if size else ()), *asked.overrides, *ON_THE_CLUSTER)
+    config = load_config(asked.preset, overrides)
+    _check_reachable(config)
+    _check_no_secret(config)
+    preset, upload = asked.preset, []
+    if preset.endswith((".yaml", ".yml")):
+        tree = yaml.safe_dump(read_preset(preset), sort_keys=False, allow_unicode=True)
+        preset = f"{Path(preset).stem}.yaml"
+        upload.append(Sent(preset, tree.encode()))
+    if code:
+        upload += code_files(checkout_root(), _warm_starts(config))
+    arguments = [asked.command, "-c", preset, *asked.options, *overrides]
+    name = f"hfd-{config.name}-{asked.command}-{_digest(asked, config)}"
+    command = shlex.join(["hfd", *arguments])
+    entrypoint = f"{checks}exec python -m {command}"
+    job = Job(name, command, entrypoint, variables, tuple(upload))
+    _check_size(job)
+    return job
+
+
+def size_overrides(size: str) -> tuple[str, ...]:
+    """A cluster size as ``cluster.key=value``. Raises :class:`ConfigError` for an unknown one."""
+    folder = preset_folder() / "cluster"
+    path = folder / f"{size}.yaml"
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    if size not in known:
+        raise ConfigError(f"--size: got {size!r}, expected one of {', '.join(known)}. They are in {folder}")
+    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return tuple(f"cluster.{key}={json.dumps(value)}" for key, value in tree["cluster"].items())
+
+
+def checkout_root() -> Path:
+    """The checkout that this code runs from. Raises :class:`ConfigError` where the package is installed."""
+    root = Path(hfd.__file__).resolve().parent.parent
+    if not (root / "pyproject.toml").is_file() or not (root / "conf").is_dir():
+        raise ConfigError(f"--code: got an installed package in {root}, expected a checkout. Leave out --code")
+    return root
+
+
+def is_checkout() -> bool:
+    """Whether ``hfd`` runs from a checkout, whose code may differ from what the cluster has."""
+    try:
+        checkout_root()
+    except ConfigError:
+        return False
+    return True
+
+
+def code_files(root: Path, models: Sequence[str]) -> list[Sent]:
+    """The code of a checkout; of the weights that ship with it, those of ``models`` alone."""
+    found = []
+    for room in CODE_ROOMS:
+        for path in sorted((root / room).rglob("*")):
+            parts = path.relative_to(root).parts
+            idle = parts[:2] == ("hfd", "pretrained") and not set(parts[2:3]) & set(models)
+            hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
+            if path.suffix in CODE_SUFFIXES and not idle and not hidden and path.is_file() and not path.is_symlink():
+                found.append(Sent("/".join(parts), path))
+    return found
+
+
+def _digest(asked: Asked, config: Config) -> str:
+    """What a job does, without where: two sizes of cluster must not train the same workspace at once."""
+    settings = config.model_dump(mode="json", exclude={"cluster"})
+    text = json.dumps([asked.command, asked.options, settings], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _required(secrets: Sequence[str]) -> str:
+    """Shell that ends with one line and exit code 2 where the cluster's environment lacks one of ``secrets``."""
+    lines = []
+    for name in secrets:
+        if _ENV_NAME.fullmatch(name) is None:
+            raise ConfigError("--secret: got something else, expected a variable's name alone. Its value stays here")
+        complaint = f"hfd: {name}: not set in the cluster's environment, expected a value. Set it there, submit again"
+        lines.append(f'[ -n "${{{name}:-}}" ] || {{ echo {shlex.quote(complaint)} >&2; exit 2; }}; ')
+    return "".join(lines)
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or _ENV_NAME.fullmatch(name) is None:
+        got = "a value without a name" if separator else repr(name)
+        raise ConfigError(f"--env: got {got}, expected NAME=VALUE")
+    if _SECRET_NAME.search(name) or looks_secret(value):
+        raise ConfigError(
+            f"--env {name}: got what looks like a secret, expected none: everybody who reaches the cluster can read a "
+            f"job's variables. Set it in the cluster's own environment, and say --secret {name}"
+        )
+    return name, value
+
+
+def looks_secret(value: str) -> bool:
+    """Whether a text holds a password, a signature, or a key of a well-known form."""
+    return redact(value) != value or _SECRET_VALUE.search(value) is not None
+
+
+def _check_no_secret(config: Config) -> None:
+    for key, value in _texts(config.model_dump(mode="json")):
+        if looks_secret(value):
+            raise ConfigError(
+                f"{key}: got a password or key in it, expected none: everybody who reaches the cluster can read a "
+                "job's command. Set it in the cluster's own environment"
+            )
+
+
+def _texts(tree: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(tree, str):
+        yield key, tree
+    elif isinstance(tree, Mapping):
+        for name, value in tree.items():
+            yield from _texts(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _texts(value, key)
+
+
+def _check_reachable(config: Config) -> None:
+    """A relative path is one folder here, another on the cluster, and gone when the job ends."""
+    where = {"workspace": config.workspace_uri, "data.uri": config.data.uri, "evaluate.data": config.evaluate.data}
+    where |= {f"{stage}.warm_start": model for stage, model in _warm_start_settings(config).items()}
+    for key, value in where.items():
+        shipped = key.endswith("warm_start") and value in shipped_models()
+        if value is not None and not shipped and not value.startswith(("/", "builtin:")) and "://" not in value:
+            raise ConfigError(
+                f"{key}: got {value}, expected an s3:// prefix, or an absolute path that every node of the cluster "
+                f"sees. Give {key}=s3://..."
+            )
+    if config.tracking.uri == "auto" and "://" in config.workspace_uri:
+        raise ConfigError(
+            f"tracking.uri: got auto with the remote workspace {config.workspace_uri}, expected the URI of an MLflow "
+            "server. Or turn tracking off with tracking.uri=null"
+        )
+
+
+def _warm_start_settings(config: Config) -> dict[str, str | None]:
+    adversarial = config.decoder.adversarial
+    return {
+        "autoencoder": config.autoencoder.warm_start,
+        "decoder": config.decoder.warm_start,
+        "decoder.adversarial": adversarial.warm_start if adversarial is not None else None,
+    }
+
+
+def _warm_starts(config: Config) -> list[str]:
+    return [model for model in _warm_start_settings(config).values() if model is not None]
+
+
+def _check_size(job: Job) -> None:
+    if job.upload_bytes >= MAX_UPLOAD_BYTES:
+        largest = max(job.upload, key=lambda sent: sent.num_bytes)
+        raise ConfigError(
+            f"upload: got {job.upload_bytes / 1024**2:.1f} MiB in {len(job.upload)} files, expected less than "
+            f"{MAX_UPLOAD_BYTES / 1024**2:.0f} MiB (Ray's limit); the largest is {largest.path} with "
+            f"{largest.num_bytes / 1024**2:.1f} MiB. Put weights into the image or under s3://"
+        )

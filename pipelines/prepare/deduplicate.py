@@ -1,0 +1,147 @@
+"""Which photographs of a snapshot are there twice, or are pictures that the evaluation measures on."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hfd.data.crops import content_hash
+from hfd.data.duplicates import Hashes, first_of_equals, first_of_near, near_any, perceptual_hash
+from hfd.data.photo_record import with_column
+from hfd.errors import DataError
+from hfd.image.load import load_picture
+from hfd.io.storage import Folder
+from pipelines.context import Context
+from pipelines.corpus.listing import Corpus, Photo
+from pipelines.corpus.read_ahead import read_ahead
+from pipelines.runs.parts import StepPart, run_parts
+
+PICTURES_PER_PART = 64
+
+_MESSAGES = {
+    "in-evaluation": "got a picture of evaluate.data, or one near it, expected others. Leave it out of training.",
+    "duplicate": "got the bytes of a photograph whose key comes first, expected others. Delete it or leave it.",
+    "near-duplicate": "got a picture near one whose key comes first, expected others. Delete it or leave it.",
+}
+
+
+@dataclass(frozen=True)
+class ReferencePictures:
+    """Pictures that photographs are compared with: SHA-256 of their bytes, and perceptual hashes."""
+
+    contents: tuple[str, ...] = ()
+    hashes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class PicturesPlan:
+    photos: tuple[Photo, ...]
+    max_pixels: int
+    hashed: bool
+
+
+def hash_evaluation_pictures(context: Context, corpus: Corpus, folder: Folder, max_pixels: int) -> ReferencePictures:
+    """Hash the pictures of the evaluation, in parts of their own under ``folder``."""
+    hashed = context.config.prepare.near_bits is not None
+    plans = [
+        PicturesPlan(corpus.photos[start : start + PICTURES_PER_PART], max_pixels, hashed)
+        for start in range(0, len(corpus.photos), PICTURES_PER_PART)
+    ]
+    with context.display.bar("prepare: evaluation pictures", "parts") as progress:
+        results = run_parts(context.engine, folder, plans, hash_part, progress)
+    return ReferencePictures(
+        tuple(content for result in results for content in result["contents"]),
+        tuple(int(value, 16) for result in results for value in result["hashes"]),
+    )
+
+
+def hash_part(part: StepPart[PicturesPlan]) -> dict[str, Any]:
+    """Hash evaluation pictures. Raises :class:`DataError` for a picture that cannot be fetched.
+
+    A picture that cannot be decoded is compared by its bytes alone.
+    """
+    plan = part.payload
+    contents, hashes = [], []
+    for photo, data in read_ahead(plan.photos):
+        if isinstance(data, DataError):
+            raise DataError(f"evaluate.data: {data}", reason=data.reason)
+        contents.append(content_hash(data))
+        if plan.hashed:
+            value = _hash(data, photo, plan.max_pixels)
+            hashes += [] if value is None else [f"{value:016x}"]
+    digest = hashlib.sha256("".join([*contents, *hashes]).encode()).hexdigest()
+    return {"digest": digest, "contents": contents, "hashes": hashes}
+
+
+def _hash(data: bytes, photo: Photo, max_pixels: int) -> int | None:
+    try:
+        return perceptual_hash(load_picture(data, name=photo.key, max_pixels=max_pixels))
+    except DataError:
+        return None
+
+
+def deduplicate(
+    table: pa.Table, evaluation: ReferencePictures, near_bits: int | None, *, among_themselves: bool
+) -> pa.Table:
+    """The table with ``reason`` and ``message`` where a photograph is not to stay; sorted by key, as it has to be.
+
+    Of several the one with the smallest key stays, whichever part or worker it came from. Photographs of the
+    evaluation go first, so that none of these keeps another one out.
+    """
+    reasons = np.array(table["reason"].to_pylist(), dtype=object)
+    drop = functools.partial(_drop, reasons)
+    if evaluation.contents:
+        candidates = _candidates(reasons)
+        drop(candidates, _is_in(table["content"], candidates, evaluation.contents), "in-evaluation")
+    if evaluation.hashes and near_bits is not None:
+        candidates, hashes = _hashed(table, reasons)
+        others = np.array(evaluation.hashes, dtype=np.uint64)
+        drop(candidates, near_any(hashes, others, near_bits), "in-evaluation")
+    if among_themselves:
+        candidates = _candidates(reasons)
+        codes = table["content"].take(pa.array(candidates)).combine_chunks().dictionary_encode().indices.to_numpy()
+        drop(candidates, ~first_of_equals(codes.astype(np.uint64)), "duplicate")
+        if near_bits is not None:
+            candidates, hashes = _hashed(table, reasons)
+            drop(candidates, ~first_of_near(hashes, near_bits), "near-duplicate")
+    return _with_reasons(table, reasons)
+
+
+def _drop(
+    reasons: npt.NDArray[np.object_], candidates: npt.NDArray[np.intp], which: npt.NDArray[np.bool_], reason: str
+) -> None:
+    reasons[candidates[which]] = reason
+
+
+def _candidates(reasons: npt.NDArray[np.object_]) -> npt.NDArray[np.intp]:
+    """The positions of photographs that nothing speaks against so far."""
+    return np.flatnonzero(_is_none(reasons))
+
+
+def _is_none(reasons: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+    return np.fromiter((reason is None for reason in reasons), dtype=bool, count=len(reasons))
+
+
+def _hashed(table: pa.Table, reasons: npt.NDArray[np.object_]) -> tuple[npt.NDArray[np.intp], Hashes]:
+    has_hash = pc.is_valid(table["hash"]).to_numpy()
+    candidates = np.flatnonzero(_is_none(reasons) & has_hash)
+    return candidates, table["hash"].take(pa.array(candidates)).to_numpy().astype(np.uint64)
+
+
+def _is_in(contents: Any, candidates: npt.NDArray[np.intp], known: Sequence[str]) -> npt.NDArray[np.bool_]:
+    found = pc.is_in(contents.take(pa.array(candidates)), value_set=pa.array(known, pa.string())).to_numpy()
+    return np.asarray(found, dtype=bool)
+
+
+def _with_reasons(table: pa.Table, reasons: npt.NDArray[np.object_]) -> pa.Table:
+    rows = zip(table["photo"].to_pylist(), table["message"].to_pylist(), reasons.tolist(), strict=True)
+    messages = [f"{photo}: {_MESSAGES[reason]}" if reason in _MESSAGES else message for photo, message, reason in rows]
+    return with_column(with_column(table, "reason", reasons.tolist()), "message", messages)

@@ -1,0 +1,194 @@
+"""Step 1: photographs to shards of source crops, and a table of what was rejected and why.
+
+What comes out is a function of the settings and the snapshot of the corpus. How it comes about is not: photographs that
+an earlier snapshot in the same workspace has with the same size and stamp are copied from its shards, unread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import fields
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hfd.config import Config
+from hfd.data.crops import CropSettings
+from hfd.data.filters import FilterSettings
+from hfd.errors import DataError
+from hfd.io.storage import Folder
+from pipelines.context import Context, PlannedStep
+from pipelines.corpus.listing import Corpus, Photo
+from pipelines.prepare import SPEC
+from pipelines.prepare.data_card import write_card
+from pipelines.prepare.deduplicate import ReferencePictures, deduplicate, hash_evaluation_pictures
+from pipelines.prepare.photo_table import TABLE, count_crops, number_rows, read_part_tables, write_rejects, write_table
+from pipelines.prepare.shard import (
+    GLOBAL_REASONS,
+    EarlierSnapshot,
+    ExamineSettings,
+    RewritePlan,
+    ShardPlan,
+    prepare_part,
+    rewrite_part,
+)
+from pipelines.runs.parts import part_name, run_parts
+from pipelines.runs.step import FORMAT, Done, Outcome, Step, digest_of
+from pipelines.tracking import StepRun
+
+
+def plan(context: Context) -> PlannedStep:
+    """Plan the step. The pictures of ``evaluate.data`` count where photographs are kept apart from them."""
+    assert context.inputs is not None
+    corpus = context.inputs.photographs
+    evaluation = context.pictures if context.config.prepare.drop_evaluation else None
+    settings = {
+        "seed": context.config.seed,
+        **context.config.prepare.model_dump(mode="json", exclude={"max_reject_share"}),
+    }
+    apart = {"evaluation": evaluation.digest} if evaluation else {}
+    step = Step(SPEC.name, context.workspace, settings, {"corpus": corpus.digest, **apart})
+
+    def note_newest(done: Done) -> None:
+        if not done.skipped:
+            context.workspace.write(_newest(context), json.dumps({"key": step.key}).encode() + b"\n")
+
+    return PlannedStep(
+        context, step, lambda folder, record: _prepare(context, corpus, evaluation, folder, record), note_newest
+    )
+
+
+def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder: Folder, record: StepRun) -> Outcome:
+    table, copied = _cut(context, corpus, folder)
+    count = _num_parts(context, corpus)
+    config = context.config.prepare
+    if evaluation is not None or config.drop_duplicates:
+        known = (
+            hash_evaluation_pictures(context, evaluation, folder / "evaluation", config.max_pixels)
+            if evaluation
+            else ReferencePictures()
+        )
+        cut = table
+        table = deduplicate(cut, known, config.near_bits, among_themselves=config.drop_duplicates)
+        _rewrite(context, corpus, folder, count, cut, table)
+    table = number_rows(table)
+    write_table(folder, TABLE, table)
+    write_rejects(folder, table)
+    kept = table.filter(pc.is_null(table["reason"]))
+    facts: dict[str, Any] = {
+        "photos": len(table),
+        "rejected": len(table) - len(kept),
+        "reasons": dict(sorted(Counter(reason for reason in table["reason"].to_pylist() if reason).items())),
+        "other_files": corpus.num_other_files,
+        "copied": copied,
+        **{f"{split}_crops": crops for split, crops in count_crops(kept).items()},
+        "pixels": pc.sum(kept["pixels"]).as_py() or 0,
+    }
+    _check_enough(context, corpus, folder, facts)
+    write_card(folder, count, table, corpus.uri, record)
+    return Outcome(_digest(kept), facts)
+
+
+def _cut(context: Context, corpus: Corpus, folder: Folder) -> tuple[pa.Table, int]:
+    """Judge and cut every photograph by itself; the table of them, and how many were copied."""
+    plans = plan_shards(context.config, corpus, _earlier(context, folder))
+    existing = {entry.key for entry in folder.files()} if folder.exists() else set()
+    if not all(part_name(index, len(plans)) in existing for index in range(len(plans))):
+        # A shard that is cut again is whole again, whatever was dropped from it before.
+        folder.delete("rewrites")
+    with context.display.bar("prepare", "shards") as progress:
+        results = run_parts(context.engine, folder, plans, prepare_part, progress)
+    return read_part_tables(folder, len(plans)), sum(result["copied"] for result in results)
+
+
+def plan_shards(config: Config, corpus: Corpus, earlier: EarlierSnapshot | None) -> list[ShardPlan]:
+    """The parts of the first pass: one for each shard."""
+    settings, size = _examine_settings(config), config.prepare.photos_per_shard
+    photos = corpus.photos
+    return [ShardPlan(photos[start : start + size], settings, earlier) for start in range(0, len(photos), size)]
+
+
+def _rewrite(context: Context, corpus: Corpus, folder: Folder, count: int, cut: pa.Table, table: pa.Table) -> None:
+    """Write again the shards that hold what is dropped, or lack what an earlier snapshot had dropped and this keeps."""
+    has_rows, stays = pc.is_valid(cut["row"]), pc.is_null(table["reason"])
+    wrong = pc.xor(has_rows, stays)
+    affected = sorted(set(table["part"].filter(wrong).to_pylist()))
+    settings, size = _examine_settings(context.config), context.config.prepare.photos_per_shard
+    plans = []
+    for index in affected:
+        part = slice(index * size, (index + 1) * size)
+        stay = stays[part.start : part.stop].to_pylist()
+        has = has_rows[part.start : part.stop].to_pylist()
+        photos = [photo for photo, kept in zip(corpus.photos[part], stay, strict=True) if kept]
+        missing: list[Photo] = [
+            photo for photo, kept, there in zip(corpus.photos[part], stay, has, strict=True) if kept and not there
+        ]
+        order = tuple(photo.key for photo in photos)
+        plans.append(RewritePlan(folder, index, count, order, tuple(missing), settings))
+    if not plans:
+        return
+    with context.display.bar("prepare: duplicates", "shards") as progress:
+        run_parts(context.engine, folder / "rewrites", plans, rewrite_part, progress)
+
+
+def _digest(kept: pa.Table) -> str:
+    """SHA-256 over the crops of what was kept, in order, and the shards that they are in."""
+    digest = hashlib.sha256()
+    for part, crops in zip(kept["part"].to_pylist(), kept["digest"].to_pylist(), strict=True):
+        digest.update(f"{part} {crops}\n".encode())
+    return digest.hexdigest()
+
+
+def _num_parts(context: Context, corpus: Corpus) -> int:
+    return -(-len(corpus.photos) // context.config.prepare.photos_per_shard)
+
+
+def _examine_settings(run: Config) -> ExamineSettings:
+    config = run.prepare
+    values = config.model_dump()
+    crops = {field.name: values[field.name] for field in fields(CropSettings) if field.name != "seed"}
+    filters = {field.name: values[field.name] for field in fields(FilterSettings)}
+    hashed = config.near_bits is not None and (config.drop_duplicates or config.drop_evaluation)
+    return ExamineSettings(CropSettings(seed=run.seed, **crops), FilterSettings(**filters), hashed)
+
+
+def _newest(context: Context) -> str:
+    """Where the newest snapshot is noted whose photographs were judged and cut by these settings."""
+    settings = _examine_settings(context.config)
+    names = {"crops": vars(settings.crops), "filters": vars(settings.filters), "hashed": settings.hashed}
+    return f"{SPEC.name}/newest-{digest_of({'format': FORMAT, **names})[:16]}.json"
+
+
+def _earlier(context: Context, folder: Folder) -> EarlierSnapshot | None:
+    """The snapshot to copy from, if there is one that is whole. It saves work and changes nothing."""
+    note = _newest(context)
+    try:
+        key = str(json.loads(context.workspace.read(note))["key"]) if context.workspace.exists(note) else ""
+        found = context.workspace / f"{SPEC.name}/{key}"
+        if not key or found.uri == folder.uri or not found.exists("manifest.json") or not found.exists(TABLE):
+            return None
+        manifest = json.loads(found.read("manifest.json"))
+        return EarlierSnapshot(found, -(-manifest["facts"]["photos"] // manifest["settings"]["photos_per_shard"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _check_enough(context: Context, corpus: Corpus, folder: Folder, facts: dict[str, Any]) -> None:
+    limit = context.config.prepare.max_reject_share
+    unusable = {reason: count for reason, count in facts["reasons"].items() if reason not in GLOBAL_REASONS}
+    rejected = sum(unusable.values())
+    if rejected > limit * facts["photos"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in unusable.items())
+        raise DataError(
+            f"data.uri: {rejected} of {facts['photos']} photographs in {corpus.uri} rejected ({reasons}), "
+            f"expected at most {limit:.0%}. See {folder.uri}/rejects.parquet, or raise prepare.max_reject_share",
+            reason="too-many-rejects",
+        )
+    if not facts["train_crops"]:
+        raise DataError(
+            f"data.uri: got no training crops from {facts['photos']} photographs. Give more photographs",
+            reason="empty",
+        )

@@ -1,0 +1,1 @@
+"""Work that is done once: steps, their parts, and the lease on a workspace."""

@@ -1,0 +1,162 @@
+"""Steps: keyed by content, skipped when done, resumed when broken.
+
+A step's folder is ``<workspace>/<step>/<key>``; the key is a digest of the step's settings and of the digests
+of what it reads. It counts as done once ``manifest.json``, written last, is there. A manifest holds the
+digest of what came out, so that a step after it is keyed by contents, never by time or place.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import hfd
+from hfd.errors import ConfigError, DataError
+from hfd.io.storage import Folder
+
+FORMAT = 1
+"""Raised when a step's output would change for the same settings: earlier outputs are then made again."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished step left. ``digest``: of its output; ``facts``: counts and figures for people."""
+
+    step: str
+    key: str
+    digest: str
+    facts: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    settings: Mapping[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step's work returns: the digest of its output, and facts."""
+
+    digest: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step with its inputs settled: what it will do, and where."""
+
+    name: str
+    workspace: Folder
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        return digest_of({"format": FORMAT, "step": self.name, "settings": self.settings, "inputs": self.inputs})[:16]
+
+    @property
+    def folder(self) -> Folder:
+        return self.workspace / f"{self.name}/{self.key}"
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Settings and inputs, flat, for checkpoints to be compared by."""
+        return flatten({"settings": self.settings, "inputs": self.inputs})
+
+    def manifest(self) -> Manifest | None:
+        """The manifest, or None while the step is not done."""
+        try:
+            data = self.folder.read("manifest.json")  # not asked whether it exists before: on S3 that is a second trip
+        except DataError as error:
+            if error.reason == "missing":
+                return None
+            raise
+        try:
+            found = json.loads(data)
+            return Manifest(**{name: found[name] for name in Manifest.__dataclass_fields__})
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{self.folder.uri}/manifest.json: not readable. Delete the folder and run again"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished step: where, what, and whether it had been done before."""
+
+    step: Step
+    manifest: Manifest
+    skipped: bool
+
+    @property
+    def folder(self) -> Folder:
+        return self.step.folder
+
+    @property
+    def digest(self) -> str:
+        return self.manifest.digest
+
+
+def run_step(step: Step, work: Callable[[Folder], Outcome], guard: Callable[[], None] = lambda: None) -> Done:
+    """Do a step unless it is done. ``work`` writes into the folder it is given, each file whole or not at all,
+    and takes up what an earlier, broken run left there. ``guard`` raises where the workspace is no longer ours:
+    no manifest is written then."""
+    manifest = step.manifest()
+    if manifest is not None:
+        return Done(step, manifest, skipped=True)
+    step.folder.sweep_temporaries()
+    started = time.monotonic()
+    outcome = work(step.folder)
+    guard()
+    record = {
+        "format": FORMAT,
+        "step": step.name,
+        "key": step.key,
+        "digest": outcome.digest,
+        "facts": dict(outcome.facts),
+        "inputs": dict(step.inputs),
+        "settings": dict(step.settings),
+        "seconds": round(time.monotonic() - started, 3),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "hfd": hfd.__version__,
+    }
+    step.folder.write("manifest.json", json.dumps(record, indent=2).encode() + b"\n")
+    manifest = step.manifest()
+    assert manifest is not None
+    return Done(step, manifest, skipped=False)
+
+
+def require(step: Step, command: str) -> Done:
+    """A step that has to be done already. Raises :class:`ConfigError` that names the command to run first."""
+    manifest = step.manifest()
+    if manifest is None:
+        raise ConfigError(f"{step.name}: not done for these settings ({step.folder.uri}). Run hfd {command} first")
+    return Done(step, manifest, skipped=True)
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 hex of a JSON value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = json.dumps(value)
+    return flat
+
+
+def point_latest(workspace: Folder, **names: str) -> None:
+    """Record what is newest in a workspace (``model``, ``report``), keeping what is not named."""
+    try:
+        latest = dict(json.loads(workspace.read("latest.json"))) if workspace.exists("latest.json") else {}
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{workspace.uri}/latest.json: not readable. Delete it and run again") from error
+    if latest != {**latest, **names}:
+        workspace.write("latest.json", json.dumps({**latest, **names}, indent=2, sort_keys=True).encode() + b"\n")

@@ -1,0 +1,12 @@
+"""Pictures for the tracker."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hfd.image.load import RgbArray
+
+
+def beside(*pictures: RgbArray) -> RgbArray:
+    """Pictures of one size, uint8 (H, W, 3), in a row."""
+    return np.concatenate(pictures, axis=1)

@@ -1,0 +1,110 @@
+"""Step 5, where it is asked for: a few-step sampler fine-tuned against a discriminator. Beyond the paper of HFD."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+
+from hfd.config import AdversarialConfig, DecoderConfig
+from hfd.diffusion.decoder import build_network, build_process
+from hfd.diffusion.discriminator import Discriminator
+from hfd.io.storage import Folder
+from hfd.training.adversarial import AdversarialSettings, AdversarialTask
+from pipelines.context import Context, PlannedStep
+from pipelines.engine.base import Worker
+from pipelines.runs.step import Done, Outcome, Step, point_latest
+from pipelines.tracking import StepRun
+from pipelines.train import FINETUNE
+from pipelines.train.averaging import Snapshots
+from pipelines.train.decoder import finish_model, network_config, train_on_pairs
+from pipelines.train.job import NOT_IN_KEY, optimiser_settings, parallelism
+from pipelines.train.validation import write_measured
+from pipelines.train.warm_start import WarmStart, warm_start
+
+
+def plan(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done) -> PlannedStep:
+    """Plan the step; ``decoder`` is stage 2 as trained, whose process and network are those of the configuration."""
+    start = warm_start(_adversarial(context.config.decoder).warm_start, "decoder", context)
+    step = _step(context, reconstructed, autoencoder, decoder, start)
+
+    def work(folder: Folder, record: StepRun) -> Outcome:
+        own = warm_start(decoder.folder.uri, "decoder") if start.folder is None else start
+        return _train(context, step, own, reconstructed, autoencoder, folder, record)
+
+    return PlannedStep(context, step, work, lambda _: point_latest(context.workspace, model=f"{step.name}/{step.key}"))
+
+
+def _step(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done, start: WarmStart) -> Step:
+    adversarial = _adversarial(context.config.decoder)
+    exclude: dict[str, Any] = {"train": NOT_IN_KEY, "warm_start": True}
+    settings = {
+        "seed": context.config.seed,
+        "neighbours_share": context.config.decoder.neighbours_share,
+        "ema": context.config.decoder.ema.model_dump(mode="json", exclude={"choices"}),
+        **adversarial.model_dump(mode="json", exclude=exclude),
+    }
+    inputs = {
+        "reconstruct": reconstructed.digest,
+        "train-autoencoder": autoencoder.digest,
+        "train-decoder": decoder.digest,
+        **start.inputs,
+    }
+    return Step(FINETUNE.name, context.workspace, settings, inputs)
+
+
+def _train(
+    context: Context,
+    step: Step,
+    start: WarmStart,
+    reconstructed: Done,
+    autoencoder: Done,
+    folder: Folder,
+    record: StepRun,
+) -> Outcome:
+    start.fetch()
+    config = context.config.decoder
+    adversarial = _adversarial(config)
+    snapshots = Snapshots(folder, config.ema.num_snapshots)
+    build = functools.partial(build_task, config, start)
+    finish = functools.partial(write_model, config, reconstructed.folder, autoencoder.digest)
+    facts = train_on_pairs(context, step, reconstructed.folder, adversarial.train, record, snapshots, build, finish)
+    return finish_model(context, autoencoder, reconstructed.folder, folder, record, facts)
+
+
+def _adversarial(config: DecoderConfig) -> AdversarialConfig:
+    assert config.adversarial is not None  # the step is not planned without it
+    return config.adversarial
+
+
+def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> AdversarialTask:
+    adversarial, network = _adversarial(config), network_config(config)
+    net = build_network(network)
+    start.into(net)
+    return AdversarialTask(
+        net.to(worker.device),
+        Discriminator(adversarial.discriminator, adversarial.residual_std).to(worker.device),
+        build_process(network["process"]),
+        optimiser_settings(adversarial.train),
+        AdversarialSettings(adversarial.steps, adversarial.weight, adversarial.discriminator_lr, adversarial.penalty),
+        sigma_rels=config.ema.sigma_rels,
+        neighbours_share=config.neighbours_share,
+        parallelism=parallelism(adversarial.train, worker),
+    )
+
+
+def write_model(
+    config: DecoderConfig, pairs: Folder, autoencoder: str, task: AdversarialTask, out: Folder, steps: int
+) -> None:
+    """The first tracked average: no loss says which width looks best."""
+    del steps
+    tensors = task.averages()[config.ema.sigma_rels[0]]
+    settings = {
+        **network_config(config),
+        "autoencoder": autoencoder,
+        "steps": _adversarial(config).steps,
+        "adversarial": True,
+    }
+    device: torch.device = next(task.net.parameters()).device
+    write_measured(out / "decoder", tensors, settings, config.finish, pairs, device)

@@ -1,0 +1,113 @@
+"""What a decoder is judged by while its model is made: the validation split, never the pictures it is evaluated on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hfd.codec.pixels import picture_to_tensor, tensor_to_picture
+from hfd.config.decoder import FinishConfig
+from hfd.data.crops import Crop
+from hfd.data.shards import iterate_rows
+from hfd.diffusion.decoder import ScoreDecoder, read_decoder, write_decoder
+from hfd.diffusion.finish import Finish, finished, sharpen_for
+from hfd.diffusion.grain import amount_for
+from hfd.diffusion.sampling import Sampling
+from hfd.io.storage import Folder
+from hfd.metrics.spectrum import top_octave_energy
+from hfd.training.perceptual import PerceptualTask
+from hfd.training.tasks import DecoderTask
+
+NUM_CROPS = 32
+"""Held-out crops that a loss is averaged over, each at ``TIMES`` times, and that samples are measured on."""
+
+TIMES = 4
+
+
+def validation_loss(task: DecoderTask | PerceptualTask, pairs: Folder, tensors: Mapping[str, Tensor]) -> float:
+    """The training loss of given weights on held-out crops, at times and noise that are the same for all weights."""
+    parameters = dict(task.net.named_parameters())
+    trained = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    try:
+        _fill(parameters, tensors)
+        task.net.eval()
+        return float(np.mean([float(task.held_out_loss(x0, x_hat, TIMES)) for x0, x_hat in _held_out(task, pairs)]))
+    finally:
+        _fill(parameters, trained)
+        task.net.train()
+
+
+@torch.no_grad()
+def _fill(parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[name])
+
+
+def _held_out(task: DecoderTask | PerceptualTask, pairs: Folder) -> Iterator[tuple[Tensor, Tensor]]:
+    """x0 and x_hat (1, 3, h, w) in [-1, 1]: the middle of each crop, 256 px at most."""
+    device, stride = next(task.net.parameters()).device, task.net.stride
+    for row in islice(iterate_rows(pairs, "validation", ("x", "x_hat")), NUM_CROPS):
+        height, width = (min(256, side // stride * stride) for side in row.pictures["x"].shape[:2])
+        top, left = ((side - cut) // 2 for side, cut in zip(row.pictures["x"].shape, (height, width), strict=False))
+        cut = (slice(top, top + height), slice(left, left + width))
+        x0, x_hat = (picture_to_tensor(row.pictures[name][cut]).to(device) * 2.0 - 1.0 for name in ("x", "x_hat"))
+        yield x0, x_hat
+
+
+def write_measured(
+    out: Folder,
+    tensors: Mapping[str, Tensor],
+    settings: Mapping[str, Any],
+    finish: FinishConfig | None,
+    pairs: Folder,
+    device: torch.device,
+) -> None:
+    """Write a decoder to ``out``, with the finish and the grain that its samples of held-out crops were measured to
+    lack. ``settings``: the rest of its configuration."""
+    write_decoder(out, tensors, {**settings, "grain": 0.0})
+    bare = read_decoder(out)
+    bare.net.to(device)
+    if finish is not None:
+        settings = {**settings, "finish": finish_amounts(bare, finish, pairs)}
+    write_decoder(out, tensors, {**settings, "grain": grain_amount(replace(bare, config=settings), pairs)})
+
+
+def finish_amounts(bare: ScoreDecoder, finish: FinishConfig, pairs: Folder) -> dict[str, float]:
+    """The section "finish" of a decoder that has none. Without held-out crops nothing is amplified."""
+    energies = [
+        [
+            top_octave_energy(row.pictures["x"], tensor_to_picture(finished(sample, Finish(amount), seeds=[0])))
+            for amount in (0.0, 1.0, 2.0)
+        ]
+        for row, sample in _samples(bare, pairs)
+    ]
+    known = [found for found in energies if all(map(math.isfinite, found))]
+    sharpen = 0.0
+    if known:
+        mean = np.mean(known, axis=0)
+        sharpen = sharpen_for(float(mean[0] + finish.restore * (1.0 - mean[0])), mean.tolist())
+    return {"sharpen": sharpen, "chroma_noise": finish.chroma_noise}
+
+
+def grain_amount(model: ScoreDecoder, pairs: Folder) -> float:
+    """How much grain brings the sample's top octave to the original's energy, on average over held-out crops."""
+    without, with_one = [], []
+    for index, (row, sample) in enumerate(_samples(model, pairs)):
+        grainy = model.add_grain(sample, seeds=[index], amount=1.0)
+        without.append(top_octave_energy(row.pictures["x"], tensor_to_picture(sample)))
+        with_one.append(top_octave_energy(row.pictures["x"], tensor_to_picture(grainy)))
+    return amount_for(without, with_one)
+
+
+def _samples(model: ScoreDecoder, pairs: Folder) -> Iterator[tuple[Crop, Tensor]]:
+    """Held-out crops and the decoder's samples of them, (1, 3, h, w) in [0, 1], each with its number as seed."""
+    settings, device = Sampling(steps=model.default_steps), next(model.net.parameters()).device
+    for index, row in enumerate(islice(iterate_rows(pairs, "validation", ("x", "x_hat")), NUM_CROPS)):
+        yield row, model.sample(picture_to_tensor(row.pictures["x_hat"]).to(device), settings, seeds=[index])

@@ -1,0 +1,140 @@
+"""Integer traversal: the float traversal's parameters, the same integers for any bands, kernels and threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor
+
+from hfd.autoencoder.model import Elic, checkerboard
+from hfd.autoencoder.traversal import LatentPart, LatentTraversal, put, take
+from tests.support.networks import lively_elic
+
+HEIGHT, WIDTH = 16, 8
+WHOLE = ((0, HEIGHT),)
+
+
+@pytest.fixture(scope="module")
+def model() -> Elic:
+    model = lively_elic(8, 12, (4, 4, 4))
+    with torch.no_grad():  # parameters that differ from place to place
+        for k in range(3):
+            model.param_aggregation[k][-1].weight.mul_(8.0)
+    return model
+
+
+def symbols(seed: int = 0) -> Tensor:
+    return torch.randint(-6, 7, (12, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(seed)).double()
+
+
+def hyper(seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(-3000, 3001, (8, HEIGHT // 4, WIDTH // 4), generator=generator).double()
+
+
+def integers(traversal: LatentTraversal, bands: tuple[tuple[int, int], ...] = WHOLE) -> tuple[Tensor, Tensor, Tensor]:
+    """Scales, means and y_hat of the whole latent (12, H, W), for fixed symbols."""
+    found = torch.zeros(2, 12, HEIGHT, WIDTH, dtype=torch.float64)
+
+    def code(part: LatentPart, scales: Tensor, means: Tensor) -> Tensor:
+        channels = slice(4 * part.k, 4 * part.k + 4)
+        for i, values in enumerate((scales, means)):
+            put(found[i, channels, part.first : part.last], part.phase, 1024 * values)
+        given = take(symbols()[channels, part.first : part.last], part.phase).flatten(1)
+        return given.mul(1024).add(means)
+
+    y_hat = traversal.run(hyper(), code, bands)
+    return found[0], found[1], y_hat
+
+
+def test_parameters_equal_those_of_the_float_traversal(model: Elic) -> None:
+    scales, means, y_hat = integers(LatentTraversal(model))
+    positions = checkerboard(HEIGHT, WIDTH, torch.device("cpu"))
+    there = torch.zeros(2, 12, HEIGHT * WIDTH)
+    steps: Iterator[tuple[int, int]] = iter([(k, phase) for k in range(3) for phase in (0, 1)])
+
+    def code(k: int, at: Tensor, scales_hat: Tensor, means_hat: Tensor) -> Tensor:
+        expected, phase = next(steps)
+        assert (k, at.tolist()) == (expected, positions[phase].tolist())
+        there[0, 4 * k : 4 * k + 4, at], there[1, 4 * k : 4 * k + 4, at] = scales_hat[0], means_hat[0]
+        return symbols().float()[4 * k : 4 * k + 4].flatten(1)[:, at].unsqueeze(0) + means_hat
+
+    with torch.no_grad():
+        y_hat_there = model.traverse_latent((hyper() / 1024).float().unsqueeze(0), code)
+    assert float(there[1].std()) > 0.1
+    for here, other in ((scales, there[0]), (means, there[1]), (1024 * y_hat[0], y_hat_there[0].flatten(1))):
+        torch.testing.assert_close(here.float() / 1024, other.unflatten(1, (HEIGHT, WIDTH)), rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("rows", [2, 4, 6, 12])
+def test_integers_do_not_depend_on_the_bands(model: Elic, rows: int) -> None:
+    traversal = LatentTraversal(model)
+    bands = tuple((first, min(first + rows, HEIGHT)) for first in range(0, HEIGHT, rows))
+    for here, there in zip(integers(traversal, bands), integers(traversal), strict=True):
+        assert torch.equal(here, there)
+
+
+@contextmanager
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("setting", ["no oneDNN", "threads", "autocast", "float64"])
+def test_integers_do_not_depend_on_the_machine(setting: str) -> None:
+    model = lively_elic(8, 12, (4, 4, 4))
+    traversal, settings = LatentTraversal(model), {
+        "no oneDNN": torch.backends.mkldnn.flags(enabled=False),
+        "threads": two_threads(),
+        "autocast": torch.autocast("cpu", torch.bfloat16),
+        "float64": torch.no_grad(),
+    }  # fmt: skip
+    expected = integers(traversal)
+    if setting == "float64":
+        traversal = LatentTraversal(model.double())
+    with settings[setting]:
+        got = integers(traversal)
+    for here, there in zip(got, expected, strict=True):
+        assert torch.equal(here, there)
+        assert bool((1024 * here.double() == (1024 * here.double()).round()).all())
+
+
+def test_parameters_depend_on_what_is_known_and_nothing_else(model: Elic) -> None:
+    """Each part sees z, the groups before, and the rest of a group its anchors within two rows and columns."""
+    traversal, changed_at = LatentTraversal(model), (5, 7, 3)  # channel 1 of group 1, a position of the anchors
+    parts: list[tuple[LatentPart, Tensor]] = []
+
+    def run(change: float) -> None:
+        def code(part: LatentPart, scales: Tensor, means: Tensor) -> Tensor:
+            parts.append((part, torch.cat([scales, means])))
+            given = symbols()
+            given[changed_at] += change
+            return take(given[4 * part.k : 4 * part.k + 4], part.phase).flatten(1).mul(1024)
+
+        traversal.run(hyper(), code, WHOLE)
+
+    run(0.0)
+    run(40.0)
+    for (part, before), (_, after) in zip(parts[:6], parts[6:], strict=True):
+        differs = (before != after).any(0).unflatten(0, (HEIGHT, WIDTH // 2))
+        if (part.k, part.phase) <= (1, 0):
+            assert not bool(differs.any()), part
+        else:
+            assert bool(differs.any()), part
+        if (part.k, part.phase) == (1, 1):
+            assert not bool(differs[:5].any()) and not bool(differs[10:].any())
+
+
+def test_take_and_put_are_each_others_inverse() -> None:
+    x = torch.arange(2 * 6 * 4, dtype=torch.float32).reshape(2, 6, 4)
+    anchors, rest = take(x, 0), take(x, 1)
+    assert anchors[0].tolist()[:2] == [[0, 2], [5, 7]] and rest[0].tolist()[:2] == [[1, 3], [4, 6]]
+    back = torch.zeros_like(x)
+    put(back, 0, anchors.flatten(1).double() * 1024)
+    put(back, 1, rest.flatten(1).double() * 1024)
+    assert torch.equal(back, x)

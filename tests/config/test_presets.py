@@ -1,0 +1,193 @@
+"""Presets: those that ship, those that extend others, and what they hold."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hfd.config.presets import load_config, preset_folder, preset_names
+from hfd.errors import ConfigError
+
+PAPER_SCALE = ["clic", "coco256"]
+MINIMAL = """
+name: minimal
+autoencoder: {lmbda: 0.004, train: {budget: 10 steps, crop_px: 64}}
+decoder: {train: {budget: 20 steps, crop_px: 64}}
+"""
+
+
+def _mistakes(preset: str) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        load_config(preset)
+    return str(error.value).splitlines()
+
+
+def _mistake(preset: str) -> str:
+    lines = _mistakes(preset)
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.fixture
+def minimal(tmp_path: Path) -> str:
+    (tmp_path / "minimal.yaml").write_text(MINIMAL)
+    return str(tmp_path / "minimal.yaml")
+
+
+# --- presets -------------------------------------------------------------------------------------
+
+
+def test_the_presets_are_these() -> None:
+    assert preset_names() == ["clic", "coco256", "demo", "desk", "desk-012", "score"]
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_loads_under_its_own_name(name: str) -> None:
+    config = load_config(name)
+    assert config.name == name
+    assert config.workspace_uri == f"runs/{name}"
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_what_a_dry_run_prints_is_a_preset_of_the_same_settings(name: str, tmp_path: Path) -> None:
+    config = load_config(name)
+    (tmp_path / "printed.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    assert load_config(str(tmp_path / "printed.yaml")) == config
+
+
+def test_demo_extends_desk_and_changes_what_it_says() -> None:
+    desk, demo = load_config("desk"), load_config("demo")
+    assert demo.data.uri == "builtin:photographs"
+    assert demo.prepare.max_crops_per_photo == 4
+    assert demo.prepare.downscale is None, "null in a child undoes the parent's value"
+    assert demo.autoencoder.N == desk.autoencoder.N
+    assert demo.decoder.train.batch_size == desk.decoder.train.batch_size
+    assert demo.decoder.unet == desk.decoder.unet
+
+
+def test_extends_chains_by_path_and_by_name(tmp_path: Path) -> None:
+    (tmp_path / "parent.yaml").write_text("extends: desk\nname: parent\nseed: 5\nautoencoder: {lmbda: 0.01}\n")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below/child.yml").write_text("extends: ../parent.yaml\nname: child\nautoencoder: {aux_lr: 0.002}\n")
+    config = load_config(str(tmp_path / "below/child.yml"))
+    assert (config.name, config.seed) == ("child", 5)
+    assert (config.autoencoder.lmbda, config.autoencoder.aux_lr) == (0.01, 0.002)
+    assert config.autoencoder.M == load_config("desk").autoencoder.M
+
+
+@pytest.mark.parametrize("parent", ["a.yaml", "../{here}/a.yaml", "./b.yaml"])
+def test_a_cycle_of_extends_is_named(tmp_path: Path, parent: str) -> None:
+    (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
+    (tmp_path / "b.yaml").write_text(f"extends: {parent.format(here=tmp_path.name)}\n")
+    line = _mistake(str(tmp_path / "a.yaml"))
+    assert "extends itself" in line
+    assert "a.yaml" in line
+    assert "b.yaml" in line
+
+
+def test_a_preset_that_extends_an_unknown_one(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: dsk\n")
+    assert "got 'dsk'" in _mistake(str(tmp_path / "a.yaml"))
+
+
+def test_an_unknown_preset_names_what_there_is_and_the_nearest() -> None:
+    assert _mistake("dmeo").endswith(
+        "expected one of clic, coco256, demo, desk, desk-012, score or a .yaml file. Did you mean demo?"
+    )
+    assert "Did you mean" not in _mistake("/nowhere/x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"name: [unclosed", "not readable as YAML"),
+        (b"name: \xff\xfe", "not readable as YAML"),
+        (b"- a\n- b\n", "got a list, expected a mapping"),
+        (b"just words", "got a str, expected a mapping"),
+    ],
+)
+def test_a_file_that_is_no_preset(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "bad.yaml").write_bytes(content)
+    line = _mistake(str(tmp_path / "bad.yaml"))
+    assert words in line
+    assert "bad.yaml" in line
+
+
+def test_an_empty_file_lists_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("")
+    lines = _mistakes(str(tmp_path / "empty.yaml"))
+    assert [line.split(":")[0] for line in lines] == ["name", "autoencoder", "decoder"]
+    assert all("missing, expected a value. Set it in the preset or as " in line for line in lines)
+
+
+def test_defaults_fill_a_minimal_preset(minimal: str) -> None:
+    config = load_config(minimal)
+    assert (config.autoencoder.N, config.autoencoder.M) == (192, 320)
+    assert config.cluster.kind == "inline"
+
+
+# --- the paper-scale presets ---------------------------------------------------------------------
+
+ABOUT_THE_METHOD = ("autoencoder", "decoder", "evaluate", "prepare")
+NOT_THE_METHOD = {
+    "checkpoint_every_s", "log_every_steps", "compile", "precision", "accumulate", "checkpoint_activations",
+}  # fmt: skip
+"""How the work is run and watched: no paper speaks of these."""
+
+
+def _unmarked(text: str) -> list[str]:
+    """Dotted keys of the lines of a preset that set a value of the method without [S], [C] or [A] beside it."""
+    unmarked, parents = [], []
+    for line in text.splitlines():
+        code, _, comment = line.partition("#")
+        match = re.match(r"^( *)([A-Za-z_]\w*):(.*)$", code.rstrip())
+        if match is None:
+            assert not code.strip(), f"a line that this test cannot read: {line}"
+            continue
+        depth = len(match[1]) // 2
+        parents = [*parents[:depth], match[2]]
+        of_method = parents[0] in ABOUT_THE_METHOD and match[2] not in NOT_THE_METHOD
+        if match[3].strip() and of_method and not re.search(r"\[[SCA]\]", comment):
+            unmarked.append(".".join(parents))
+    return unmarked
+
+
+@pytest.mark.parametrize("name", PAPER_SCALE)
+def test_every_value_of_a_paper_scale_preset_carries_its_standing(name: str) -> None:
+    assert _unmarked((preset_folder() / f"{name}.yaml").read_text()) == []
+
+
+def test_an_unmarked_value_would_be_seen() -> None:
+    text = (
+        "name: x\nprepare:\n  downscale: 0.5  # why not\n"
+        "decoder:\n  s: 0.5  # [A]\n  train:\n    lr: 1  # Adam\n    compile: true\n"
+    )
+    assert _unmarked(text) == ["prepare.downscale", "decoder.train.lr"]
+
+
+@pytest.mark.parametrize("name", PAPER_SCALE)
+def test_the_legend_of_the_marks_is_at_hand(name: str) -> None:
+    text = (preset_folder() / f"{name}.yaml").read_text()
+    assert "clic.yaml" in text or all(f"[{mark}]" in text.split("name:")[0] for mark in "SCA")
+
+
+@pytest.mark.parametrize("name", PAPER_SCALE)
+def test_paper_scale_presets_hold_what_is_known(name: str) -> None:
+    config = load_config(name)
+    stage1, stage2 = config.autoencoder, config.decoder
+    assert 7.8e-4 <= stage1.lmbda <= 3.1e-3
+    assert 8 <= stage1.train.batch_size <= 16
+    assert stage1.train.crop_px == 256
+    assert stage1.train.lr == 1e-4
+    assert stage1.train.lr * stage1.train.lr_final == pytest.approx(1e-5)
+    assert stage1.train.lr_decay_share == stage1.relaxed_share == 0.15
+    assert (stage2.process.kind, stage2.process.s, stage2.process.predict) == ("diffusion", 0.5, "v")
+    assert [sampler.gamma for sampler in config.evaluate.samplers] == [0.0]
+    assert config.evaluate.patch_px == 256
+
+
+def test_coco_is_thirty_thousand_images() -> None:
+    assert load_config("coco256").evaluate.max_images == 30_000

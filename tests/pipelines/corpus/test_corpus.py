@@ -1,0 +1,117 @@
+"""The listing of photographs, and the digest that stands for them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hfd.errors import ConfigError, DataError
+from hfd.image.load import load_rgb
+from hfd.io.storage import Folder
+from pipelines.corpus import listing as corpus
+from pipelines.corpus.listing import BUILTIN, list_corpus
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    for name in ("b.JPG", "a.png", "sub/c.webp"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def digest(folder: Path) -> str:
+    return list_corpus(str(folder), setting="data.uri").digest
+
+
+def test_pictures_are_listed_by_key_at_any_depth(photos: Path) -> None:
+    found = list_corpus(str(photos), setting="data.uri")
+    assert [photo.key for photo in found.photos] == ["a.png", "b.JPG", "sub/c.webp"]
+    assert [photo.read() for photo in found.photos] == [b"a.png", b"b.JPG", b"sub/c.webp"]
+    assert [photo.size for photo in found.photos] == [5, 5, 10]
+    assert found.num_other_files == 0 and len(found.digest) == 64
+
+
+def test_other_files_are_counted_and_hidden_ones_are_not(photos: Path) -> None:
+    before = digest(photos)
+    for name in ("notes.txt", "sub/labels.csv", "no_suffix", ".hidden.jpg", ".cache/x.jpg"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes(b"x")
+    found = list_corpus(str(photos), setting="data.uri")
+    assert found.num_other_files == 3
+    assert [photo.key for photo in found.photos] == ["a.png", "b.JPG", "sub/c.webp"]
+    assert found.digest == before
+
+
+def test_the_digest_is_that_of_names_sizes_and_times(photos: Path) -> None:
+    before = digest(photos)
+    assert digest(photos) == before
+    (photos / "a.png").write_bytes(b"longer than it was")
+    longer = digest(photos)
+    (photos / "d.jpg").write_bytes(b"new")
+    added = digest(photos)
+    (photos / "d.jpg").rename(photos / "e.jpg")
+    renamed = digest(photos)
+    os.utime(photos / "e.jpg", ns=(1, 1))
+    touched = digest(photos)
+    assert len({before, longer, added, renamed, touched}) == 5
+    (photos / "e.jpg").unlink()
+    assert digest(photos) == longer
+
+
+def test_the_digest_does_not_depend_on_where_the_folder_is(photos: Path, tmp_path: Path) -> None:
+    before = digest(photos)
+    photos.rename(tmp_path / "moved")
+    assert digest(tmp_path / "moved") == before
+
+
+@pytest.mark.parametrize("setting", ["data.uri", "evaluate.data"])
+@pytest.mark.parametrize(
+    ("where", "reason"), [("", "empty"), ("texts", "empty"), ("nowhere", "missing"), ("texts/a.txt", "not-a-folder")]
+)
+def test_errors_name_the_setting(tmp_path: Path, setting: str, where: str, reason: str) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("x")
+    with pytest.raises(DataError) as caught:
+        list_corpus(str(tmp_path / where), setting=setting)
+    assert caught.value.reason == reason
+    assert str(caught.value).startswith(f"{setting}: ") and str(tmp_path / where) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", ["data.uri", "evaluate.data"])
+def test_a_missing_setting_says_how_to_give_it(setting: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{setting}: missing.*{setting}=\.\.\."):
+        list_corpus(None, setting=setting)
+
+
+def test_the_builtin_photographs_are_real_and_always_the_same() -> None:
+    found = list_corpus(BUILTIN, setting="data.uri")
+    assert len(found.photos) == 10 and found.num_other_files == 0
+    for photo in found.photos:
+        assert len(photo.read()) == photo.size
+        assert min(load_rgb(photo.read(), name=photo.key).shape[:2]) >= 128
+    assert found.digest == list_corpus(BUILTIN, setting="data.uri").digest
+
+
+def test_a_missing_package_of_photographs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "_BUILTIN_FILES", {"no_such_package": ("a.png",)})
+    monkeypatch.setattr(corpus, "_BUILTIN_FOLDERS", {"no_such_package": "data"})
+    with pytest.raises(ConfigError, match=r"^data\.uri: .* no_such_package\. Install hfd\[demo\]"):
+        list_corpus(BUILTIN, setting="data.uri")
+
+
+def test_a_prefix_on_s3_lists_like_a_folder(s3: Folder) -> None:
+    for name in ("photos/b.JPG", "photos/sub/c.webp", "photos/notes.txt", "photographs-not-here/x.jpg"):
+        s3.write(name, name.encode())
+    found = list_corpus(f"{s3.uri}/photos", setting="data.uri")
+    assert [photo.key for photo in found.photos] == ["b.JPG", "sub/c.webp"]
+    assert found.photos[1].read() == b"photos/sub/c.webp"
+    assert found.num_other_files == 1
+    s3.write("photos/a.png", b"new")
+    assert list_corpus(f"{s3.uri}/photos", setting="data.uri").digest != found.digest
+    with pytest.raises(DataError, match=r"^evaluate\.data: .*nothing"):
+        list_corpus(f"{s3.uri}/nothing", setting="evaluate.data")

@@ -1,0 +1,307 @@
+"""Objects on a real S3 server: listed by page, fetched as listed, and one clear line for each thing that goes wrong."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hfd.errors import ConfigError, DataError
+from hfd.io.storage import Folder
+from pipelines.context import Context, Inputs
+from pipelines.corpus import s3 as s3_objects
+from pipelines.corpus.listing import Corpus, list_corpus
+from pipelines.corpus.s3 import Prefix, parse
+from pipelines.engine.inline import Inline
+from pipelines.prepare import step as prepare
+from tests.support.s3_server import S3Server, put
+from tests.support.tiny_run import jpeg, tiny_config
+
+
+def listed(s3: Folder, below: str = "photos") -> Corpus:
+    return list_corpus(f"{s3.uri}/{below}", setting="data.uri")
+
+
+def line(error: pytest.ExceptionInfo[Any]) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+NAMES = ["a b.jpg", "a+b.jpg", "a-b.jpg", "a..b.jpg", "100%.jpg", "q?x#y.jpg", "ü 猫.jpg", "sub/c.webp", "sub/d~é.PNG"]
+
+
+def test_any_key_is_listed_in_order_and_read_back(s3: Folder, s3_client: Any) -> None:
+    for name in [*NAMES, "notes.txt", ".hidden.jpg", ".cache/x.jpg"]:
+        put(s3_client, s3.uri, f"photos/{name}", name.encode())
+    put(s3_client, s3.uri, "photos/sub/", b"")
+    put(s3_client, s3.uri, "photos-not-here/x.jpg")
+    found = listed(s3)
+    assert [photo.key for photo in found.photos] == sorted(NAMES) and found.num_other_files == 1
+    assert [photo.read().decode() for photo in found.photos] == sorted(NAMES)
+    assert all(len(photo.stamp) == 32 and photo.size == len(photo.key.encode()) for photo in found.photos)
+    assert pickle.loads(pickle.dumps(found.photos[0])).read().decode() == found.photos[0].key
+
+
+@pytest.mark.parametrize("prefix", ["with space", "ünter/猫", "with%20escape"])
+def test_a_prefix_of_any_script_is_that_of_the_folder(s3: Folder, prefix: str) -> None:
+    """What is written through a folder is found by the listing under the same URI."""
+    (s3 / prefix).write("x.jpg", b"here")
+    (photo,) = listed(s3, prefix).photos
+    assert photo.read() == b"here" == (s3 / prefix).read("x.jpg")
+
+
+def test_the_digest_is_of_contents_and_not_of_times(s3: Folder, s3_client: Any) -> None:
+    put(s3_client, s3.uri, "photos/a.jpg", b"one")
+    before = listed(s3).digest
+    put(s3_client, s3.uri, "photos/a.jpg", b"one")  # written again, later
+    assert listed(s3).digest == before
+    put(s3_client, s3.uri, "photos/a.jpg", b"two")
+    assert listed(s3).digest != before
+
+
+def test_more_objects_than_a_page_holds(s3: Folder, s3_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{i:03d}.jpg" for i in range(25)]
+    for name in names:
+        put(s3_client, s3.uri, f"photos/{name}")
+    uri = f"{s3.uri}/photos"
+    pages: list[int] = []
+    (real,) = [s3_objects.connection(None, None).client]
+    paginator = real.get_paginator("list_objects_v2")
+
+    class Small:
+        def paginate(self, **arguments: Any) -> Iterator[dict[str, Any]]:
+            for page in paginator.paginate(**arguments, PaginationConfig={"PageSize": 10}):
+                pages.append(len(page.get("Contents", ())))
+                yield page
+
+    monkeypatch.setattr(real, "get_paginator", lambda _name: Small())
+    assert [entry.key for entry in s3_objects.list_objects(uri)] == names
+    assert pages == [10, 10, 5]
+    told: list[int] = []
+    monkeypatch.setattr("pipelines.corpus.listing.PROGRESS_EVERY_FILES", 10)
+    list_corpus(uri, setting="data.uri", on_progress=lambda done, _total: told.append(done))
+    assert told == [10, 20]
+
+
+def test_an_object_that_changes_after_the_listing_is_rejected_as_changed(
+    s3: Folder, s3_client: Any, tmp_path: Path
+) -> None:
+    for i in range(6):
+        put(s3_client, s3.uri, f"photos/{i}.jpg", jpeg(150, 170, seed=i))
+    corpus = listed(s3)
+    put(s3_client, s3.uri, "photos/2.jpg", jpeg(150, 170, seed=50))
+    s3_client.delete_object(Bucket=s3.uri.split("/")[2], Key=f"{s3.uri.split('/')[3]}/photos/4.jpg")
+    for number, reason in ((2, "changed"), (4, "missing")):
+        with pytest.raises(DataError, match=r"/photos/\d\.jpg: got .*listed") as caught:
+            corpus.photos[number].read()
+        assert caught.value.reason == reason and line(caught)
+    config = tiny_config(f"{s3.uri}/photos", tmp_path / "w", "prepare.max_reject_share=0.9")
+    done = prepare.plan(
+        Context(config, Folder(config.workspace_uri), Inline(config.cluster), inputs=Inputs(corpus))
+    ).run()
+    assert done.manifest.facts["reasons"] == {"changed": 1, "missing": 1}
+
+
+def test_a_server_that_ignores_the_condition_is_caught_before_memory_is_taken(
+    s3: Folder, s3_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(s3_client, s3.uri, "photos/a.jpg", b"short")
+    (photo,) = listed(s3).photos
+    put(s3_client, s3.uri, "photos/a.jpg", b"much longer than it was")
+    real = s3_objects.connection(None, None).client
+    get = real.get_object
+    monkeypatch.setattr(real, "get_object", lambda *, Bucket, Key, **_: get(Bucket=Bucket, Key=Key))
+    with pytest.raises(DataError, match=r"got 23 bytes, .* expected 5 bytes, ") as caught:
+        photo.read()
+    assert caught.value.reason == "changed" and line(caught)
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(
+    s3: Folder, s3_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botocore.exceptions import ResponseStreamingError
+
+    put(s3_client, s3.uri, "photos/a.jpg", b"whole")
+    (photo,) = listed(s3).photos
+    real = s3_objects.connection(None, None).client
+    get, left = real.get_object, [2]
+
+    class Broken:
+        def read(self) -> bytes:
+            raise ResponseStreamingError(error="cut")
+
+        def close(self) -> None:
+            pass
+
+    def flaky(**arguments: Any) -> dict[str, Any]:
+        found: dict[str, Any] = get(**arguments)
+        left[0] -= 1
+        return {**found, "Body": Broken()} if left[0] >= 0 else found
+
+    monkeypatch.setattr(real, "get_object", flaky)
+    monkeypatch.setattr(s3_objects, "bucket_for_gets", lambda *_: None)
+    monkeypatch.setattr("hfd.io.storage.WAITS_S", (0.0,) * 3)
+    assert photo.read() == b"whole" and left == [-1]
+    left[0] = 100
+    with pytest.raises(DataError, match=r"no connection to the server \(ResponseStreamingError\)") as caught:
+        photo.read()
+    assert caught.value.reason == "connection" and left == [100 - 4] and line(caught)
+
+
+def test_only_new_objects_are_fetched_when_a_prefix_grows(
+    s3: Folder, s3_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+    original = s3_objects.fetch
+    monkeypatch.setattr("pipelines.corpus.listing.fetch", lambda *a: (fetched.append(a[1]), original(*a))[1])
+    for i in range(8):
+        put(s3_client, s3.uri, f"photos/{i}.jpg", jpeg(150, 170, seed=i))
+
+    def run(workspace: str) -> prepare.Done:
+        config = tiny_config(f"{s3.uri}/photos", workspace)
+        return prepare.plan(
+            Context(config, Folder(config.workspace_uri), Inline(config.cluster), inputs=Inputs(listed(s3)))
+        ).run()
+
+    run(f"{s3.uri}/workspace")
+    assert len(fetched) == 8
+    put(s3_client, s3.uri, "photos/3a.jpg", jpeg(150, 170, seed=30))
+    fetched.clear()
+    grown = run(f"{s3.uri}/workspace")
+    assert fetched == ["3a.jpg"] and grown.manifest.facts["copied"] == 8
+    assert grown.digest == run(str(tmp_path / "afresh")).digest
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "expected"),
+    [
+        (
+            {"AWS_SECRET_ACCESS_KEY": "wrong" * 8},
+            "connection",
+            "the server refuses (SignatureDoesNotMatch). Check",
+        ),
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, "connection", "the server refuses (InvalidAccessKeyId). Check AWS_"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "connection", "no connection to the server (Endpoint"),
+    ],
+)
+def test_what_is_wrong_with_the_environment_is_one_line(
+    s3: Folder, monkeypatch: pytest.MonkeyPatch, change: dict[str, str], reason: str, expected: str
+) -> None:
+    for name, value in change.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DataError) as caught:
+        listed(s3)
+    assert caught.value.reason == reason
+    assert line(caught).startswith(f"data.uri: {s3.uri}/photos: {expected}")
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in line(caught)
+
+
+def test_a_workspace_that_may_not_be_written_is_one_line(
+    s3: Folder, s3_client: Any, s3_service: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(s3_client, s3.uri, "photos/a.jpg", jpeg(150, 170, seed=1))
+    for name, value in s3_service.reader.items():
+        monkeypatch.setenv(name, value)
+    s3_objects.clear_clients()
+    corpus = listed(s3)
+    assert corpus.photos[0].read() == jpeg(150, 170, seed=1)
+    config = tiny_config(f"{s3.uri}/photos", f"{s3.uri}/workspace")
+    with pytest.raises(DataError, match=r"/workspace/prepare/.*(refuses|permission)") as caught:
+        context = Context(config, Folder(config.workspace_uri), Inline(config.cluster), inputs=Inputs(corpus))
+        prepare.plan(context).run()
+    assert caught.value.reason == "permission" and line(caught)
+
+
+def test_no_credentials_at_all_are_one_line(s3: Folder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(DataError, match=r"no credentials\. Set AWS_ACCESS_KEY_ID and"):
+        listed(s3)
+
+
+def test_a_token_that_expires_stops_the_step_and_blames_no_photograph(
+    s3: Folder, s3_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(4):
+        put(s3_client, s3.uri, f"photos/{i}.jpg", jpeg(150, 170, seed=i))
+    corpus = listed(s3)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong" * 8)
+    s3_objects.clear_clients()
+    config = tiny_config(f"{s3.uri}/photos", tmp_path / "w")
+    with pytest.raises(DataError, match="the server refuses"):
+        context = Context(config, Folder(config.workspace_uri), Inline(config.cluster), inputs=Inputs(corpus))
+        prepare.plan(context).run()
+    assert not list((tmp_path / "w").rglob("*.parquet"))
+
+
+def test_a_missing_bucket_an_empty_prefix_and_a_file_are_told_apart(s3: Folder, s3_client: Any) -> None:
+    put(s3_client, s3.uri, "one.jpg")
+    put(s3_client, s3.uri, "texts/a.txt")
+    for uri, reason, expected in (
+        ("s3://no-such-bucket-here/photos", "missing", "got no such bucket, expected one that exists"),
+        (f"{s3.uri}/nothing", "empty", "got no pictures in "),
+        (f"{s3.uri}/texts", "empty", "got no pictures in "),
+        (f"{s3.uri}/one.jpg", "not-a-folder", "got a file, expected a folder"),
+    ):
+        with pytest.raises(DataError) as caught:
+            list_corpus(uri, setting="evaluate.data")
+        assert caught.value.reason == reason
+        assert line(caught).startswith("evaluate.data: ") and expected in line(caught) and uri in line(caught)
+
+
+def test_a_key_with_dots_for_folders_cannot_leave_its_folder(s3: Folder, s3_client: Any) -> None:
+    """This server refuses to store one; others do not, and what they list is rejected when it is read."""
+    from botocore.exceptions import ClientError
+
+    with pytest.raises(ClientError, match="InvalidRequest"):
+        put(s3_client, s3.uri, "photos/../up.jpg")
+    put(s3_client, s3.uri, "photos/a.jpg")
+    sly = replace(listed(s3).photos[0], key="../up.jpg", name="../up.jpg")
+    with pytest.raises(DataError, match=r"^\.\./up\.jpg: got \. or \.\. in a key") as caught:
+        sly.read()
+    assert caught.value.reason == "bad-key"
+    assert not s3_objects.is_hidden("../up.jpg") and s3_objects.is_hidden("a/.b/c.jpg")
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("s3://bucket", Prefix("bucket", "")),
+        ("s3://bucket/", Prefix("bucket", "")),
+        ("s3://bucket/a/b/", Prefix("bucket", "a/b/")),
+        ("s3://bucket/a b?region=eu-west-1", Prefix("bucket", "a b/", "eu-west-1")),
+        ("s3://b/p?endpoint_override=localhost:9000&scheme=http", Prefix("b", "p/", None, "http://localhost:9000")),
+    ],
+)
+def test_uris_are_read(uri: str, expected: Prefix) -> None:
+    assert parse(uri) == expected
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3:///x", "s3://key:secret@bucket/x", "s3://bucket/x?colour=red"])
+def test_unusable_uris_are_refused_without_repeating_a_secret(uri: str) -> None:
+    with pytest.raises(ConfigError, match="expected s3://bucket/prefix") as caught:
+        list_corpus(uri, setting="data.uri")
+    assert "secret" not in line(caught) and line(caught).startswith("data.uri: s3://")
+
+
+def test_a_listed_photograph_takes_little_memory(s3: Folder) -> None:
+    """Bounded for each key, so that a million fit: measured on a listing of this server's shape."""
+    import tracemalloc
+
+    from hfd.io.storage import Entry
+    from pipelines.corpus.listing import Photo
+
+    folder = Folder(f"{s3.uri}/photos")
+    entries = (Entry(f"shard-{i // 1000:05d}/{i:09d}.jpg", 100_000 + i, f"{i:032x}") for i in range(20_000))
+    tracemalloc.start()
+    photos = [Photo(entry.key, folder, entry.key, entry.size, entry.stamp) for entry in entries]
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size / len(photos) < 400

@@ -1,0 +1,92 @@
+"""A metric is added in one place: rows, schema, summary, tables, plots and tracked names follow."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from hfd.io.storage import Folder
+from hfd.metrics import table
+from hfd.metrics.table import METRICS, DecodedImage, Metric, register
+from hfd.report.content import Report
+from hfd.report.page import render
+from hfd.report.summarise import CurveDistances, summarise
+from hfd.report.tables import summary_text
+from pipelines.evaluate.images import image_schema, row_name, write_measured
+from pipelines.evaluate.measure import Coded, Measured, MeasureSettings, judge
+from pipelines.evaluate.step import curves_of, tracked_metrics
+from tests.support.pictures import photograph
+
+
+def largest_error(image: DecodedImage) -> float:
+    return float(np.abs(image.original.astype(int) - image.decoded).max())
+
+
+@pytest.fixture
+def extra() -> Iterator[Metric]:
+    """One more per-image metric, registered for one test."""
+    metric = Metric(
+        "max_error",
+        "max. error",
+        1,
+        "largest difference of one sample",
+        of_image=largest_error,
+        of_set=table.mean_of("max_error"),
+        caption="Largest error of the set.",
+    )
+    register(metric)
+    yield metric
+    del METRICS[metric.name]
+
+
+def measured(name: str, seed: int) -> Measured:
+    x = photograph(72, 80, seed=seed)
+    x_hat = np.clip(x.astype(int) + 5, 0, 250).astype(np.uint8)
+    settings = MeasureSettings((), 64, ("jpeg",), (1.0,), 1 << 20, 1 << 20)
+    return judge(Coded(name, x, bytes(900), 0.1, 1.0, x_hat, 2.0), [], settings)
+
+
+def test_a_metric_is_added_by_one_entry(extra: Metric, tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    images = {0: measured("a.png", 0), 1: measured("b.png", 1)}
+    assert all(row.values[extra.name] == row.to_record()[extra.name] for image in images.values() for row in image.rows)
+    assert image_schema().field(extra.name).type == "double"
+
+    write_measured(folder, 0, 1, images)
+    rows = pq.read_table(io.BytesIO(folder.read(row_name(0, 1))))
+    stored = [row[extra.name] for row in rows.to_pylist() if row["system"] == "autoencoder"]
+    assert stored == [image.rows[0].values[extra.name] for image in images.values()] and min(stored) >= 5.0
+
+    curves = curves_of(rows)
+    summary = summarise(curves, {(one.system, one.setting): CurveDistances(None, None) for one in curves})
+    mean = summary[0].values[extra.name]
+    assert mean == pytest.approx(np.mean(stored))
+    assert tracked_metrics(summary[0])["autoencoder x_hat/max_error"] == mean
+    assert extra.heading in summary_text(summary)
+
+    listed = tuple(row for image in images.values() for row in image.rows)
+    page = render(Report("Report", tuple(summary), listed, (), (), ()))
+    assert page.count(f">{extra.heading}</button>") == 2  # the heading of both tables
+    assert extra.caption in page and f'data-value="{stored[0]}"' in page
+
+
+def test_a_name_is_registered_once(extra: Metric) -> None:
+    with pytest.raises(ValueError, match=r"^metric: got the name 'max_error' again"):
+        register(extra)
+
+
+def test_the_columns_of_an_evaluation_are_those_of_earlier_ones() -> None:
+    """Files and MLflow runs of earlier versions are compared with new ones by these names."""
+    assert image_schema().names == [
+        "image", "system", "setting", "width", "height", "num_bytes", "bpp", "bpp_est", "psnr", "ms_ssim",
+        "top_octave_energy", "encode_s", "decode_s",
+    ]  # fmt: skip
+    assert [metric.name for metric in table.set_metrics()] == [
+        "bpp", "bpp_est", "psnr", "ms_ssim", "top_octave_energy", "fd_effnet", "kd_effnet", "encode_s_per_mp",
+        "decode_s_per_mp",
+    ]  # fmt: skip

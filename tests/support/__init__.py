@@ -1,0 +1,1 @@
+"""Modules that tests and benchmarks share: pictures, small networks and runs, servers, worker processes, oracles."""
