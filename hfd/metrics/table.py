@@ -187,8 +187,6 @@ for _metric in (
         better="lower",
         of_image=_lpips,
         of_set=mean_of("lpips"),
-        caption="LPIPS with AlexNet: how different pictures look, patch by patch. Decoders of perceptual losses "
-        "were trained on it.",
     ),
     Metric("encode_s", "enc", 2, "seconds to encode", unit="s", of_image=lambda image: image.encode_s),
     Metric("decode_s", "dec", 2, "seconds to decode", unit="s", of_image=lambda image: image.decode_s),
