@@ -24,6 +24,8 @@ STRIDE = 64
 
 LIKELIHOOD_BOUND = 1e-9
 SCALE_BOUND = 0.11
+FIRST_SCALE = 4.0
+"""Of latents that begin as cosine coefficients, whose spread is several steps."""
 
 CodeStep = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(group k, positions (n,), scales_hat (B, G_k, n), means_hat (B, G_k, n)) -> y_hat (B, G_k, n)."""
@@ -75,6 +77,14 @@ class Elic(nn.Module):
         self.g_ch = nn.ModuleList(latent.channel_context[f"y{k}"] for k in range(1, len(self.groups)))
         self.g_sp = nn.ModuleList(codec.context_prediction for codec in codecs)
         self.param_aggregation = nn.ModuleList(codec.entropy_parameters for codec in codecs)
+        if residual is not None:
+            self._widen_first_scales()
+
+    @torch.no_grad()
+    def _widen_first_scales(self) -> None:
+        """Let entropy scales begin at ``FIRST_SCALE``: of latents far outside of them nothing can be learned."""
+        for network, channels in zip(self.param_aggregation, self.groups, strict=True):
+            network[-1].bias[:channels] += FIRST_SCALE  # type: ignore[index]
 
     def forward(
         self, x: Tensor, noise: tuple[Tensor, Tensor] | None = None, steps: Tensor | None = None

@@ -1,7 +1,9 @@
-"""Transforms made of residual blocks, without normalisation: what costs little on processors as well as on GPUs.
+"""Transforms of residual blocks without normalisation, cheap on processors and GPUs alike.
 
 The picture goes through space-to-depth at once, so that nothing is computed at its full size. Most of the work is done
-at 1/8 of the sides, where a block is wide enough for a matrix unit and its activations stay in the cache.
+at 1/8 of the sides, where a block is wide enough for a matrix unit and its activations stay in the cache. Beside the
+blocks there is one linear layer, which begins as the cosine transform of 16 x 16 px: training starts from a codec that
+works, where stacks of convolutions first have to learn what a mean colour is.
 """
 
 from __future__ import annotations
@@ -18,8 +20,15 @@ FIRST = 4
 SLOPE = 0.1
 """Of the leaky rectifiers: plain ones died in the first steps of trainings."""
 
-LATENT_SPREAD = 4.0
-"""About how many quantiser steps the first latents spread over."""
+CELL = 16
+"""Sides of what one position of the latent stands for, px."""
+
+FIRST_STEP = 0.19
+"""The first quantiser step, of orthonormal coefficients of pictures in [0, 1]: the square of a uniform quantiser's best
+step is 6 / (lmbda 255^2 log 2), here at lmbda 0.0038."""
+
+_CHROMA_SHARE = 8
+"""One of so many latent channels begins as a coefficient of each colour difference."""
 
 
 class ResidualBlock(nn.Module):
@@ -35,17 +44,33 @@ class ResidualBlock(nn.Module):
         return x + change
 
 
+class Branches(nn.Module):
+    """The sum of a deep and a linear branch."""
+
+    def __init__(self, deep: nn.Module, linear: nn.Module) -> None:
+        super().__init__()
+        self.deep, self.linear = deep, linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        total: Tensor = self.deep(x) + self.linear(x)
+        return total
+
+
 def residual_analysis(channels: Sequence[int], blocks: Sequence[int], M: int) -> nn.Sequential:
     """g_a: a picture (B, 3, H, W) to y (B, M, H/16, W/16).
 
     ``channels``, ``blocks``: widths and numbers of residual blocks at 1/4, 1/8 and 1/16 of the sides.
     """
     quarter, eighth, sixteenth = channels
-    first = _conv(3 * FIRST**2, quarter, 3)
-    assert first.bias is not None
+    first, linear = _conv(3 * FIRST**2, quarter, 3), nn.Conv2d(3 * CELL**2, M, 1)
+    basis = cosine_basis(M)
     with torch.no_grad():
-        first.bias.copy_(-0.5 * first.weight.sum(dim=(1, 2, 3)))  # as if grey were zero
-    return nn.Sequential(
+        for conv in (first, linear):
+            assert conv.bias is not None
+            if conv is linear:
+                conv.weight.copy_((basis / FIRST_STEP).reshape(M, -1, 1, 1))
+            conv.bias.copy_(-0.5 * conv.weight.sum(dim=(1, 2, 3)))  # as if grey were zero
+    deep = nn.Sequential(
         nn.PixelUnshuffle(FIRST),
         first,
         *_blocks(quarter, blocks[0]),
@@ -58,8 +83,9 @@ def residual_analysis(channels: Sequence[int], blocks: Sequence[int], M: int) ->
         _conv(4 * eighth, sixteenth, 1),
         *_blocks(sixteenth, blocks[2]),
         nn.LeakyReLU(SLOPE),
-        _conv(sixteenth, M, 3, gain=LATENT_SPREAD),
+        _conv(sixteenth, M, 3, gain=0.0),
     )
+    return nn.Sequential(Branches(deep, nn.Sequential(nn.PixelUnshuffle(CELL), linear)))
 
 
 def residual_synthesis(channels: Sequence[int], blocks: Sequence[int], M: int) -> nn.Sequential:
@@ -68,12 +94,13 @@ def residual_synthesis(channels: Sequence[int], blocks: Sequence[int], M: int) -
     ``channels``, ``blocks``: as in `residual_analysis`.
     """
     quarter, eighth, sixteenth = channels
-    last = _conv(quarter, 3 * FIRST**2, 3, gain=0.5)
-    assert last.bias is not None
+    linear = nn.Conv2d(M, 3 * CELL**2, 1)
+    assert linear.bias is not None
     with torch.no_grad():
-        last.bias.fill_(0.5)  # grey: the middle of what it has to answer
-    return nn.Sequential(
-        _conv(M, sixteenth, 3, gain=1.0 / LATENT_SPREAD),
+        linear.weight.copy_((FIRST_STEP * cosine_basis(M).t()).reshape(-1, M, 1, 1))
+        linear.bias.fill_(0.5)
+    deep = nn.Sequential(
+        _conv(M, sixteenth, 3, gain=FIRST_STEP),
         *_blocks(sixteenth, blocks[2]),
         nn.LeakyReLU(SLOPE),
         _conv(sixteenth, 4 * eighth, 1),
@@ -84,9 +111,31 @@ def residual_synthesis(channels: Sequence[int], blocks: Sequence[int], M: int) -
         nn.PixelShuffle(2),
         *_blocks(quarter, blocks[0]),
         nn.LeakyReLU(SLOPE),
-        last,
+        _conv(quarter, 3 * FIRST**2, 3, gain=0.0),
         nn.PixelShuffle(FIRST),
     )
+    return nn.Sequential(Branches(deep, nn.Sequential(linear, nn.PixelShuffle(CELL))))
+
+
+def cosine_basis(M: int) -> Tensor:
+    """M orthonormal rows over a cell's samples (M, 3 * 16 * 16), colours first.
+
+    They are cosines of rising frequency, of luma and of two colour differences.
+    """
+    along = torch.arange(CELL) + 0.5
+    waves = torch.cos(torch.pi / CELL * along * torch.arange(CELL).unsqueeze(1)) * (2.0 / CELL) ** 0.5
+    waves[0] *= 0.5**0.5
+    places = sorted(((u, v) for u in range(CELL) for v in range(CELL)), key=lambda uv: (uv[0] ** 2 + uv[1] ** 2, uv))
+    colours = torch.tensor([[1.0, 1.0, 1.0], [1.0, -2.0, 1.0], [1.0, 0.0, -1.0]])
+    colours = colours / colours.norm(dim=1, keepdim=True)
+    rows, taken = [], [0, 0, 0]
+    for index in range(M):
+        # Both differences of a place follow each other, after so much luma that all have their share.
+        colour = {_CHROMA_SHARE - 2: 1, _CHROMA_SHARE - 1: 2}.get(index % _CHROMA_SHARE, 0)
+        u, v = places[taken[colour] % len(places)]
+        taken[colour] += 1
+        rows.append((colours[colour][:, None, None] * torch.outer(waves[u], waves[v])).flatten())
+    return torch.stack(rows)
 
 
 def _conv(inputs: int, outputs: int, size: int, *, gain: float = 1.0) -> nn.Conv2d:
