@@ -16,7 +16,7 @@ from compressai.models.sensetime import Elic2022Official
 from compressai.ops import quantize_ste
 from torch import Tensor, nn
 
-from hfd.autoencoder.residual import residual_analysis, residual_synthesis
+from hfd.autoencoder.residual import first_spreads, residual_analysis, residual_synthesis
 from hfd.autoencoder.transforms import transform
 
 STRIDE = 64
@@ -24,8 +24,6 @@ STRIDE = 64
 
 LIKELIHOOD_BOUND = 1e-9
 SCALE_BOUND = 0.11
-FIRST_SCALE = 4.0
-"""Of latents that begin as cosine coefficients, whose spread is several steps."""
 
 CodeStep = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(group k, positions (n,), scales_hat (B, G_k, n), means_hat (B, G_k, n)) -> y_hat (B, G_k, n)."""
@@ -78,13 +76,18 @@ class Elic(nn.Module):
         self.g_sp = nn.ModuleList(codec.context_prediction for codec in codecs)
         self.param_aggregation = nn.ModuleList(codec.entropy_parameters for codec in codecs)
         if residual is not None:
-            self._widen_first_scales()
+            self._set_first_scales(first_spreads(M))
 
     @torch.no_grad()
-    def _widen_first_scales(self) -> None:
-        """Let entropy scales begin at ``FIRST_SCALE``: of latents far outside of them nothing can be learned."""
-        for network, channels in zip(self.param_aggregation, self.groups, strict=True):
-            network[-1].bias[:channels] += FIRST_SCALE  # type: ignore[index]
+    def _set_first_scales(self, spreads: Tensor) -> None:
+        """Start the entropy scales at the spreads (M,) of the first latents.
+
+        Of a latent far outside of its scale nothing can be learned, and too wide a scale takes thousands of steps to
+        shrink.
+        """
+        parts = torch.split(spreads, list(self.groups))
+        for network, spread in zip(self.param_aggregation, parts, strict=True):
+            network[-1].bias[: len(spread)] = spread  # type: ignore[index]
 
     def forward(
         self, x: Tensor, noise: tuple[Tensor, Tensor] | None = None, steps: Tensor | None = None

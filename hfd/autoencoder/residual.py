@@ -27,6 +27,11 @@ FIRST_STEP = 0.19
 """The first quantiser step, of orthonormal coefficients of pictures in [0, 1]: the square of a uniform quantiser's best
 step is 6 / (lmbda 255^2 log 2), here at lmbda 0.0038."""
 
+_SPREADS = (6.0, 1.4, 2.5)
+_LEAST_FREQUENCY = 0.3
+"""Spread times frequency of luma and both colour differences, and the frequency that stands for a mean's, as measured on
+photographs."""
+
 _CHROMA_SHARE = 8
 """One of so many latent channels begins as a coefficient of each colour difference."""
 
@@ -125,17 +130,29 @@ def cosine_basis(M: int) -> Tensor:
     along = torch.arange(CELL) + 0.5
     waves = torch.cos(torch.pi / CELL * along * torch.arange(CELL).unsqueeze(1)) * (2.0 / CELL) ** 0.5
     waves[0] *= 0.5**0.5
-    places = sorted(((u, v) for u in range(CELL) for v in range(CELL)), key=lambda uv: (uv[0] ** 2 + uv[1] ** 2, uv))
     colours = torch.tensor([[1.0, 1.0, 1.0], [1.0, -2.0, 1.0], [1.0, 0.0, -1.0]])
     colours = colours / colours.norm(dim=1, keepdim=True)
-    rows, taken = [], [0, 0, 0]
+    rows = [colours[c][:, None, None] * torch.outer(waves[u], waves[v]) for c, u, v in _coefficients(M)]
+    return torch.stack([row.flatten() for row in rows])
+
+
+def first_spreads(M: int) -> Tensor:
+    """Standard deviations (M,), in steps of ``FIRST_STEP``, of photographs in that basis: they fall as one over the
+    frequency."""
+    return torch.tensor([_SPREADS[c] / max((u * u + v * v) ** 0.5, _LEAST_FREQUENCY) for c, u, v in _coefficients(M)])
+
+
+def _coefficients(M: int) -> list[tuple[int, int, int]]:
+    """(colour, vertical frequency, horizontal frequency) of each row."""
+    places = sorted(((u, v) for u in range(CELL) for v in range(CELL)), key=lambda uv: (uv[0] ** 2 + uv[1] ** 2, uv))
+    found, taken = [], [0, 0, 0]
     for index in range(M):
         # Both differences of a place follow each other, after so much luma that all have their share.
         colour = {_CHROMA_SHARE - 2: 1, _CHROMA_SHARE - 1: 2}.get(index % _CHROMA_SHARE, 0)
         u, v = places[taken[colour] % len(places)]
         taken[colour] += 1
-        rows.append((colours[colour][:, None, None] * torch.outer(waves[u], waves[v])).flatten())
-    return torch.stack(rows)
+        found.append((colour, u, v))
+    return found
 
 
 def _conv(inputs: int, outputs: int, size: int, *, gain: float = 1.0) -> nn.Conv2d:
