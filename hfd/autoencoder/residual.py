@@ -29,8 +29,8 @@ step is 6 / (lmbda 255^2 log 2), here at lmbda 0.0038."""
 
 _SPREADS = (6.0, 1.4, 2.5)
 _LEAST_FREQUENCY = 0.3
-"""Spread times frequency of luma and both colour differences, and the frequency that stands for a mean's, as measured on
-photographs."""
+"""Spread times frequency of luma and both colour differences, as measured on photographs; and the frequency that stands
+for that of a mean."""
 
 _CHROMA_SHARE = 8
 """One of so many latent channels begins as a coefficient of each colour difference."""
@@ -47,6 +47,17 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         change: Tensor = self.second(F.leaky_relu(self.first(F.leaky_relu(x, SLOPE)), SLOPE))
         return x + change
+
+
+class Scale(nn.Module):
+    """A factor that does not learn."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
 
 
 class Branches(nn.Module):
@@ -102,10 +113,10 @@ def residual_synthesis(channels: Sequence[int], blocks: Sequence[int], M: int) -
     linear = nn.Conv2d(M, 3 * CELL**2, 1)
     assert linear.bias is not None
     with torch.no_grad():
-        linear.weight.copy_((FIRST_STEP * cosine_basis(M).t()).reshape(-1, M, 1, 1))
+        linear.weight.copy_(cosine_basis(M).t().reshape(-1, M, 1, 1))
         linear.bias.fill_(0.5)
     deep = nn.Sequential(
-        _conv(M, sixteenth, 3, gain=FIRST_STEP),
+        _conv(M, sixteenth, 3),
         *_blocks(sixteenth, blocks[2]),
         nn.LeakyReLU(SLOPE),
         _conv(sixteenth, 4 * eighth, 1),
@@ -119,7 +130,8 @@ def residual_synthesis(channels: Sequence[int], blocks: Sequence[int], M: int) -
         _conv(quarter, 3 * FIRST**2, 3, gain=0.0),
         nn.PixelShuffle(FIRST),
     )
-    return nn.Sequential(Branches(deep, nn.Sequential(linear, nn.PixelShuffle(CELL))))
+    # The step stands apart: in weights that small, an optimiser's step would move the picture by much.
+    return nn.Sequential(Scale(FIRST_STEP), Branches(deep, nn.Sequential(linear, nn.PixelShuffle(CELL))))
 
 
 def cosine_basis(M: int) -> Tensor:
