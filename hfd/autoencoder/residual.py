@@ -23,13 +23,13 @@ SLOPE = 0.1
 CELL = 16
 """Sides of what one position of the latent stands for, px."""
 
-FIRST_STEP = 0.19
-"""The first quantiser step, of orthonormal coefficients of pictures in [0, 1]: the square of a uniform quantiser's best
-step is 6 / (lmbda 255^2 log 2), here at lmbda 0.0038."""
+FIRST_STEP = 0.5
+"""The first quantiser step, of orthonormal coefficients of pictures in [0, 1]: at lmbda 0.0038 and half of it the loss
+of the bare cosine transform is least near it."""
 
-_SPREADS = (6.0, 1.4, 2.5)
+_SPREADS = (1.14, 0.27, 0.48)
 _LEAST_FREQUENCY = 0.3
-"""Spread times frequency of luma and both colour differences, as measured on photographs; and the frequency that stands
+"""Spread times frequency, of orthonormal coefficients, of luma and both colour differences, as measured on photographs; and the frequency that stands
 for that of a mean."""
 
 _CHROMA_SHARE = 8
@@ -151,7 +151,9 @@ def cosine_basis(M: int) -> Tensor:
 def first_spreads(M: int) -> Tensor:
     """Standard deviations (M,), in steps of ``FIRST_STEP``, of photographs in that basis: they fall as one over the
     frequency."""
-    return torch.tensor([_SPREADS[c] / max((u * u + v * v) ** 0.5, _LEAST_FREQUENCY) for c, u, v in _coefficients(M)])
+    return torch.tensor(
+        [_SPREADS[c] / FIRST_STEP / max((u * u + v * v) ** 0.5, _LEAST_FREQUENCY) for c, u, v in _coefficients(M)]
+    )
 
 
 def _coefficients(M: int) -> list[tuple[int, int, int]]:
