@@ -29,8 +29,8 @@ of the bare cosine transform is least near it."""
 
 _SPREADS = (1.14, 0.27, 0.48)
 _LEAST_FREQUENCY = 0.3
-"""Spread times frequency, of orthonormal coefficients, of luma and both colour differences, as measured on photographs; and the frequency that stands
-for that of a mean."""
+"""Spread times frequency, of orthonormal coefficients of luma and both colour differences, as measured on photographs;
+and the frequency that stands for that of a mean."""
 
 _CHROMA_SHARE = 8
 """One of so many latent channels begins as a coefficient of each colour difference."""

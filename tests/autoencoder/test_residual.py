@@ -12,7 +12,7 @@ from hfd.autoencoder.coding import LatentCoder, build_tables
 from hfd.autoencoder.loss import rate_distortion
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.rates import UNITS, step_of, step_units
-from hfd.autoencoder.residual import ResidualBlock
+from hfd.autoencoder.residual import FIRST_STEP, ResidualBlock, cosine_basis, first_spreads
 from hfd.autoencoder.transforms import analyse, reach_of
 from hfd.autoencoder.weights import build_autoencoder
 from hfd.codec.pixels import to_grey_levels
@@ -32,8 +32,30 @@ def model() -> Elic:
         for module in model.modules():
             if isinstance(module, ResidualBlock):
                 nn.init.normal_(module.second.weight, std=0.05)
-        model.g_a[-1].weight.mul_(4.0 / model.g_a(torch.rand(1, 3, 128, 128)).std())
+            elif isinstance(module, nn.Conv2d) and not module.weight.any():
+                nn.init.normal_(module.weight, std=0.05)
     return model
+
+
+@pytest.mark.parametrize("M", [24, 128, 320])
+def test_the_basis_is_orthonormal(M: int) -> None:
+    basis = cosine_basis(M)
+    torch.testing.assert_close(basis @ basis.t(), torch.eye(M), rtol=0.0, atol=1e-5)
+    assert tuple(first_spreads(M).shape) == (M,) and float(first_spreads(M).min()) > 0.0
+
+
+@torch.no_grad()
+def test_it_begins_as_a_cosine_transform() -> None:
+    """Before any training a smooth picture comes back, at the error of rounding its coefficients."""
+    torch.manual_seed(0)
+    model = Elic(8, 128, (32, 96), residual=((8, 12, 16), (1, 1, 1))).eval()
+    coarse = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    x = nn.functional.interpolate(coarse, size=(192, 192), mode="bicubic").clamp(0.0, 1.0)
+    y = model.g_a(x)
+    torch.testing.assert_close(model.g_s(y), x, rtol=0.0, atol=0.05)
+    # 128 of 768 coefficients are rounded, each with a mean square of a twelfth of the squared step.
+    rounded = float((model.g_s(y.round()) - model.g_s(y)).square().mean())
+    assert rounded < 1.1 * 128 / 768 * FIRST_STEP**2 / 12
 
 
 def test_the_default_costs_at_most_25_kmac_a_pixel_each_way() -> None:
