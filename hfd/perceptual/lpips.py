@@ -56,5 +56,5 @@ def _lpips() -> Lpips:
 def lpips(original: RgbArray, decoded: RgbArray) -> float:
     """LPIPS of two pictures, uint8 (H, W, 3) of one size, at least 31 px a side; on the CPU in float32. Lower is
     better."""
-    a, b = (torch.from_numpy(x).permute(2, 0, 1).unsqueeze(0).float() / 127.5 - 1.0 for x in (original, decoded))
+    a, b = (torch.tensor(x).permute(2, 0, 1).unsqueeze(0).float() / 127.5 - 1.0 for x in (original, decoded))
     return float(_lpips()(a, b))
