@@ -27,12 +27,14 @@ from hfd.training.strategy import Parallelism, Units, leaf_free, syncing, wrap_m
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    """``lr`` at factor 1, ``grad_clip`` the largest global gradient norm, ``precision`` as in ``hfd.precision``."""
+    """``lr`` at factor 1, ``grad_clip`` the largest global gradient norm, ``precision`` as in ``hfd.precision``,
+    ``beta2`` the decay of Adam's second moments."""
 
     lr: float
     weight_decay: float
     grad_clip: float
     precision: str
+    beta2: float = 0.999
 
 
 class AutoencoderTask:
@@ -236,8 +238,9 @@ def named_averages(net: nn.Module, ema: PowerEma, shards: Shards) -> dict[float,
 
 
 def adam(
-    shards: Shards, settings: OptimiserSettings, betas: tuple[float, float] = (0.9, 0.999)
+    shards: Shards, settings: OptimiserSettings, betas: tuple[float, float] | None = None
 ) -> torch.optim.Optimizer:
+    betas = betas or (0.9, settings.beta2)
     return torch.optim.AdamW(shards.local, lr=settings.lr, betas=betas, weight_decay=settings.weight_decay, fused=True)
 
 

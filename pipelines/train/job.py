@@ -225,6 +225,7 @@ def optimiser_settings(settings: TrainConfig) -> OptimiserSettings:
         weight_decay=settings.weight_decay,
         grad_clip=settings.grad_clip,
         precision=settings.precision,
+        beta2=settings.beta2,
     )
 
 
