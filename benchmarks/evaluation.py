@@ -53,14 +53,14 @@ def plain_loop(paths: list[str]) -> float:
     import torch
 
     from hfd.image.load import load_rgb
-    from pipelines.evaluate.measure import code, judge, load_codec, sample_batch
+    from pipelines.evaluate.measure import code, load_codec, measure, sample_batch
 
     torch.set_num_threads(1)
     codec, total = load_codec(model(), "cpu"), 0.0
     for path in paths:
         coded = code(codec, path, load_rgb(Path(path)), lambda data: data)
         (samples,) = sample_batch(codec, [coded], settings())
-        total += sum(row.values["psnr"] for row in judge(coded, samples, settings()).rows)
+        total += sum(row.values["psnr"] for row in measure(coded, samples, settings()).rows)
     return total
 
 
@@ -78,11 +78,11 @@ def ours(engine: Any, photos: Sequence[Photo]) -> tuple[float, float]:
     import pyarrow.parquet as pq
 
     from hfd.io.storage import Folder
-    from pipelines.evaluate.images import Listed, PartPlan, Task, evaluate_part, row_name
+    from pipelines.evaluate.images import CorpusPhoto, ImageTask, PartPlan, evaluate_part, row_name
     from pipelines.evaluate.measure import load_codec
     from pipelines.runs.parts import run_parts
 
-    plans = [PartPlan((Task(i, Listed(photo), False),), settings(), 2**30) for i, photo in enumerate(photos)]
+    plans = [PartPlan((ImageTask(i, CorpusPhoto(photo), False),), settings(), 2**30) for i, photo in enumerate(photos)]
     with tempfile.TemporaryDirectory(prefix="hfd-bench-") as scratch:
         started = time.perf_counter()
         run_parts(

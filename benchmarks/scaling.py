@@ -37,7 +37,7 @@ from hfd.config import Config, TrainConfig
 from hfd.config.presets import load_config
 from hfd.diffusion.decoder import build_network, build_process
 from hfd.diffusion.ema import PowerEma
-from hfd.diffusion.process import answer
+from hfd.diffusion.process import predict
 from hfd.io.storage import Folder
 from hfd.precision import autocast
 from hfd.training.loop import to_images
@@ -171,7 +171,7 @@ def stage2_loss(config: Config, images: Tensor) -> tuple[nn.Module, Callable[[],
         t = process.times(len(x0), generator)
         pair = process.training_pair(x0, x_hat, torch.randn_like(x0), t)
         with autocast(CPU, config.decoder.train.precision):
-            found = answer(process, module, pair.x_t.contiguous(memory_format=torch.channels_last), cond, t, known)
+            found = predict(process, module, pair.x_t.contiguous(memory_format=torch.channels_last), cond, t, known)
         return (pair.weight * (found - pair.target).square().mean(dim=(1, 2, 3))).mean()
 
     return net, loss

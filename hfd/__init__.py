@@ -1,10 +1,7 @@
 """High-Fidelity Diffusion image compression (arXiv 2305.18231).
 
-``hfd.compress(image)`` gives the bytes of a file and ``hfd.decompress(data)`` the picture; see :mod:`hfd.api`.
-``import hfd.pillow_plugin`` teaches Pillow to open and save such files.
-
-The library: images, crops, the autoencoder, the score-based decoder, the codec, the metrics, the report.
-It knows nothing of Ray or MLflow; those live in ``pipelines``.
+``hfd.compress(image)`` returns the bytes of a file and ``hfd.decompress(data)`` the picture; see :mod:`hfd.api`.
+``import hfd.pillow_plugin`` lets Pillow open and save such files. Ray and MLflow are used in ``pipelines`` only.
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ __all__ = ["__version__", "compress", "decompress"]
 
 
 def __getattr__(name: str) -> object:
-    """The two functions on first use: they need PyTorch, which takes seconds to import."""
+    """Import the two functions on first use: PyTorch takes seconds to import."""
     if name in ("compress", "decompress"):
         from hfd import api
 

@@ -1,5 +1,6 @@
-"""``python -m hfd``."""
+"""``python -m hfd``: the full command line if the pipeline's package is there, the codec's otherwise."""
 
-from pipelines.cli import main
+from importlib import import_module
+from importlib.util import find_spec
 
-main()
+import_module("pipelines.cli" if find_spec("pipelines") else "hfd.cli.main").main()

@@ -1,7 +1,7 @@
-"""The codec in two functions: pictures to bytes, and back. ``hfd.compress`` and ``hfd.decompress`` are these.
+"""The Python API: ``hfd.compress`` and ``hfd.decompress``.
 
-Models are loaded at the first call that needs them and kept (:mod:`hfd.codec.library`). Any thread may call: those that
-need the same model wait for each other.
+Models are loaded at the first call that needs them and kept (:mod:`hfd.codec.library`). Threads may call them;
+calls that need the same model wait for each other.
 """
 
 from __future__ import annotations
@@ -47,23 +47,23 @@ def compress(
     finish: bool | None = None,
     max_pixels: int = MAX_CODEC_PIXELS,
 ) -> bytes:
-    """The bytes of an ``.hfd`` file.
+    """Compress a picture to the bytes of an ``.hfd`` file.
 
     Args:
         image: a Pillow image, an array uint8 (H, W), (H, W, 3) or (H, W, 4) in sRGB, or the path of a picture.
-            What EXIF says of its orientation is applied, and colours are converted to sRGB.
+            Its EXIF orientation is applied, and colours are converted to sRGB.
         quality: 1 to 100; or
-        bpp: the most bits of the whole file per pixel; or
-        num_bytes: the most bytes of the whole file. None of them: the default model as it was trained.
+        bpp: largest size of the whole file, in bits per pixel; or
+        num_bytes: largest size of the whole file. None of the three: the default model at its trained rate.
         model: a shipped model's name, a model folder, a workspace, or a folder of several models; None: the shipped.
-        keep_alpha: transparency is kept, without loss, where there is any; otherwise the picture is put over white.
-        keep_metadata: EXIF and the profile of RGB colours are kept, and the colours with it as they are.
-        seed, steps, sampler, gamma, realism, grain, finish: how the file asks to be decoded; see `decompress`.
-        max_pixels: larger pictures are refused. Of files, Pillow's own guard stays in force
+        keep_alpha: keep transparency, lossless; otherwise composite over white.
+        keep_metadata: keep EXIF, the profile of RGB colours, and these colours unconverted.
+        seed, steps, sampler, gamma, realism, grain, finish: decoding defaults of the file; see `decompress`.
+        max_pixels: refuse larger pictures. For files, Pillow's own limit also applies
             (:func:`hfd.image.load.allow_pixels`).
 
     Raises:
-        hfd.errors.DataError: no picture, no model, or a limit that cannot be met, which names the smallest that can.
+        hfd.errors.DataError: no picture, no model, or a limit that cannot be met (the smallest one is named).
         hfd.errors.ConfigError: a value out of range, or more than one target.
     """
     target = Target(quality, bpp, num_bytes)
@@ -88,18 +88,18 @@ def decompress(
     workers: int = 1,
     max_pixels: int = MAX_CODEC_PIXELS,
 ) -> Image.Image:
-    """The picture of an ``.hfd`` file, mode RGB or RGBA, its profile and EXIF in ``info`` where they were kept.
+    """Decode an ``.hfd`` file to mode RGB or RGBA, with its profile and EXIF, if kept, in ``info``.
 
     Args:
         data: the file's bytes, or its path.
         model: as in `compress`; None: the shipped model that made the file.
-        seed: of the sample; None: of the file's bytes, so that the same file gives the same picture.
-        steps, sampler, gamma, realism, grain, finish: of stage 2 (:class:`hfd.diffusion.sampling.Sampling`); None: what
-            the file says, or else the model's own. ``realism`` 0 gives x_hat and 1 the sample.
+        seed: of the sample; None: derived from the file's bytes, so that the same file gives the same picture.
+        steps, sampler, gamma, realism, grain, finish: of stage 2 (:class:`hfd.diffusion.sampling.Sampling`); None: the
+            file's value, or else the model's. ``realism`` 0 gives x_hat and 1 the sample.
         region: (x, y, width, height) in pixels: only that part.
-        workers: processes that share the patches of a large picture. They are spawned: a script that asks for them
+        workers: processes that share the patches of a large picture. They are spawned: a script that uses them
             needs the usual ``if __name__ == "__main__"``.
-        max_pixels: larger pictures are refused, before memory is taken.
+        max_pixels: refuse larger pictures, before memory is allocated.
 
     Raises:
         hfd.errors.BitstreamError: damaged, foreign, or made by another model.

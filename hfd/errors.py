@@ -1,10 +1,10 @@
-"""The errors a user can cause. Each prints as one line; the command line turns them into exit code 2."""
+"""Errors that a user can cause. Each prints as one line, with its exit code."""
 
 from __future__ import annotations
 
 
 class HfdError(Exception):
-    """Base of everything that is the user's (or the world's) mistake rather than a bug.
+    """Base of errors that are not bugs.
 
     The message reads ``<key or file>: got <value>, expected <allowed>. <what to do>``.
     """
@@ -29,7 +29,7 @@ class DataError(HfdError):
 
     @property
     def is_outage(self) -> bool:
-        """A server that fails or a full disk: it says nothing about the picture at hand, and stops the work."""
+        """True for a failed server or a full disk, which stop the work: the picture at hand is not to blame."""
         return self.reason in ("connection", "io", "disk-full")
 
 
@@ -42,7 +42,7 @@ class DecodeMismatchError(BitstreamError):
 
 
 class BatchError(HfdError):
-    """Some files of many failed; each has been told, and the others are done."""
+    """Some files of several failed; each failure was reported and the other files were processed."""
 
     exit_code = 1
 

@@ -1,18 +1,12 @@
-"""Pillow opens and saves ``.hfd`` files once this module is imported: ``import hfd.pillow_plugin``.
-
-It takes that line, as with other formats outside Pillow. ``import hfd`` alone registers nothing: it would have to
-import Pillow for everybody, or work only where Pillow happens to be imported before it, and it would change what
-``Image.open`` accepts in programs that asked for something else.
+"""Pillow plugin: ``import hfd.pillow_plugin`` lets Pillow open and save ``.hfd`` files. ``import hfd`` does not.
 
 ``Image.open`` reads and checks the whole file and decodes nothing: size, mode and ``info`` come from the header and
-the sections. The pixels, and with them PyTorch and the model, come at the first ``load()``; the model is the shipped
-one that made the file, or the one that ``image.model`` names by then. ``image.options`` may hold more of what
-:func:`hfd.api.decompress` takes, such as ``image.options = {"realism": 0.0}``. Nothing of a file is ever unpickled or
-executed.
+the sections. PyTorch, the model and the pixels are loaded at the first ``load()``, with the shipped model that made
+the file or the one in ``image.model``. ``image.options`` may hold further arguments of :func:`hfd.api.decompress`,
+such as ``{"realism": 0.0}``. Nothing of a file is ever unpickled or executed.
 
-``image.save("a.hfd")`` takes ``quality``, ``bpp``, ``num_bytes``, ``model`` and how the file asks to be decoded, as
-:func:`hfd.api.compress` does, and ``icc_profile`` and ``exif`` as Pillow's other formats do; what of them is not given
-is not written, and colours are converted to sRGB.
+``image.save("a.hfd")`` takes the size, model and sampling arguments of :func:`hfd.api.compress`, and ``icc_profile``
+and ``exif`` as Pillow's other formats do. Without a profile, colours are converted to sRGB.
 """
 
 from __future__ import annotations
@@ -33,7 +27,7 @@ FORMAT = "HFD"
 
 
 class HfdImageFile(ImageFile.ImageFile):
-    """An ``.hfd`` file. ``model`` and ``options``: for the decoding, to be set before ``load()``."""
+    """An ``.hfd`` file. Set ``model`` and ``options`` before ``load()``."""
 
     format = FORMAT
     format_description = "High-Fidelity Diffusion"
@@ -51,7 +45,7 @@ class HfdImageFile(ImageFile.ImageFile):
                 for tag, name in ((ICC, "icc"), (EXIF, "exif"))
             )
         except HfdError as error:
-            raise SyntaxError(str(error)) from error  # Pillow's word for "not mine, or damaged"
+            raise SyntaxError(str(error)) from error  # Pillow's signal for a foreign or damaged file
         self._size = (container.width, container.height)
         self._mode = "RGBA" if ALPHA in container.sections else "RGB"
         self.info.update(info_of(Extras(icc=icc, exif=exif)))
@@ -62,7 +56,7 @@ class HfdImageFile(ImageFile.ImageFile):
         self._data = data
 
     def load(self) -> Any:
-        """Decode, the first time. Raises :class:`OSError` where the model is not at hand, or the file is damaged."""
+        """Decode, the first time. Raises :class:`OSError` if the model is missing or the file is damaged."""
         if self._data is not None:
             from hfd.api import decompress
 
@@ -79,7 +73,7 @@ class HfdImageFile(ImageFile.ImageFile):
         return super().load()
 
     def load_seek(self, pos: int) -> None:
-        """Pillow would seek in the file; the pixels are not there."""
+        """Override Pillow's seek in the file, which holds no raw pixels."""
 
 
 def _accept(prefix: bytes) -> bool:
@@ -106,7 +100,7 @@ def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
 
 
 def register() -> None:
-    """Make the format known to Pillow. Importing this module does it."""
+    """Register the format with Pillow; importing this module does it."""
     Image.register_open(FORMAT, HfdImageFile, _accept)
     Image.register_save(FORMAT, _save)
     Image.register_extension(FORMAT, ".hfd")

@@ -1,4 +1,4 @@
-"""Which arithmetic a device is given."""
+"""Choice of arithmetic by device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CPU_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
 
 @functools.cache
 def native_bfloat16(device_type: str) -> bool:
-    """Whether the device multiplies bfloat16 in hardware; emulated, it is slower than float32."""
+    """True if the device multiplies bfloat16 in hardware; emulated, it is slower than float32."""
     if device_type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device_type == "cpu":

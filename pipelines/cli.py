@@ -1,28 +1,23 @@
-"""The command line. Heavy imports stay inside the commands, so that ``hfd --help`` is quick."""
+"""The ``hfd`` command: the codec's commands and the pipeline's. Heavy imports stay inside the commands."""
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from hfd.cli import commands as codec
-from hfd.errors import HfdError
+from hfd.cli.exit_codes import run_app
+from hfd.cli.main import create_app
+from pipelines.extras import check_extra, check_installed, explain
 from pipelines.spec import StepSpec
-from pipelines.workflow import STEPS, model_step
+from pipelines.workflow import STEPS, model_step, steps_of
 
 if TYPE_CHECKING:
     from hfd.config import Config
 
-app = typer.Typer(
-    name="hfd",
-    help="High-Fidelity Diffusion image compression: train the two stages, evaluate them, compress and decompress.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = create_app(
+    "High-Fidelity Diffusion image compression: train the two stages, evaluate them, compress and decompress."
 )
 
 Preset = Annotated[
@@ -36,50 +31,29 @@ Address = Annotated[
     typer.Option("--address", "-a", help="The job server. Default: RAY_API_SERVER_ADDRESS, or http://127.0.0.1:8265."),
 ]
 
-STOPPED = 130
-"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
-
 
 def main() -> NoReturn:
-    """Run the command line: exit code 2 and one line for a mistake, 1 where some files failed, 130 for Ctrl-C."""
+    """Run the ``hfd`` command. Exit codes: :mod:`hfd.cli.exit_codes`."""
     try:
-        # typer makes a return value of what it meets itself: 0 after --help, 130 after Ctrl-C
-        code = app(prog_name="hfd", standalone_mode=False)
-        if code == STOPPED:
-            raise KeyboardInterrupt
-        sys.stdout.flush()
-    except HfdError as error:
-        _fail(str(error), error.exit_code)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        print("hfd: stopped. Run the same command again to go on.", file=sys.stderr)
-        sys.exit(STOPPED)
-    except BrokenPipeError:  # the reader, such as head, has seen enough; what is left must not complain at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except Exception as error:
-        if hasattr(error, "format_message"):  # click's own mistakes of usage
-            _fail(error.format_message())
-        raise
-    sys.exit(0)
-
-
-def _fail(message: str, code: int = 2) -> NoReturn:
-    for line in message.splitlines():
-        print(f"hfd: {line}", file=sys.stderr)
-    sys.exit(code)
+        run_app(app)
+    except ModuleNotFoundError as error:
+        if (missing := explain(error)) is None:
+            raise
+        print(f"hfd: {missing}", file=sys.stderr)
+        sys.exit(missing.exit_code)
 
 
 @app.command()
 def retrain(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
     """Run every step, from photographs to two trained stages and a report. Steps that are done are skipped."""
+    check_extra("pipeline")
     _run_pipeline(config, overrides, dry_run, only=None)
 
 
 def _add_step(spec: StepSpec) -> None:
     @app.command(spec.name, help=spec.help)
     def run(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+        check_extra(spec.extra)
         _run_pipeline(config, overrides, dry_run, only=spec.name)
 
 
@@ -94,16 +68,11 @@ def rollback(
     to: Annotated[int | None, typer.Option("--to", min=1, help="A version. Default: the champion before.")] = None,
 ) -> None:
     """Make the previous champion of promote.model the champion again, or the version of --to."""
+    check_extra("pipeline")
     from hfd.config.presets import load_config
     from pipelines.registry.champion import open_registry
 
     print(open_registry(load_config(config, overrides or ())).rollback(to))
-
-
-app.command()(codec.compress)
-app.command()(codec.decompress)
-app.command()(codec.export)
-app.command()(codec.info)
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
@@ -123,6 +92,7 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent; start nothing.")] = False,
 ) -> None:
     """Run a step, or all of them, on a Ray cluster; its log comes here, and its exit code."""
+    check_extra("pipeline")
     from pipelines.jobs.commands import describe, run
     from pipelines.jobs.plan import is_checkout, plan_job, read_command
 
@@ -159,6 +129,7 @@ def _run_pipeline(preset: str, overrides: list[str] | None, dry_run: bool, *, on
     if dry_run:
         _print_plan(config, only)
         return
+    check_installed(config, [spec for spec in steps_of(config) if only in (None, spec.name)])
     from hfd.cli.progress import Terminal
     from pipelines.retrain import retrain as run
 

@@ -57,7 +57,7 @@ def retrain(config: Config, display: Display, *, only: str | None = None) -> lis
         setting = next(spec.setting for spec in STEPS if spec.name == only)
         raise ConfigError(f"{setting}: missing, expected what hfd {only} needs. Set it")
     idle = replace(_idle_context(config), display=display, inputs=list_inputs(config, display))
-    states = _states(idle)
+    states = _states(idle, only)
     if only is not None:
         for before in itertools.takewhile(lambda state: state.name != only, states):
             assert before.step is not None  # every step before it is done
@@ -79,7 +79,8 @@ def plan(config: Config, inputs: Inputs) -> list[StepState]:
     return _states(replace(_idle_context(config), inputs=inputs))
 
 
-def _states(context: Context) -> list[StepState]:
+def _states(context: Context, last: str | None = None) -> list[StepState]:
+    """Plan every step, or those up to ``last``."""
     states: list[StepState] = []
     done: dict[str, Done] = {}
     for spec in steps_of(context.config):
@@ -89,6 +90,8 @@ def _states(context: Context) -> list[StepState]:
         if step is not None and manifest is not None:
             _add(context, done, spec.name, Done(step, manifest, skipped=True))
         states.append(StepState(spec.name, step, done.get(spec.name)))
+        if spec.name == last:
+            break
     return states
 
 

@@ -24,6 +24,7 @@ class StepSpec:
     ``module`` has a function ``plan(context, *needed)``, called with the finished steps of ``needs`` in that order.
     It is imported on first use, so that the command line starts quickly. ``setting``: the step belongs to a
     configuration only where this setting is not null; None: always. ``makes_model``: its folder is a model folder.
+    ``extra``: the extra of ``hfd`` whose packages it needs.
     """
 
     name: str
@@ -32,6 +33,7 @@ class StepSpec:
     needs: tuple[str, ...] = ()
     setting: str | None = None
     makes_model: bool = False
+    extra: str = "train"
 
     def wanted(self, config: Config) -> bool:
         """Report whether a configuration has the step."""

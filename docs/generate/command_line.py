@@ -26,11 +26,12 @@ def page() -> str:
     """Return the Markdown text of the page."""
     group = typer.main.get_command(app)
     text = get_docs_for_click(obj=group, ctx=typer.Context(group, info_name="hfd"), name="hfd")
-    _, marker, sections = text.partition("## `hfd ")
+    root, marker, sections = text.partition("## `hfd ")
+    options = root.partition("**Options**:")[2].partition("**Commands**")[0].strip()
     body = re.sub(r"\n{3,}", "\n\n", marker + sections).strip()
     firsts = re.findall(r"^## `(hfd [\w-]+)`\n\n(.*)$", body, re.M)
     index = "\n".join(f"- [`{name}`](#{name.replace(' ', '-')}): {first}" for name, first in firsts)
-    return f"{HEAD}\n{index}\n\n{body}\n"
+    return f"{HEAD}\n{options}\n\n## Commands\n\n{index}\n\n{body}\n"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Stage 1: ELIC transforms and context model (from CompressAI), the rate-distortion loss, entropy coding."""
+"""Stage 1: ELIC transforms and context model (from CompressAI), rate-distortion loss, entropy coding."""
 
 import warnings
 
 with warnings.catch_warnings():
-    # CompressAI scripts its bounds when it is first imported, which torch announces as deprecated.
+    # CompressAI scripts its bounds on import, which torch reports as deprecated.
     warnings.simplefilter("ignore", FutureWarning)
     import compressai  # noqa: F401

@@ -1,10 +1,9 @@
-"""Entropy coding of the latents, from integer tables that travel with the weights.
+"""Entropy coding of the latents with integer tables that are stored with the weights.
 
-The tables (cumulative frequencies, 16 bit) are made once, when training ends, and stored as integers:
-a decoder never recomputes a probability from floating-point weights. The entropy *parameters* are whole
-numbers too (`fixed_point`), so a stream decodes to the same symbols on any machine; a checksum of the symbols
-is the last line. Only the transforms (g_a, h_a, g_s) compute in floating point: the first two decide what is
-coded, the last what is shown, and neither what is read.
+The tables (cumulative frequencies, 16 bit) are made once, after training: a decoder never computes a probability from
+floating-point weights. The entropy *parameters* are integers too (`fixed_point`), so that a stream decodes to the same
+symbols on any machine; a checksum of the symbols is the final integrity check. Only the transforms use floating point:
+g_a and h_a determine the symbols, g_s the picture, and none of them how a stream is read.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from hfd.errors import DataError, DecodeMismatchError
 Y_STRIDE = STRIDE // Z_STRIDE
 _SCALE_BITS = 24
 _STRIP_POSITIONS = 2**13
-"""Of y, analysed at once: 2 megapixels."""
+"""Positions of y in a strip of the analysis: 2 megapixels."""
 _LARGEST = 2**27
-"""Symbols are within plus and minus this."""
+"""Largest magnitude of a symbol."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class FrequencyTables:
     offsets: Tensor
 
     def as_lists(self) -> tuple[list[list[int]], list[int], list[int]]:
-        """For the coder, which copies them at every call: without the padding, most of y's table."""
+        """As lists for the coder, which copies them at every call: without padding, which is most of y's table."""
         lengths = self.lengths.tolist()
         rows = [row[:length] for row, length in zip(self.cdf.tolist(), lengths, strict=True)]
         return rows, lengths, self.offsets.tolist()
@@ -54,7 +53,7 @@ class FrequencyTables:
 
 @dataclass(frozen=True)
 class EntropyTables:
-    """Tables of z (a row per channel, medians subtracted) and of y (a row per scale); ``scales``, float32 (S,)."""
+    """Tables of z (a row per channel, medians subtracted) and y (a row per scale); ``scales``: float32 (S,)."""
 
     z: FrequencyTables
     y: FrequencyTables
@@ -72,7 +71,7 @@ class CodedLatents:
 
 @dataclass(frozen=True)
 class Latents:
-    """A picture as the coder sees it, before any rate: ``y`` (1, M, H/16, W/16), ``z`` (1, N, H/64, W/64), float32."""
+    """Latents of a picture, before quantisation: ``y`` (1, M, H/16, W/16), ``z`` (1, N, H/64, W/64), float32."""
 
     y: Tensor
     z: Tensor
@@ -80,9 +79,9 @@ class Latents:
 
 @torch.no_grad()
 def build_tables(model: Elic) -> EntropyTables:
-    """Make the integer tables of a trained model, on the CPU in float32. Does not change the model.
+    """Make the integer tables of a trained model, on the CPU in float32, without changing the model.
 
-    Raises :class:`DataError` for a model that no :class:`LatentCoder` could use, before it is stored.
+    Raises :class:`DataError` for a model that :class:`LatentCoder` could not use.
     """
     LatentTraversal(model)
     from compressai.entropy_models import EntropyBottleneck, GaussianConditional
@@ -112,7 +111,7 @@ def _tables_of(entropy_model: torch.nn.Module) -> FrequencyTables:
 
 
 class LatentCoder:
-    """Encodes images to, and decodes latents from, an entropy-coded payload. Holds a model and its tables.
+    """Encodes images to, and decodes latents from, an entropy-coded payload.
 
     Raises :class:`DataError` for a model whose entropy parameters cannot be computed exactly.
     """
@@ -129,15 +128,15 @@ class LatentCoder:
     def encode(self, x: Tensor, rate: int = DEFAULT_RATE) -> tuple[CodedLatents, Tensor]:
         """Encode one image (1, 3, H, W) float32 in [0, 1], sides multiples of 64, at a rate id.
 
-        Returns the coded image and y_hat (1, M, H/16, W/16) float32, which is what :meth:`decode` will return.
+        Returns the coded latents and y_hat (1, M, H/16, W/16) float32, as :meth:`decode` returns it.
         Raises :class:`ConfigError` for a rate outside 64 to 192.
         """
         return self.code(self.analyse(lambda first, last: x[:, :, first:last], x.shape[2], x.shape[3]), rate)
 
     def analyse(self, rows: PixelRows, height: int, width: int) -> Latents:
-        """What :meth:`code` codes, of a picture that is asked for by rows, from above, and is never whole in float32.
+        """Compute the latents of a picture that ``rows`` returns from top to bottom, never whole in float32.
 
-        It takes about as long as coding, and is the same for all rates.
+        Takes about as long as coding; the latents are the same for all rates.
         """
         strip = max(4, _STRIP_POSITIONS * Y_STRIDE // width)
         y = analyse(self._model.g_a, rows, height, stride=Y_STRIDE, strip=strip)
@@ -148,7 +147,7 @@ class LatentCoder:
 
     @torch.no_grad()
     def code(self, latents: Latents, rate: int = DEFAULT_RATE, *, consume: bool = False) -> tuple[CodedLatents, Tensor]:
-        """The second half of :meth:`encode`. ``consume``: y_hat takes y's place, where memory for both is too much."""
+        """Code latents at a rate, as :meth:`encode`. ``consume``: write y_hat over y, to save memory."""
         check_rate(rate)
         step, thresholds = step_units(rate), self._thresholds(rate)
         y, z = latents.y, latents.z
@@ -176,10 +175,10 @@ class LatentCoder:
 
     @torch.no_grad()
     def decode(self, payload: bytes, *, checksum: int, height: int, width: int, rate: int = DEFAULT_RATE) -> Tensor:
-        """The latent y_hat (1, M, H/16, W/16) float32 of a payload; sides in pixels, multiples of 64.
+        """Decode y_hat (1, M, H/16, W/16) float32 from a payload; sides in pixels, multiples of 64.
 
-        Raises :class:`DecodeMismatchError` when the symbols are not those that were encoded, and
-        :class:`BitstreamError` when the payload cannot be one of this size, or the rate is none.
+        Raises :class:`DecodeMismatchError` if the symbols are not the encoded ones, and :class:`BitstreamError` if the
+        payload or the rate is impossible for this size.
         """
         check_rate_of_file(rate)
         step, thresholds = step_units(rate), self._thresholds(rate)
@@ -187,15 +186,15 @@ class LatentCoder:
         reader, sums = StreamReader(payload, layout), _Sums(rate)
         with torch.autocast("cpu", enabled=False):
             channels = self._model.N
-            found = reader.take(0, self._indexes_z(layout.hyper_symbols), self._lists_z)
-            symbols_z = sums.note(-1, torch.tensor(found, dtype=torch.int32), channels)
+            decoded = reader.take(0, self._indexes_z(layout.hyper_symbols), self._lists_z)
+            symbols_z = sums.note(-1, torch.tensor(decoded, dtype=torch.int32), channels)
             shape_z = (channels, height // STRIDE, width // STRIDE)
             z_hat = symbols_z.reshape(shape_z).double().mul_(UNITS).add_(self._medians)
 
             def code(part: LatentPart, scales: Tensor, means: Tensor) -> Tensor:
                 stream = layout.stream(part.k, part.phase, part.band)
-                found = reader.take(stream, _indexes(scales, thresholds), self._lists_y)
-                symbols = sums.note(2 * part.k + part.phase, torch.tensor(found, dtype=torch.int32), len(scales))
+                decoded = reader.take(stream, _indexes(scales, thresholds), self._lists_y)
+                symbols = sums.note(2 * part.k + part.phase, torch.tensor(decoded, dtype=torch.int32), len(scales))
                 return symbols.double().mul_(step).add_(means)
 
             y_hat = self._traversal.run(z_hat, code, layout.bands)
@@ -219,10 +218,10 @@ class LatentCoder:
         return list(range(self._model.N)) * (count // self._model.N)
 
     def _thresholds(self, rate: int) -> Tensor:
-        """A scale in units of 1/1024 above n of these belongs to row n of y's table: nearest by ratio.
+        """Thresholds, in units of 1/1024: a scale above n of them uses row n of y's table, the nearest by ratio.
 
-        They are the geometric means of neighbouring rows' scales, times the rate's step, rounded down, which makes no
-        difference to whole numbers. Rounding scales up, as is usual, costs 2.5 times the excess rate.
+        Geometric means of neighbouring rows' scales times the rate's step, rounded down, which is exact for integers.
+        Rounding scales up, as is usual, costs 2.5 times the excess rate.
         """
         means = [isqrt(low * high) for low, high in pairwise(self._scales)]
         return torch.tensor([mean * step_units(rate) >> _SCALE_BITS for mean in means], dtype=torch.float64)
@@ -236,9 +235,9 @@ def _indexes(scales: Tensor, thresholds: Tensor) -> list[int]:
 class _Sums:
     """Checksum of the symbols, and their bits.
 
-    The checksum is the CRC32 of the rate id (one byte) and a row of CRC32s (uint32, little-endian): of z, and for
-    each channel group of the anchors and of the rest, over symbols as int32, little-endian, channels within
-    positions in raster order.
+    The checksum is the CRC32 of the rate id (one byte) and of CRC32s (uint32, little-endian): of z, then for each
+    channel group of the anchors and of the rest, over symbols as int32, little-endian, channels within positions in
+    raster order.
     """
 
     def __init__(self, rate: int) -> None:
@@ -247,8 +246,8 @@ class _Sums:
         self.bits = 0.0
 
     def add(self, step: int, symbols: Tensor) -> Tensor:
-        """Count symbols (C, n) and return them as int32 in the order of the stream, (n C,). Raises on NaN."""
-        if bool(symbols.isnan().any()):  # as an integer it would send the coder round for ever
+        """Add symbols (C, n) and return them as int32 in the order of the stream, (n C,). Raises on NaN."""
+        if bool(symbols.isnan().any()):  # the coder would not end
             raise DataError(
                 "latent: got values that are no numbers. The weights are broken; make or fetch the model again"
             )
@@ -257,7 +256,7 @@ class _Sums:
         return flat
 
     def note(self, step: int, flat: Tensor, channels: int) -> Tensor:
-        """Count int32 symbols (n C,) in the order of the stream and return them as (C, n)."""
+        """Add int32 symbols (n C,) in the order of the stream and return them as (C, n)."""
         self._count(step, flat)
         return flat.reshape(-1, channels).t()
 

@@ -1,13 +1,10 @@
-"""The entropy networks in whole numbers: the same symbols on every machine.
+"""Integer arithmetic for the entropy networks (h_s, g_ch, g_sp, param_aggregation): the same symbols on every machine.
 
-What lies between decoded symbols and the next entropy parameters (h_s, g_ch, g_sp, param_aggregation) is
-computed on integers: activations are multiples of 2^-10, weights of 2^-16, sums of products of 2^-26, and
-each layer rounds its sums half up to activations again and saturates them. The integers are held in float64, where
-sums of products stay below 2^53 and are therefore exact in any order: any convolution kernel, on any number
-of threads, by any library, gives the same bits. That no sum can reach 2^53 is checked when a model is loaded.
+Activations are multiples of 2^-10, weights of 2^-16, sums of products of 2^-26; each layer rounds its sums half up to
+activations and saturates them. float64 holds the integers: sums stay below 2^53, checked when a model is loaded, and
+are therefore exact in any order, for any convolution kernel, number of threads and library.
 
-The integers are derived from the stored weights by scaling with a power of two and rounding, which is exact
-too, so nothing but the weights is stored. All of it runs on the CPU.
+The integers are the stored weights scaled by a power of two and rounded, which is exact too. Runs on the CPU.
 """
 
 from __future__ import annotations
@@ -25,10 +22,10 @@ from hfd.errors import DataError
 
 WEIGHT_BITS = 16
 LIMIT = 2**24
-"""Activations saturate at this many units, 16384.0; up to it float32 holds them exactly as well."""
+"""Saturation of activations in units, 16384.0; float32 is exact up to it."""
 _EXACT = 2**53
 _WORKING_VALUES = 2**19
-"""Values of one band of a convolution's unfolded input: 4 MiB, which stays in the cache."""
+"""Values of a band of a convolution's unfolded input: 4 MiB, which fits the cache."""
 
 Rows = Callable[[int, int], Tensor]
 """Rows ``first`` to ``last`` (exclusive) of a map (C, H, W)."""
@@ -36,11 +33,11 @@ Rows = Callable[[int, int], Tensor]
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution with what follows it: rounding, and saturation from ``lowest`` (0: a ReLU) to LIMIT.
+    """A convolution, rounding, and saturation from ``lowest`` (0: a ReLU) to LIMIT.
 
-    ``weight`` (O, I, k, k) in units of 2^-16; ``bias`` (O,) in units of 2^-26, one half of an activation's unit
-    included, so that rounding half up is a floor; float64. ``upsamples``: each four channels of the answer are
-    the pixels of a map of twice the height and width.
+    ``weight`` (O, I, k, k) in units of 2^-16; ``bias`` (O,) in units of 2^-26, plus half an activation's unit, so that
+    rounding half up is a floor; float64. ``upsamples``: each four channels of the output are the pixels of a map of
+    twice the height and width.
     """
 
     weight: Tensor
@@ -53,7 +50,7 @@ class Layer:
         return self.weight.shape[-1] // 2
 
     def rows(self, x: Tensor, at: int, first: int, last: int) -> Tensor:
-        """Rows ``first`` to ``last`` of the answer (O, H, W), from the rows of the input (I, h, W) from ``at`` on."""
+        """Rows ``first`` to ``last`` of the output (O, H, W), from rows of the input (I, h, W) that begin at ``at``."""
         if self.upsamples:
             low, high = first // 2, -(-last // 2)
             doubled = F.pixel_shuffle(self._rows(x, at, low, high), 2)
@@ -77,12 +74,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Stack:
-    """Layers one after another, evaluated by rows: a band costs memory for its own rows and those it looks at."""
+    """A sequence of layers, evaluated by rows: a band needs memory for its rows and their context only."""
 
     layers: tuple[Layer, ...]
 
     def rows(self, source: Rows, height: int, first: int, last: int) -> Tensor:
-        """Rows ``first`` to ``last`` of the answer to a map of ``height`` rows."""
+        """Rows ``first`` to ``last`` of the output for a map of ``height`` rows."""
         heights = [height]
         for layer in self.layers:
             heights.append(heights[-1] * (2 if layer.upsamples else 1))
@@ -99,10 +96,10 @@ class Stack:
 
 @dataclass(frozen=True)
 class Anchors:
-    """g_sp at the positions between the anchors, from the anchors alone: a quarter of the work of the whole map.
+    """g_sp at the non-anchor positions, from the anchors alone: a quarter of the work of the whole map.
 
-    Anchors and the rest lie in maps of half the width; in those, a row's kernel of 5 x 5 is one of 5 x 3, another in
-    even rows than in odd ones.
+    Anchors and the rest are maps of half the width, in which the 5 x 5 kernel becomes one of 5 x 3, different in even
+    and odd rows.
     """
 
     even: Layer
@@ -123,11 +120,11 @@ class Anchors:
 
 
 def _between(weight: Tensor, parity: int) -> Tensor:
-    """The taps (O, C, 5, 3) that meet anchors, around a position between them in a row of this parity."""
+    """The taps (O, C, 5, 3) at anchors, around a non-anchor position in a row of this parity."""
     taps = weight.new_zeros((*weight.shape[:3], 3))
     for i, down in enumerate(range(-2, 3)):
         for j, along in enumerate((-1, 0, 1)):
-            # Anchors lie at row + column even: the columns of both kinds differ by one in rows of one parity.
+            # Anchors are at even row + column: their columns alternate with the rows.
             right = 2 * along + ((0, -1), (0, 1))[parity][down % 2 == 0]
             if -2 <= right <= 2:
                 taps[:, :, i, j] = weight[:, :, i, right + 2]
@@ -154,7 +151,7 @@ class Aggregation:
 
 
 def layers_of(network: nn.Module, name: str) -> tuple[Layer, ...]:
-    """A network of convolutions and ReLUs in integers. Raises :class:`DataError` where sums could be inexact."""
+    """Convert a network of convolutions and ReLUs to integers. Raises :class:`DataError` if sums could be inexact."""
     modules: Sequence[nn.Module] = list(network) if isinstance(network, nn.Sequential) else [network]
     layers: list[Layer] = []
     for module, following in zip(modules, [*modules[1:], None], strict=True):
@@ -193,9 +190,9 @@ def _layer(module: nn.Module, rectified: bool) -> Layer:
 
 
 def _by_pixels(weight: Tensor) -> Tensor:
-    """A kernel (O, I, 5, 5) on a map with zeros behind every row and column, as one (4 O, I, 3, 3) on the map itself.
+    """Turn a kernel (O, I, 5, 5) on a zero-stuffed map into one (4 O, I, 3, 3) on the map itself.
 
-    Pixel (a, b) of each 2 x 2 of the answer meets the map's own values at every second tap.
+    Pixel (a, b) of each 2 x 2 of the output uses every second tap.
     """
     assert weight.shape[2:] == (5, 5)
     pixels = weight.new_zeros((weight.shape[0], 2, 2, weight.shape[1], 3, 3))
@@ -208,7 +205,7 @@ def _by_pixels(weight: Tensor) -> Tensor:
 
 def _check_exact(layer: Layer, name: str) -> None:
     reach = layer.weight.abs().flatten(1).sum(1) * LIMIT + layer.bias.abs()
-    # Far too large weights have inexact sums here as well, but not below the bound. NaN fails too.
+    # Inexact sums of huge weights are still above the bound. NaN fails too.
     if not bool((reach < _EXACT).all()):
         raise DataError(
             f"{name}: got weights whose sums can reach {float(reach.max()):.3g}, expected less than 2^53 in units of "

@@ -1,7 +1,7 @@
-"""ELIC (He et al., arXiv 2203.10886), its parts as CompressAI builds them, its latent path written here.
+"""ELIC (He et al., arXiv 2203.10886) from CompressAI's parts.
 
-:meth:`Elic.traverse_latent` visits the latent in floating point, with gradients, for training and estimates. Files are
-coded by the same steps on whole numbers (:mod:`hfd.autoencoder.traversal`).
+:meth:`Elic.traverse_latent` visits the latent in floating point, with gradients, for training and estimates;
+:mod:`hfd.autoencoder.traversal` does the same in integers for files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hfd.autoencoder.residual import first_spreads, residual_analysis, residual_
 from hfd.autoencoder.transforms import transform
 
 STRIDE = 64
-"""Sides of what the transforms are given must be multiples of this (y: 1/16, z: 1/64)."""
+"""Sides of the transforms' input are multiples of this (y: 1/16, z: 1/64)."""
 
 LIKELIHOOD_BOUND = 1e-9
 SCALE_BOUND = 0.11
@@ -31,11 +31,7 @@ CodeStep = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Stage1Output:
-    """What a training pass yields.
-
-    ``x_hat`` (B, 3, H, W) float32, about [0, 1] and not clamped; ``bits_y``, ``bits_z`` (B,) float32, the
-    estimated bits of each image's latents.
-    """
+    """``x_hat`` (B, 3, H, W) float32, about [0, 1], not clamped; ``bits_y``, ``bits_z`` (B,) float32, estimated."""
 
     x_hat: Tensor
     bits_y: Tensor
@@ -46,11 +42,11 @@ class Elic(nn.Module):
     """The stage-1 autoencoder.
 
     ``N``: channels of the transforms; ``M``: channels of the latent y; ``groups``: channel groups of the
-    space-channel context model, summing to ``M``; ``gdn_channels``: None for ELIC's own g_a and g_s, else the
-    width of four strided 5x5 convolutions with generalised divisive normalisation (Balle et al., arXiv
-    1802.01436): less capable in the end, and much sooner good. ``residual``: widths and numbers of blocks of
-    :mod:`hfd.autoencoder.residual` instead. Module names follow the paper: g_a, g_s, h_a, h_s, and
-    g_ch, g_sp, param_aggregation for the context model.
+    space-channel context model, summing to ``M``; ``gdn_channels``: None for ELIC's own g_a and g_s, else the width of
+    four strided 5x5 convolutions with generalised divisive normalisation (Balle et al., arXiv 1802.01436), which train
+    much faster and end less capable. ``residual``: widths and numbers of blocks of
+    :mod:`hfd.autoencoder.residual` instead. Module names follow the paper: g_a, g_s, h_a, h_s, and g_ch, g_sp,
+    param_aggregation for the context model.
     """
 
     def __init__(
@@ -82,8 +78,7 @@ class Elic(nn.Module):
     def _set_first_scales(self, spreads: Tensor) -> None:
         """Start the entropy scales at the spreads (M,) of the first latents.
 
-        Of a latent far outside of its scale nothing can be learned, and too wide a scale takes thousands of steps to
-        shrink.
+        A latent far outside of its scale has no gradient, and too wide a scale takes thousands of steps to shrink.
         """
         parts = torch.split(spreads, list(self.groups))
         for network, spread in zip(self.param_aggregation, parts, strict=True):
@@ -92,10 +87,11 @@ class Elic(nn.Module):
     def forward(
         self, x: Tensor, noise: tuple[Tensor, Tensor] | None = None, steps: Tensor | None = None
     ) -> Stage1Output:
-        """Training (noise for the rate, straight-through rounding for the distortion) or, in eval mode,
-        rounding for both. ``x``: (B, 3, H, W) in [0, 1], sides multiples of ``STRIDE``. ``noise``: in training mode,
-        what stands for rounding y and z, uniform on [-1/2, 1/2) (:meth:`noise_shapes`); None: from torch's
-        global generator. ``steps`` (B,): the quantiser's step of each picture's y, above 0; None: 1.
+        """Code x (B, 3, H, W) in [0, 1], sides multiples of ``STRIDE``, with estimated bits.
+
+        In training mode with noise for the rate and straight-through rounding for the distortion; in eval mode with
+        rounding for both. ``noise``: in place of rounding y and z, uniform on [-1/2, 1/2) (:meth:`noise_shapes`); None:
+        from torch's global generator. ``steps`` (B,): the quantiser's step of each picture's y, above 0; None: 1.
         """
         y = self.g_a(x).float()
         noise_y, noise_z = (None, None) if noise is None or not self.training else noise
@@ -116,7 +112,7 @@ class Elic(nn.Module):
         return Stage1Output(x_hat=self.g_s(y_hat).float(), bits_y=torch.stack(bits_y).sum(0), bits_z=bits_z)
 
     def noise_shapes(self, height: int, width: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-        """The shapes of y and z of one picture of this size."""
+        """Shapes of y and z for one picture of this size."""
         y_stride = STRIDE // 4
         return (self.M, height // y_stride, width // y_stride), (self.N, height // STRIDE, width // STRIDE)
 
@@ -129,10 +125,10 @@ class Elic(nn.Module):
             return z_hat, -likelihood.log2().sum(dim=(1, 2, 3))
 
     def _likelihood(self, z: Tensor) -> Tensor:
-        """Of noisy z (B, N, h, w), as the bottleneck computes it after adding noise of its own."""
+        """Likelihood of noisy z (B, N, h, w), as the bottleneck computes it after adding noise itself."""
         by_channel = z.transpose(0, 1)
-        found, _, _ = self.entropy_bottleneck._likelihood(by_channel.reshape(z.shape[1], 1, -1))
-        likelihood: Tensor = self.entropy_bottleneck.likelihood_lower_bound(found)
+        raw, _, _ = self.entropy_bottleneck._likelihood(by_channel.reshape(z.shape[1], 1, -1))
+        likelihood: Tensor = self.entropy_bottleneck.likelihood_lower_bound(raw)
         return likelihood.reshape(by_channel.shape).transpose(0, 1)
 
     def medians(self) -> Tensor:
@@ -147,9 +143,8 @@ class Elic(nn.Module):
     def traverse_latent(self, z_hat: Tensor, code: CodeStep) -> Tensor:
         """Visit the latent in coding order and return y_hat (B, M, 4h, 4w) float32.
 
-        For each channel group, first the anchors of a checkerboard and then the rest: ``code`` is given the
-        flat positions and their entropy parameters (from z_hat, the groups before, and for the rest the
-        anchors) and answers with the quantised values there.
+        For each channel group, first the anchors of a checkerboard, then the rest: ``code`` maps flat positions and
+        their entropy parameters (from z_hat, earlier groups, and for the rest the anchors) to the quantised values.
         """
         hyper = self.h_s(z_hat)
         height, width = hyper.shape[-2:]
@@ -173,7 +168,7 @@ class Elic(nn.Module):
         return scales_hat, means_hat
 
     def reconstruct(self, y_hat: Tensor) -> Tensor:
-        """x_hat (B, 3, H, W) float32 in [0, 1] of a quantised latent."""
+        """Decode a quantised latent to x_hat (B, 3, H, W) float32 in [0, 1]."""
         return transform(self.g_s, y_hat).float().clamp(0.0, 1.0)
 
 
@@ -203,7 +198,7 @@ def _normal_cdf(x: Tensor) -> Tensor:
 
 
 class _LowerBound(torch.autograd.Function):
-    """max(x, bound), whose gradient still moves x upwards where x lies below the bound."""
+    """max(x, bound), with a gradient that still increases x below the bound."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, bound: float) -> Tensor:
@@ -225,7 +220,7 @@ def lower_bound(x: Tensor, bound: float) -> Tensor:
 
 
 def pad_to_stride(x: Tensor, stride: int = STRIDE) -> Tensor:
-    """Replicate the right and lower edges of (B, C, H, W) up to multiples of ``stride``."""
+    """Pad (B, C, H, W) to multiples of ``stride`` by replicating the right and lower edges."""
     height, width = x.shape[-2:]
     right, below = -width % stride, -height % stride
     return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x

@@ -1,7 +1,7 @@
-"""The quantiser's rates: a rate id stands for the step Delta by which the latent y is divided.
+"""Rate ids: each sets the quantiser step Delta of the latent y.
 
-Delta(r) = 2^((r - 128) / 16), rounded to a multiple of 1/1024: sixteen ids double the step. The latent of a
-model is trained for ``DEFAULT_RATE``, a step of one.
+Delta(r) = 2^((r - 128) / 16), rounded to a multiple of 1/1024: 16 ids double the step. Models are trained for
+``DEFAULT_RATE``, a step of one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_RATE = 192
 
 UNIT_BITS = 10
 UNITS = 2**UNIT_BITS
-"""Steps, means, scales and quantised latents are whole numbers of 1/1024."""
+"""Steps, means, scales and quantised latents are multiples of 1/1024."""
 
 
 def step_units(rate: int) -> int:
@@ -36,12 +36,12 @@ def step_of(rate: float) -> float:
 
 
 def check_rate(rate: int) -> None:
-    """Raises :class:`ConfigError` for a rate that files cannot have."""
+    """Raise :class:`ConfigError` for a rate out of range."""
     if not MIN_RATE <= rate <= MAX_RATE:
         raise ConfigError(f"rate: got {rate}, expected {MIN_RATE} to {MAX_RATE}. {DEFAULT_RATE} is the model's own")
 
 
 def check_rate_of_file(rate: int) -> None:
-    """Raises :class:`BitstreamError` for a file's rate that no encoder writes."""
+    """Raise :class:`BitstreamError` for a file's rate out of range."""
     if not MIN_RATE <= rate <= MAX_RATE:
         raise BitstreamError(f"rate: got {rate}, expected {MIN_RATE} to {MAX_RATE}. The file is damaged")

@@ -1,12 +1,12 @@
-"""The entropy-coded payload: which symbols lie in which rANS stream.
+"""The entropy-coded payload: the rANS streams and their symbols.
 
 A latent (M, H, W) is coded by bands of rows, ``max(4, 4 floor(2^13 / W))`` each. One band: the payload is one rANS
-stream, that of z and then, for each channel group, of the anchors and of the rest. Several: each of those, and of
-each band, is a stream of its own, so that neither side holds all symbols at once; the payload then begins with
-the streams' lengths in bytes (uint32, little-endian), in the order z; group 0: anchors of bands 0, 1, ..., the rest
-of bands 0, 1, ...; group 1; and so on, and the streams follow in that order.
+stream of z and then, for each channel group, of the anchors and of the rest. Several bands: each of these, per band,
+is a stream of its own, so that neither side holds all symbols at once. The payload then begins with the streams'
+lengths in bytes (uint32, little-endian), in the order z; group 0: anchors of bands 0, 1, ..., the rest of bands 0, 1,
+...; group 1; and so on; the streams follow in that order.
 
-Symbols of a stream run over positions in raster order, and over the channels at each position.
+Symbols of a stream are in raster order of positions, with all channels of a position together.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from compressai.ans import BufferedRansEncoder, RansDecoder
 from hfd.errors import BitstreamError
 
 BAND_POSITIONS = 2**15
-"""Positions of the latent in a band, 8.4 megapixels, where rows are short enough."""
+"""Positions of the latent in a band, 8.4 megapixels, unless four rows hold more."""
 
 Lists = tuple[list[list[int]], list[int], list[int]]
-"""Cumulative frequencies, their lengths, their offsets: as the coder takes them."""
+"""Cumulative frequencies, lengths and offsets, for the coder."""
 
 _LENGTH = struct.Struct("<I")
 
 
 def bands_of(height: int, width: int) -> tuple[tuple[int, int], ...]:
-    """The rows, from and to (exclusive), of the bands of a latent of this size, multiples of 4."""
+    """Rows, first and last (exclusive), of the bands of a latent; sides are multiples of 4."""
     rows = max(4, 4 * (BAND_POSITIONS // 4 // width))
     return tuple((first, min(first + rows, height)) for first in range(0, height, rows))
 
@@ -48,11 +48,11 @@ class StreamLayout:
         return len(self.bands) > 1
 
     def stream(self, k: int, phase: int, band: int) -> int:
-        """The index of a part's stream; z's is 0."""
+        """Index of the stream of a part; that of z is 0."""
         return 1 + (2 * k + phase) * len(self.bands) + band if self.is_split else 0
 
     def sizes(self) -> list[int]:
-        """Symbols of each stream."""
+        """Number of symbols of each stream."""
         parts = [
             channels * (last - first) * self.width // 2
             for channels in self.groups
@@ -63,7 +63,7 @@ class StreamLayout:
 
 
 class StreamWriter:
-    """Collects a payload. Parts come in the order of the traversal."""
+    """Collects a payload; add parts in the order of the traversal."""
 
     def __init__(self, layout: StreamLayout) -> None:
         self._layout = layout
@@ -84,7 +84,7 @@ class StreamWriter:
 
 
 class StreamReader:
-    """Reads a payload. Raises :class:`BitstreamError` for lengths that no writer makes."""
+    """Reads a payload. Raises :class:`BitstreamError` for impossible lengths."""
 
     def __init__(self, payload: bytes, layout: StreamLayout) -> None:
         sizes = layout.sizes()
@@ -95,11 +95,11 @@ class StreamReader:
         self._open: tuple[int, RansDecoder] = (-1, RansDecoder())
 
     def take(self, stream: int, indexes: list[int], lists: Lists) -> list[int]:
-        """The next symbols of a stream, as many as there are indexes."""
+        """Decode the next symbols of a stream, one for each index."""
         if self._open[0] != stream:
             data = self._streams[stream]
             decoder = RansDecoder()
-            # rANS reads 32-bit words without a bound; zeros behind the end keep a damaged stream inside memory.
+            # rANS reads without a bound; zeros after the end keep a damaged stream inside memory.
             decoder.set_stream(data + bytes(_overrun_bytes(self._sizes[stream], len(data))))
             self._open = stream, decoder
         symbols: list[int] = self._open[1].decode_stream(indexes, *lists)
@@ -137,9 +137,9 @@ def _longest_bytes(num_symbols: int) -> int:
 
 
 def _overrun_bytes(num_symbols: int, payload_bytes: int) -> int:
-    """How far behind the end of a damaged stream the decoder may read.
+    """Bytes that the decoder may read after the end of a damaged stream.
 
-    Each nibble of a stream of escapes can ask for 15 more nibbles. Behind the end, where only zeros are
-    read, a symbol takes at most 2 bytes, or 72 if it is an escape, which has a chance of about 2^-16.
+    Each nibble of an escape can require 15 more nibbles. After the end, where it reads zeros, a symbol takes at most 2
+    bytes, or 72 if it is an escape, with a probability of about 2^-16.
     """
     return 16 * payload_bytes + 4 * num_symbols + 4096

@@ -1,7 +1,4 @@
-"""Running trained transforms: g_a, g_s and h_a without gradients, faster and by strips.
-
-The numbers are those of the modules up to rounding.
-"""
+"""Trained transforms g_a, g_s and h_a without gradients, faster and by strips; equal to the modules up to rounding."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from compressai.layers import GDN
 from torch import Tensor, nn
 
 _NORMALISED_AT_ONCE = 1024
-"""Positions whose channels are normalised together: few enough to stay in the cache."""
+"""Positions normalised at once, few enough for the cache."""
 
 PixelRows = Callable[[int, int], Tensor]
 """Rows ``first`` to ``last`` (exclusive) of a picture, (1, 3, last - first, W) float in [0, 1], or of a latent."""
@@ -20,12 +17,12 @@ PixelRows = Callable[[int, int], Tensor]
 
 @torch.no_grad()
 def transform(network: nn.Module, x: Tensor) -> Tensor:
-    """``network(x)`` for x (B, C, H, W), where the network is, in its own dtype and with channels last."""
+    """Evaluate ``network(x)`` for x (B, C, H, W), on its device, in its dtype, with channels last."""
     modules = list(network) if isinstance(network, nn.Sequential) else [network]
     like = next(network.parameters(), x)
     x = x.to(like.device, like.dtype).contiguous(memory_format=torch.channels_last)
     for i, module in enumerate(modules):
-        # What the module before has made is nobody else's, so it can be changed in place.
+        # The output of an earlier module can be changed in place.
         x = _normalise(module, x) if isinstance(module, GDN) and i > 0 else module(x)
     return x
 
@@ -43,7 +40,7 @@ def _normalise(gdn: GDN, x: Tensor) -> Tensor:
 
 
 def reach_of(network: nn.Module) -> int:
-    """How many rows of its input, at most, a convolutional network looks beyond those below an answer's row."""
+    """Largest distance, in rows of the input, between a row of the output and the input it depends on."""
     reach, stride = 0, 1
     for module in network.modules():
         if isinstance(module, nn.PixelUnshuffle):
@@ -56,8 +53,7 @@ def reach_of(network: nn.Module) -> int:
 
 @torch.no_grad()
 def analyse(g_a: nn.Module, rows: PixelRows, height: int, *, stride: int, strip: int) -> Tensor:
-    """y (1, M, H / stride, W / stride), float32 on the CPU, of a picture, ``strip`` rows of y at a time. Or, by h_a,
-    z of y."""
+    """Compute y (1, M, H / stride, W / stride), float32 on the CPU, by ``strip`` rows; or, with h_a, z from y."""
     margin = -(-reach_of(g_a) // stride)
     y: Tensor | None = None
     for first in range(0, height // stride, strip):
@@ -65,7 +61,7 @@ def analyse(g_a: nn.Module, rows: PixelRows, height: int, *, stride: int, strip:
         low, high = max(0, first - margin), min(height // stride, last + margin)
         part = transform(g_a, rows(stride * low, stride * high)).float().cpu()
         if y is None:
-            y = torch.empty(1, part.shape[1], height // stride, part.shape[3])  # once: it is large where pictures are
+            y = torch.empty(1, part.shape[1], height // stride, part.shape[3])  # allocated once
         y[:, :, first:last] = part[:, :, first - low : last - low]
     assert y is not None
     return y

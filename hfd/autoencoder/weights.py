@@ -1,4 +1,4 @@
-"""A trained autoencoder on disk: its parameters, its integer entropy tables, its configuration."""
+"""Files of a trained autoencoder: parameters, integer entropy tables, configuration."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Autoencoder:
 
 
 def build_autoencoder(config: Mapping[str, Any]) -> Elic:
-    """An untrained network from ``arch``, ``N``, ``M``, ``groups``, and the kind of transforms:
-    ``gdn_channels`` or ``residual``, else ELIC's own."""
+    """Build an untrained network from ``arch``, ``N``, ``M``, ``groups``, ``gdn_channels`` and ``residual`` (neither:
+    ELIC's own transforms)."""
     if config.get("arch") != "elic":
         raise DataError(f"arch: got {config.get('arch')!r}, expected 'elic'")
     width, residual = config.get("gdn_channels"), config.get("residual")
@@ -47,7 +47,7 @@ def write_autoencoder(folder: Folder, model: Elic, tables: EntropyTables, config
     tensors: dict[str, Tensor] = dict(model.named_parameters())
     tensors[f"{_TABLES}scales"] = tables.scales
     for name, family in (("z", tables.z), ("y", tables.y)):
-        # Rows are stored back to back: padded, y's would take as much room as a small network.
+        # Rows without padding: with it, y's table is as large as a small network.
         used = [row[:length] for row, length in zip(family.cdf, family.lengths.tolist(), strict=True)]
         tensors[f"{_TABLES}{name}.cdf"] = torch.cat(used)
         tensors[f"{_TABLES}{name}.lengths"] = family.lengths
@@ -56,7 +56,7 @@ def write_autoencoder(folder: Folder, model: Elic, tables: EntropyTables, config
 
 
 def read_autoencoder(folder: Folder) -> Autoencoder:
-    """Load an autoencoder, frozen and in eval mode. Raises :class:`DataError` naming what does not fit."""
+    """Load an autoencoder, frozen and in eval mode. Raises :class:`DataError` that names the fault."""
     tensors, config, fingerprint = read_weights(folder)
     try:
         model = build_autoencoder(config)
@@ -81,7 +81,7 @@ def _family(tensors: dict[str, Tensor], name: str, rows: int, where: str) -> Fre
     lengths = tensors.pop(f"{_TABLES}{name}.lengths")
     offsets = tensors.pop(f"{_TABLES}{name}.offsets")
     flat = tensors.pop(f"{_TABLES}{name}.cdf")
-    # The coder, which is not Python, reads where these numbers point it to.
+    # The coder, in C++, uses these numbers as indexes without checks.
     whole = lengths.shape == offsets.shape == (rows,) and bool((lengths >= 3).all())
     if not whole or flat.shape != (int(lengths.sum()),) or not _all_int32(lengths, offsets, flat):
         raise DataError(

@@ -1,1 +1,1 @@
-"""The codecs that we compare with, behind one small interface."""
+"""Baseline codecs for comparisons, behind one interface."""

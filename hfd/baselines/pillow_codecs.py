@@ -1,4 +1,4 @@
-"""JPEG, WebP and AVIF as Pillow writes them, and the search for the quality that meets a file size."""
+"""JPEG, WebP and AVIF by Pillow, and the search for the quality of a file size."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from hfd.image.load import RgbArray, load_rgb
 _SaveOptions: TypeAlias = dict[str, int | str | bool]
 
 _NEIGHBOURS = 2
-"""How many qualities on each side of the one found are tried too, since file size is not quite monotone."""
+"""Qualities to try on each side of the result, since file size is not quite monotone."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A finished file and the quality that made it."""
+    """A file and its quality."""
 
     data: bytes
     quality: int
 
 
 class Baseline(Protocol):
-    """A lossy codec with one quality knob; a higher quality is meant to give a larger file."""
+    """A lossy codec with a quality; a higher quality should give a larger file."""
 
     @property
     def name(self) -> str:
-        """How tables and configurations call it."""
+        """Name in tables and configurations."""
 
     @property
     def qualities(self) -> range:
-        """The qualities it takes, rising."""
+        """Valid qualities, rising."""
 
     def encode(self, x: RgbArray, quality: int) -> bytes:
-        """Code uint8 (H, W, 3) sRGB as one finished file, without metadata.
+        """Encode uint8 (H, W, 3) sRGB as a file without metadata.
 
         Raises:
             ConfigError: ``quality`` is not one of ``qualities``.
@@ -47,18 +47,14 @@ class Baseline(Protocol):
         """
 
     def decode(self, data: bytes) -> RgbArray:
-        """Read a file back as uint8 (H, W, 3) sRGB.
-
-        Raises:
-            DataError: ``data`` is no whole picture; for its reasons see `hfd.image.load.load_rgb`.
-        """
+        """Decode a file to uint8 (H, W, 3) sRGB. Raises as :func:`hfd.image.load.load_rgb`."""
 
 
 @dataclass(frozen=True)
 class Jpeg:
-    """libjpeg-turbo: optimised Huffman tables, 4:2:0, sequential or progressive, whichever is smaller.
+    """libjpeg-turbo: optimised Huffman tables, 4:2:0, the smaller of sequential and progressive.
 
-    Progressive scans cost up to a tenth at low rates and gain a little at high ones. Pillow advises against
+    Progressive files are up to a tenth larger at low rates and slightly smaller at high ones. Pillow advises against
     qualities above 95.
     """
 
@@ -94,11 +90,10 @@ class WebP:
 
 @dataclass(frozen=True)
 class Avif:
-    """libavif, 4:2:0, one thread and one tile.
+    """libavif, 4:2:0, one thread, since their number changes the file, and one tile.
 
-    The number of threads changes the file, so it is fixed, and tiles would only cost bits. ``speed`` 6 is
-    libavif's default. Against 4 it takes a fifth of the time and loses about 0.2 dB at equal bytes; 8 loses
-    another 0.3 dB.
+    ``speed`` 6 is libavif's default. Against 4 it takes a fifth of the time and loses about 0.2 dB at equal bytes; 8
+    loses another 0.3 dB.
     """
 
     name: str = "avif"
@@ -107,13 +102,8 @@ class Avif:
 
     def encode(self, x: RgbArray, quality: int) -> bytes:
         """See `Baseline.encode`."""
-        options: _SaveOptions = {
-            "speed": self.speed,
-            "subsampling": "4:2:0",
-            "max_threads": 1,
-            "autotiling": False,
-        }
-        return _save(self, x, quality, options)
+        one_thread: _SaveOptions = {"max_threads": 1, "autotiling": False}
+        return _save(self, x, quality, {"speed": self.speed, "subsampling": "4:2:0", **one_thread})
 
     def decode(self, data: bytes) -> RgbArray:
         """See `Baseline.decode`."""
@@ -126,34 +116,19 @@ _PILLOW_FEATURE = {"jpeg": "jpg", "webp": "webp", "avif": "avif"}
 
 
 def available_baselines() -> tuple[tuple[Baseline, ...], tuple[str, ...]]:
-    """Split `BASELINES` by what this build of Pillow can do.
-
-    Returns:
-        The codecs it has, and the names of those it lacks, for the caller to report.
-    """
+    """Split `BASELINES` into the codecs of this build of Pillow and the names of the missing ones."""
     present = tuple(baseline for baseline in BASELINES if features.check(_PILLOW_FEATURE[baseline.name]))
     return present, tuple(baseline.name for baseline in BASELINES if baseline not in present)
 
 
 def bracket_rate(baseline: Baseline, x: RgbArray, target_bytes: int) -> tuple[Encoded | None, Encoded | None]:
-    """Find the files on both sides of a size: the largest up to ``target_bytes``, the smallest from it on.
+    """Find the largest file of at most ``target_bytes`` and the smallest of at least ``target_bytes``.
 
-    Bisection over the quality, as if file size rose with it, then every quality within 2 of the place found:
-    the small steps back that real codecs make are repaired, larger ones are not. About 11 encodings of 101
-    qualities. Among files of one size the highest quality counts.
+    Bisection over the quality, then all qualities within 2 of the result, which corrects small deviations from a
+    monotone file size. About 11 encodings of 101 qualities. Among files of one size, the highest quality wins.
 
-    Args:
-        baseline: the codec.
-        x: uint8 (H, W, 3) sRGB.
-        target_bytes: the size of file wanted, at least 1.
-
-    Returns:
-        (at most, at least); the same file twice when the size is met exactly; None on a side that the codec
-        cannot reach.
-
-    Raises:
-        ConfigError: ``target_bytes`` is below 1.
-        DataError: see `Baseline.encode`.
+    ``x``: uint8 (H, W, 3) sRGB. Returns (at most, at least): the same file twice for an exact size; None for a side
+    that the codec cannot reach. Raises :class:`ConfigError` for ``target_bytes`` below 1, and as `Baseline.encode`.
     """
     if target_bytes < 1:
         raise ConfigError(f"target_bytes: got {target_bytes}, expected at least 1. Give a file size.")
@@ -166,7 +141,7 @@ def bracket_rate(baseline: Baseline, x: RgbArray, target_bytes: int) -> tuple[En
             tried[index] = Encoded(baseline.encode(x, quality), quality)
         return len(tried[index].data)
 
-    # Invariant: all of [0, low) are taken to be at most the target, all of [high, end) to be above it.
+    # Invariant: sizes of [0, low) are at most the target, those of [high, end) above it, if monotone.
     low, high = 0, len(qualities)
     while low < high:
         middle = (low + high) // 2
@@ -195,7 +170,7 @@ def _save(baseline: Baseline, x: RgbArray, quality: int, options: _SaveOptions) 
     buffer = io.BytesIO()
     try:
         Image.fromarray(x).save(buffer, baseline.name.upper(), quality=quality, **options)
-    # Each encoder says in a type of its own that a side is beyond what its format can count.
+    # Each encoder has its own exception for a side beyond its format.
     except (OSError, ValueError, RuntimeError, SystemError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(

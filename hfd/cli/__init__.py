@@ -1,1 +1,1 @@
-"""The commands of the codec: compress, decompress, info and export."""
+"""The codec's command line: compress, decompress, info and export; batches, progress, exit codes."""

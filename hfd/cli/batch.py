@@ -1,35 +1,35 @@
-"""Many files by one command: which there are, where each goes, and what becomes of those that fail.
+"""Batches of files: inputs, outputs, and failures.
 
-One file that is named has one answer: its error ends the command, exit code 2. Of several, or of a folder's, each
-failure is a line, the others are done, and the end is a count and exit code 1. No torch.
+The error of a single named file ends the command, exit code 2. Of several files, or a folder's, failures are reported,
+the other files are still processed, and the command ends with a count and exit code 1. No torch.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from hfd.cli.progress import Terminal
-from hfd.errors import BatchError, ConfigError, DataError, HfdError
+from hfd.errors import BatchError, BitstreamError, ConfigError, DataError, HfdError
 from hfd.io.storage import write_file
 
 STANDARD = "-"
-"""What stands for standard input and standard output."""
+"""Standard input or standard output."""
 
 Source: TypeAlias = Path | bytes
 
 Convert: TypeAlias = Callable[[Source, str], tuple[Iterable[bytes], str]]
-"""(a path or standard input's bytes, its name) -> the bytes to write, in pieces, and what to say of them."""
+"""(a path or standard input's bytes, its name) -> the bytes to write, in pieces, and a description of them."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """``source`` None: standard input; ``output`` None: standard output; ``problem``: why it cannot be done."""
+    """``source`` None: standard input; ``output`` None: standard output; ``problem``: the reason it cannot be done."""
 
     source: Path | None
     output: Path | None
@@ -38,7 +38,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Batch:
-    """``jobs``, in order; ``is_one``: a single file that was named, and not many."""
+    """``jobs``, in order; ``is_one``: a single named file."""
 
     jobs: tuple[Job, ...]
     is_one: bool
@@ -46,7 +46,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Existing:
-    """What becomes of outputs that exist: ``force`` replaces them, ``skip`` leaves them and goes on; else an error."""
+    """Policy for outputs that exist: ``force`` replaces them, ``skip`` keeps them and continues; otherwise an error."""
 
     force: bool = False
     skip: bool = False
@@ -57,20 +57,21 @@ class Existing:
 
 
 def plan(sources: Sequence[str], output: str | None, *, wanted: Iterable[str], suffix: str) -> Batch:
-    """Which files become which. Nothing is read, but the listings of folders.
+    """Plan inputs and outputs. Only folders are read.
 
     ``sources``: files, folders (all that is in and below them with a suffix in ``wanted``, sorted, hidden files left
     out), or ``-`` alone. ``output`` None: beside each source, with ``suffix``; a file, or ``-``, for one source; a
-    folder otherwise, where a folder's tree is kept, below the folder's name if several sources are given.
-    Raises :class:`ConfigError` on what cannot be meant, :class:`DataError` for a single folder without such files.
+    folder otherwise, which keeps a folder's tree, below the folder's name if there are several sources.
+    Raises :class:`ConfigError` on arguments that contradict each other, :class:`DataError` for a single
+    folder without such files.
     """
     if STANDARD in sources:
         if len(sources) > 1:
             raise ConfigError("-: got other inputs beside standard input, expected it alone")
-        return Batch((Job(None, _place_of_one(None, output, suffix)),), is_one=True)
+        return Batch((Job(None, _output_of_one(None, output, suffix)),), is_one=True)
     first = Path(sources[0])
     if len(sources) == 1 and not first.is_dir():
-        return Batch((_known(Job(first, _place_of_one(first, output, suffix))),), is_one=True)
+        return Batch((_known(Job(first, _output_of_one(first, output, suffix))),), is_one=True)
     if output == STANDARD:
         raise ConfigError("--output: got - for several files, expected a folder")
     root = None if output is None else Path(output)
@@ -91,26 +92,26 @@ def plan(sources: Sequence[str], output: str | None, *, wanted: Iterable[str], s
     return Batch(_without_clashes(jobs), is_one=False)
 
 
-def _place_of_one(source: Path | None, output: str | None, suffix: str) -> Path | None:
+def _output_of_one(source: Path | None, output: str | None, suffix: str) -> Path | None:
     if output == STANDARD or (output is None and source is None):
         return None
     if output is None:
         assert source is not None
         return source.with_suffix(suffix)
-    place = Path(output)
-    if not place.is_dir() and not output.endswith(("/", os.sep)):
-        return place
+    path = Path(output)
+    if not path.is_dir() and not output.endswith(("/", os.sep)):
+        return path
     if source is None:
         raise ConfigError(f"{output}: got a folder, expected the name of a file for what comes from standard input")
-    return place / source.with_suffix(suffix).name
+    return path / source.with_suffix(suffix).name
 
 
 def _below(folder: Path, wanted: frozenset[str], *, several: bool, root: Path | None, suffix: str) -> list[Job]:
     jobs: list[Job] = []
 
     def unreadable(error: OSError) -> None:
-        place = Path(str(error.filename))
-        jobs.append(Job(place, place, DataError(f"{place}: {error.strerror}. Check its owner and mode")))
+        path = Path(str(error.filename))
+        jobs.append(Job(path, path, DataError(f"{path}: {error.strerror}. Check its owner and mode")))
 
     base = folder if root is None else root / folder.resolve().name if several else root
     for parent, folders, names in os.walk(folder, onerror=unreadable):
@@ -132,7 +133,7 @@ def _some(suffixes: frozenset[str]) -> str:
 
 
 def _known(job: Job) -> Job:
-    """With its problem where the source is no file."""
+    """The job, with its problem if the source is not a file."""
     assert job.source is not None
     if job.source.is_file():
         return job
@@ -142,7 +143,7 @@ def _known(job: Job) -> Job:
 
 
 def _without_clashes(jobs: Sequence[Job]) -> tuple[Job, ...]:
-    """Of several sources with one output the first has it."""
+    """Give an output that several sources share to the first of them."""
     taken: dict[Path, Path | None] = {}
     checked = []
     for job in jobs:
@@ -157,10 +158,10 @@ def _without_clashes(jobs: Sequence[Job]) -> tuple[Job, ...]:
 
 
 def run(batch: Batch, convert: Convert, *, label: str, existing: Existing) -> None:
-    """Do every job; a line for each on standard output, unless the bytes go there.
+    """Run every job; print a line for each, unless its bytes go to standard output.
 
-    Raises the :class:`HfdError` of a single file; :class:`BatchError` at the end where some of several failed; at once
-    what stops them all: a mistake of usage, a full disk.
+    Raises the :class:`HfdError` of a single file; :class:`BatchError` at the end if some of several failed; at once an
+    error that stops them all: a mistake of usage, a full disk.
     """
     if batch.is_one:
         _say(_do(batch.jobs[0], convert, existing))
@@ -182,6 +183,22 @@ def run(batch: Batch, convert: Convert, *, label: str, existing: Existing) -> No
         raise BatchError(f"{failed} of {count} failed")
 
 
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Name the file in errors about its bytes. Errors of the model name the model."""
+    try:
+        yield
+    except BitstreamError as error:
+        raise type(error)(f"{name}: {error}") from error
+    except DataError as error:
+        if error.reason not in _OF_THE_FILE:
+            raise
+        raise DataError(f"{name}: {error}", reason=error.reason) from error
+
+
+_OF_THE_FILE = ("too-large", "target", "memory", "region", "format")
+
+
 def _say(line: str | None) -> None:
     if line is not None:
         print(line, flush=True)
@@ -196,11 +213,11 @@ def _do(job: Job, convert: Convert, existing: Existing) -> str | None:
     if _is_skipped(job, existing):
         return f"{job.output}: exists already, skipped"
     source, name = (job.source, str(job.source)) if job.source is not None else (_standard_input(), "standard input")
-    data, said = convert(source, name)
+    data, description = convert(source, name)
     write_file(job.output, data)
     if job.source is not None:
         _keep_times(job.source, job.output)
-    return f"{job.output}: {said}"
+    return f"{job.output}: {description}"
 
 
 def _to_standard_output(job: Job, convert: Convert) -> None:
@@ -219,7 +236,7 @@ def _standard_input() -> bytes:
 
 
 def _is_skipped(job: Job, existing: Existing) -> bool:
-    """Whether an output is left as it is. Raises :class:`DataError` where it must not be written."""
+    """True if an existing output is kept. Raises :class:`DataError` if it must not be written."""
     output = job.output
     assert output is not None
     if output.is_dir():
@@ -238,7 +255,7 @@ def _is_skipped(job: Job, existing: Existing) -> bool:
 
 
 def _keep_times(source: Path, output: Path) -> None:
-    """The source's times of access and change, since the picture is as old as it was."""
+    """Copy the source's times of access and change."""
     times = source.stat()
-    with suppress(OSError):  # some network drives have none to set, and the file is whole
+    with suppress(OSError):  # some network drives cannot set times; the file is whole
         os.utime(output, ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -1,4 +1,4 @@
-"""Progress on a terminal; nothing but plain lines elsewhere."""
+"""Progress bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Terminal:
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
-            redirect_stdout=sys.stdout.isatty(),  # lines that go to a file or a pipe are not for the screen
+            redirect_stdout=sys.stdout.isatty(),  # lines for a file or a pipe do not belong on the screen
         ) as progress:
             task = progress.add_task(label, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)

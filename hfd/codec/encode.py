@@ -1,4 +1,4 @@
-"""From a picture and a target to a file: the model and the rate are chosen here."""
+"""From a picture and a target to a file: choice of model and rate."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
 
 _KEPT_PIXELS = MAX_CODEC_PIXELS
-"""Up to so many a picture is analysed once for all rates of a search; a larger one for each, in less memory."""
+"""Larger pictures are analysed once per rate of a search, to save memory; smaller ones once for all rates."""
 
 _BAND_PX = TILE_CELLS * CELL_PX
 
 
 @dataclass(frozen=True)
 class Target:
-    """How large a file may be. At most one is given; none: as good as the last of the models was trained to make it.
+    """The file's target size or quality, at most one of them. None: the trained rate of the last of the models.
 
     ``quality``: 1 to 100 (:mod:`hfd.codec.quality`); ``bpp``: bits of the whole file per pixel, above 0;
     ``num_bytes``: of the whole file, at least 1. Raises :class:`ConfigError`.
@@ -57,7 +57,7 @@ class Target:
             raise ConfigError(f"bytes: got {self.num_bytes}, expected a whole number of at least 1")
 
     def limit_bytes(self, width: int, height: int) -> int | None:
-        """The most bytes that a picture's file may have. None: nothing is said of bytes."""
+        """The most bytes of a picture's file. None: no limit."""
         if self.num_bytes is not None or self.bpp is None:
             return self.num_bytes
         return math.floor(self.bpp * width * height / 8)

@@ -1,4 +1,4 @@
-"""A model folder of its own, to hand on: both stages, in half precision if wanted."""
+"""Copy a model into its own folder, optionally in half precision."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from hfd.io.storage import Folder
 from hfd.io.weights import fingerprint_of, read_weights, write_weights
 
 _KEPT = ("tables.", "entropy_bottleneck.")
-"""What entropy coding reads stays as it is."""
+"""Tensors of entropy coding keep their precision."""
 
 
 def export_model(source: Folder, target: Folder, *, half: bool, steps: int | None = None) -> list[str]:
-    """Write the model of a folder or workspace to ``target``; the names of the parts written.
+    """Write the model of a folder or workspace to ``target``; return the names of the parts.
 
-    ``steps``: sampling steps of the copy where none are asked for; None: as the model has them. ``half``: networks in
-    float16, half the bytes. The files that the copy makes are its own, not the original's, since its stage 1 rounds
-    otherwise. Raises :class:`DataError` where something is there already.
+    ``steps``: default sampling steps of the copy; None: the model's. ``half``: networks in float16, half the bytes. A
+    half-precision copy is a model of its own, since its stage 1 rounds differently: it does not decode the original's
+    files. Raises :class:`DataError` if the target holds a model.
     """
     source = resolve_model(source)
     if target.exists("autoencoder/config.json"):

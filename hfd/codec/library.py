@@ -1,4 +1,4 @@
-"""The models at hand: which there are under a name, which one made a file, and those that are loaded."""
+"""Models: found by name, matched to a file, loaded and kept."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from hfd.io.storage import Folder
 from hfd.io.weights import fingerprint_of
 
 MAX_LOADED = 4
-"""Models kept in memory; the one longest out of use goes first."""
+"""Models kept in memory; the least recently used is dropped first."""
 
 _CONFIG = "autoencoder/config.json"
 _FILES = (_CONFIG, "autoencoder/weights.safetensors", "decoder/config.json", "decoder/weights.safetensors")
 
 
 def find_models(model: str | None) -> list[Folder]:
-    """The models under a name, those of lower rate first: one, or all in the subfolders of a folder.
+    """Find the models under a name, sorted by rate: one, or all in the subfolders of a folder.
 
-    ``model``: what :func:`hfd.io.model_folders.find_model` takes, or a folder of model folders; None: all that ship.
-    Raises :class:`DataError` where there is none, :class:`ConfigError` where none was named and none ships.
+    ``model``: what :func:`hfd.io.model_folders.find_model` takes, or a folder of models; None: all shipped models.
+    Raises :class:`DataError` if there is none, :class:`ConfigError` if none was named and none ships.
     """
     if model is None:
         if not shipped_models():
@@ -45,10 +45,9 @@ def find_models(model: str | None) -> list[Folder]:
 
 
 def model_that_made(container: Container, model: str | None) -> Folder:
-    """The model of a file among those under a name; None: the shipped ones.
+    """Find the model of a file among those under a name; None: the shipped ones.
 
-    A single model is returned as it is: whether it fits is told when it decodes. Raises :class:`BitstreamError` where
-    none made the file.
+    A single model is returned unchecked: decoding checks it. Raises :class:`BitstreamError` if none made the file.
     """
     folders = list(shipped_models().values()) if model is None else find_models(model)
     if model is not None and len(folders) == 1:
@@ -69,7 +68,7 @@ def name_of(folder: Folder) -> str:
 
 @contextmanager
 def borrowed(folder: Folder) -> Iterator[Codec]:
-    """A loaded model, for this thread alone until the block ends. Loaded once and kept; anew where it has changed."""
+    """A loaded model, reserved for this thread until the block ends. Kept, and reloaded if it has changed."""
     key = (folder.uri if not folder.is_local else str(folder.path), _stamp(folder))
     with _lock:
         entry = _loaded.setdefault(key, _Entry())
@@ -83,7 +82,7 @@ def borrowed(folder: Folder) -> Iterator[Codec]:
 
 
 def forget() -> None:
-    """Drop the loaded models that nobody is using."""
+    """Drop the loaded models."""
     with _lock:
         _loaded.clear()
 
@@ -100,7 +99,7 @@ _loaded: OrderedDict[tuple[str, _Stamp], _Entry] = OrderedDict()
 
 
 def _stamp(folder: Folder) -> _Stamp:
-    """What changes when a model's files do; nothing for a remote folder, which counts as fixed."""
+    """Times and sizes of a model's files; nothing for a remote folder, which counts as fixed."""
     if not folder.is_local:
         return ()
     paths = [folder.path / name for name in _FILES]

@@ -1,4 +1,4 @@
-"""Memory that runs out, told as a mistake that can be mended; and memory that is free, given back."""
+"""Report out-of-memory as DataError; return free heap to the operating system."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hfd.errors import DataError
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """What the machine cannot hold, as one line. PyTorch has no error of its own for it."""
+    """Raise :class:`DataError` if memory runs out. PyTorch on a CPU has no error of its own for it."""
     try:
         yield
     except MemoryError as error:
@@ -24,10 +24,9 @@ def enough_memory() -> Iterator[None]:
 
 
 def give_back() -> None:
-    """Hand memory that is free to the system, where the C library can (glibc); elsewhere nothing happens.
+    """Return free heap to the system, if the C library can (glibc). Takes milliseconds.
 
-    glibc keeps what large tensors leave between smaller ones. It takes milliseconds, and is for loops whose turns take
-    seconds: over the patches of a gigapixel picture it is gigabytes.
+    glibc keeps the gaps that large tensors leave: gigabytes over the patches of a gigapixel picture.
     """
     _trim()(0)
 

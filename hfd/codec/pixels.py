@@ -1,4 +1,4 @@
-"""Pixels as files, networks and the coder have them: bytes, tensors, and rows that are asked for."""
+"""Conversions of pixels between pictures, tensors and padded rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hfd.autoencoder.transforms import PixelRows
 from hfd.image.load import RgbArray
 
 RgbRows: TypeAlias = Callable[[int, int], RgbArray]
-"""(first, last) -> those rows of a picture, uint8 (last - first, W, 3), last exclusive. Asked for from above."""
+"""(first, last) -> those rows of a picture, uint8 (last - first, W, 3), last exclusive; called from top to bottom."""
 
 
 def picture_to_tensor(x: RgbArray) -> Tensor:
@@ -35,7 +35,7 @@ def to_grey_levels(x: Tensor) -> RgbArray:
 
 
 def padded_rows(x: RgbRows, height: int) -> PixelRows:
-    """Rows of ``pad_to_stride(picture_to_tensor(picture))``, made when they are asked for."""
+    """Rows of ``pad_to_stride(picture_to_tensor(picture))``, computed on demand."""
 
     def rows(first: int, last: int) -> Tensor:
         low, high = min(first, height - 1), min(last, height)

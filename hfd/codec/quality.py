@@ -1,4 +1,4 @@
-"""Which rates there are, and what a quality from 1 to 100 stands for among them. All tables of it are here."""
+"""Rates, and the mapping of qualities 1 to 100 to models and rates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hfd.autoencoder.rates import DEFAULT_RATE, MAX_RATE
 from hfd.errors import ConfigError
 
 RATES: Sequence[int] = range(94, MAX_RATE + 1)
-"""The ids that are in use, finest first. Id r is a step of 2^((r - 128) / 16)."""
+"""Rate ids in use, finest first. Id r is a step of 2^((r - 128) / 16)."""
 
 SHIPPED_LADDER: Sequence[tuple[int, str, int]] = (
     (1, "desk-012", 178),
@@ -19,7 +19,7 @@ SHIPPED_LADDER: Sequence[tuple[int, str, int]] = (
     (63, "desk-025", 131),
     (100, "desk-025", 94),
 )
-"""Corners of the way from quality 1 to 100 over the shipped models: (quality, model, rate id).
+"""Corners of the mapping of qualities to the shipped models: (quality, model, rate id).
 
 Between two corners of one model the id is linear in the quality, and so the logarithm of the bytes, nearly. The
 models change where their curves of PSNR over bytes cross on the Kodak pictures, at about 0.2 bpp. From there each
@@ -29,18 +29,18 @@ colours is left (`benchmarks/rate_control.py KODAK` prints the curves and the la
 
 @dataclass(frozen=True)
 class Rung:
-    """A model, by its place among those at hand, and a rate id."""
+    """A model, by its index, and a rate id."""
 
     model: int
     rate: int
 
 
 def rung_of(quality: int, names: Sequence[str], lmbdas: Sequence[float]) -> Rung:
-    """The rung of a quality, 1 to 100, among models sorted by rate. A higher quality never asks for a coarser one.
+    """Map a quality, 1 to 100, to one of the models sorted by rate. A higher quality never gets a coarser quantiser.
 
-    ``names``, ``lmbdas``: of the models. The shipped ones go by `SHIPPED_LADDER`, which was measured. Others go by what
-    theory says: lmbda / step^2 is what an encoder minimises for, so it rises evenly, in its logarithm, from the first
-    model's coarsest to the last one's finest step, and the model whose own lmbda is nearest takes it.
+    ``names``, ``lmbdas``: of the models. The shipped ones use `SHIPPED_LADDER`, which was measured. For others,
+    log(lmbda / step^2), the weight that the encoder effectively minimises for, rises linearly from the first model's
+    coarsest to the last one's finest step; the model with the nearest lmbda is chosen.
     Raises :class:`ConfigError` outside 1 to 100.
     """
     if not 1 <= quality <= 100:
@@ -57,7 +57,7 @@ def rung_of(quality: int, names: Sequence[str], lmbdas: Sequence[float]) -> Rung
 
 
 def nearest_rate(rate: int) -> int:
-    """The id of `RATES` that is nearest."""
+    """The nearest id of `RATES`."""
     return min(RATES, key=lambda one: (abs(one - rate), one))
 
 

@@ -1,10 +1,8 @@
-"""The best file within a number of bytes, over the rates that several models have. No torch: it is given functions.
+"""Search for the best file within a number of bytes, over models and rates. No torch.
 
-Within a model a finer quantiser makes a larger file, so that the finest that fits is found by bisection. Between models
-that is not enough: each is best near the rate that it was trained for, and a coarse quantiser on a model of high rate
-makes as many bytes as a fine one on a model of low rate, at another quality. Which is better depends on the picture,
-and costs one decoding of stage 1 to know. So the best of each model is decoded and the least squared error wins: no
-estimate, no threshold that was fitted to other pictures.
+Within a model a finer quantiser makes a larger file: bisection finds the finest rate that fits. Between models, a
+coarse quantiser on a model of high rate makes as many bytes as a fine one on a model of low rate, and the better one
+depends on the picture. So stage 1 of each model's best file is decoded, and the least squared error wins.
 """
 
 from __future__ import annotations
@@ -17,10 +15,10 @@ from typing import Protocol
 from hfd.errors import DataError
 
 _IDS_PER_OCTAVE = 18.0
-"""How many ids halve a file, about, while only one size is known. A wrong figure costs encodings, nothing else."""
+"""How many ids halve a file, about, while only one size is known. A wrong figure only costs encodings."""
 
 _GUIDED = 7
-"""Encodings after which plain bisection takes over, so that sizes like no others' cannot make the search long."""
+"""Encodings after which plain bisection takes over, to bound the search for unusual sizes."""
 
 
 class RatedEncoder(Protocol):
@@ -57,15 +55,15 @@ class Finest:
 
 
 def finest_within(encoder: RatedEncoder, limit_bytes: int) -> Finest:
-    """The finest of a model's rates whose file fits, by bisection that sizes guide: four or five encodings, mostly.
+    """Find the finest of a model's rates whose file fits, by bisection guided by sizes: mostly four or five encodings.
 
-    Sizes need not fall strictly: what is returned was measured to fit, and the next finer rate measured not to. Where
-    even the coarsest rate does not fit, none does.
+    Sizes need not fall strictly: the result was measured to fit, and the next finer rate not to. If the coarsest rate
+    does not fit, none does.
     """
     rates, sizes = encoder.rates, dict[int, int]()
     best: Choice | None = None
-    encode = encoder.start()  # let go with the search, since it holds a latent
-    too_large, fitting = -1, len(rates)  # the bracket, in places among the rates; its ends are not measured yet
+    encode = encoder.start()  # released with the search, since it holds a latent
+    too_large, fitting = -1, len(rates)  # the bracket, as indices of rates; its ends are not measured yet
     while fitting - too_large > 1:
         guided = len(sizes) < _GUIDED
         at = _guess(sizes, too_large, fitting, limit_bytes) if guided else (too_large + fitting) // 2
@@ -91,9 +89,9 @@ def _guess(sizes: dict[int, int], too_large: int, fitting: int, limit_bytes: int
 
 
 def best_within(encoders: Sequence[RatedEncoder], limit_bytes: int) -> Choice:
-    """The file of at most ``limit_bytes`` with the least error, over all models and rates.
+    """Find the file of at most ``limit_bytes`` with the least error, over all models and rates.
 
-    Of equal errors the smaller file. Raises :class:`DataError`, naming the smallest file there can be, where none fits.
+    Of equal errors the smaller file. Raises :class:`DataError`, naming the smallest possible file, if none fits.
     """
     found = [(encoder, finest_within(encoder, limit_bytes)) for encoder in encoders]
     fitting = [(encoder, finest.choice) for encoder, finest in found if finest.choice is not None]

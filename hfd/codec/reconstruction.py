@@ -1,4 +1,4 @@
-"""Stage 1's picture of a quantised latent, by tiles: memory follows a tile, at any size of the picture."""
+"""Stage-1 synthesis by tiles: memory is bounded by a tile, at any size of the picture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hfd.geometry.box import Box
 from hfd.image.load import RgbArray
 
 CELL_PX = STRIDE // 4
-"""Side of what one cell of the latent y stands for."""
+"""Side of the picture area of one cell of the latent y."""
 
 TILE_CELLS = 64
 """Side of a tile's core, 1024 px: a picture up to it is one tile, and exactly what the transform makes of the whole."""
@@ -24,7 +24,7 @@ TILE_CELLS = 64
 
 @dataclass(frozen=True, eq=False)
 class LatentCut:
-    """What ``box`` of a picture is synthesised from: small, and on its way to other processes.
+    """The part of a latent from which ``box`` of a picture is synthesised; small enough to send to other processes.
 
     ``y``: float32 (M, h, w), whose first cell is that of row ``top`` and column ``left`` of the whole latent. It holds
     the context of the box (:func:`reach_cells`) as far as the picture goes.
@@ -37,12 +37,12 @@ class LatentCut:
 
 
 def reach_cells(g_s: nn.Module) -> int:
-    """No further than so many cells of the latent, along an axis, lies what a picture's pixel depends on.
+    """An upper bound of the distance, in cells along an axis, between a pixel and the latent that it depends on.
 
-    Counted through all convolutions, last to first, as if parallel branches followed each other: not the least such
-    number. A k x k convolution looks (k - 1) / 2 cells far. A transposed one of stride s and padding p takes output o
-    from inputs i with o = s i - p + tap, tap from 0 to k - 1, up to max(p, k - 1 - p) / s cells far. Depth-to-space by
-    r takes output o from input o // r.
+    Counted through all convolutions, last to first, as if parallel branches followed each other. A k x k convolution
+    looks (k - 1) / 2 cells far. A transposed one of stride s and padding p takes output o from inputs i with o = s i
+    - p + tap, tap from 0 to k - 1, up to max(p, k - 1 - p) / s cells far. Depth-to-space by r takes output o from input
+    o // r.
     """
     reach = 0
     for layer in reversed(list(g_s.modules())):
@@ -59,7 +59,7 @@ def reach_cells(g_s: nn.Module) -> int:
 
 
 def cut_latent(y_hat: Tensor, box: Box, reach: int) -> LatentCut:
-    """What ``box`` needs of a latent (1, M, h, w)."""
+    """Cut the part of a latent (1, M, h, w) that ``box`` needs."""
     top, bottom = max(0, box.top // CELL_PX - reach), -(-box.bottom // CELL_PX) + reach
     left, right = max(0, box.left // CELL_PX - reach), -(-box.right // CELL_PX) + reach
     return LatentCut(np.array(y_hat[0, :, top:bottom, left:right].cpu(), np.float32), top, left, box)

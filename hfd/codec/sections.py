@@ -1,6 +1,6 @@
-"""What the optional sections of a ``.hfd`` file hold, and how it is written: pure functions, no torch.
+"""Optional sections of a ``.hfd`` file: alpha, ICC profile and EXIF. No torch.
 
-``docs/format.md`` specifies every byte. What a section decodes to is bounded before memory is taken for it.
+``docs/format.md`` specifies every byte. Sizes are checked before memory is allocated.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _DAMAGED = "The file is damaged; fetch it again"
 
 @dataclass(frozen=True)
 class Extras:
-    """What goes with the picture.
+    """Contents of a file beside the colours.
 
     ``alpha``: uint8 (H, W), None: opaque; ``icc``: the profile of the RGB values as they are coded, None: sRGB;
     ``exif``: a TIFF stream, with or without ``Exif\\0\\0`` before it, written as :func:`upright_exif` gives it.
@@ -62,7 +62,7 @@ class Extras:
 
 
 def read_extras(container: Container, *, max_pixels: int) -> Extras:
-    """What goes with the picture.
+    """Decode the optional sections.
 
     Raises :class:`BitstreamError` on a section that is damaged, :class:`DataError` on alpha above ``max_pixels``.
     """

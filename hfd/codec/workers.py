@@ -1,4 +1,4 @@
-"""Pieces of pictures on several processes of this machine."""
+"""Sampling of a picture's patches in several processes of this machine."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from hfd.errors import ConfigError, DataError
 from hfd.image.load import RgbArray
 
 AHEAD = 2
-"""Pieces that wait for each worker at most: a large picture's never lie in memory all at once."""
+"""Most pieces in flight per worker, which bounds memory for a large picture."""
 
 
 @contextmanager
 def process_map(workers: int) -> Iterator[MapPieces]:
-    """A ``map_fn`` on so many processes, each with one thread for arithmetic; 1: in this process, with its own.
+    """Yield a ``map_fn`` on so many processes, each with one arithmetic thread; 1: in this process, with its own.
 
-    A process loads the model once, when its first piece arrives (:class:`hfd.codec.codec.Codec` travels as the name of
-    its folder). Processes are spawned, never forked: threads of torch do not survive a fork. They end with the context.
+    A process loads the model once, with its first piece (:class:`hfd.codec.codec.Codec` is pickled as the name of its
+    folder). Processes are spawned: threads of torch do not survive a fork. They end with the context.
 
     Raises:
         ConfigError: below one worker.
@@ -44,7 +44,7 @@ def process_map(workers: int) -> Iterator[MapPieces]:
 
 
 def map_ahead(pool: Executor, function: SamplePiece, pieces: Iterable[Piece], ahead: int) -> Iterator[RgbArray]:
-    """As ``pool.map``, which would take all pieces at once: at most ``ahead`` of them are under way."""
+    """``pool.map`` with at most ``ahead`` pieces in flight."""
     waiting: deque[Future[RgbArray]] = deque()
     try:
         for piece in pieces:

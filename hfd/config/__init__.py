@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hfd.config.autoencoder import AutoencoderConfig
 from hfd.config.base import Precision, Section, TrainConfig
@@ -97,9 +97,14 @@ class ClusterConfig(Section):
 class TrackingConfig(Section):
     """Tracking with MLflow."""
 
-    uri: str | None = Field("auto", description="auto: SQLite in the workspace; None: off; else a tracking URI.")
+    uri: str | None = Field("auto", description="auto: SQLite in the workspace; none: off; else a tracking URI.")
     experiment: str = Field("hfd", description="Name of the MLflow experiment.")
     system_metrics: bool = Field(True, description="Log the use of CPU, memory, GPU and network.")
+
+    @field_validator("uri")
+    @classmethod
+    def _none_is_off(cls, uri: str | None) -> str | None:
+        return None if uri == "none" else uri
 
 
 class Config(Section):

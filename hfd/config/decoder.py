@@ -245,15 +245,14 @@ class DecoderConfig(Section):
 
     @model_validator(mode="after")
     def _crop_fits_network(self) -> Self:
+        trainings = {"train": self.train}
+        if self.adversarial is not None:
+            trainings["adversarial.train"] = self.adversarial.train
         stride = self.unet.stride if self.lean is None else self.lean.stride
         why = "unet.patch x 2 per level" if self.lean is None else "lean: 2 x 2 per level"
-        if self.train.crop_px % stride:
-            raise ValueError(f"train.crop_px: got {self.train.crop_px}, expected a multiple of {stride} ({why})")
-        if self.adversarial is not None and self.adversarial.train.crop_px % stride:
-            raise ValueError(
-                f"adversarial.train.crop_px: got {self.adversarial.train.crop_px}, expected a multiple of "
-                f"{stride} ({why})"
-            )
+        for name, train in trainings.items():
+            if train.crop_px % stride:
+                raise ValueError(f"{name}.crop_px: got {train.crop_px}, expected a multiple of {stride} ({why})")
         return self
 
     @model_validator(mode="after")

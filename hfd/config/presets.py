@@ -1,4 +1,4 @@
-"""Reading presets: YAML with ``extends:``, ``key=value`` overrides, and errors that list everything at once."""
+"""Presets: YAML with ``extends:``, ``key=value`` overrides, and errors that list all mistakes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hfd.errors import ConfigError
 
 
 def preset_folder() -> Path:
-    """Where the presets are: inside an installed package, or beside it in a checkout."""
+    """Folder of the presets: in an installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
@@ -27,10 +27,9 @@ def preset_names() -> list[str]:
 
 
 def load_config(preset: str, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a preset with overrides applied.
+    """Load a preset, a name from ``conf/`` or a path to a YAML file, with overrides ``dotted.key=value`` in YAML.
 
-    ``preset`` is a name from ``conf/`` or a path to a YAML file. Each override is ``dotted.key=value``,
-    the value read as YAML. Raises :class:`ConfigError` that names every mistake, each on a line of its own.
+    Raises :class:`ConfigError` that names every mistake, one per line.
     """
     tree = read_preset(preset)
     unreadable = [line for override in overrides if (line := _override(tree, override)) is not None]
@@ -44,12 +43,12 @@ def load_config(preset: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def read_preset(preset: str) -> dict[str, Any]:
-    """The settings of a preset's files, ``extends`` followed, unchecked. Raises :class:`ConfigError`."""
+    """Read a preset's files, following ``extends``, without checks of values. Raises :class:`ConfigError`."""
     return _read_preset(preset, chain=())
 
 
 def _override(tree: dict[str, Any], override: str) -> str | None:
-    """Apply one override; what is wrong with it, or None."""
+    """Apply one override; return an error message or None."""
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         return f"override: got {override!r}, expected key=value. Example: autoencoder.lmbda=0.002"
@@ -104,7 +103,7 @@ def _assign(tree: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _sections_of(annotation: Any) -> list[type[BaseModel]]:
-    """The sections that a field may hold: none for a plain value, several for a tagged union."""
+    """Sections that a field may hold: none for a plain value, several for a tagged union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) is tuple:
@@ -113,7 +112,7 @@ def _sections_of(annotation: Any) -> list[type[BaseModel]]:
 
 
 def all_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
-    """Every dotted key that a preset may hold; those of a tagged union's kinds together."""
+    """All dotted keys of a preset, with those of all kinds of a tagged union."""
     for name, field in model.model_fields.items():
         sections = _sections_of(field.annotation)
         if not sections:
@@ -133,7 +132,7 @@ def _section_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator
 
 
 def _without_tags(loc: Sequence[int | str]) -> list[str]:
-    """The key of an error: pydantic puts the kind between a tagged union and its keys."""
+    """The key of an error, without the kinds that pydantic puts between a tagged union and its keys."""
     key: list[str] = []
     models: list[type[BaseModel]] = [Config]
     for part in loc:
@@ -165,7 +164,7 @@ _EXPECTED = {
     "string_type": "a text; quote it",
     "string_pattern_mismatch": "letters, digits and . _ -, beginning with a letter or digit",
 }
-"""What pydantic's kinds of error expected, where its own words speak of Python."""
+"""Expected values by pydantic's types of errors, where its messages use Python terms."""
 
 
 def _explain(detail: ErrorDetails) -> str:

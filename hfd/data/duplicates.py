@@ -1,9 +1,8 @@
-"""Pictures that are there twice: a perceptual hash, all near pairs among a million of them, and which one stays.
+"""Duplicate pictures: a perceptual hash, and all near pairs among a million hashes.
 
-Hashes are 64 bits, distances are numbers of differing bits. Near pairs are found without comparing all of them: within
-``bits`` of each other, two hashes cut into m bands agree in at least one of these to within ``bits // m``, so that
-looking up each band and its near values finds every pair (the pigeonhole principle, as in multi-index hashing: Norouzi,
-Punjani and Fleet 2012).
+Hashes have 64 bits; a distance is the number of differing bits. Near pairs are found without comparing all pairs: if
+two hashes are within ``bits``, at least one of their m bands differs by at most ``bits // m``, so that looking up each
+band and its near values finds every pair (multi-index hashing: Norouzi, Punjani and Fleet 2012).
 """
 
 from __future__ import annotations
@@ -22,25 +21,24 @@ Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
 
 MAX_BITS = 8
-"""Beyond this distance, different pictures begin to meet, and finding pairs takes minutes."""
+"""Beyond this distance, different pictures match and the search takes minutes."""
 
 _GRID = 32
 _MAX_BAND_BITS = 22
 _CHUNK = 1 << 22
-"""Candidate pairs in memory at a time."""
+"""Candidate pairs in memory at once."""
 
 
 def perceptual_hash(picture: Image.Image) -> int | None:
-    """64 bits that change little when a picture is scaled, recompressed or retouched; None for one without detail.
+    """64 bits that change little when a picture is scaled, recompressed or retouched; None without detail.
 
-    The picture is averaged to 32 x 32 luma; of its DCT the 8 x 8 coefficients with both frequencies from 1 to 8 are
-    compared with their median (pHash, Zauner 2010). Bit ``8 i + j`` is coefficient (i + 1, j + 1). Rotations and
-    mirror images differ.
+    The picture is averaged to 32 x 32 luma; its 8 x 8 DCT coefficients with frequencies from 1 to 8 are compared with
+    their median (pHash, Zauner 2010). Bit ``8 i + j``: coefficient (i + 1, j + 1). Rotations and mirror images differ.
     """
     small = picture.resize((_GRID, _GRID), Image.Resampling.BOX, reducing_gap=None).convert("L")
     basis = _dct_basis()
     coefficients = basis @ np.asarray(small, dtype=np.float64) @ basis.T
-    if np.abs(coefficients).max() < 1.0:  # below a level in all: rounding would decide
+    if np.abs(coefficients).max() < 1.0:  # less than one level in all: rounding would decide
         return None
     bits = (coefficients > np.median(coefficients)).ravel()
     return int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")
@@ -56,7 +54,7 @@ def _dct_basis() -> npt.NDArray[np.float64]:
 
 def distance(a: Hashes, b: Hashes) -> npt.NDArray[np.uint8]:
     """Numbers of differing bits, element by element."""
-    # numpy 1.26 counts no bits itself: pairs, nibbles, bytes, and a product that adds the bytes up.
+    # numpy 1.26 has no bit count: add up pairs, nibbles, and bytes by a product.
     x = a ^ b
     x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
     x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
@@ -65,22 +63,22 @@ def distance(a: Hashes, b: Hashes) -> npt.NDArray[np.uint8]:
 
 
 def first_of_equals(contents: npt.NDArray[np.object_] | Hashes) -> npt.NDArray[np.bool_]:
-    """For each element whether no earlier one is equal."""
+    """Mark the elements that equal no earlier one."""
     first = np.zeros(len(contents), dtype=bool)
     first[np.unique(contents, return_index=True)[1]] = True
     return first
 
 
 def first_of_near(hashes: Hashes, bits: int) -> npt.NDArray[np.bool_]:
-    """For each hash whether it stays: in order, each stays unless one before it that stays is within ``bits``.
+    """Mark the hashes to keep: each one, in order, unless an earlier kept one is within ``bits``.
 
-    What stays therefore is no two of it within ``bits``, and whatever goes is near to something that stays.
+    No two kept hashes are within ``bits``, and each dropped one is near a kept one.
     """
     _check_bits(bits)
     stays = np.zeros(len(hashes), dtype=bool)
     if not len(hashes):
         return stays
-    # Equal ones share every neighbour, so their first decides for all; and they may be very many.
+    # Equal hashes, of which there may be many, have the same neighbours: their first decides for all.
     unique, first = np.unique(hashes, return_index=True)
     order = np.argsort(first)
     unique, first = unique[order], first[order]
@@ -94,7 +92,7 @@ def first_of_near(hashes: Hashes, bits: int) -> npt.NDArray[np.bool_]:
 
 
 def near_any(hashes: Hashes, others: Hashes, bits: int) -> npt.NDArray[np.bool_]:
-    """For each hash whether any of ``others`` is within ``bits`` of it."""
+    """Mark the hashes within ``bits`` of any of ``others``."""
     _check_bits(bits)
     near = np.zeros(len(hashes), dtype=bool)
     for _, index in _matches(np.unique(others), hashes, bits):
@@ -103,7 +101,7 @@ def near_any(hashes: Hashes, others: Hashes, bits: int) -> npt.NDArray[np.bool_]
 
 
 def _near_pairs(hashes: Hashes, bits: int) -> tuple[Indices, Indices]:
-    """Every (i, j), i < j, within ``bits``, once, sorted by j."""
+    """All pairs (i, j), i < j, within ``bits``, once each, sorted by j."""
     count = len(hashes)
     found = [i * count + j for i, j in ((a[a < b], b[a < b]) for a, b in _matches(hashes, hashes, bits))]
     pairs = np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
@@ -112,7 +110,7 @@ def _near_pairs(hashes: Hashes, bits: int) -> tuple[Indices, Indices]:
 
 
 def _matches(queries: Hashes, hashes: Hashes, bits: int) -> Iterator[tuple[Indices, Indices]]:
-    """Arrays of indices (into queries, into hashes) of pairs within ``bits``; every pair at least once."""
+    """Yield indices (into queries, into hashes) of all pairs within ``bits``, each at least once."""
     if not len(queries) or not len(hashes):
         return
     for band in _bands(len(hashes), bits):
@@ -131,7 +129,7 @@ def _matches(queries: Hashes, hashes: Hashes, bits: int) -> Iterator[tuple[Indic
 
 @dataclass(frozen=True)
 class _Band:
-    """Bits ``shift`` to ``shift + width`` of a hash, and by what values of it may differ."""
+    """Bits ``shift`` to ``shift + width`` of a hash, and the differences to look up."""
 
     shift: int
     width: int
@@ -142,7 +140,7 @@ class _Band:
 
 
 def _bands(count: int, bits: int) -> list[_Band]:
-    """The cut that costs least: few wide bands have many near values to look up, many narrow ones have full buckets."""
+    """The cheapest bands: wide ones have many near values to look up, narrow ones have full buckets."""
 
     def cost(number: int) -> float:
         width = 64 / number
@@ -155,7 +153,7 @@ def _bands(count: int, bits: int) -> list[_Band]:
 
 
 def _flips(width: int, radius: int) -> tuple[int, ...]:
-    """Every value of ``width`` bits with at most ``radius`` of them set."""
+    """All values of ``width`` bits with at most ``radius`` bits set."""
     return tuple(
         sum(1 << place for place in places)
         for number in range(radius + 1)
@@ -164,7 +162,7 @@ def _flips(width: int, radius: int) -> tuple[int, ...]:
 
 
 def _expand(low: Indices, high: Indices) -> Iterator[tuple[Indices, Indices]]:
-    """(row, position) for each position in [low[row], high[row]), some million at a time."""
+    """Yield (row, position) for each position in [low[row], high[row]), ``_CHUNK`` at a time."""
     filled = np.flatnonzero(high > low)
     low, sizes = low[filled], (high - low)[filled]
     ends = np.cumsum(sizes)

@@ -112,30 +112,25 @@ def measure(picture: Image.Image, settings: FilterSettings) -> Measures:
 
 def check_encoding(name: str, quality: int | None, settings: FilterSettings) -> None:
     """Raise :class:`DataError`, reason ``jpeg-quality``, for a JPEG below the lowest quality."""
-    _at_least(name, "an estimated JPEG quality", quality, settings.min_jpeg_quality, "jpeg-quality", "min_jpeg_quality")
+    _check(name, "an estimated JPEG quality", quality, settings, "min_jpeg_quality", "jpeg-quality")
 
 
 def check_measures(name: str, size: tuple[int, int], measures: Measures, settings: FilterSettings) -> None:
     """Raise :class:`DataError`, reason ``aspect-ratio``, ``grey``, ``blurred`` or ``clipped``, beyond a limit."""
-    aspect, clipped = aspect_ratio(*size), measures.clipped_share
-    _at_most(name, "an aspect ratio", aspect, settings.max_aspect_ratio, "aspect-ratio", "max_aspect_ratio")
-    _at_least(name, "a colourfulness", measures.colourfulness, settings.min_colourfulness, "grey", "min_colourfulness")
-    _at_least(name, "a sharpness", measures.sharpness, settings.min_sharpness, "blurred", "min_sharpness")
-    _at_most(name, "a clipped share", clipped, settings.max_clipped_share, "clipped", "max_clipped_share")
+    _check(name, "an aspect ratio", aspect_ratio(*size), settings, "max_aspect_ratio", "aspect-ratio")
+    _check(name, "a colourfulness", measures.colourfulness, settings, "min_colourfulness", "grey")
+    _check(name, "a sharpness", measures.sharpness, settings, "min_sharpness", "blurred")
+    _check(name, "a clipped share", measures.clipped_share, settings, "max_clipped_share", "clipped")
 
 
-def _at_least(name: str, what: str, got: float | None, limit: float | None, reason: str, setting: str) -> None:
-    if got is not None and limit is not None and got < limit:
+def _check(name: str, what: str, got: float | None, settings: FilterSettings, setting: str, reason: str) -> None:
+    limit = getattr(settings, setting)
+    if got is None or limit is None:
+        return
+    bound, change = ("at least", "lower") if setting.startswith("min") else ("at most", "raise")
+    if got < limit if bound == "at least" else got > limit:
         raise DataError(
-            f"{name}: got {what} of {got:.4g}, expected at least {limit:g}. Leave it out or lower prepare.{setting}.",
-            reason=reason,
-        )
-
-
-def _at_most(name: str, what: str, got: float | None, limit: float | None, reason: str, setting: str) -> None:
-    if got is not None and limit is not None and got > limit:
-        raise DataError(
-            f"{name}: got {what} of {got:.4g}, expected at most {limit:g}. Leave it out or raise prepare.{setting}.",
+            f"{name}: got {what} of {got:.4g}, expected {bound} {limit:g}. Leave it out or {change} prepare.{setting}.",
             reason=reason,
         )
 

@@ -1,9 +1,8 @@
-"""Training batches from shards: sample number ``i`` is a pure function of (seed, ``i``).
+"""Training batches from shards: sample ``i`` is a pure function of (seed, ``i``).
 
-The order of an epoch comes from the seed alone: row groups are permuted, a window of them is read, and
-rows are permuted within the window, so that a worker reads long runs of a file and yet mixes far. Which
-sub-crop and flip sample ``i`` gets is drawn from (seed, ``i``). Nothing depends on the number of workers
-or on where a run was stopped: resuming is starting at a position.
+The seed determines the order of an epoch: row groups are permuted, and rows are permuted within a window of groups, so
+that a worker reads long runs of a file and still mixes well. (seed, ``i``) determines the sub-crop and flip of sample
+``i``. Nothing depends on the number of workers; a resumed training starts at a position.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hfd.data.crops import Split
-from hfd.data.read_ahead import Place, ReadAhead
+from hfd.data.read_ahead import ReadAhead, RowIndex
 from hfd.data.shards import list_row_groups, read_row_group
 from hfd.errors import DataError
 from hfd.io.storage import Folder
@@ -27,7 +26,7 @@ WINDOW_GROUPS = 16
 
 
 class SampleOrder:
-    """Maps a sample number to its place, epoch after epoch."""
+    """Maps a sample number to its row, epoch after epoch."""
 
     def __init__(self, rows_per_group: Sequence[int], *, seed: int, window_groups: int = WINDOW_GROUPS) -> None:
         self.num_rows = int(sum(rows_per_group))
@@ -36,29 +35,29 @@ class SampleOrder:
         self._window_groups = window_groups
         self._epoch: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty((0, 2), dtype=np.int64))
 
-    def place(self, sample: int) -> Place:
+    def row_of(self, sample: int) -> RowIndex:
         epoch, position = divmod(sample, self.num_rows)
-        current, places = self._epoch  # read at once: two threads may ask for different epochs
+        current, rows = self._epoch  # read once: two threads may use different epochs
         if epoch != current:
-            places = self._epoch_places(epoch)
-            self._epoch = (epoch, places)
-        group, row = places[position]
-        return Place(int(group), int(row))
+            rows = self._epoch_rows(epoch)
+            self._epoch = (epoch, rows)
+        group, row = rows[position]
+        return RowIndex(int(group), int(row))
 
-    def _epoch_places(self, epoch: int) -> npt.NDArray[np.int64]:
+    def _epoch_rows(self, epoch: int) -> npt.NDArray[np.int64]:
         rng = _random(self._seed, epoch)
         groups = rng.permutation(len(self._rows_per_group))
         windows = []
         for start in range(0, len(groups), self._window_groups):
             window = groups[start : start + self._window_groups]
-            places = np.concatenate([_all_rows(int(group), int(self._rows_per_group[group])) for group in window])
-            windows.append(rng.permutation(places, axis=0))
+            rows = np.concatenate([_all_rows(int(group), int(self._rows_per_group[group])) for group in window])
+            windows.append(rng.permutation(rows, axis=0))
         return np.concatenate(windows)
 
 
 def _random(seed: int, stream: int) -> np.random.Generator:
-    """Philox has a 128-bit key, so that distinct pairs never share a stream. Both in [0, 2^64)."""
-    # Without a dtype numpy would meet the two integers in float64 and round neighbouring streams together.
+    """A generator for a pair of integers in [0, 2^64), distinct for distinct pairs: Philox has a 128-bit key."""
+    # Without a dtype numpy would convert the integers to float64, which merges neighbouring streams.
     return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64)))
 
 
@@ -69,7 +68,7 @@ def _all_rows(group: int, num_rows: int) -> npt.NDArray[np.int64]:
 def sub_crop(
     pictures: Sequence[npt.NDArray[np.uint8]], crop_px: int, *, seed: int, sample: int
 ) -> list[npt.NDArray[np.uint8]]:
-    """The same sub-crop and flip of aligned pictures (H, W, 3), drawn from (seed, sample)."""
+    """Cut the same random sub-crop, with the same flip, from aligned pictures (H, W, 3), by (seed, sample)."""
     height, width = pictures[0].shape[:2]
     rng = _random(seed, 2**63 + sample)
     top = int(rng.integers(0, height - crop_px + 1))
@@ -82,10 +81,9 @@ def sub_crop(
 class CropLoader:
     """Endless batches of aligned sub-crops from the shards of one split.
 
-    ``batches(start)`` yields, from global sample ``start`` on, uint8 arrays of shape
-    (batch, pictures, crop_px, crop_px, 3); rank ``r`` of ``world`` gets samples ``r, r + world, ...`` of each
-    global batch, one fewer for some ranks where it does not divide evenly. Cropping happens on a background thread,
-    and reading, from a folder or a bucket, on threads before that. Two windows of row groups are held at most.
+    ``batches(start)`` yields, from global sample ``start``, uint8 (batch, pictures, crop_px, crop_px, 3); rank ``r`` of
+    ``world`` gets samples ``r, r + world, ...`` of each global batch, so that batches of ranks may differ by one.
+    Background threads read and crop. Memory holds at most two windows of row groups.
     """
 
     def __init__(
@@ -144,16 +142,16 @@ class CropLoader:
             thread.join()
 
     def _samples(self, position: int) -> range:
-        """This rank's samples of the global batch that begins at ``position``."""
+        """This rank's samples of the global batch at ``position``."""
         return range(position + self._rank, position + self._batch_size, self._world)
 
     def _read_ahead(self, start: int) -> ReadAhead:
         positions = itertools.count(start, self._batch_size)
-        places = (self._order.place(sample) for position in positions for sample in self._samples(position))
-        # A window ahead: a group is needed until its window ends, and those of the next are there when it begins.
+        rows = (self._order.row_of(sample) for position in positions for sample in self._samples(position))
+        # A window ahead: the groups of the next window are ready when it begins.
         window = WINDOW_GROUPS * max(group.num_rows for group in self._groups)
         depth = max(1, min(window, self.num_crops) // self._world)
-        return ReadAhead(places, depth, lambda group: read_row_group(self._folder, self._groups[group], self._pictures))
+        return ReadAhead(rows, depth, lambda group: read_row_group(self._folder, self._groups[group], self._pictures))
 
     def _batch(self, position: int, rows: ReadAhead) -> npt.NDArray[np.uint8]:
         samples = self._samples(position)

@@ -1,4 +1,4 @@
-"""The score-based decoder: a network and a process, made into ``x_hat -> sample``."""
+"""The score-based decoder, a network and a process: maps x_hat to a sample."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hfd.diffusion.grain import FILTER_PX, add_grain
 from hfd.diffusion.grain import REACH_PX as GRAIN_PX
 from hfd.diffusion.lean import LeanNet
 from hfd.diffusion.noise import noise_in
-from hfd.diffusion.process import Process, answer
+from hfd.diffusion.process import Process, predict
 from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.unet import UNet
@@ -46,20 +46,20 @@ class ScoreDecoder:
 
     @property
     def default_steps(self) -> int:
-        """What the decoder was fine-tuned for; otherwise ``DEFAULT_STEPS``."""
+        """Number of steps of its fine-tuning; otherwise ``DEFAULT_STEPS``."""
         return int(self.config.get("steps", DEFAULT_STEPS))
 
     @property
     def finish(self) -> Finish:
-        """What is done to its samples unless they are asked for without."""
+        """Finish of its samples, if the sampling settings ask for it."""
         return Finish.of(self.config)
 
     def add_grain(
         self, sample: Tensor, *, seeds: Sequence[int], amount: float | None = None, window: Window | None = None
     ) -> Tensor:
-        """Grain on a sample (B, 3, H, W) in [0, 1]; ``amount`` None: what this decoder was measured to lack."""
-        lacking = float(self.config.get("grain", 0.0))
-        return add_grain(sample, lacking if amount is None else amount, seeds=seeds, window=window)
+        """Add grain to a sample (B, 3, H, W) in [0, 1]; ``amount`` None: the amount in the configuration."""
+        amount = float(self.config.get("grain", 0.0)) if amount is None else amount
+        return add_grain(sample, amount, seeds=seeds, window=window)
 
     def denoise(
         self, x_t: Tensor, t: Tensor, x_hat: Tensor, *, known: Tensor | None = None, precision: str = "auto"
@@ -69,8 +69,8 @@ class ScoreDecoder:
         ``known`` (B, 4, H, W): pixels of the finished picture, as :func:`hfd.diffusion.neighbours.known_pixels`.
         """
         with autocast(x_t.device, precision):
-            found = answer(self.process, self.net, x_t, x_hat, t, known)
-        return self.process.x0_pred(x_t, found, t).clamp(-1.0, 1.0)
+            output = predict(self.process, self.net, x_t, x_hat, t, known)
+        return self.process.x0_pred(x_t, output, t).clamp(-1.0, 1.0)
 
     @torch.no_grad()
     def sample(
@@ -85,21 +85,20 @@ class ScoreDecoder:
         tiles: Sequence[Tile] = (),
         known: Tensor | None = None,
     ) -> Tensor:
-        """A realistic image for each reconstruction.
+        """Sample a realistic image for each reconstruction.
 
-        ``x_hat``: (B, 3, H, W) float32 in [0, 1], any size; ``seeds``: one per image. Returns the same shape
-        and range. Every image's noise comes from its own seed; beside which images it is sampled changes it by
-        rounding alone, measured on a CPU: by 3e-6 at most in float32, and in bfloat16, with one step, by 0.016
-        (four grey levels) in the worst pixel and 0.003 on average.
+        ``x_hat``: (B, 3, H, W) float32 in [0, 1], any size; ``seeds``: one per image. Returns the same shape and
+        range. Each image's noise comes from its own seed; the other images of the batch change it by rounding only:
+        on a CPU by at most 3e-6 in float32 and, with one step in bfloat16, 0.016 (four grey levels), 0.003 on average.
 
-        ``window``: the reconstructions are this part of larger pictures. Its top and left are multiples of the
-        network's stride; its bottom and right are, too, or are the picture's own. What comes out is the whole
-        picture's sample, up to the same rounding, but for :meth:`reach_px` at edges that are not the picture's own.
-        ``tiles``: the network sees one of these at a time, at every step, with the context that one evaluation
-        needs (:attr:`UNet.receptive_field_px`); they cut the picture as padded to the stride. Memory then follows
-        the tiles but for a few whole pictures in float32, at any number of steps.
-        ``known``: (B, 4, H, W), pixels of the finished picture that the sample is to go on from, in [-1, 1], and their
-        mask, as :func:`hfd.diffusion.neighbours.known_pixels`.
+        ``window``: the part of larger pictures that the reconstructions are. Its edges are multiples of the network's
+        stride or the picture's own. The result is that part of the whole picture's sample, up to the same rounding,
+        except within :meth:`reach_px` of edges that are not the picture's own.
+        ``tiles``: evaluate the network on one tile at a time, at every step, with the context of one evaluation
+        (:attr:`UNet.receptive_field_px`). The tiles cut the picture padded to the stride. Memory depends on the tiles
+        and a few whole pictures in float32, for any number of steps.
+        ``known``: (B, 4, H, W), finished pixels in [-1, 1] that the sample continues, and their mask, as
+        :func:`hfd.diffusion.neighbours.known_pixels`.
         """
         height, width = x_hat.shape[-2:]
         right, below = -width % self.net.stride, -height % self.net.stride
@@ -123,10 +122,9 @@ class ScoreDecoder:
         return torch.lerp(x_hat, sample, settings.realism)
 
     def reach_px(self, settings: Sampling) -> int:
-        """The largest distance along an axis between a sample's pixel and a pixel of x_hat that it depends on.
+        """Largest distance along an axis between a sample's pixel and a pixel of x_hat that it depends on.
 
-        Every evaluation of the network looks :attr:`UNet.receptive_field_px` further than the one after it; then the
-        finish, and the grain.
+        Each evaluation of the network adds :attr:`UNet.receptive_field_px`; finish and grain add their own.
         """
         steps = self.net.receptive_field_px * settings.evaluations(self.process)
         return steps + FINISH_PX * settings.finish + (GRAIN_PX + FILTER_PX) * settings.grain
@@ -138,13 +136,13 @@ class ScoreDecoder:
             return self.denoise(x_t, t, cond, known=known, precision=precision)
         whole = torch.empty_like(x_t)
         for tile in tiles:
-            finished_there = None if known is None else _seen(known, tile)
-            found = self.denoise(_seen(x_t, tile), t, _seen(cond, tile), known=finished_there, precision=precision)
-            tile.core.cut(whole).copy_(tile.core.within(tile.window).cut(found))
+            known_in_tile = None if known is None else _seen(known, tile)
+            denoised = self.denoise(_seen(x_t, tile), t, _seen(cond, tile), known=known_in_tile, precision=precision)
+            tile.core.cut(whole).copy_(tile.core.within(tile.window).cut(denoised))
         return whole
 
     def _padded(self, window: Window) -> Window:
-        """A window in its picture as padded to the network's stride."""
+        """Pad a window and its picture to the network's stride."""
         stride, box = self.net.stride, window.box
         size = box.height + -box.height % stride, box.width + -box.width % stride
         height, width = window.height + -window.height % stride, window.width + -window.width % stride
@@ -156,7 +154,7 @@ def _seen(x: Tensor, tile: Tile) -> Tensor:
 
 
 def build_process(config: Mapping[str, Any]) -> Process:
-    """The process of a section ``{kind: ..., ...}``. Raises :class:`DataError` for what this version does not know."""
+    """Build the process of a section ``{kind: ..., ...}``. Raises :class:`DataError` for unknown values."""
     residual = None if config.get("residual_std") is None else float(config["residual_std"])
     match _one_of(ProcessKind, "kind", config):
         case "diffusion":
@@ -190,16 +188,16 @@ def build_network(config: Mapping[str, Any]) -> DecoderNet:
 
 
 def write_decoder(folder: Folder, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """``config`` holds process, unet or lean, and ``autoencoder``: the fingerprint of the stage 1 it was trained on.
+    """Write weights and ``config``: process, unet or lean, and ``autoencoder``, the fingerprint of its stage 1.
 
-    Optional: ``steps``, for which a sampler was fine-tuned, ``finish``, ``sharpen`` and ``chroma_noise`` of
-    :class:`hfd.diffusion.finish.Finish`, and ``grain``, the amount that its finished samples lack.
+    Optional: ``steps``, the number of its fine-tuning; ``finish``, as :class:`hfd.diffusion.finish.Finish`; ``grain``,
+    the amount that its finished samples lack.
     """
     write_weights(folder, tensors, config)
 
 
 def read_decoder(folder: Folder) -> ScoreDecoder:
-    """Load stage 2, frozen and in eval mode. Raises :class:`DataError` naming what does not fit."""
+    """Load stage 2, frozen and in eval mode. Raises :class:`DataError` that names the fault."""
     tensors, config, fingerprint = read_weights(folder)
     try:
         net, process = build_network(config), build_process(config["process"])

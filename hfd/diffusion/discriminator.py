@@ -1,6 +1,6 @@
-"""The discriminator of the adversarial fine-tuning: local, conditional on the reconstruction, trained from scratch.
+"""The local, conditional discriminator of the adversarial fine-tuning (beyond the paper of HFD).
 
-Beyond the paper of HFD. Nothing that was trained on other data, and no network that a metric uses, has a part in it.
+It is trained from scratch and shares no network with a metric.
 """
 
 from __future__ import annotations
@@ -15,21 +15,19 @@ from torch.nn.utils.parametrizations import spectral_norm
 from hfd.diffusion.finish import luma
 
 SLOPE = 0.2
-"""Of the leaky rectifiers."""
+"""Slope of the leaky ReLUs."""
 
 
 class Discriminator(nn.Module):
-    """Maps a picture and x_hat, (B, 3, H, W) in [-1, 1] each, to one map of logits per level, high where it looks real.
+    """Maps a picture and x_hat, (B, 3, H, W) in [-1, 1] each, to a map of logits per level, high where it looks real.
 
-    It looks at what the picture adds to the luma of x_hat, brought to unit variance by ``residual_std``, and at x_hat:
-    texture is a hundredth of a picture's variance, and a network of bounded slope would first have to learn to
-    subtract. Of colours it sees nothing: the detail of photographs is in their luma, and noise in colours is what a
-    sampler would add first.
+    Its input is x_hat and the luma of picture - x_hat, brought to unit variance by ``residual_std``: texture is a
+    hundredth of a picture's variance, and a network of bounded slope would have to learn the subtraction. Colour is
+    left out: the detail of photographs is in their luma, and a sampler would add colour noise first.
 
     After 2x2 space-to-depth and a convolution, each level halves the sides and ends in logits (B, 1, H/2^i, W/2^i),
-    i = 2, 3, ..., so that texture is judged where its neighbourhood is small and shape where it is large. Every
-    layer is spectrally normalised (Miyato et al., arXiv 1802.05957), which bounds its slope. H and W are
-    multiples of ``stride``.
+    i = 2, 3, ...: texture is judged in small neighbourhoods, shape in large ones. Spectral normalisation of each layer
+    (Miyato et al., arXiv 1802.05957) bounds its slope. H and W are multiples of ``stride``.
     """
 
     def __init__(self, channels: Sequence[int] = (64, 128, 256, 256), residual_std: float = 0.1) -> None:
@@ -62,23 +60,23 @@ def _conv(inputs: int, outputs: int, size: int) -> nn.Module:
 
 
 def discriminator_loss(real: Sequence[Tensor], sampled: Sequence[Tensor]) -> Tensor:
-    """Mean over the levels of softplus(sampled - real): a picture has to look more real than the sample beside it.
+    """Mean over the levels of softplus(sampled - real): a picture must look more real than the sample paired with it.
 
-    The relativistic pairing of Jolicoeur-Martineau (arXiv 1807.00734): both share their x_hat, so that the
-    difference tells more than either. Smooth, and never satisfied by all logits drifting together.
+    The relativistic loss of Jolicoeur-Martineau (arXiv 1807.00734); both pictures share their x_hat. A common shift of
+    all logits does not change it.
     """
     return torch.stack([F.softplus(s.float() - r.float()).mean() for r, s in zip(real, sampled, strict=True)]).mean()
 
 
 def generator_loss(real: Sequence[Tensor], sampled: Sequence[Tensor]) -> Tensor:
-    """The same with the roles exchanged; ``real`` holds no gradient."""
+    """The same with the roles exchanged; ``real`` is detached."""
     return discriminator_loss(sampled, [logits.detach() for logits in real])
 
 
 def change(logits: Sequence[Tensor], moved: Sequence[Tensor]) -> Tensor:
-    """Mean over the levels of the mean squared difference: how far a little noise on a picture moves the opinion.
+    """Mean over the levels of the squared change of logits when a picture gets a little noise.
 
-    Over the noise's variance, in expectation, the squared norm of the slope: the gradient penalty of Mescheder et al.
-    (arXiv 1801.04406) without second derivatives (Lin et al., arXiv 2501.08316).
+    Divided by the noise's variance it is, in expectation, the squared norm of the gradient: the gradient penalty of
+    Mescheder et al. (arXiv 1801.04406) without second derivatives (Lin et al., arXiv 2501.08316).
     """
     return torch.stack([(m.float() - one.float()).square().mean() for one, m in zip(logits, moved, strict=True)]).mean()

@@ -1,9 +1,8 @@
-"""Power-function averages of the weights, and averages of other widths made from their snapshots.
+"""Power-function averages of the weights, and averages of other widths computed from their snapshots.
 
-Karras et al., "Analyzing and improving the training dynamics of diffusion models" (EDM2, arXiv 2312.02696),
-section 3 and appendix C. An average of exponent g after t steps weighs step tau by (g + 1) tau^g / t^(g + 1); its
-width, as a share of t, is ``sigma_rel``. Two averages tracked in training, stored a few times on the way,
-span a space in which an average of any width is found by least squares: its length is chosen afterwards.
+EDM2 (Karras et al., arXiv 2312.02696), section 3 and appendix C. An average of exponent g after t steps weighs step
+tau by (g + 1) tau^g / t^(g + 1); its width, as a share of t, is ``sigma_rel``. Snapshots of two averages from a
+training approximate an average of any width by least squares, so that the width is chosen after training.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from torch import Tensor
 
 @functools.cache
 def exponent_of(sigma_rel: float) -> float:
-    """The g whose profile has the standard deviation ``sigma_rel`` t: sigma_rel^2 = (g + 1) / ((g + 2)^2 (g + 3)).
+    """Solve sigma_rel^2 = (g + 1) / ((g + 2)^2 (g + 3)) for the exponent g.
 
-    ``sigma_rel`` is in (0, 0.28]: 0.2887 (g = 0) is the plain mean of all steps.
+    ``sigma_rel`` is in (0, 0.28]; 0.2887 (g = 0) is the mean of all steps.
     """
     a = sigma_rel**-2.0
     return float(np.roots([1.0, 7.0, 16.0 - a, 12.0 - a]).real.max())
 
 
 class PowerEma:
-    """average <- b average + (1 - b) weights, b = (1 - 1/t)^(g + 1), at the t-th update; one average per width.
+    """One average per width: average <- b average + (1 - b) weights, b = (1 - 1/t)^(g + 1), at the t-th update.
 
-    Holds float32 copies on the weights' device; updates each average in one fused call.
+    Holds float32 copies on the weights' device and updates each average in one fused call.
     """
 
     def __init__(self, parameters: Sequence[Tensor], sigma_rels: Sequence[float]) -> None:
@@ -39,7 +38,7 @@ class PowerEma:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after step ``step``, counted from 0."""
+        """Add the weights after step ``step``, counted from 0."""
         for sigma_rel, average in self.averages.items():
             keep = (1.0 - 1.0 / (step + 1)) ** (exponent_of(sigma_rel) + 1.0)
             torch._foreach_lerp_(average, self._parameters, 1.0 - keep)
@@ -62,20 +61,20 @@ class Profile:
 
 
 def combine(snapshots: Sequence[Profile], wanted: Profile) -> list[float]:
-    """The factors, of sum 1, whose weighted sum of snapshots comes nearest to ``wanted``: in the profiles' L2 norm.
+    """Factors, of sum 1, of the combination of snapshots nearest to ``wanted`` in the L2 norm of the profiles.
 
-    ``wanted.step`` is at most the last snapshot's. Exact where ``wanted`` is among the snapshots. EDM2 leaves the
-    sum free: where snapshots are few that shrinks or stretches all weights, by 6 % with 8 of each and a width of 0.25.
+    ``wanted.step`` is at most the last snapshot's. Exact if ``wanted`` is one of the snapshots. EDM2 leaves the sum
+    free; with few snapshots that scales all weights: by 6 % with 8 of each average and a width of 0.25.
     """
     gram = np.array([[_inner(a, b) for b in snapshots] for a in snapshots])
-    # Snapshots of a long run overlap almost wholly; the pseudo-inverse drops what float64 cannot tell apart.
+    # Snapshots of a long run are nearly dependent; the pseudo-inverse drops directions below float64 rounding.
     inverse = np.linalg.pinv(gram, rcond=1e-12)
     free, ones = inverse @ [_inner(a, wanted) for a in snapshots], inverse.sum(axis=1)
     return [float(value) for value in free + ones * (1.0 - free.sum()) / ones.sum()]
 
 
 def _inner(a: Profile, b: Profile) -> float:
-    """The integral of p_a(tau) p_b(tau) over the steps that both have seen."""
+    """The integral of p_a(tau) p_b(tau) over their common steps."""
     g, h = exponent_of(a.sigma_rel), exponent_of(b.sigma_rel)
     ratio_a, ratio_b = min(1.0, b.step / a.step), min(1.0, a.step / b.step)
     shared = min(a.step, b.step)

@@ -1,10 +1,9 @@
-"""The finish of a sample: its finest detail amplified, and faint noise in its colours. Beyond the paper of HFD.
+"""The finish of a sample: amplify the finest detail and add faint colour noise (beyond the paper of HFD).
 
-Both are remedies against the denoising effect that cost little realism where a network has learned little: noise in
-the luma, as of :mod:`hfd.diffusion.grain`, brings the same energy at a far higher Frechet distance (docs/study has
-the figures). Amplifying is what transports a Gaussian posterior mean to its posterior at the least error (Freirich
-et al., arXiv 2107.02555), here the more the stronger the top octave is; noise in colours is what sensors leave in
-every photograph and no decoder keeps.
+Both reduce the denoising effect and cost little realism; luma noise (:mod:`hfd.diffusion.grain`) restores the same
+energy at a far higher Frechet distance (figures: docs/study). Amplifying maps a Gaussian posterior mean to its
+posterior at the least error (Freirich et al., arXiv 2107.02555), here more where the top octave is stronger. Sensors
+leave colour noise in every photograph, and no decoder keeps it.
 """
 
 from __future__ import annotations
@@ -18,44 +17,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hfd.diffusion.grain import high_pass
 from hfd.diffusion.noise import noise_in
 from hfd.geometry.box import Window
 
 REACH_PX = 3
-"""A pixel depends on none further away than this, nor does its noise on any other pixel."""
+"""Largest distance of a pixel that a finished pixel depends on."""
 
 EDGE = 30.0
-"""Local contrast of the top octave, in grey levels of 255, at which half of ``sharpen`` is done: edges and strong
-texture get it, where a reconstruction is right; its faint texture, which may be wrong, gets next to nothing."""
+"""Local contrast of the top octave, in grey levels of 255, that gets half of ``sharpen``: edges and strong texture,
+which a reconstruction has right, get more, faint texture almost nothing."""
 
 FINISH_STEP = 2**31 - 2
-"""The number under which the noise of a seed is drawn: no sampler takes as many steps."""
+"""Step number of the finish's noise; no sampler takes as many steps."""
 
 GREY_LEVEL = 1.0 / 255.0
 
 _LUMA = (0.299, 0.587, 0.114)
-_BINOMIAL = (0.25, 0.5, 0.25)
+BINOMIAL = (1.0, 2.0, 1.0)
+"""The blur of its high pass, which has half of the amplitude at 0.25 cycles/px, all of it at 0.5."""
 
 
 @dataclass(frozen=True)
 class Finish:
-    """``sharpen``: how often the luma's high pass is added to it where contrast is highest; ``chroma_noise``: standard
-    deviation of the noise of each colour before its luma is taken out, in grey levels of 255. Zeros do nothing."""
+    """``sharpen``: factor of the luma's high pass that is added at the highest contrast; ``chroma_noise``: standard
+    deviation of each colour's noise, before its luma is removed, in grey levels of 255. 0: none."""
 
     sharpen: float = 0.0
     chroma_noise: float = 0.0
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Finish:
-        """Of a decoder's configuration; one without the section has none."""
+        """Read a decoder's configuration; without the section, no finish."""
         section = config.get("finish") or {}
         return cls(float(section.get("sharpen", 0.0)), float(section.get("chroma_noise", 0.0)))
 
 
 def finished(sample: Tensor, finish: Finish, *, seeds: Sequence[int], window: Window | None = None) -> Tensor:
-    """``sample`` (B, 3, H, W) in [0, 1] with its finish, in the same range. One seed a picture.
+    """Apply a finish to ``sample`` (B, 3, H, W) in [0, 1], with one seed per picture.
 
-    ``window``: where in larger pictures the samples lie; right but for ``REACH_PX`` at edges that are not theirs.
+    ``window``: the part of larger pictures that the samples are; exact except within ``REACH_PX`` of inner edges.
     """
     if finish == Finish():
         return sample
@@ -66,17 +67,10 @@ def finished(sample: Tensor, finish: Finish, *, seeds: Sequence[int], window: Wi
 
 
 def edges(y: Tensor) -> Tensor:
-    """The high pass of y (B, 1, H, W) in [0, 1], times c^2 / (c^2 + EDGE^2) with its rms c over 5 x 5 pixels."""
-    fine = high_pass(y)
+    """High pass of y (B, 1, H, W) in [0, 1], times c^2 / (c^2 + EDGE^2), with its rms c over 5 x 5 pixels."""
+    fine = high_pass(y, BINOMIAL)
     contrast = F.avg_pool2d(F.pad(fine.square(), (2, 2, 2, 2), mode="replicate"), 5, stride=1)
     return fine * contrast / (contrast + (EDGE * GREY_LEVEL) ** 2)
-
-
-def high_pass(x: Tensor) -> Tensor:
-    """x (B, 1, H, W) less its 3 x 3 binomial blur: half of the amplitude at 0.25 cycles/px, all of it at 0.5."""
-    taps = torch.tensor(_BINOMIAL, dtype=x.dtype, device=x.device)
-    kernel = torch.outer(taps, taps).reshape(1, 1, 3, 3)
-    return x - F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel)
 
 
 def luma(x: Tensor) -> Tensor:
@@ -86,10 +80,9 @@ def luma(x: Tensor) -> Tensor:
 
 
 def sharpen_for(target: float, energies: Sequence[float]) -> float:
-    """The ``sharpen`` at which a picture's energy is ``target``, from its energies at 0, 1 and 2.
+    """Compute the ``sharpen`` that brings a picture's energy to ``target``, from its energies at 0, 1 and 2.
 
-    Linear in the amplitude, so that E(a) = E(0) + b a + c a^2, c >= 0. The least a >= 0 that reaches the target; 0
-    where E(0) does.
+    E(a) = E(0) + b a + c a^2, c >= 0. Returns the smallest a >= 0 that reaches the target; 0 if there is none.
     """
     none, one, two = energies
     c = (two - 2.0 * one + none) / 2.0
@@ -98,6 +91,6 @@ def sharpen_for(target: float, energies: Sequence[float]) -> float:
     if missing <= 0.0:
         return 0.0
     root = b * b + 4.0 * c * missing
-    if root < 0.0 or b + math.sqrt(root) <= 0.0:  # nothing there to amplify
+    if root < 0.0 or b + math.sqrt(root) <= 0.0:  # nothing to amplify
         return 0.0
     return 2.0 * missing / (b + math.sqrt(root))

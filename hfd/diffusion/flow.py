@@ -1,4 +1,4 @@
-"""Rectified flow, from noise or from a noisy reconstruction."""
+"""Rectified flow from noise or from a noisy reconstruction."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hfd.kinds import FlowTimes
 
 @dataclass(frozen=True)
 class RectifiedFlow:
-    """x_t = (1 - t) x0 + t x1 with velocity u = x1 - x0 (Liu et al., arXiv 2209.03003); the network answers u.
+    """x_t = (1 - t) x0 + t x1, x1 = eps; the network predicts u = x1 - x0 (Liu et al., arXiv 2209.03003).
 
-    x1 = eps. ``draw``: the distribution of training times, uniform, or logit-normal with location ``mean`` and
+    ``draw``: the distribution of training times, uniform, or logit-normal with location ``mean`` and
     scale ``std`` of logit(t) (Esser et al., arXiv 2403.03206). ``residual_std``: of x0 - x_hat, for preconditioning.
     """
 
@@ -62,15 +62,16 @@ class RectifiedFlow:
     def _start_mix(self) -> tuple[float, float]:
         return 0.0, 1.0
 
-    def x0_pred(self, x_t: Tensor, answer: Tensor, t: Tensor) -> Tensor:
+    def x0_pred(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
         (at,) = as_images(t)
-        return x_t - at * answer
+        return x_t - at * output
 
 
 @dataclass(frozen=True)
 class PosteriorMeanFlow(RectifiedFlow):
-    """A rectified flow that starts at the reconstruction: x1 = x_hat + sigma_s eps (PMRF, Ohayon et al.,
-    arXiv 2410.00418), and so has only detail to add. Beyond the paper of HFD. ``sigma_s`` for images in [-1, 1].
+    """A rectified flow from the reconstruction, x1 = x_hat + sigma_s eps (PMRF, Ohayon et al., arXiv 2410.00418).
+
+    Beyond the paper of HFD. ``sigma_s``: for images in [-1, 1].
     """
 
     sigma_s: float = 0.1

@@ -1,8 +1,7 @@
-"""Grain: fine noise against the denoising effect, the loss of the faintest texture that samplers are known for.
+"""Grain: fine noise against the denoising effect, the loss of faint texture in samples (beyond the paper of HFD).
 
-Not a part of the paper, which names the effect and no remedy. White noise is high-passed, so that it lies
-in the top octave, and follows the local contrast of the sample's own top octave: texture gets more of it
-than sky. One number, measured on held-out pictures, scales it so that the top octave has the original's energy.
+High-passed white noise, in the top octave, scaled by the local contrast of the sample's own top octave: texture gets
+more than sky. An amount measured on held-out pictures gives the top octave the energy of the original.
 """
 
 from __future__ import annotations
@@ -18,29 +17,30 @@ from hfd.diffusion.noise import noise_in
 from hfd.geometry.box import Window
 
 REACH_PX = 8
-"""How far contrast is averaged. Noise and contrast depend on no pixel further away than this and the filter's 2."""
+"""Radius of the average of the contrast; the filter adds ``FILTER_PX``."""
 
 FILTER_PX = 2
-"""What the filter adds to it."""
+"""Radius of the high-pass filter."""
 
 GRAIN_STEP = 2**31 - 1
-"""The number under which the noise of a seed is drawn: no sampler takes as many steps."""
+"""Step number of the grain's noise; no sampler takes as many steps."""
 
 _BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)
 
 
-def high_pass(x: Tensor) -> Tensor:
-    """x less its binomial blur, (B, C, H, W): half of the amplitude at 0.18 cycles/px, all of it at 0.5."""
-    taps = torch.tensor(_BINOMIAL, dtype=x.dtype, device=x.device) / 16.0
-    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 5, 5)
-    return x - F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), kernel, groups=x.shape[1])
+def high_pass(x: Tensor, binomial: Sequence[float] = _BINOMIAL) -> Tensor:
+    """x (B, C, H, W) less its binomial blur: half of the amplitude at 0.18 cycles/px, all of it at 0.5."""
+    taps = torch.tensor(binomial, dtype=x.dtype, device=x.device) / sum(binomial)
+    size, radius = len(binomial), len(binomial) // 2
+    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, size, size)
+    return x - F.conv2d(F.pad(x, (radius,) * 4, mode="replicate"), kernel, groups=x.shape[1])
 
 
 def add_grain(sample: Tensor, amount: float, *, seeds: Sequence[int], window: Window | None = None) -> Tensor:
-    """``sample`` (B, 3, H, W) in [0, 1] with grain: the same noise in all three colours, as film and sensors' luma.
+    """Add grain, the same in all three colours, to ``sample`` (B, 3, H, W) in [0, 1].
 
-    ``amount`` is in units of the sample's local standard deviation in the top octave; 0 changes nothing. ``window``:
-    where in larger pictures the samples lie.
+    ``amount``: in units of the sample's local standard deviation in the top octave. ``window``: the part of larger
+    pictures that the samples are.
     """
     if amount == 0.0:
         return sample
@@ -61,10 +61,10 @@ _STD = _std_of_high_passed_noise()
 
 
 def amount_for(without: Sequence[float], with_one: Sequence[float]) -> float:
-    """The amount that brings the mean top-octave energy to 1, from the energies at amounts 0 and 1.
+    """Compute the amount that brings the mean top-octave energy to 1, from the energies at amounts 0 and 1.
 
-    Grain is independent of the sample, so that energies add: E(a) = E(0) + a^2 (E(1) - E(0)). 0 where nothing is
-    missing, and where there was nothing to measure; infinities, of flat pictures, are left out.
+    Grain is independent of the sample, so that energies add: E(a) = E(0) + a^2 (E(1) - E(0)). Ignores infinities,
+    which flat pictures have. 0 if no energy is missing or none was measured.
     """
     pairs = [(a, b) for a, b in zip(without, with_one, strict=True) if math.isfinite(a) and math.isfinite(b)]
     if not pairs:

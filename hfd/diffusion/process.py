@@ -1,8 +1,7 @@
-"""The process that stage 2 learns: what a training target is, and what a network's answer means.
+"""The interface of the processes that stage 2 learns: training pairs, and x0_pred from a network's output.
 
-Every process joins a clean image x0 (t = 0) to a start x1 (t = 1) by x_t = a_t x0 + b_t x1. It makes training
-pairs, and turns a network's raw output into x0_pred. Training and samplers know only this interface; the
-kinds are :class:`hfd.diffusion.vp.Diffusion` and the two flows of :mod:`hfd.diffusion.flow`.
+A process joins a clean image x0 (t = 0) to a start x1 (t = 1) by x_t = a_t x0 + b_t x1. The processes are
+:class:`hfd.diffusion.vp.Diffusion` and the two flows of :mod:`hfd.diffusion.flow`.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ import torch
 from torch import Tensor
 
 EARLIEST, LATEST = 1e-5, 1.0 - 1e-5
-"""Training times stay between these: the target of a diffusion is not defined at the very ends."""
+"""Bounds of training times: the target of a diffusion is not defined at 0 and 1."""
 
 
 @dataclass(frozen=True)
 class TrainingPair:
-    """``x_t`` and ``target`` (B, 3, H, W): noisy input and answer; ``noise_level`` (B,): told to the network;
+    """``x_t`` and ``target`` (B, 3, H, W): noisy input and target; ``noise_level`` (B,): input of the network;
     ``weight`` (B,): of each sample's mean squared error on the target."""
 
     x_t: Tensor
@@ -31,13 +30,13 @@ class TrainingPair:
 
 @dataclass(frozen=True)
 class Preconditioning:
-    """Around the network: it is given ``x_in`` (B, 3, H, W), and the answer is ``skip + scale * network``.
+    """The output is ``skip + scale * network(x_in)``, with ``x_in`` (B, 3, H, W).
 
-    What a linear estimate makes of x_t and x_hat is known in closed form and need not be learned. With r = x0 - x_hat
-    of variance ``residual_std``^2 and x_t - k x_hat = a r + n eps, ``x_in`` is that difference over its standard
-    deviation, ``skip`` the answer at the best linear estimate of r, and ``scale`` the standard deviation of what is
-    left, so that the network has unit input and unit target at every time (as in EDM, Karras et al., arXiv
-    2206.00364, whose data has mean 0 where ours has x_hat).
+    The best linear estimate from x_t and x_hat has a closed form and need not be learned. With r = x0 - x_hat of
+    variance ``residual_std``^2 and x_t - k x_hat = a r + n eps, ``x_in`` is that difference over its standard
+    deviation, ``skip`` the output at the best linear estimate of r, and ``scale`` the standard deviation of the rest:
+    the network's input and target have unit variance at every time (as in EDM, Karras et al., arXiv 2206.00364, whose
+    data has mean 0 where ours has mean x_hat).
     """
 
     x_in: Tensor
@@ -49,7 +48,7 @@ class Process(Protocol):
     """Times are (B,) in [0, 1]; images (B, 3, H, W), x0 and x_hat in [-1, 1]; eps is standard normal."""
 
     def times(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Training times, float32 (B,), spread evenly over their distribution."""
+        """Training times, float32 (B,), stratified over their distribution."""
 
     def training_pair(self, x0: Tensor, x_hat: Tensor, eps: Tensor, t: Tensor) -> TrainingPair: ...
 
@@ -60,29 +59,29 @@ class Process(Protocol):
         """a_t and b_t, the shape of ``t``."""
 
     def noise_level(self, t: Tensor) -> Tensor:
-        """What the network is told about t, (B,), of the order of one."""
+        """The network's input for t, (B,), of the order of one."""
 
     def precondition(self, x_t: Tensor, x_hat: Tensor, t: Tensor) -> Preconditioning:
-        """What stands around the network: nothing, unless ``residual_std`` is given."""
+        """Preconditioning of the network; the identity without ``residual_std``."""
 
-    def x0_pred(self, x_t: Tensor, answer: Tensor, t: Tensor) -> Tensor:
-        """The clean image that an answer at x_t stands for."""
+    def x0_pred(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
+        """The clean image of an output at x_t."""
 
 
 Network = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """(x_in, x_hat, noise_level, known) -> (B, 3, H, W)."""
 
 
-def answer(
+def predict(
     process: Process, network: Network, x_t: Tensor, x_hat: Tensor, t: Tensor, known: Tensor | None = None
 ) -> Tensor:
-    """What the process asks for at x_t (v, eps, x0 or u), float32 (B, 3, H, W), from a preconditioned network."""
+    """Evaluate the preconditioned network at x_t: v, eps, x0 or u, float32 (B, 3, H, W)."""
     around = process.precondition(x_t, x_hat, t)
     return around.skip + around.scale * network(around.x_in, x_hat, process.noise_level(t), known).float()
 
 
 def stratified_uniform(batch: int, generator: torch.Generator) -> Tensor:
-    """float64 (B,), uniform on (0, 1), spread evenly over the batch: u_i = (i + u) / B with one u for all.
+    """float64 (B,), uniform on (0, 1) and evenly spaced over the batch: u_i = (i + u) / B with one u for all.
 
     Low-discrepancy sampling (variational diffusion models, arXiv 2107.00630, appendix I.1).
     """

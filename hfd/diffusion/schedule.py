@@ -15,8 +15,8 @@ LOG_SNR_BOUND = 15.0
 class CosineSchedule:
     """log_snr(t) = -2 (log tan(pi t / 2) + log s), clamped to [-15, 15].
 
-    ``s = 1`` is the plain cosine; ``s < 1`` is less noise, which HFD (arXiv 2305.18231) uses since x_hat
-    already holds the global structure. The shift is that of simple diffusion (arXiv 2301.11093).
+    ``s = 1`` is the plain cosine; ``s < 1`` is less noise, as in HFD (arXiv 2305.18231), since x_hat has the global
+    structure. The shift is that of simple diffusion (arXiv 2301.11093).
     """
 
     s: float

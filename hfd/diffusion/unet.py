@@ -1,7 +1,7 @@
 """The stage-2 network: a convolutional, local U-Net on [x_t, x_hat].
 
-Local means that no layer looks at the whole image: there is no attention, and the normalisation is over
-channels at each position, so that a patch with enough context gives what the whole image gives.
+No layer depends on the whole image: there is no attention, and normalisation is over the channels of each position, so
+that a patch with enough context gives the result of the whole image.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ EMBEDDING = 128
 class UNet(nn.Module):
     """Maps x_t and x_hat, (B, 3, H, W) in about [-1, 1] each, and a noise level (B,) to (B, 3, H, W).
 
-    ``known`` (B, 4, H, W), optional: pixels that are finished already and their mask, zero where unknown
+    ``known`` (B, 4, H, W), optional: finished pixels and their mask, zero where unknown
     (:mod:`hfd.diffusion.neighbours`).
 
-    The input is brought to 1/patch of its sides by space-to-depth, where convolutions are wide and the
-    machine is fast. ``channels[i]`` and ``blocks[i]`` are the width and the number of residual blocks at
-    1/(patch 2^i) of the sides, the same on the way down and up (the coarsest is visited once). H and W are
-    multiples of ``patch * 2 ** (len(channels) - 1)``. The last convolution starts at zero.
+    Space-to-depth brings the input to 1/patch of its sides. ``channels[i]`` and ``blocks[i]`` are the width and the
+    number of residual blocks at 1/(patch 2^i) of the sides, on the way down and up (the coarsest level has one stack).
+    H and W are multiples of ``stride``. The last convolution starts at zero.
 
-    An output pixel depends on no input pixel further than :attr:`receptive_field_px` from it along either
-    axis: 139 px with the defaults.
+    An output pixel depends on no input pixel further than :attr:`receptive_field_px` along either axis: 139 px with the
+    defaults.
     """
 
     def __init__(self, patch: int = 4, channels: Sequence[int] = (128, 256), blocks: Sequence[int] = (2, 4)) -> None:
@@ -54,12 +53,11 @@ class UNet(nn.Module):
 
     @property
     def receptive_field_px(self) -> int:
-        """The largest distance along an axis between an output pixel and an input pixel it depends on.
+        """Largest distance along an axis between an output pixel and an input pixel that it depends on.
 
-        A 3x3 convolution reaches one cell of its level, patch 2^i px: stem and head one each at level 0, a
-        block two, and every level but the coarsest is visited twice. Taking out the grid reaches three of the
-        coarsest cells, and one of the finest where there are such. Cells are a grid of up to stride px, so a
-        pixel at one's edge reaches stride - 1 px further.
+        A 3x3 convolution reaches one cell of its level, patch 2^i px: stem and head one each at level 0, a block two;
+        every level but the coarsest has two stacks. Removing the grid reaches three of the coarsest cells, and one of
+        the finest if there are any. A pixel at the edge of a cell, up to stride px, reaches stride - 1 px further.
         """
         coarsest = len(self.blocks) - 1
         cells = [2 * count * (1 if i == coarsest else 2) for i, count in enumerate(self.blocks)]
@@ -85,8 +83,7 @@ class UNet(nn.Module):
         return without_grid(F.pixel_shuffle(self.head(F.silu(channel_norm(h))), self.patch), self.stride)
 
     def _cells(self, x_t: Tensor, x_hat: Tensor, known: Tensor | None) -> Tensor:
-        """Pixels of all that is known as channels of cells. Of large pictures the most memory is taken here, so that
-        each is rearranged by itself, which comes to the same."""
+        """Inputs as channels of cells. One by one: for large pictures this step needs the most memory."""
         if known is None:
             known = x_t.new_zeros(()).expand(x_t.shape[0], CHANNELS, *x_t.shape[2:])
         cells = [F.pixel_unshuffle(x, self.patch) for x in (x_t, x_hat, known)]
@@ -100,7 +97,7 @@ def _stack(channels: int, count: int) -> nn.ModuleList:
 class ResidualBlock(nn.Module):
     """h + conv(silu(norm(conv(silu(norm(h)))) * (1 + scale) + shift)), scale and shift from the noise level.
 
-    The second convolution starts at zero: the block starts as the identity.
+    The second convolution starts at zero, and so the block as the identity.
     """
 
     def __init__(self, channels: int) -> None:
@@ -137,11 +134,11 @@ class NoiseEmbedding(nn.Module):
 
 
 def without_grid(x: Tensor, cell: int) -> Tensor:
-    """Pictures (B, C, H, W) less what repeats from cell to cell of ``cell`` x ``cell`` px, over 5 x 5 cells around.
+    """Remove from pictures (B, C, H, W) the pattern that repeats in cells of ``cell`` x ``cell`` px, over 5 x 5 cells.
 
-    Each place in a cell has weights of its own in the last layers, so that the cheapest texture a network can learn is
-    the same for all cells: a grid, which an adversarial loss finds long before any other. Pictures hold none. Ramps are
-    left as they are: what repeats is sought in x less its cells' means, interpolated linearly.
+    Each position in a cell has its own weights in the last layers, so that the simplest texture to learn is the same in
+    all cells: a grid, which an adversarial loss finds first and photographs do not have. The pattern is measured in x
+    less its cells' means, interpolated linearly, so that ramps stay.
     """
     if cell == 1:
         return x

@@ -16,9 +16,8 @@ from hfd.kinds import Prediction, Weighting
 class Diffusion:
     """x_t = alpha_t x0 + sigma_t eps;  v = alpha_t eps - sigma_t x0 (Salimans and Ho, arXiv 2202.00512).
 
-    ``predict``: what the network answers. ``loss``: on what the mean squared error is taken, whatever the network
-    answers; ``min-snr``: on x0, times min(SNR, ``min_snr``) (Hang et al., arXiv 2303.09556). ``residual_std``: of
-    x0 - x_hat, for preconditioning.
+    ``predict``: output of the network. ``loss``: quantity of the mean squared error, for any output; ``min-snr``: x0,
+    times min(SNR, ``min_snr``) (Hang et al., arXiv 2303.09556). ``residual_std``: of x0 - x_hat, for preconditioning.
     """
 
     schedule: CosineSchedule
@@ -66,15 +65,15 @@ class Diffusion:
                 skip, scale = x_hat + alpha_t * rho2 / variance * y, rho * sigma_t * variance.rsqrt()
         return Preconditioning(y * variance.rsqrt(), skip, scale)
 
-    def x0_pred(self, x_t: Tensor, answer: Tensor, t: Tensor) -> Tensor:
+    def x0_pred(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
         alpha_t, sigma_t = as_images(*alpha_sigma(self.schedule.log_snr(t)))
         if self.predict == "v":
-            return alpha_t * x_t - sigma_t * answer
-        return (x_t - sigma_t * answer) / alpha_t if self.predict == "eps" else answer
+            return alpha_t * x_t - sigma_t * output
+        return (x_t - sigma_t * output) / alpha_t if self.predict == "eps" else output
 
 
 def _on_x0(loss: Weighting, log_snr: Tensor, min_snr: float) -> Tensor:
-    """The factor that makes a squared error of x0 one of ``loss``: eps errs by alpha/sigma, v by 1/sigma as much."""
+    """Factor from a squared error of x0 to one of ``loss``: errors of eps are alpha/sigma, of v 1/sigma as large."""
     snr = log_snr.exp()
     match loss:
         case "x0":

@@ -48,24 +48,24 @@ class Box:
         return x[..., self.top : self.bottom, self.left : self.right]
 
     def clipped(self, height: int, width: int) -> Box:
-        """What of it lies in a picture of this size."""
+        """The part that lies in a picture of this size."""
         top, left = max(0, self.top), max(0, self.left)
         return Box(top, left, min(height, self.bottom) - top, min(width, self.right) - left)
 
     def shared_with(self, other: Box) -> Box:
-        """What lies in both; of height or width 0 where nothing does."""
+        """The intersection; of height or width 0 if there is none."""
         top, left = max(self.top, other.top), max(self.left, other.left)
         height, width = min(self.bottom, other.bottom) - top, min(self.right, other.right) - left
         return Box(top, left, max(0, height), max(0, width))
 
     def within(self, outer: Box) -> Box:
-        """The same rectangle as ``outer`` counts its rows and columns."""
+        """The same rectangle in the coordinates of ``outer``."""
         return Box(self.top - outer.top, self.left - outer.left, self.height, self.width)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """``core``: what is wanted of a picture; ``window``: the core with the context that it is computed from."""
+    """``core``: the wanted part of a picture; ``window``: the core with the context that it is computed from."""
 
     core: Box
     window: Box
@@ -88,7 +88,7 @@ def around(boxes: Iterable[Box]) -> Box:
 
 
 def parse_box(text: str) -> Box:
-    """The box that a command line calls ``x,y,w,h``, px. Raises :class:`ConfigError` for anything else."""
+    """Parse ``x,y,w,h``, px. Raises :class:`ConfigError` for anything else."""
     try:
         left, top, width, height = map(int, text.split(","))
     except ValueError:
@@ -97,7 +97,7 @@ def parse_box(text: str) -> Box:
 
 
 def checked_box(box: Box | None, height: int, width: int) -> Box:
-    """A box in a picture, None: all of it. Raises :class:`ConfigError` where it is empty or reaches out."""
+    """A box in a picture; None: all of it. Raises :class:`ConfigError` if it is empty or extends outside."""
     box = Box(0, 0, height, width) if box is None else box
     if min(box.height, box.width) <= 0 or box.clipped(height, width) != box:
         raise ConfigError(

@@ -1,7 +1,7 @@
-"""Patches of a picture in four groups, each of which goes on from what those before it have finished. Pure geometry.
+"""Patches of a picture in four groups, each of which continues the pixels of the groups before it. Pure geometry.
 
-The scheme of Hoogeboom et al. (arXiv 2305.18231): cores on a grid coloured 2 x 2, colour after colour. How they
-overlap, and in what order colours come, is ours.
+The scheme of Hoogeboom et al. (arXiv 2305.18231): cores on a grid coloured 2 x 2, colour after colour. The overlap
+and the order of colours are ours.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ CONTEXT_PX = 128
 """Around it. Training shows the network known pixels in bands of up to half a crop, about as wide."""
 
 OVERLAP_PX = 32
-"""A core reaches so far into neighbours of later groups, which fade from it to what they find themselves: told of
-pixels at its side, a network answers a little otherwise, and that shows as a seam where it begins at once."""
+"""A core extends so far into neighbours of later groups, which fade from it to their own result. A network that sees
+finished pixels beside it samples slightly differently; without the fade that shows as a seam."""
 
 Place = tuple[int, int]
 """Row and column in the grid of cores."""
@@ -32,7 +32,7 @@ class Patch:
 
     ``steps``: the network sees the window by these tiles at every step; they cut the window as padded to the stride.
     ``spills``: boxes beside its core, in cores of later groups, that it finishes too. ``fades``: px at the core's top,
-    bottom, left and right over which it fades from what earlier groups have spilt there.
+    bottom, left and right over which it fades from the spills of earlier groups.
     """
 
     tile: Tile
@@ -43,7 +43,7 @@ class Patch:
 
     @property
     def finished(self) -> Box:
-        """What comes back of it: the core, with its spills in the smallest box around them."""
+        """The box of the result: the smallest around the core and its spills."""
         return around((self.tile.core, *self.spills))
 
 
@@ -79,12 +79,11 @@ class Grid:
 def four_groups(
     grid: Grid, stride: int, box: Box, *, context_px: int, overlap_px: int
 ) -> tuple[tuple[Patch, ...], ...]:
-    """Groups in their order; a later one knows what the groups before it have finished within ``context_px`` of it.
+    """The groups in their order; a patch knows the pixels finished before it within ``context_px`` of its core.
 
-    That is at first no pixels; then those at its left and right; above and below, with the corners; all around, as the
-    bands of training (:mod:`hfd.diffusion.neighbours`). Only those patches that ``box`` depends on, which reach no
-    further than three cores from it. ``context_px``: a multiple of the stride, at most the grid's cores; ``overlap_px``
-    at most the context.
+    Those are none at first; then left and right; above and below, with the corners; all around, as the bands of
+    training (:mod:`hfd.diffusion.neighbours`). Only patches that ``box`` depends on, at most three cores from it.
+    ``context_px``: a multiple of the stride, at most the grid's cores; ``overlap_px`` at most the context.
     """
     wanted = grid.touched_by(box)
     for colour in (3, 2, 1):

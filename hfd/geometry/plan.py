@@ -1,11 +1,10 @@
-"""Which part of which picture is sampled when, and with what context; cutting and stitching. Pure geometry.
+"""Plans of patches and tiles for sampling large pictures. Pure geometry.
 
-One picture, or a region of one, has a :class:`Plan`: groups of patches, one group after another, those of a group in
-any order, on any workers. Two schemes:
+A picture, or a region of one, has a :class:`Plan`: groups of patches, one group after another, the patches of a group
+in any order, on any workers. Two schemes:
 
-- one group (`Scheme.ONE_GROUP`): a patch has the context that its core depends on, and noise is the picture's own
-  (:func:`hfd.diffusion.noise.noise_in`), so that patches agree where they meet, without any sequence. What comes out
-  is the whole picture's sample, whatever the patches' size;
+- one group (`Scheme.ONE_GROUP`): a patch has the context that its core depends on, and all share the picture's noise,
+  so that patches agree where they meet, in any order. The result is the whole picture's sample, for any patch size;
 - four groups (`Scheme.FOUR_GROUPS`, Hoogeboom et al., arXiv 2305.18231): patches on a grid coloured 2 x 2, colour after
   colour, each with a fixed context of x_hat and with the pixels that its neighbours have finished. The number of groups
   and a patch's work do not grow, with the picture or with the steps; the sample is one for this grid of patches.
@@ -39,11 +38,11 @@ from hfd.geometry.four_groups import CONTEXT_PX, OVERLAP_PX, Grid, Patch, four_g
 from hfd.geometry.tiles import Reach, cut_into_tiles, grown, least_pixels, on_grid
 
 MAX_OVERHEAD = 3.0
-"""Tiles of their own are worth it while all windows together have at most so many times the picture's pixels."""
+"""Independent tiles are used while all windows together have at most so many times the picture's pixels."""
 
 
 PATCH_PIXELS = 2112**2
-"""Of a window in one group, context included. With the shipped models, which look 126 px far, the largest pictures cost
+"""Of a window in one group, context included. With the shipped models, whose reach is 126 px, the largest pictures cost
 1.3 times the work of the whole at once, and photographs of 12 megapixels, in four patches, 1.15 times."""
 
 GROUPS_PX = 1024
@@ -54,7 +53,7 @@ STEPS_PIXELS = 2**24
 
 
 class Scheme(enum.Enum):
-    """How patches of one picture come to fit together."""
+    """The method by which patches of one picture fit together."""
 
     ONE_GROUP = "one-group"
     FOUR_GROUPS = "four-groups"
@@ -62,7 +61,7 @@ class Scheme(enum.Enum):
 
 @dataclass(frozen=True)
 class PatchLayout:
-    """How a picture is cut into patches.
+    """Settings of the cut of a picture into patches.
 
     ``scheme`` None: one group; in four, a picture of more than ``STEPS_PIXELS`` whose patches would be mostly context,
     that is, those with many steps. ``patch_pixels``: of a window in one group at most, up to the stride's
@@ -105,7 +104,7 @@ class Plan:
 
 
 class UnitKind(enum.Enum):
-    """What a unit of work is: whole pictures in one batch, one tile, or one picture whose steps go by tiles."""
+    """Kind of a unit of work: whole pictures in one batch, one tile, or one picture whose steps go by tiles."""
 
     BATCH = "batch"
     TILES = "tiles"
@@ -177,7 +176,7 @@ def _no_room(got: int, reach: Reach) -> str:
 def plan_picture(
     height: int, width: int, reach: Reach, layout: PatchLayout = PatchLayout(), *, box: Box | None = None
 ) -> Plan:
-    """The plan of a picture, or of a ``box`` of it. It depends on these numbers alone, never on who does the work.
+    """The plan of a picture, or of a ``box`` of it. It depends on these numbers only, not on the workers.
 
     Raises:
         ConfigError: patches without room for context, or a box that is not in the picture.

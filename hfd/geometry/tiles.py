@@ -1,4 +1,4 @@
-"""Tiles of pictures, each with the context that its core depends on: how they are cut."""
+"""Cutting of pictures into tiles, each with the context that its core depends on."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Reach:
 
 
 def least_pixels(reach: Reach) -> int:
-    """Pixels of a square tile at which context is three quarters of it, or less: below, nothing is planned."""
+    """Pixels of a square tile of which the context is at most three quarters: smaller tiles are not planned."""
     return (4 * on_grid(reach.evaluation, reach.stride)) ** 2
 
 
 def cut_into_tiles(
     height: int, width: int, reach_px: int, stride: int, *, max_pixels: int, box: Box | None = None
 ) -> list[Tile]:
-    """Tiles of at most ``max_pixels`` each, context included, by rows; none where that leaves cores no room.
+    """Tiles of at most ``max_pixels`` each, context included, by rows; none if that leaves no room for cores.
 
     Cores begin at multiples of ``stride`` and cut the picture, or its ``box``, whose top and left are such multiples; a
     window is its core and ``reach_px``, rounded up to the stride, on each side that the picture has. Of the ways to cut

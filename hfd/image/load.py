@@ -1,6 +1,6 @@
-"""Encoded pictures in, sRGB pixels out, and back: the only door through which pictures come into `hfd`.
+"""Read encoded pictures as sRGB pixels, and encode them. All pictures enter `hfd` here.
 
-Needs numpy and Pillow alone and imports in a fraction of a second, since every worker process imports it.
+Imports only numpy and Pillow, in a fraction of a second, since every worker process imports it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from hfd.errors import DataError
 from hfd.image.colour import raw_mode_of, to_srgb
+from hfd.image.failures import ADVICE, check_size, codestream_ends, not_an_image, one_line, pillow_failures
 from hfd.image.pillow_warnings import pillow_warnings_off
 
 ImageSource: TypeAlias = bytes | Path | BinaryIO
@@ -38,12 +39,9 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset({
 """What listing a folder accepts; compare with ``path.suffix.lower()``."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JPEG2000_SIGNATURES = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-_SIGNATURES = (_PNG_SIGNATURE, *_JPEG2000_SIGNATURES, b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 # Opened by Pillow, but drawings, containers or films: some would run another program to be drawn.
 # What is compressed already, where our plugin is registered, would lose twice.
 _NOT_PICTURES = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "HFD"})
-_ADVICE = "Leave it out or replace the file."
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -97,10 +95,10 @@ def load_with(
     def decode(image: Image.Image, stream: BinaryIO) -> T:
         raw_mode = raw_mode_of(image)
         image.load()
-        if image.format == "JPEG2000" and not _codestream_ends(stream):
+        if image.format == "JPEG2000" and not codestream_ends(stream):
             raise EOFError("no end of codestream")
         # Icon containers state the true size of the picture inside only once it is decoded.
-        _check_size(image.size, label, max_pixels)
+        check_size(image.size, label, max_pixels)
         return convert(image, raw_mode)
 
     return look_with(decode, source, name=name, max_pixels=max_pixels)
@@ -142,7 +140,7 @@ def look_with(
     Arguments and errors are those of `load_picture`.
     """
     label = label_of(source, name)
-    with _stream(source, label) as stream, _pillow_failures(label, stream), pillow_warnings_off:
+    with _stream(source, label) as stream, pillow_failures(label, stream), pillow_warnings_off:
         return look(_open_header(stream, label, max_pixels), stream)
 
 
@@ -188,8 +186,8 @@ def _stream(source: ImageSource, label: str) -> Iterator[BinaryIO]:
             stream = opened if opened.seekable() else io.BytesIO(opened.read())
             stream.seek(0)
         except OSError as error:
-            got = error.strerror or _one_line(error)
-            message = f"{label}: got {got!r}, expected a readable file. {_ADVICE}"
+            got = error.strerror or one_line(error)
+            message = f"{label}: got {got!r}, expected a readable file. {ADVICE}"
             raise DataError(message, reason="unreadable") from error
         yield stream
 
@@ -197,8 +195,8 @@ def _stream(source: ImageSource, label: str) -> Iterator[BinaryIO]:
 def _open_header(stream: BinaryIO, label: str, max_pixels: int) -> Image.Image:
     image = Image.open(stream)
     if image.format in _NOT_PICTURES:
-        raise _not_an_image(label, f"a file of format {image.format}")
-    _check_size(image.size, label, max_pixels)
+        raise not_an_image(label, f"a file of format {image.format}")
+    check_size(image.size, label, max_pixels)
     return image
 
 
@@ -223,88 +221,3 @@ def _metadata_follows_pixels(stream: BinaryIO) -> bool:
         seen_pixels = seen_pixels or kind == b"IDAT"
         stream.seek(length + 4, os.SEEK_CUR)
     return False
-
-
-def _check_size(size: tuple[int, int], label: str, max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise DataError(
-            f"{label}: got {width} x {height} px, expected at most {max_pixels} pixels. "
-            "Leave it out or raise max_pixels.",
-            reason="too-large",
-        )
-
-
-def _not_an_image(label: str, got: str) -> DataError:
-    return DataError(f"{label}: got {got}, expected an image. {_ADVICE}", reason="not-an-image")
-
-
-def cut_short(label: str) -> DataError:
-    """Of a file that ends too early."""
-    return DataError(
-        f"{label}: got a cut file, expected a whole image. Fetch it again or leave it out.", reason="truncated"
-    )
-
-
-def broken(label: str, error: Exception) -> DataError:
-    """Of a file that a decoder gives up on, in its words."""
-    message = f"{label}: got {_one_line(error)!r} on decoding, expected a whole image. {_ADVICE}"
-    return DataError(message, reason="broken")
-
-
-@contextmanager
-def _pillow_failures(label: str, stream: BinaryIO) -> Iterator[None]:
-    """Turn whatever Pillow raises inside the block into one `DataError`."""
-    try:
-        yield
-    except DataError:
-        raise
-    except Image.DecompressionBombError as error:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise DataError(
-            f"{label}: got more than {limit} pixels, expected at most that. Leave it out or cut it.",
-            reason="too-large",
-        ) from error
-    except UnidentifiedImageError as error:
-        stream.seek(0)
-        head = stream.read(16)
-        if not head:
-            raise _not_an_image(label, "an empty file") from error
-        if not _has_signature(head):
-            raise _not_an_image(label, f"a file that begins with {head[:8]!r}") from error
-        message = f"{label}: got a damaged or cut header, expected a whole image. {_ADVICE}"
-        raise DataError(message, reason="broken") from error
-    # Pillow's plugins let almost any type escape on damaged input (KeyError, ZeroDivisionError, EOFError).
-    except Exception as error:
-        if _is_cut_short(error, stream):
-            raise cut_short(label) from error
-        raise broken(label, error) from error
-
-
-def _has_signature(head: bytes) -> bool:
-    is_webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
-    return is_webp or head.startswith(_SIGNATURES) or head[4:12] in (b"ftypavif", b"ftypavis")
-
-
-def _is_cut_short(error: Exception, stream: BinaryIO) -> bool:
-    text = str(error).lower()
-    if isinstance(error, EOFError) or "truncated" in text or "but only got" in text:
-        return True
-    # Two decoders do not name the cause, but JPEG 2000 ends with a marker and WebP states its own length.
-    length = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    head = stream.read(12)
-    if head.startswith(_JPEG2000_SIGNATURES):
-        return not _codestream_ends(stream)
-    return head.startswith(b"RIFF") and len(head) == 12 and int.from_bytes(head[4:8], "little") + 8 > length
-
-
-def _codestream_ends(stream: BinaryIO) -> bool:
-    """Whether JPEG 2000 data reach their end marker; OpenJPEG leaves missing tiles black, in silence."""
-    stream.seek(0)
-    data = stream.read()
-    return data.find(b"\xff\xd9", data.find(b"\xff\x93")) >= 0
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Comparing codecs whose files differ in size: the Bjontegaard rate, and a metric read off at a rate."""
+"""The Bjontegaard delta rate between two rate curves."""
 
 from __future__ import annotations
 
@@ -20,26 +20,18 @@ def bd_rate(
     test_bpp: Sequence[float],
     test_metric: Sequence[float],
 ) -> float | None:
-    """Bjontegaard delta rate: how many more bits the test codec needs for the same metric, on average.
+    """Bjontegaard delta rate: average difference of the rates at which two codecs reach the same metric.
 
-    The logarithm of the rate as a function of the metric is interpolated by PCHIP (monotone cubic, which
-    does not overshoot between points as Bjontegaard's polynomial does) and averaged over the range of the
-    metric that both curves cover. Metrics of which less is better work as well.
+    PCHIP (monotone cubic, which does not overshoot as Bjontegaard's polynomial does) interpolates the logarithm of the
+    rate as a function of the metric, which is averaged over the metric's common range. Works for metrics of which less
+    is better, too.
 
-    Args:
-        anchor_bpp: rates of the anchor's points, bpp > 0, in any order, at least two.
-        anchor_metric: the metric at each of them.
-        test_bpp: as the anchor's, of the codec under test.
-        test_metric: the metric at each of them.
-
-    Returns:
-        Percent; -20 says that the test codec needs 20 % fewer bits. None when the two ranges of the metric
-        do not overlap in more than a point.
+    Each curve: rates in bpp, in any order, at least two, and the metric at each. Returns percent; -20: the test codec
+    needs 20 % fewer bits. None if the ranges of the metric do not overlap.
 
     Raises:
-        DataError: a curve has fewer than two points, a rate that is not positive or a value that is not
-            finite (``reason="unusable"``), or its metric neither rises nor falls throughout, which leaves no
-            rate per metric (``reason="not-monotone"``).
+        DataError: a curve has fewer than two points, a rate that is not positive or a value that is not finite
+            (``reason="unusable"``), or its metric is not monotone (``reason="not-monotone"``).
     """
     anchor, test = (
         _log_rate_of_metric(name, rates, values)
@@ -52,34 +44,8 @@ def bd_rate(
     return 100.0 * math.expm1(difference)
 
 
-def metric_at_bpp(bpps: Sequence[float], values: Sequence[float], target: float) -> float | None:
-    """Read a metric off a rate curve, linearly in the logarithm of the rate between neighbouring points.
-
-    Args:
-        bpps: rates, bpp > 0, in any order; may be empty.
-        values: the metric at each of them.
-        target: the rate to read at, bpp.
-
-    Returns:
-        The metric, or None when ``target`` is outside the rates: nothing is extrapolated.
-
-    Raises:
-        DataError: see `bd_rate`; also two points of one rate and different values.
-    """
-    rates, metric = _sorted_curve("curve", bpps, values, min_points=0)
-    if rates.size == 0 or not rates[0] <= target <= rates[-1]:
-        return None
-    repeats = np.diff(rates) == 0
-    if np.any(repeats & (np.diff(metric) != 0)):
-        raise DataError(
-            f"curve: got rates {rates.tolist()}, expected one value per rate. Drop the repeated points.",
-            reason="unusable",
-        )
-    return float(np.interp(math.log(target), np.log(rates), metric))
-
-
 def _log_rate_of_metric(name: str, bpps: Sequence[float], values: Sequence[float]) -> PchipInterpolator:
-    rates, metric = _sorted_curve(name, bpps, values, min_points=2)
+    rates, metric = _sorted_curve(name, bpps, values)
     steps = np.diff(metric)
     if not (np.all(steps > 0) or np.all(steps < 0)):
         raise DataError(
@@ -91,20 +57,18 @@ def _log_rate_of_metric(name: str, bpps: Sequence[float], values: Sequence[float
     return PchipInterpolator(metric[order], np.log(rates[order]))
 
 
-def _sorted_curve(
-    name: str, bpps: Sequence[float], values: Sequence[float], *, min_points: int
-) -> tuple[FloatArray, FloatArray]:
+def _sorted_curve(name: str, bpps: Sequence[float], values: Sequence[float]) -> tuple[FloatArray, FloatArray]:
     rates, metric = np.asarray(bpps, dtype=np.float64), np.asarray(values, dtype=np.float64)
     usable = (
         rates.ndim == 1
         and rates.shape == metric.shape
-        and rates.size >= min_points
+        and rates.size >= 2
         and bool(np.all(np.isfinite(rates) & np.isfinite(metric) & (rates > 0)))
     )
     if not usable:
         raise DataError(
-            f"{name}: got rates {rates.tolist()} and values {metric.tolist()}, expected at least "
-            f"{min_points} finite pairs with rates above 0. Leave unusable points out.",
+            f"{name}: got rates {rates.tolist()} and values {metric.tolist()}, expected at least 2 finite pairs with "
+            "rates above 0. Leave unusable points out.",
             reason="unusable",
         )
     order = np.argsort(rates, kind="stable")

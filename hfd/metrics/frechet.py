@@ -1,4 +1,4 @@
-"""Distances between sets of features: Frechet (Gaussian), from statistics that add up, and kernel."""
+"""Distances between sets of features: Frechet (Gaussian), from sums, and kernel."""
 
 from __future__ import annotations
 
@@ -15,19 +15,16 @@ FloatArray = npt.NDArray[np.float64]
 Features = npt.NDArray[np.floating[Any]]
 Counts = npt.NDArray[np.float64]
 OfCounts = Callable[[Counts], float]
-"""A distance between two sets of paired rows, by how often each pair counts, float64 (P,): whole, at least 2 in all."""
+"""A distance of paired rows as a function of the count of each pair, float64 (P,), whole, at least 2 in total."""
 
 _KERNEL_CHUNK = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class GaussianStats:
-    """What a Frechet distance needs of a set of features, as sums: the statistics of two sets add up.
+    """Sums of a set of features, which add up over sets.
 
-    Attributes:
-        num: number of feature vectors, at least 0.
-        sum: float64 (D,), their sum.
-        outer: float64 (D, D), the sum of their outer products.
+    ``num``: number of vectors; ``sum``: float64 (D,); ``outer``: float64 (D, D), the sum of their outer products.
     """
 
     num: int
@@ -76,15 +73,11 @@ def frechet_distance(a: GaussianStats, b: GaussianStats) -> float:
     """Squared 2-Wasserstein distance between the Gaussians of two sets.
 
     ``|mu_a - mu_b|^2 + tr A + tr B - 2 tr (sqrt(A) B sqrt(A))^(1/2)`` (Dowson and Landau 1982; Heusel et al.
-    2017). ``sqrt(A) B sqrt(A)`` has the eigenvalues of ``A B`` but is symmetric, so `eigh` serves: no complex
-    leftovers, and no matrix is inverted, so covariances of fewer vectors than dimensions need no ridge.
+    2017). ``sqrt(A) B sqrt(A)`` has the eigenvalues of ``A B`` but is symmetric, so that `eigh` gives real ones; no
+    matrix is inverted, so that covariances of fewer vectors than dimensions need no ridge.
 
-    Args:
-        a: statistics of at least two vectors; ``b`` alike, of the same length D.
-
-    Returns:
-        At least 0; symmetric up to rounding. The smaller the sets, the more the distance between two samples
-        of one distribution exceeds 0: compare only distances over equally many vectors.
+    At least 0; symmetric up to rounding. Biased upwards, more for smaller sets: compare only distances over equal
+    numbers of vectors.
 
     Raises:
         DataError: fewer than two vectors (``reason="too-few"``).
@@ -96,21 +89,21 @@ def frechet_distance(a: GaussianStats, b: GaussianStats) -> float:
     values, vectors = np.linalg.eigh(covariance_a)
     root_a = (vectors * np.sqrt(_without_noise(values))) @ vectors.T
     product = root_a @ covariance_b @ root_a
-    # The product of three matrices is symmetric only up to rounding, and eigvalsh reads one triangle.
+    # The product is symmetric only up to rounding, and eigvalsh reads one triangle.
     cross = np.sqrt(_without_noise(np.linalg.eigvalsh((product + product.T) / 2.0))).sum()
     spread = np.trace(covariance_a) + np.trace(covariance_b) - 2.0 * cross
     return max(0.0, float(np.sum((a.mean - b.mean) ** 2) + spread))
 
 
 def frechet_of_counts(a_features: Features, b_features: Features) -> OfCounts:
-    """:func:`frechet_distance` of paired rows, float (P, D) each, as a function of how often each pair counts.
+    """:func:`frechet_distance` of paired rows, float (P, D) each, as a function of the count of each pair.
 
     With centred rows X and Y scaled to covariances X'X and Y'Y, the eigenvalues of ``sqrt(A) B sqrt(A)`` are the
-    squared singular values of X Y', a (P, P) matrix: fast where P < D. Row i counted c times is row i once, times
-    sqrt(c): a drawing with replacement, which leaves a third of the rows out, costs the others alone.
+    squared singular values of X Y', a (P, P) matrix: fast if P < D. Row i counted c times equals row i times sqrt(c),
+    so that a bootstrap draw computes only the distinct rows, two thirds of all.
     """
     a, b = _pairs(a_features, b_features)
-    a, b = a - a.mean(axis=0), b - a.mean(axis=0)  # the same shift: for rounding only
+    a, b = a - a.mean(axis=0), b - a.mean(axis=0)  # the same shift, for less rounding
 
     def distance(counts: Counts) -> float:
         drawn = np.flatnonzero(counts)
@@ -118,8 +111,7 @@ def frechet_of_counts(a_features: Features, b_features: Features) -> OfCounts:
         mean_a, mean_b = (counts @ rows / counts.sum() for rows in (a, b))
         x, y = root * (a[drawn] - mean_a), root * (b[drawn] - mean_b)
         product = x @ y.T
-        # Singular values as roots of eigenvalues, in half the time of an SVD: what rounding makes of the small ones
-        # is nothing beside the sum.
+        # Singular values as roots of eigenvalues: half the time of an SVD; rounding of small ones is negligible.
         cross = np.sqrt(np.maximum(np.linalg.eigvalsh(product.T @ product), 0.0)).sum()
         return max(0.0, float(np.sum((mean_a - mean_b) ** 2) + np.sum(x**2) + np.sum(y**2) - 2.0 * cross))
 
@@ -129,17 +121,12 @@ def frechet_of_counts(a_features: Features, b_features: Features) -> OfCounts:
 def kernel_distance(a_features: Features, b_features: Features) -> float:
     """Unbiased squared maximum mean discrepancy with the kernel of KID, ``(x.y / D + 1)^3``.
 
-    Over all vectors, without KID's random subsets (Binkowski et al. 2018, whose subsets only bound the cost):
-    the result is deterministic. Its expectation does not depend on the number of vectors. Kernels are summed
-    by blocks of 1024 x 1024, so memory stays bounded while time grows with the square of P.
+    Over all vectors, without the random subsets of KID (Binkowski et al. 2018), which only bound the cost: the result
+    is deterministic, and its expectation independent of the number of vectors. Kernels are summed by blocks of 1024 x
+    1024: memory is bounded, time grows with P^2.
 
-    Args:
-        a_features: float (P, D), P >= 2.
-        b_features: float (Q, D), Q >= 2.
-
-    Returns:
-        About 0 (a little below is possible) for two samples of one distribution, and larger the more they
-        differ. Paired sets, a picture and its decoded version, pull it further below.
+    Features are float (P, D) and (Q, D), P, Q >= 2. About 0 (slightly below is possible) for two samples of one
+    distribution. Paired sets, of pictures and their decoded versions, bias it downwards.
 
     Raises:
         DataError: fewer than two vectors (``reason="too-few"``) or values that are not finite.
@@ -158,9 +145,9 @@ def kernel_distance(a_features: Features, b_features: Features) -> float:
 
 
 def kernel_of_counts(a_features: Features, b_features: Features) -> OfCounts:
-    """:func:`kernel_distance` of paired rows, float (P, D) each, as a function of how often each pair counts.
+    """:func:`kernel_distance` of paired rows, float (P, D) each, as a function of the count of each pair.
 
-    Holds P x P kernel values, after which each call is a few products with a vector.
+    Holds P x P kernel values; a call takes a few products with a vector.
     """
     a, b = _pairs(a_features, b_features)
     within, diagonal = _kernel(a, a) + _kernel(b, b), _kernel_diagonals(a) + _kernel_diagonals(b)
@@ -168,7 +155,7 @@ def kernel_of_counts(a_features: Features, b_features: Features) -> OfCounts:
 
     def distance(counts: Counts) -> float:
         num = counts.sum()
-        # Copies of a row pair with each other, but none with itself.
+        # Copies of a row form pairs with each other, but not with themselves.
         pairs = counts @ within @ counts - counts @ diagonal
         return float(pairs / (num * (num - 1)) - 2.0 * (counts @ across @ counts) / num**2)
 
@@ -176,10 +163,7 @@ def kernel_of_counts(a_features: Features, b_features: Features) -> OfCounts:
 
 
 def _without_noise(eigenvalues: FloatArray) -> FloatArray:
-    """Set to 0 what rounding alone can make of a zero eigenvalue, of either sign.
-
-    Square roots blow it up (1e-16 becomes 1e-8), and with fewer vectors than dimensions there are hundreds.
-    """
+    """Set eigenvalues within rounding of 0 to 0: square roots amplify them, 1e-16 to 1e-8, and there may be many."""
     floor = len(eigenvalues) * np.finfo(np.float64).eps * max(0.0, float(eigenvalues[-1]))
     return np.where(eigenvalues > floor, eigenvalues, 0.0)
 

@@ -1,4 +1,4 @@
-"""How pictures are cut for Frechet and kernel distances: the FID/256 protocol, for any patch size."""
+"""Patches of pictures for Frechet and kernel distances: the FID/256 protocol, for any patch size."""
 
 from __future__ import annotations
 
@@ -9,18 +9,13 @@ from hfd.image.load import RgbArray
 
 
 def fid_patches(x: RgbArray, patch_px: int) -> RgbArray:
-    """Cut a picture into the patches that are counted: a grid, and the same grid shifted by half a patch.
+    """Cut a picture into a grid of patches, and the same grid shifted by half a patch.
 
-    First all non-overlapping patches from the top left corner, then, when both sides reach ``1.5 patch_px``,
-    all those of the grid that begins at ``(patch_px / 2, patch_px / 2)``; each row by row. What is left at
-    the right and bottom is dropped. Source: FID/256 as HiFiC introduced it, with 256 for ``patch_px``.
+    First the non-overlapping patches from the top left corner, then, if both sides reach ``1.5 patch_px``, those of the
+    grid that begins at ``(patch_px / 2, patch_px / 2)``; each row by row. The rest at the right and bottom is dropped.
+    Source: FID/256 of HiFiC, with ``patch_px`` 256.
 
-    Args:
-        x: uint8 (H, W, 3) sRGB.
-        patch_px: side of a patch, even.
-
-    Returns:
-        uint8 (P, patch_px, patch_px, 3), a copy; P is 0 where a side is below ``patch_px``.
+    From uint8 (H, W, 3) sRGB. Returns uint8 (P, patch_px, patch_px, 3), a copy; P is 0 if a side is below ``patch_px``.
 
     Raises:
         ConfigError: ``patch_px`` is odd or below 2.
@@ -31,7 +26,7 @@ def fid_patches(x: RgbArray, patch_px: int) -> RgbArray:
     if x.dtype != np.uint8 or x.ndim != 3 or x.shape[2] != 3:
         raise ValueError(f"x: got {x.dtype} {x.shape}, expected uint8 (H, W, 3)")
     half_px = patch_px // 2
-    # Of a side below 1.5 patch_px the shifted grid has no whole patch: it is empty by itself.
+    # If a side is below 1.5 patch_px, the shifted grid has no whole patch.
     return np.concatenate([_grid(x, patch_px), _grid(x[half_px:, half_px:], patch_px)])
 
 

@@ -52,7 +52,7 @@ def _lpips() -> Lpips:
     return Lpips()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def lpips(original: RgbArray, decoded: RgbArray) -> float:
     """LPIPS of two pictures, uint8 (H, W, 3) of one size, at least 31 px a side; on the CPU in float32. Lower is
     better."""

@@ -48,6 +48,7 @@ def read_frozen(name: NetworkName, folder: Path = FOLDER) -> tuple[FrozenFeature
     return build_frozen(name, data, str(path))
 
 
+@torch.inference_mode(False)  # the network is kept, and gradients may have to pass later
 def build_frozen(name: NetworkName, data: bytes, where: str) -> tuple[FrozenFeatures, tuple[Tensor, ...]]:
     """The same of the bytes of a file. Raises :class:`DataError` naming what does not fit."""
     try:

@@ -1,10 +1,11 @@
-"""Per-image rows and distances to one row a system and setting."""
+"""Summarise an evaluation: from per-image values and distances to one row for each system and setting."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,20 +24,36 @@ from hfd.metrics.table import ImageSet, measure_set
 from hfd.report.content import OUR_SYSTEMS, Gain, RatePoint, SummaryRow
 
 Curve = tuple[str, str]
-"""(system, setting): what a row of the summary is about."""
+"""(system, setting): identifies a row of the summary."""
 
 
 @dataclass(frozen=True)
 class CurveDistances:
     """Both distances of one system at one setting; None where there are too few patches.
 
-    ``fd_drawn``, ``kd_drawn``: what their intervals come from; None where there is one image, or none were asked for.
+    ``fd_drawn``, ``kd_drawn``: their bootstrap draws; None with one image, or where no draws were requested.
     """
 
     fd: float | None
     kd: float | None
     fd_drawn: Drawn | None = None
     kd_drawn: Drawn | None = None
+
+    @property
+    def drawn(self) -> dict[str, Drawn]:
+        """The draws that there are, by the distance's heading."""
+        drawn = {"FD-EffNet": self.fd_drawn, "KD-EffNet": self.kd_drawn}
+        return {name: one for name, one in drawn.items() if one is not None}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> CurveDistances:
+        """From a JSON object, as `dataclasses.asdict` makes it."""
+        drawn = [record["fd_drawn"], record["kd_drawn"]]
+        return cls(
+            record["fd"],
+            record["kd"],
+            *(None if one is None else Drawn(one["value"], tuple(one["draws"])) for one in drawn),
+        )
 
 
 def distances_of_images(originals: ImageFeatures, decoded: ImageFeatures, draws: int) -> CurveDistances:
@@ -102,15 +119,14 @@ def summarise(curves: Sequence[CurveRows], distances: Mapping[Curve, CurveDistan
 
 
 def gains_over_x_hat(distances: Mapping[Curve, CurveDistances]) -> list[Gain]:
-    """The distances of every sample less those of x_hat on the same files. None without draws."""
-    x_hat = distances.get(("autoencoder", "x_hat"))
+    """The distances of every sample less those of x_hat on the same files; empty without draws."""
+    x_hat = distances.get(("autoencoder", "x_hat"), CurveDistances(None, None)).drawn
     gains = []
     for (system, setting), found in distances.items():
-        for metric, name in (("FD-EffNet", "fd_drawn"), ("KD-EffNet", "kd_drawn")):
-            one, level = getattr(found, name), getattr(x_hat, name, None)
-            if system == "sample" and one is not None and level is not None:
-                of = one.less(level)
-                gains.append(Gain(setting, metric, of.value, of.low, of.high))
+        for metric, drawn_distance in found.drawn.items():
+            if system == "sample" and metric in x_hat:
+                gain = drawn_distance.less(x_hat[metric])
+                gains.append(Gain(setting, metric, gain.value, gain.low, gain.high))
     return gains
 
 

@@ -71,7 +71,8 @@ def rate_text(point: RatePoint) -> str:
 
 def cell_value(row: SummaryRow | ImageRow, column: Column) -> str | float | None:
     """What a cell holds: text, a number, or None where nothing was measured (NaN included)."""
-    value: str | float | None = row.to_record()[column.field]
+    name = column.field
+    value: str | float | None = row.values[name] if name in row.values else getattr(row, name)
     if isinstance(value, float) and math.isnan(value):
         return None
     if column.field == "system" and isinstance(value, str):

@@ -1,1 +1,1 @@
-"""One loop for both stages: budget, optimiser steps, checkpoints, exact resume."""
+"""Training: one loop for all tasks, with a budget, checkpoints and exact resumption."""

@@ -1,4 +1,4 @@
-"""Fine-tuning of a few-step sampler with an adversarial loss beside the squared error. Beyond the paper of HFD."""
+"""Adversarial fine-tuning of a few-step sampler (beyond the paper of HFD)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hfd.diffusion.decoder import DecoderNet
 from hfd.diffusion.discriminator import Discriminator, change, discriminator_loss, generator_loss
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.neighbours import known_pixels
-from hfd.diffusion.process import Process, answer
+from hfd.diffusion.process import Process, predict
 from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.precision import autocast
 from hfd.training.randomness import SampleRandomness
@@ -24,10 +24,10 @@ from hfd.training.strategy import Parallelism, Units, syncing, wrap_module
 from hfd.training.tasks import OptimiserSettings, adam, clipped_step, named_averages, sample_masks, units_of_network
 
 BETAS = (0.5, 0.95)
-"""Of both Adams: short memories, since each network's loss moves with the other's."""
+"""Of both Adam optimisers: short averages, since each network's loss moves with the other's."""
 
 PENALTY_NOISE = 0.2
-"""Standard deviation of the noise under which the discriminator may not change, over ``residual_std``."""
+"""Standard deviation of the noise of the gradient penalty, as a factor of ``residual_std``."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,10 @@ class AdversarialSettings:
 
 
 class AdversarialTask:
-    """Sampler against discriminator, one update each a step.
+    """Trains a sampler and a discriminator on the same samples, with one update of each per step.
 
-    Gradients flow through all ``steps`` steps. Both see the same samples; ``neighbours_share`` as in
-    :class:`hfd.training.tasks.DecoderTask`. Whole on every worker, whatever the strategy: two networks whose losses
-    share their passes are beyond what FSDP follows.
+    Gradients pass through all ``steps`` of the sampler. ``neighbours_share`` as in
+    :class:`hfd.training.tasks.DecoderTask`. Always DDP: FSDP does not support two losses that share forward passes.
     """
 
     def __init__(
@@ -66,10 +65,10 @@ class AdversarialTask:
         self._neighbours_share = neighbours_share
         parallelism = replace(parallelism, strategy="ddp")
         if parallelism.compile:
-            # Two backward passes go through one graph: the first may not give its buffers away.
+            # Two backward passes use one graph: the first must keep its buffers.
             functorch.donated_buffer = False
         self._module = wrap_module(net, parallelism, units_of_network(net))
-        # As written: compiled, each of the two passes back would make the gradients of both.
+        # Not compiled: each of the two backward passes would then compute the gradients of both.
         self._critic = wrap_module(discriminator, replace(parallelism, compile=False, recompute=False), Units())
         self._shards = Shards(list(net.parameters()))
         self._optimiser = adam(self._shards, settings, betas=BETAS)
@@ -86,8 +85,8 @@ class AdversarialTask:
             for picture in (batch[:, :2] * 2.0 - 1.0).unbind(dim=1)
         )
         sample = self.sample(x0, x_hat, randomness)
-        # Rolled by a random distance: a critic that halves the sides four times pushes each pixel of its cells its
-        # own way, and a sampler that always stands in the same place under it answers with a grid.
+        # Rolled by a random distance: the strided discriminator treats each pixel of a cell differently, and a
+        # sampler at a fixed position under it learns a grid.
         down, right = torch.randint(self.discriminator.stride, (2,), generator=randomness.shared("roll")).tolist()
         seen_sample, seen_x0, seen_x_hat = (picture.roll((down, right), (2, 3)) for picture in (sample, x0, x_hat))
         with autocast(x0.device, self._settings.precision):
@@ -96,8 +95,7 @@ class AdversarialTask:
             moved = [self._critic(picture.detach() + noise, seen_x_hat) for picture in (seen_sample, seen_x0)]
         mse = (sample - x0).square().mean()
         adversarial = generator_loss(real, sampled)
-        # On both sides: relativistic pairs need it for the game to settle (Huang et al., arXiv 2501.05441), and
-        # a critic that noise can sway is given noise.
+        # On real and sampled pictures: relativistic losses need both to converge (Huang et al., arXiv 2501.05441).
         penalty = change(sampled, moved[0]) + change(real, moved[1])
         return {
             "loss": mse + self._adversarial.weight * adversarial,
@@ -114,8 +112,8 @@ class AdversarialTask:
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             with autocast(x0.device, self._settings.precision):
-                found = answer(self._process, self._module, x_t, x_hat, t, known)
-            return self._process.x0_pred(x_t, found, t)
+                output = predict(self._process, self._module, x_t, x_hat, t, known)
+            return self._process.x0_pred(x_t, output, t)
 
         return run_sampler(
             Sampling(steps=self._adversarial.steps),
@@ -126,9 +124,9 @@ class AdversarialTask:
         )
 
     def _begin(self) -> None:
-        """Before each part of a step's batch: spectral norms as they were before the first of them.
+        """Before each part of a step's batch, restore the spectral norms of the step's begin.
 
-        Every pass through the discriminator moves them a little; a step may not know of how many parts it is made.
+        Every pass updates them, and the result may not depend on the number of parts.
         """
         buffers = list(self.discriminator.buffers())
         if not self._norms_before:
@@ -137,7 +135,7 @@ class AdversarialTask:
             buffer.copy_(before)
 
     def backward(self, losses: Mapping[str, Tensor], *, weight: float) -> None:
-        # Both losses come from the same passes; each backward pass stops at the parameters that it is for.
+        # Both losses come from the same forward passes; each backward pass stops at its own parameters.
         sampler, critic = list(self.net.parameters()), list(self.discriminator.parameters())
         (losses["loss"] * weight).backward(inputs=sampler, retain_graph=True)  # type: ignore[no-untyped-call]
         (losses["discriminator"] * weight).backward(inputs=critic)  # type: ignore[no-untyped-call]
@@ -154,7 +152,7 @@ class AdversarialTask:
         return norm
 
     def averages(self) -> dict[float, dict[str, Tensor]]:
-        """The averaged weights of the sampler by relative width and parameter name."""
+        """Averaged weights of the sampler by relative width and parameter name."""
         return named_averages(self.net, self.ema, self._shards)
 
     def state(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Checkpoints written while the training goes on."""
+"""Writing of checkpoints in a background thread."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hfd.training.checkpoint import Checkpoints
 
 
 class BackgroundWriter:
-    """Writes snapshots of a state, taken on the host, on a thread of its own: one at a time.
+    """Writes snapshots of a state in a thread, one at a time. :meth:`error` reports failures.
 
-    What goes wrong is kept for :meth:`error`. Leaving the block waits for what is being written.
+    Leaving the block waits for the last write.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
@@ -30,7 +30,7 @@ class BackgroundWriter:
         self._wait()
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Take a snapshot and begin to write it, once the one before is whole."""
+        """Wait for the last write, take a snapshot on the host, and begin to write it."""
         self._wait()
         if self._error is not None:
             return
@@ -46,18 +46,18 @@ class BackgroundWriter:
         self._thread.start()
 
     def error(self) -> HfdError | None:
-        """What went wrong so far, if it is the world's mistake; raised at once, if it is ours."""
+        """Return an :class:`HfdError` of a write, if any; raise any other exception."""
         if self._error is None or isinstance(self._error, HfdError):
             return self._error
         raise self._error
 
     def finish(self) -> HfdError | None:
-        """The same, once nothing is being written any more."""
+        """Wait for the last write and return its error."""
         self._wait()
         return self.error()
 
     def last_good(self) -> int | None:
-        """The step of the newest whole checkpoint."""
+        """Return the step of the newest complete checkpoint."""
         self._wait()
         return self._checkpoints.newest()
 
@@ -68,10 +68,10 @@ class BackgroundWriter:
 
 
 def on_host(state: Any) -> Any:
-    """A copy of a nested state on the host, which later steps do not change."""
+    """Copy a nested state to the host."""
     if isinstance(state, Tensor):
         copy = state.detach().to("cpu")
-        # What was on the host already would be the living tensor; what is part of a larger one, all of that.
+        # A tensor already on the host needs a copy of its own, without the rest of a larger storage.
         return copy.clone() if copy.device == state.device else copy
     if isinstance(state, Mapping):
         return {key: on_host(value) for key, value in state.items()}

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole, the last two kept, read without running anything that they contain."""
+"""Checkpoints of a training: written atomically, the last two kept, read without unpickling code."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ KEEP = 2
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one training. ``identity`` is what the run is a function of, flat: key -> value."""
+    """The checkpoints of one training. ``identity``: the settings and inputs of the training, flat."""
 
     folder: Folder
     identity: dict[str, str]
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write one; those before the last ``KEEP`` go once it is whole."""
-        # Straight into the file: a buffer would hold the state once more.
+        """Write a checkpoint, then delete all but the last ``KEEP``."""
+        # Directly into the file: a buffer would be another copy of the state.
         with self.folder.writing(_name(step)) as stream:
             try:
                 torch.save({"identity": self.identity, "step": step, "state": state}, stream)
             except RuntimeError as error:
-                # Torch closes its archive after a full disk, and complains of that.
+                # After a full disk torch reports its failure to close the archive, not the cause.
                 raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         for name in self._names()[:-KEEP]:
             self.folder.delete(name)
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
-        """Step and state of the newest readable checkpoint. Raises :class:`TrainingError` if another
-        configuration made it."""
+        """Return step and state of the newest readable checkpoint, and delete damaged ones.
+
+        Raises :class:`TrainingError` if another configuration made it.
+        """
         for name in reversed(self._names()):
             found = self._load(name)
             if found is not None:
@@ -44,12 +46,12 @@ class Checkpoints:
         return None
 
     def newest(self) -> int | None:
-        """The step of the checkpoint that :meth:`latest` returns."""
+        """Return the step of the checkpoint that :meth:`latest` returns."""
         found = self.latest()
         return None if found is None else found[0]
 
     def read(self, step: int) -> tuple[int, dict[str, Any]]:
-        """Step and state of one that is known to be readable."""
+        """Return step and state of a checkpoint that another worker has read. Raises :class:`TrainingError`."""
         found = self._load(_name(step))
         if found is None:
             raise TrainingError(
@@ -68,7 +70,7 @@ class Checkpoints:
             saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             identity, step, state = dict(saved["identity"]), int(saved["step"]), dict(saved["state"])
         except Exception:
-            # Damaged bytes end in a dozen kinds of exception, from struct.error to IndexError.
+            # Damaged bytes raise many kinds of exceptions, from struct.error to IndexError.
             return None
         self._check_identity(identity, name)
         return step, state

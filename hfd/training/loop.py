@@ -1,4 +1,4 @@
-"""The training loop of both stages."""
+"""The training loop of all tasks."""
 
 from __future__ import annotations
 
@@ -31,23 +31,22 @@ Batch = npt.NDArray[np.uint8]
 
 
 class Task(Protocol):
-    """What is trained: networks, optimisers and a loss. State lives here, the loop only drives it."""
+    """Networks, optimisers and losses of a training. The task holds the state; the loop drives it."""
 
     def losses(self, batch: Tensor, *, progress: float, randomness: SampleRandomness) -> dict[str, Tensor]:
-        """Scalars of one batch (b, pictures, 3, h, w) float32 in [0, 1], means over its samples; ``"loss"`` is
-        minimised."""
+        """Compute scalar losses, means over a batch (b, pictures, 3, h, w) float32 in [0, 1]; minimise ``"loss"``."""
 
     def backward(self, losses: Mapping[str, Tensor], *, weight: float) -> None:
-        """Add the gradients of ``weight`` times the losses to those that are there."""
+        """Accumulate the gradients of ``weight`` times the losses."""
 
     def syncing(self, last: bool) -> AbstractContextManager[None]:
-        """Around a pass there and back, which averages gradients over the workers if it is the ``last`` of a step."""
+        """Context of a forward and backward pass; the ``last`` of a step averages gradients over the workers."""
 
     def update(self, *, step: int, lr_factor: float) -> Tensor:
-        """The optimisers' steps; returns the gradient norm before clipping."""
+        """Step the optimisers; return the gradient norm before clipping."""
 
     def state(self) -> dict[str, Any]:
-        """Whole tensors, which may be the living ones. Every worker takes part."""
+        """Return the state with whole tensors, not copied. All workers call it together."""
 
     def load_state(self, state: Mapping[str, Any]) -> None: ...
 
@@ -61,16 +60,16 @@ class Judging(Protocol):
 
 
 class Loader(Protocol):
-    """Endless batches from a global sample position on."""
+    """Endless batches from a global sample position."""
 
     def batches(self, start: int = 0) -> Iterator[Batch]: ...
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """``steps`` or ``budget_s``: exactly one is given. ``batch_size`` is global; ``world`` is the number of workers.
+    """Exactly one of ``steps`` and ``budget_s`` is set. ``batch_size`` is global; ``world``: number of workers.
 
-    ``accumulate``: passes of which a step is made on each worker, each over a part of its samples.
+    ``accumulate``: passes per step on each worker, each over a part of its samples.
     """
 
     steps: int | None
@@ -93,9 +92,9 @@ def ignore_metrics(step: int, values: dict[str, float]) -> None:
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks: ``on_metrics(step, values)`` every so many steps, on rank 0; ``on_step(step, planned)``, on all.
+    """Callbacks: ``on_metrics(step, values)`` at each log on rank 0; ``on_step(step, planned)`` on all ranks.
 
-    ``planned`` is None until a wall-time budget has become a number of steps; at the last step it is known.
+    ``planned``: number of steps; None until it is computed from a wall-time budget, known at the last step.
     """
 
     on_metrics: Callable[[int, dict[str, float]], None] = ignore_metrics
@@ -104,7 +103,7 @@ class Listener:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """``steps`` in all, ``steps_here`` since the last resume in ``seconds_here``; ``metrics`` of the last window."""
+    """``steps`` in total, ``steps_here`` since the resume, in ``seconds_here``; the last logged ``metrics``."""
 
     steps: int
     steps_here: int
@@ -122,10 +121,9 @@ def train(
 ) -> TrainResult:
     """Train until the budget is spent, from the newest checkpoint if there is one.
 
-    A wall-time budget becomes a number of steps once, from the speed of the first ``CALIBRATION_STEPS``,
-    and is written down in a checkpoint at that moment: from then on a run that is killed and resumed ends
-    with the same weights as one that was not. Raises :class:`TrainingError` on a loss that is not finite or that
-    has exploded; an :class:`HfdError` of one worker is raised on all.
+    The speed of the first ``CALIBRATION_STEPS`` turns a wall-time budget into a number of steps, which a checkpoint
+    stores: from then on, an interrupted and resumed run ends with the same weights as an uninterrupted one. Raises
+    :class:`TrainingError` if the loss is not finite or explodes; an :class:`HfdError` of one worker is raised on all.
     """
     workers = Workers(settings.rank, settings.world)
     step, planned = _resume(task, checkpoints, workers, settings.steps)
@@ -134,7 +132,7 @@ def train(
     durations: list[float] = []
     last_step = started
     plan_now, last_save, saved_step = False, started, step
-    unheard: HfdError | None = None
+    listener_error: HfdError | None = None
     with (
         BackgroundWriter(checkpoints) as writer,
         contextlib.closing(_Feed(loader, step * settings.batch_size)) as feed,
@@ -143,7 +141,7 @@ def train(
         while planned is None or step < planned:
             batch, failure = feed.take()
             due = plan_now or time.monotonic() - last_save >= settings.checkpoint_every_s
-            if workers.agree(due and step > saved_step, failure or unheard or writer.error()):
+            if workers.agree(due and step > saved_step, failure or listener_error or writer.error()):
                 window.check(step, last_good)
                 _save(task, writer, workers, step, planned)
                 saved_step, last_save = step, time.monotonic()
@@ -158,7 +156,7 @@ def train(
             plan_now = planned is None and step - start >= CALIBRATION_STEPS
             if plan_now:
                 planned = start + workers.first(functools.partial(plan_steps, settings, durations))
-            unheard = _notify(listener, step, planned)
+            listener_error = _notify(listener, step, planned)
             if step % settings.log_every_steps == 0 or step == planned:
                 window.check(step, last_good)
                 values = window.close(step, time.monotonic(), settings.batch_size)
@@ -167,20 +165,19 @@ def train(
                     listener.on_metrics(step, values)
         if step > saved_step or step == 0:
             _save(task, writer, workers, step, planned)
-        workers.agree(False, unheard or writer.finish())
+        workers.agree(False, listener_error or writer.finish())
     return TrainResult(step, step - start, time.monotonic() - started, window.last)
 
 
 def gradients(
     task: Task, batch: Batch, settings: LoopSettings, step: int, progress: float, device: torch.device
 ) -> dict[str, Tensor]:
-    """Make the gradients of a step, in as many passes as it is made of; the losses, weighted as they are.
+    """Compute the gradients of a step in ``accumulate`` passes; return the weighted losses.
 
-    A worker's samples weigh in by their number: the mean over the workers is the mean over the global batch, however
-    unevenly it was shared out.
+    Weights follow the number of samples, so that the mean over the workers is the mean over the global batch.
     """
     randomness = worker_randomness(settings.seed, step, settings.batch_size, settings.rank, settings.world)
-    # As many passes on every worker, since under FSDP they wait for each other in each.
+    # The same number of passes on every worker: under FSDP each pass synchronises them.
     passes = min(settings.accumulate, settings.batch_size // settings.world)
     bounds = [len(batch) * i // passes for i in range(passes + 1)]
     total: dict[str, Tensor] = {}
@@ -196,7 +193,7 @@ def gradients(
 
 
 def _resume(task: Task, checkpoints: Checkpoints, workers: Workers, steps: int | None) -> tuple[int, int | None]:
-    """Fill the task from the newest checkpoint; step and planned steps. Every worker reads the same one."""
+    """Load the newest checkpoint, the same on all workers; return its step and the planned steps."""
     found: tuple[int, dict[str, Any]] | None = None
 
     def newest() -> int | None:
@@ -215,13 +212,13 @@ def _resume(task: Task, checkpoints: Checkpoints, workers: Workers, steps: int |
 
 
 def _save(task: Task, writer: BackgroundWriter, workers: Workers, step: int, planned: int | None) -> None:
-    state = task.state()  # by all workers: where each holds a share, they gather it
+    state = task.state()  # called by all workers, which gather shards
     if workers.is_first:
         writer.save(step, {"task": state, "planned": planned})
 
 
 def _notify(listener: Listener, step: int, planned: int | None) -> HfdError | None:
-    """What went wrong in the listener, which the other workers do not know of yet."""
+    """Call the listener and return its error, for all workers to raise."""
     try:
         listener.on_step(step, planned)
     except HfdError as error:
@@ -230,7 +227,7 @@ def _notify(listener: Listener, step: int, planned: int | None) -> HfdError | No
 
 
 class _Feed:
-    """The batches of a loader one by one, with what went wrong as a value: all workers have to hear of it."""
+    """Batches of a loader, with errors as values, for all workers to raise."""
 
     def __init__(self, loader: Loader, start: int) -> None:
         self._batches = loader.batches(start=start)
@@ -247,10 +244,9 @@ class _Feed:
 
 
 def plan_steps(settings: LoopSettings, durations: Sequence[float]) -> int:
-    """The number of steps that a wall-time budget allows, as one worker sees it.
+    """Compute the number of steps of a wall-time budget from the seconds of the first steps, ``durations``.
 
-    ``durations``: seconds of the first steps. What they took is spent; the rest of the budget goes at their
-    median, which warm-up, compilation or a hiccup of the machine hardly moves.
+    The rest of the budget is divided by their median, which warm-up and compilation hardly change.
     """
     assert settings.budget_s is not None
     left_s = max(settings.budget_s - sum(durations), 0.0)

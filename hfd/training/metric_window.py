@@ -1,4 +1,4 @@
-"""The losses since the last log line, and whether a training may go on from them."""
+"""Losses since the last log, and the check that they are finite and have not exploded."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hfd.errors import TrainingError
 from hfd.training.workers import Workers
 
 EXPLODED = 100.0
-"""A mean loss this many times the least one before has left what it had learned."""
+"""Factor over the lowest mean loss at which a training counts as diverged."""
 
 Judge = Callable[[Mapping[str, float]], str | None]
 """The means of a window's losses -> what is wrong with them, in a user's words; None: nothing."""
 
 
 class MetricWindow:
-    """Losses kept on the device so that a step never waits for them. Every worker sees the means over all."""
+    """Collects losses on the device, so that no step waits for them; means are over all workers."""
 
     def __init__(self, workers: Workers, now: float, step: int, judge: Judge | None = None) -> None:
         self._workers, self._judge = workers, judge
@@ -29,13 +29,13 @@ class MetricWindow:
         self.last: dict[str, float] = {}
 
     def add(self, losses: Mapping[str, Tensor], norm: Tensor) -> None:
-        """``losses``: weighted so that their mean over the workers is that over the global batch."""
+        """Add losses whose mean over the workers is the mean over the global batch."""
         self._rows.append({**losses, "grad_norm": norm.detach()})
 
     def check(self, step: int, last_good: Callable[[], int | None]) -> None:
-        """Before a step is logged or saved: nothing that follows from a broken loss may be kept.
+        """Check the losses before a log or checkpoint. Raises :class:`TrainingError` on all workers.
 
-        ``last_good``: the step of the newest checkpoint. Raises :class:`TrainingError` on all workers.
+        ``last_good`` returns the step of the newest checkpoint.
         """
         if not self._rows:
             return
@@ -43,7 +43,7 @@ class MetricWindow:
         wrong = None if self._judge is None else self._judge(means)
         if wrong is not None:
             raise TrainingError(f"{wrong} (up to step {step}; last good: {_good(last_good)})")
-        # A finite loss with a gradient that is not has spoilt the weights too, though no loss shows it yet.
+        # A gradient that is not finite breaks the weights before any loss shows it.
         if not all(math.isfinite(means[name]) for name in ("loss", "grad_norm")):
             problem = "a value or gradient that is not finite"
         elif means["loss"] > EXPLODED * self._least:
@@ -57,7 +57,7 @@ class MetricWindow:
         )
 
     def close(self, step: int, now: float, batch_size: int) -> dict[str, float]:
-        """The means of the window, with ``samples_per_s``; the next one begins."""
+        """Return the means, with ``samples_per_s``, and begin the next window."""
         values = self._means()
         values["samples_per_s"] = (step - self._step) * batch_size / max(now - self._since, 1e-9)
         self._rows, self._since, self._step, self.last = [], now, step, values

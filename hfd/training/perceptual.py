@@ -20,7 +20,7 @@ from torch import Tensor
 from hfd.diffusion.decoder import DecoderNet
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.neighbours import known_pixels
-from hfd.diffusion.process import Network, Process, answer
+from hfd.diffusion.process import Network, Process, predict
 from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.perceptual.critic import FeatureCritic, critic_loss, persuasion_loss
 from hfd.perceptual.lpips import lpips_of_features
@@ -146,7 +146,7 @@ class PerceptualTask:
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             with autocast(x_hat.device, self._settings.precision):
-                found = answer(self._process, network, x_t, x_hat, t, known)
+                found = predict(self._process, network, x_t, x_hat, t, known)
             return self._process.x0_pred(x_t, found, t)
 
         steps = Sampling(steps=self._perceptual.steps)

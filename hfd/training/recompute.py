@@ -1,4 +1,4 @@
-"""Activations that are computed again in the backward pass instead of being kept: memory for a third more time."""
+"""Recomputation of activations in the backward pass: less memory for about a third more time."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute(modules: Iterable[nn.Module]) -> None:
-    """Let each module keep its inputs only, and compute the rest again when gradients pass through it.
+    """Make each module, in place, keep only its inputs and recompute the rest in the backward pass.
 
-    In place; parameters keep their names, and outputs and gradients their values. The modules may draw nothing at
-    random.
+    Names of parameters, outputs and gradients stay the same. The modules must be deterministic.
     """
     for module in modules:
         module.forward = _recomputed(module.forward)

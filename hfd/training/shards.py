@@ -1,7 +1,7 @@
-"""A network's parameters as one worker holds them: whole, or under FSDP the worker's share of each.
+"""Parameters of one worker: whole, or under FSDP the worker's shard of each.
 
-Optimisers and averages see plain tensors either way: the share of a parameter is a tensor of its own, in the
-memory of the parameter. Checkpoints and weights always hold whole tensors, so that they fit any number of workers.
+Optimisers and averages get plain tensors in both cases; a shard shares the parameter's memory. Checkpoints and weights
+hold whole tensors, so that they fit any number of workers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 class Shards:
-    """Parameters and this worker's share of them, ``local``. Under FSDP all workers call every method together."""
+    """Parameters and this worker's shards of them, ``local``. Under FSDP all workers call each method together."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = list(parameters)
@@ -27,7 +27,7 @@ class Shards:
         ]
 
     def clip(self, limit: float) -> Tensor:
-        """Bring the gradients to the shares, clipped to a global norm of ``limit``; the norm before that."""
+        """Move gradients to the shards, clip their global norm to ``limit``, and return the norm before clipping."""
         if self.is_whole:
             return nn.utils.clip_grad_norm_(self._parameters, limit)
         shared, replicated = [], []
@@ -43,7 +43,7 @@ class Shards:
         return norm
 
     def average_replicated(self, world: int) -> None:
-        """Under FSDP, average the gradients of the parameters that are kept whole, which it leaves alone."""
+        """Under FSDP, average the gradients of unsharded parameters, which FSDP does not."""
         if self.is_whole:
             return
         gradients = [
@@ -63,21 +63,21 @@ class Shards:
             parameter.grad = None
 
     def whole(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Tensors of the shapes of ``local``, gathered: of the shapes of the parameters."""
+        """Gather tensors of the shapes of ``local`` to the shapes of the parameters."""
         assert len(tensors) == len(self._parameters)
         return [self._gather(index, tensor) for index, tensor in enumerate(tensors)]
 
     def mine(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """This worker's share of whole tensors."""
+        """This worker's shards of whole tensors."""
         return [_share(tensor, like) for tensor, like in zip(tensors, self._parameters, strict=True)]
 
     def optimiser_state(self, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-        """The state of an optimiser over ``local``, as one over the whole parameters would hold it."""
+        """The state of an optimiser over ``local``, with whole tensors."""
         return self._map_moments(optimiser.state_dict(), self._gather)
 
     def load_optimiser(self, optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
         def lay_out(index: int, moment: Tensor) -> Tensor:
-            # In the memory layout of its parameter, which differs between strategies: fused steps go by memory.
+            # In the memory layout of its parameter, which fused steps need and which differs between strategies.
             return torch.empty_like(self.local[index]).copy_(_share(moment, self._parameters[index]))
 
         optimiser.load_state_dict(self._map_moments(state, lay_out))
@@ -85,7 +85,7 @@ class Shards:
     def _map_moments(self, state: Mapping[str, Any], change: Callable[[int, Tensor], Tensor]) -> dict[str, Any]:
         changed = {
             index: {
-                # The number of steps is a scalar; the moments have the shape of their parameter.
+                # The number of steps is a scalar; moments have the shape of their parameter.
                 name: change(index, value) if value.dim() else value
                 for name, value in sorted(moments.items())
             }
@@ -100,28 +100,28 @@ class Shards:
         distributed = DTensor.from_local(
             tensor.detach(), like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
         )
-        # Whole only for a moment where memory is scarce: what is gathered goes to the host.
+        # To the host at once, to save memory of the device.
         return distributed.full_tensor().cpu()
 
 
 def module_state(module: nn.Module) -> dict[str, Any]:
-    """A module's state with whole tensors."""
+    """The state of a module with whole tensors."""
     state: dict[str, Any] = module.state_dict()
     return {name: value.full_tensor().cpu() if isinstance(value, DTensor) else value for name, value in state.items()}
 
 
 def load_module(module: nn.Module, state: Mapping[str, Any]) -> None:
-    """Fill a module from whole tensors."""
+    """Load whole tensors into a module."""
     own = module.state_dict()
     shares = {name: distributed_like(value, own[name]) if name in own else value for name, value in state.items()}
     module.load_state_dict(shares)
 
 
 def distributed_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, which every worker holds, spread as another is."""
+    """Shard a whole tensor, which every worker holds, in the same way as another."""
     if not isinstance(like, DTensor):
         return tensor
-    # Without a source each worker cuts its own part: nothing is sent.
+    # Without a source rank, each worker cuts its own shard and sends nothing.
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 

@@ -1,6 +1,6 @@
-"""How a network is spread over training workers: whole on each (DDP), or in shares (FSDP).
+"""Parallel training of a network: whole on each worker (DDP), or sharded (FSDP).
 
-Measured on CPUs with gloo. On GPUs with NCCL both are unmeasured.
+Measured on CPUs with gloo; not measured on GPUs with NCCL.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hfd.training.recompute import recompute
 
 @dataclass(frozen=True)
 class Parallelism:
-    """Over how many workers, and how; ``compile`` and ``recompute`` as in :class:`hfd.config.TrainConfig`."""
+    """``world``: number of workers; ``compile``, ``recompute``: as in :class:`hfd.config.TrainConfig`."""
 
     world: int = 1
     strategy: Strategy = "ddp"
@@ -30,15 +30,15 @@ class Parallelism:
 
     @property
     def is_sharded(self) -> bool:
-        """Whether a worker holds a share of each parameter only."""
+        """True if a worker holds only a shard of each parameter."""
         return self.world > 1 and self.strategy == "fsdp"
 
 
 @dataclass(frozen=True)
 class Units:
-    """The parts of a network: ``blocks`` are gathered, and recomputed, one at a time; ``whole`` is never shared out.
+    """Parts of a network: ``blocks`` are gathered and recomputed one at a time; ``whole`` is never sharded.
 
-    ``apart``: names of parameters that no loss of a batch has a gradient for.
+    ``apart``: names of parameters to which no loss of a batch has gradients.
     """
 
     blocks: tuple[nn.Module, ...] = ()
@@ -47,8 +47,8 @@ class Units:
 
 
 def wrap_module(module: nn.Module, parallelism: Parallelism, units: Units) -> nn.Module:
-    """The module as the loss calls it, training; call it before an optimiser is given the parameters."""
-    # FSDP wants the parameters in their plain order; convolutions then reorder them on the way.
+    """Prepare a module for training and return the one to call; call this before making the optimiser."""
+    # FSDP needs contiguous parameters; convolutions then reorder them.
     module.train().to(memory_format=torch.contiguous_format if parallelism.is_sharded else torch.channels_last)
     if parallelism.recompute:
         recompute(units.blocks)
@@ -84,10 +84,7 @@ def _fsdp_module(module: nn.Module, parallelism: Parallelism, units: Units) -> n
 
 @contextlib.contextmanager
 def syncing(last: bool, *modules: nn.Module) -> Iterator[None]:
-    """Passes inside average the gradients over the workers if they are the ``last`` of a step.
-
-    Under FSDP all of them do: kept whole until the last, gradients would take the room that it is there to save.
-    """
+    """Average gradients over the workers only in the ``last`` pass of a step; under FSDP in each, to save memory."""
     with contextlib.ExitStack() as stack:
         for module in modules:
             if isinstance(module, DistributedDataParallel) and not last:
@@ -96,5 +93,5 @@ def syncing(last: bool, *modules: nn.Module) -> Iterator[None]:
 
 
 def leaf_free(modules: Iterable[nn.Module]) -> tuple[nn.Module, ...]:
-    """Those made of other modules: a single layer keeps its input anyway, and is not worth gathering alone."""
+    """Modules that contain others: recomputing or gathering a single layer gains nothing."""
     return tuple(module for module in modules if any(True for _ in module.children()))

@@ -1,4 +1,4 @@
-"""The two tasks that the loop drives: the autoencoder of stage 1, the score-based decoder of stage 2."""
+"""Training tasks: the autoencoder of stage 1 and the score-based decoder of stage 2."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hfd.diffusion.decoder import DecoderNet
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.lean import LeanBlock
 from hfd.diffusion.neighbours import known_pixels, mask_numbers, masks_of
-from hfd.diffusion.process import Process, answer
+from hfd.diffusion.process import Process, predict
 from hfd.diffusion.unet import ResidualBlock
 from hfd.precision import autocast
 from hfd.training.randomness import SampleRandomness
@@ -38,11 +38,11 @@ class OptimiserSettings:
 
 
 class AutoencoderTask:
-    """Stage 1: ``lmbda 255^2 MSE + bpp_est``, and the auxiliary loss that places the bottleneck's quantiles.
+    """Stage 1: ``lmbda 255^2 MSE + bpp_est``, and the auxiliary loss of the bottleneck's quantiles.
 
-    For the first ``relaxed_share`` of the training, lmbda is multiplied by ``relaxed_factor``. ``rates``: ids between
+    lmbda is multiplied by ``relaxed_factor`` during the first ``relaxed_share`` of the training. ``rates``: ids between
     which the quantiser step of each sample is drawn, spread evenly over the batch, with lmbda / step^2: the squared
-    error that a step makes grows with its square. None: a step of 1.
+    error of a step grows with its square. None: a step of 1.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class AutoencoderTask:
         with autocast(x.device, self._settings.precision):
             output = self._module(x, noise, steps := self.quantiser_steps(randomness, x.device))
         rd = rate_distortion(output, x, lmbda if steps is None else lmbda / steps.square())
-        # Of each picture: a mean over pictures is the same however they are shared out.
+        # Per picture, so that the mean does not depend on the split over workers.
         psnr = -10.0 * torch.log10((output.x_hat.detach() - x).square().mean(dim=(1, 2, 3))).mean()
         return {"loss": rd.loss, "mse": rd.mse, "bpp_est": rd.bpp_est, "psnr": psnr}
 
@@ -99,7 +99,7 @@ class AutoencoderTask:
         del step
         self._main.average_replicated(self._world)
         norm = clipped_step(self._main, self._optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
-        # No picture has a part in it: every worker takes the same step.
+        # Independent of the pictures: every worker takes the same step.
         aux_loss = self.model.entropy_bottleneck.loss()
         aux_loss.backward()
         self._aux_optimiser.step()
@@ -122,7 +122,7 @@ class AutoencoderTask:
 class DecoderTask:
     """Stage 2: weighted squared error on the process's target, and power-function averages of the weights.
 
-    ``neighbours_share``: share of the samples that are told some pixels of the true picture.
+    ``neighbours_share``: share of the samples with some known pixels of the true picture.
     """
 
     def __init__(
@@ -158,22 +158,19 @@ class DecoderTask:
     def errors(
         self, x0: Tensor, x_hat: Tensor, eps: Tensor, t: Tensor, masks: Tensor | None = None, *, alone: bool = False
     ) -> Tensor:
-        """The weighted squared error of each sample (B,), as it enters the loss; ``alone``: on this worker only."""
+        """The weighted squared error of each sample (B,); ``alone``: on this worker only."""
         pair = self._process.training_pair(x0, x_hat, eps, t)
         inputs = [pair.x_t, x_hat] if masks is None else [pair.x_t, x_hat, known_pixels(x0, masks)]
         x_t, cond, *known = (picture.contiguous(memory_format=torch.channels_last) for picture in inputs)
         with autocast(x0.device, self._settings.precision):
-            # A data-parallel module waits for the other workers even without gradients: they share its buffers.
-            found = answer(self._process, self.net if alone else self._module, x_t, cond, t, *known)
-        errors: Tensor = pair.weight * (found - pair.target).square().mean(dim=(1, 2, 3))
+            # A data-parallel module synchronises buffers with the other workers even without gradients.
+            output = predict(self._process, self.net if alone else self._module, x_t, cond, t, *known)
+        errors: Tensor = pair.weight * (output - pair.target).square().mean(dim=(1, 2, 3))
         return errors
 
     @torch.no_grad()
     def held_out_loss(self, x0: Tensor, x_hat: Tensor, times: int) -> Tensor:
-        """The loss of one crop (1, 3, h, w) in [-1, 1] at ``times`` times, with noise that never changes; a scalar.
-
-        For one worker: the others need not take part.
-        """
+        """The loss of one crop (1, 3, h, w) in [-1, 1] at ``times`` times with fixed noise, on this worker only."""
         generator = torch.Generator().manual_seed(0)
         t = self._process.times(times, generator).to(x0.device)
         eps = torch.randn((times, *x0.shape[1:]), generator=generator).to(x0.device)
@@ -192,7 +189,7 @@ class DecoderTask:
         return norm
 
     def averages(self) -> dict[float, dict[str, Tensor]]:
-        """The averaged weights, whole, by relative width and parameter name."""
+        """Averaged weights, whole, by relative width and parameter name."""
         return named_averages(self.net, self.ema, self._shards)
 
     def state(self) -> dict[str, Any]:
@@ -210,8 +207,8 @@ class DecoderTask:
 
 def _units_of_elic(model: Elic) -> Units:
     transforms = leaf_free([*model.g_a, *model.g_s, *model.g_ch, *model.param_aggregation])
-    # The bottleneck's parameters are used outside of its forward pass as well; a masked convolution replaces the
-    # data of its weights, which would cut them off from what FSDP gathers.
+    # Unsharded: the bottleneck's parameters are used outside of its forward pass, and a masked convolution replaces
+    # the data of its weights.
     return Units(transforms, (model.entropy_bottleneck, model.g_sp), ("entropy_bottleneck.quantiles",))
 
 
@@ -221,20 +218,20 @@ def units_of_network(net: nn.Module) -> Units:
 
 
 def sample_masks(randomness: SampleRandomness, side_px: int, share: float) -> Tensor:
-    """Masks (b, 1, side, side) of known pixels of the samples at hand."""
+    """Random masks (b, 1, side, side) of known pixels for these samples."""
     return masks_of(
         randomness.of_samples(mask_numbers(randomness.batch_size, randomness.shared("masks"))), side_px, share
     )
 
 
 def named_averages(net: nn.Module, ema: PowerEma, shards: Shards) -> dict[float, dict[str, Tensor]]:
-    """The averages of a network's parameters, whole, by relative width and parameter name.
+    """Averages of a network's parameters, whole, by relative width and parameter name.
 
-    Where workers hold shares all have to call it; the first gets them, the others none.
+    Under FSDP all workers call it; only the first gets the averages, the others an empty dict.
     """
     names = [name for name, _ in net.named_parameters()]
-    found = {width: dict(zip(names, shards.whole(values), strict=True)) for width, values in ema.averages.items()}
-    return found if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0 else {}
+    averages = {width: dict(zip(names, shards.whole(values), strict=True)) for width, values in ema.averages.items()}
+    return averages if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0 else {}
 
 
 def adam(
@@ -245,7 +242,7 @@ def adam(
 
 
 def clipped_step(shards: Shards, optimiser: torch.optim.Optimizer, lr: float, grad_clip: float) -> Tensor:
-    """One step of an optimiser with its gradients clipped, which are then forgotten; their global norm before that."""
+    """Clip the gradients, step the optimiser and clear them; return the global norm before clipping."""
     norm = shards.clip(grad_clip)
     for group in optimiser.param_groups:
         group["lr"] = lr

@@ -1,4 +1,4 @@
-"""What training workers say to each other beside gradients: few bytes, on the host, so that no GPU is waited for."""
+"""Communication of training workers beside gradients: few bytes, on the host, without waiting for a GPU."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ _GO, _DO, _STOP = range(3)
 
 
 class Workers:
-    """This worker among ``world``. Every method has to be called by all of them, in the same order.
+    """Worker ``rank`` of ``world``. All workers call each method, in the same order.
 
-    An :class:`HfdError` of one is raised on all: one that stopped alone would leave the others waiting.
+    An :class:`HfdError` of one worker is raised on all, since the others would wait for it.
     """
 
     def __init__(self, rank: int = 0, world: int = 1) -> None:
         self.rank, self.world = rank, world
-        # NCCL moves tensors of GPUs alone; what is said here lies on the host.
+        # NCCL supports GPU tensors only; these are on the host.
         self._group: Any = dist.new_group(backend="gloo") if world > 1 else None
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def agree(self, wish: bool, error: HfdError | None = None) -> bool:
-        """Whether the first worker wishes it; raises what any of them cannot go on for."""
+    def agree(self, decision: bool, error: HfdError | None = None) -> bool:
+        """Return the first worker's decision on all; raise the error of any worker on all."""
         if self.world == 1:
             if error is not None:
                 raise error
-            return wish
-        code = _STOP if error is not None else _DO if wish and self.is_first else _GO
+            return decision
+        code = _STOP if error is not None else _DO if decision and self.is_first else _GO
         shared = torch.tensor([code])
         dist.all_reduce(shared, dist.ReduceOp.MAX, group=self._group)
         if int(shared) == _STOP:
@@ -46,7 +46,7 @@ class Workers:
         return int(shared) == _DO
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over the workers, float64 on the host; not finite where it is not on any of them."""
+        """Mean over the workers, float64 on the host; not finite where one of them is not."""
         values = values.detach().to("cpu", torch.float64)
         if self.world > 1:
             dist.all_reduce(values, group=self._group)
@@ -54,17 +54,17 @@ class Workers:
         return values
 
     def together(self, call: Callable[[], T]) -> T:
-        """What ``call`` returns here, once it has returned on all workers."""
+        """Call ``call`` on all workers; return this worker's result once all have succeeded."""
         value, error = None, None
         try:
             value = call()
         except HfdError as caught:
             error = caught
         self.agree(False, error)
-        return value  # type: ignore[return-value]  # only None where an error was raised
+        return value  # type: ignore[return-value]  # None only if an error was raised
 
     def first(self, call: Callable[[], T]) -> T:
-        """What ``call`` returns on the first worker, which alone calls it."""
+        """Call ``call`` on the first worker only; return its result on all."""
         if self.world == 1:
             return call()
         shared: list[Any] = [None]
@@ -80,9 +80,9 @@ class Workers:
         return value
 
     def _raise_first(self, error: HfdError | None) -> None:
-        told: list[Any] = [None] * self.world
-        dist.all_gather_object(told, error and (type(error).__name__, str(error)), group=self._group)
+        errors_of_all: list[Any] = [None] * self.world
+        dist.all_gather_object(errors_of_all, error and (type(error).__name__, str(error)), group=self._group)
         if error is not None:
             raise error
-        kind, message = next(one for one in told if one is not None)
+        kind, message = next(one for one in errors_of_all if one is not None)
         raise getattr(errors, kind, TrainingError)(message)

@@ -1,1 +1,1 @@
-"""Photographs: listed and fetched, from folders and S3."""
+"""List and fetch photographs from folders and S3."""

@@ -1,4 +1,4 @@
-"""The photographs that a run is given: listing, order, and a digest that stands for them."""
+"""List the photographs of a corpus in a fixed order, with a digest of the listing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BUILTIN = "builtin:photographs"
 WHEEL = "wheel"
 
 PROGRESS_EVERY_FILES = 1000
-"""Files between two reports of progress: a page of a listing."""
+"""Files between two progress reports: a page of a listing."""
 
 _BUILTIN_FILES = {
     "skimage": (
@@ -30,24 +30,21 @@ _BUILTIN_FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One photograph: ``key`` names it in tables, ``folder`` and ``name`` say where its bytes are.
-
-    A listed million takes about 300 bytes each.
-    """
+    """One photograph: its ``key`` in tables, and the ``folder`` and ``name`` of its file. About 300 bytes each."""
 
     key: str
     folder: Folder
     name: str
     size: int
     stamp: str
-    """The ETag on S3, the time of the last change in a folder, ``wheel`` in a package."""
+    """The ETag on S3, the modification time in a folder, ``wheel`` in a package."""
 
     def read(self) -> bytes:
-        """The bytes that were listed.
+        """Return the bytes of the listed version.
 
         Raises:
-            DataError: ``reason`` is ``changed``, where size or stamp are no longer those that were listed, ``bad-key``,
-                or one of :meth:`hfd.io.storage.Folder.read`.
+            DataError: ``reason`` is ``changed`` (size or stamp differ from the listing), ``bad-key``, or one of
+                :meth:`hfd.io.storage.Folder.read`.
         """
         if any(part in (".", "..") for part in self.key.split("/")):
             raise DataError(f"{self.key}: got . or .. in a key, expected names. Rename the object", reason="bad-key")
@@ -70,7 +67,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A listing at one moment. ``num_other_files``: files whose names are not those of pictures."""
+    """A listing at one moment. ``num_other_files``: files without a picture's suffix."""
 
     uri: str
     photos: tuple[Photo, ...]
@@ -78,7 +75,7 @@ class Corpus:
 
     @property
     def digest(self) -> str:
-        """SHA-256 hex over keys, sizes and stamps, in order."""
+        """SHA-256 hex of keys, sizes and stamps, in order."""
         digest = hashlib.sha256()
         for photo in self.photos:
             digest.update(f"{photo.key}\0{photo.size}\0{photo.stamp}\n".encode())
@@ -88,8 +85,8 @@ class Corpus:
 def list_corpus(uri: str | None, *, setting: str, on_progress: Callable[[int, None], None] | None = None) -> Corpus:
     """List a folder, an ``s3://`` prefix, or ``builtin:photographs``; sorted by key.
 
-    ``setting`` is the configuration key that errors name. ``on_progress`` is told how many files were listed so far.
-    Raises :class:`DataError` when nothing is there.
+    ``setting`` is the configuration key that errors name. ``on_progress`` gets the number of files listed so far.
+    Raises :class:`DataError` where there are no pictures.
     """
     if uri is None:
         raise ConfigError(f"{setting}: missing, expected a folder or s3:// prefix. Give it as {setting}=...")
@@ -108,7 +105,7 @@ def list_corpus(uri: str | None, *, setting: str, on_progress: Callable[[int, No
 
 
 def _listed(folder: Folder, on_progress: Callable[[int, None], None] | None) -> tuple[tuple[Photo, ...], int]:
-    """The pictures of a folder or prefix, sorted by key, and how many other files there are."""
+    """Return the pictures of a folder or prefix, sorted by key, and the number of other files."""
     entries: Iterable[Entry] = list_objects(folder.uri) if _is_s3(folder) else folder.files()
     photos, others = [], 0
     for number, entry in enumerate(entries, 1):
@@ -118,7 +115,7 @@ def _listed(folder: Folder, on_progress: Callable[[int, None], None] | None) -> 
             photos.append(Photo(entry.key, folder, entry.key, entry.size, entry.stamp))
         else:
             others += 1
-    # Servers differ in their order: some list as a tree.
+    # Servers differ in their order.
     photos.sort(key=lambda photo: photo.key)
     return tuple(photos), others
 
@@ -132,7 +129,7 @@ def _builtin() -> Iterator[Photo]:
         folder = _package_folder(package) / _BUILTIN_FOLDERS[package]
         for name in names:
             size = (folder / name).stat().st_size
-            # Wheels are versioned: the size says enough, and the time of installation says nothing.
+            # A wheel is versioned, so the size is enough; installation times differ.
             yield Photo(f"{package}/{name}", Folder(str(folder)), name, size, WHEEL)
 
 

@@ -1,4 +1,4 @@
-"""Photographs fetched while others are decoded: a few threads ahead, and never more bytes than allowed."""
+"""Fetch photographs ahead in threads while others are decoded, within a limit of bytes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pipelines.corpus.listing import Photo
 
 THREADS = 4
 MAX_BYTES = 64 << 20
-"""Fetched and not yet taken, in one process. A photograph that is larger is fetched alone."""
+"""Limit of fetched bytes not yet consumed, in one process. A larger photograph is fetched alone."""
 
 
 def read_ahead(
     photos: Sequence[Photo], *, threads: int = THREADS, max_bytes: int = MAX_BYTES
 ) -> Generator[tuple[Photo, bytes | DataError], None, None]:
-    """Each photograph in order with its bytes, or with the error of fetching it."""
+    """Yield each photograph in order with its bytes, or with the error of fetching it."""
     waiting: deque[tuple[Photo, Future[bytes | DataError]]] = deque()
     held = 0
     remaining = deque(photos)

@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from hfd.errors import ConfigError, DataError
-from hfd.io.storage import Entry, patiently
+from hfd.io.failures import patiently
+from hfd.io.storage import Entry
 from pipelines.corpus.s3_client import Connection, connect, one_line
 from pipelines.corpus.s3_direct import DirectBucket, direct_bucket
 

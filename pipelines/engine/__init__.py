@@ -1,1 +1,1 @@
-"""Where work runs: this process, threads, or a Ray cluster."""
+"""Engines that run maps and trainings: in this process or on a Ray cluster."""

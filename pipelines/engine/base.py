@@ -25,37 +25,31 @@ class Worker:
     most: int | None = None
 
 
+@dataclass(frozen=True)
+class MapJob:
+    """Call ``work(item)`` on every item, in any order and possibly in parallel, and ``on_done`` with each result.
+
+    ``on_death``: called with an item on which worker processes keep dying; None: such an item ends the map with an
+    error. Both callbacks run in this process. ``load``: makes a model, once in each long-lived worker, for
+    ``work(model, item)``. ``pooled``: use long-lived workers even without a model.
+    """
+
+    work: Callable[..., Any]
+    items: Sequence[Any]
+    on_done: Callable[[Any], None]
+    on_death: Callable[[Any], None] | None = None
+    load: Callable[[], Any] | None = None
+    pooled: bool = False
+
+
 class Engine(Protocol):
     """Runs maps and trainings."""
 
     def with_gpus(self) -> Engine:
         """Return the same engine with the GPUs of ``cluster.map_gpus`` for its maps."""
 
-    def map(
-        self,
-        work: Callable[[Any], Any],
-        items: Sequence[Any],
-        on_done: Callable[[Any], None],
-        on_death: Callable[[Any], None] | None = None,
-    ) -> None:
-        """Call ``work`` on every item, in any order and possibly in parallel; ``on_done`` with each result, here.
-
-        ``on_death`` is called, here, with an item on which worker processes keep dying; None: such an item ends the
-        map with an error.
-        """
-
-    def map_with_model(
-        self,
-        load: Callable[[], Any] | None,
-        work: Callable[..., Any],
-        items: Sequence[Any],
-        on_done: Callable[[Any], None],
-        on_death: Callable[[Any], None] | None = None,
-    ) -> None:
-        """Like ``map``, but call ``work(model, item)`` in long-lived workers, each of which calls ``load`` once.
-
-        ``load`` None: call ``work(item)`` in such workers.
-        """
+    def map(self, job: MapJob) -> None:
+        """Run a map."""
 
     def train(self, work: Callable[[Worker], None], name: str) -> None:
         """Call ``work`` once for each training worker. It must resume where a killed worker stopped."""

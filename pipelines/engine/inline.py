@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from hfd.config import ClusterConfig
-from pipelines.engine.base import Worker
+from pipelines.engine.base import MapJob, Worker
 from pipelines.engine.devices import torch_threads
 
 
@@ -20,30 +19,13 @@ class Inline:
     def with_gpus(self) -> Inline:
         return self
 
-    def map(
-        self,
-        work: Callable[[Any], Any],
-        items: Sequence[Any],
-        on_done: Callable[[Any], None],
-        on_death: Callable[[Any], None] | None = None,
-    ) -> None:
-        self.map_with_model(None, work, items, on_done, on_death)
-
-    def map_with_model(
-        self,
-        load: Callable[[], Any] | None,
-        work: Callable[..., Any],
-        items: Sequence[Any],
-        on_done: Callable[[Any], None],
-        on_death: Callable[[Any], None] | None = None,
-    ) -> None:
-        del on_death
-        if not items:
+    def map(self, job: MapJob) -> None:
+        if not job.items:
             return
         with torch_threads(self.config.map_threads):
-            model = () if load is None else (load(),)
-            for item in items:
-                on_done(work(*model, item))
+            model = () if job.load is None else (job.load(),)
+            for item in job.items:
+                job.on_done(job.work(*model, item))
 
     def train(self, work: Callable[[Worker], None], name: str) -> None:
         del name

@@ -1,11 +1,11 @@
-"""Patches of a picture on the workers of a Ray cluster.
+"""Decode the patches of a picture on the workers of a Ray cluster.
 
     ray.init(address="auto")
     codec = Codec.load(Folder("s3://bucket/model"))
     picture = codec.render(codec.open(unpack(data)), Request(codec.default_sampling), map_fn=map_on_ray)
 
-Every worker loads the model's folder once, so that all of them must reach it; only windows and finished patches travel.
-The picture is that of the builtin ``map`` on the same kind of machine.
+Every worker loads the model folder once and must be able to read it; only windows and finished patches are sent. The
+result equals that of the builtin ``map`` on the same kind of machine.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _RETRIES = 2
 
 
 def map_on_ray(function: SamplePiece, pieces: Iterable[Piece]) -> Iterator[RgbArray]:
-    """A :class:`hfd.codec.patches.MapPieces` of tasks of one CPU each, on the cluster that this process is part of.
+    """A :class:`hfd.codec.patches.MapPieces` of tasks of one CPU each, on the cluster this process is connected to.
 
-    A task whose worker dies is done again, twice at most. Raises :class:`ConfigError` without a cluster,
+    A task whose worker dies is repeated at most twice. Raises :class:`ConfigError` without a cluster,
     :class:`DataError` where workers keep dying (``reason="worker-killed"``), and what ``function`` raises.
     """
     import ray

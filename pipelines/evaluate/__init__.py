@@ -7,4 +7,5 @@ SPEC = StepSpec(
     help="Measure real files beside JPEG, WebP and AVIF, and write the report.",
     module="pipelines.evaluate.step",
     needs=("prepare", "train-autoencoder", MODEL),
+    extra="pipeline",
 )

@@ -1,4 +1,4 @@
-"""The parts of an evaluation: images measured by a worker, whose rows and features stay in files.
+"""Measure the images of one part on a worker; rows, features and files stay in the step's folder.
 
 A picture too large for one unit of stage 2 is only coded here; :mod:`pipelines.evaluate.large_images` samples it.
 """
@@ -9,13 +9,14 @@ import functools
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hfd.codec.codec import Codec
+from hfd.data.crops import Crop
 from hfd.data.shards import RowGroup, read_row_group
 from hfd.errors import DataError
 from hfd.geometry.plan import UnitKind, plan_units
@@ -23,30 +24,31 @@ from hfd.geometry.tiles import Reach
 from hfd.image.load import RgbArray, encode_webp_lossless, load_rgb
 from hfd.io.storage import Folder
 from hfd.metrics.table import image_metrics
+from hfd.report.summarise import Curve
 from pipelines.corpus.listing import Photo
-from pipelines.evaluate.distances import write_features
+from pipelines.evaluate.distances import ORIGINAL, write_features
 from pipelines.evaluate.measure import (
     Coded,
-    Curve,
     Measured,
     MeasureSettings,
     code,
-    judge,
+    measure,
     sample_batch,
     samplings,
     setting_label,
 )
+from pipelines.evaluate.results import ExamplePictures, LargeImage, PartResult
 from pipelines.runs.parts import StepPart, killed_worker
 
 SHOWN_PX = 1024
-"""The report shows this much of a side at most: the middle of a larger picture."""
+"""Longest side in the report; larger pictures are cut to their middle."""
 
 INDEX = "index"
-"""The column of a part's rows, beside those of the table, that says which image of the evaluation they are of."""
+"""An additional column of a part's rows: the image's index in the evaluation."""
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class ValidationCrop:
     """A validation crop in a shard."""
 
     crops: Folder
@@ -59,12 +61,18 @@ class HeldOut:
 
     def load(self, max_pixels: int) -> tuple[str, RgbArray]:
         del max_pixels
-        row = read_row_group(self.crops, self.group)[self.row]
+        row = _read_group(self.crops, self.group)[self.row]
         return row.id, row.pictures["x"]
 
 
+@functools.lru_cache(maxsize=1)
+def _read_group(crops: Folder, group: RowGroup) -> list[Crop]:
+    """A row group can only be read whole, and a worker measures its crops one after another."""
+    return read_row_group(crops, group)
+
+
 @dataclass(frozen=True)
-class Listed:
+class CorpusPhoto:
     """A picture of a folder or prefix."""
 
     photo: Photo
@@ -77,20 +85,23 @@ class Listed:
         return self.photo.key, load_rgb(self.photo.read(), name=self.photo.key, max_pixels=max_pixels)
 
 
+EvaluatedImage = ValidationCrop | CorpusPhoto
+
+
 @dataclass(frozen=True)
-class Task:
-    """One image: its place in the evaluation, and whether it is to be shown in the report."""
+class ImageTask:
+    """One image: its index in the evaluation, and whether the report shows it."""
 
     index: int
-    image: HeldOut | Listed
+    image: EvaluatedImage
     shown: bool
 
 
 @dataclass(frozen=True)
 class PartPlan:
-    """The images of one part; ``killers``: places in it of those that are rejected unseen."""
+    """The images of one part; ``killers``: positions of those to reject without loading them."""
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[ImageTask, ...]
     settings: MeasureSettings
     max_pixels: int
     killers: frozenset[int] = frozenset()
@@ -108,8 +119,7 @@ class PartPlan:
 def evaluate_part(part: StepPart[PartPlan], codec: Codec) -> dict[str, Any]:
     """Measure the images of one part; rows, features, files and shown pictures go to the step's folder.
 
-    The result holds, beside a digest: ``rejects``; ``patches`` of the originals; ``large``: what :func:`postponed` says
-    of the pictures whose stage 2 is done by tiles.
+    Returns the record of a :class:`PartResult`.
     """
     plan = part.payload
     collector = ImageCollector(part.folder, plan, codec)
@@ -123,37 +133,34 @@ def evaluate_part(part: StepPart[PartPlan], codec: Codec) -> dict[str, Any]:
     for task_index in sorted(collector.digests):
         digest.update(collector.digests[task_index])
     patches = write_measured(part, collector.measured)
-    return {
-        "digest": digest.hexdigest(),
-        "rejects": [reject for _, reject in sorted(collector.rejects.items())],
-        "patches": patches,
-        "large": [large for _, large in sorted(collector.large.items())],
-    }
+    rejects = [collector.rejects[image] for image in sorted(collector.rejects)]
+    large = [collector.large[image] for image in sorted(collector.large)]
+    return PartResult(digest.hexdigest(), rejects, patches, large).to_record()
 
 
 class ImageCollector:
-    """Collects a part's images; batches small ones of equal size."""
+    """Collects a part's images; samples small ones of equal size in batches."""
 
     def __init__(self, folder: Folder, plan: PartPlan, codec: Codec) -> None:
         self._folder, self._codec, self._settings, self._max_pixels = folder, codec, plan.settings, plan.max_pixels
-        self._waiting: list[tuple[Task, Coded]] = []
+        self._waiting: list[tuple[ImageTask, Coded]] = []
         self._samplings = samplings(codec, plan.settings)
         self.measured: dict[int, Measured] = {}
         self.digests: dict[int, bytes] = {}
         self.rejects: dict[int, dict[str, str]] = {}
-        self.large: dict[int, dict[str, Any]] = {}
+        self.large: dict[int, LargeImage] = {}
 
-    def take(self, task: Task) -> None:
+    def take(self, task: ImageTask) -> None:
         try:
             name, x = task.image.load(self._max_pixels)
-            coded = code(self._codec, name, x, functools.partial(keep, self._folder, f"files/{name}.hfd"))
+            coded = code(self._codec, name, x, functools.partial(store, self._folder, f"files/{name}.hfd"))
         except DataError as error:
             self._reject(task, error)
             return
         pixels = x.shape[0] * x.shape[1]
         if self._samplings and pixels > self._settings.tile_pixels:
-            reaches = [self._codec.reach(sampling) for sampling in self._samplings]
-            self.large[task.index] = postponed(self._folder, task, coded, [asdict(reach) for reach in reaches])
+            reaches = tuple(self._codec.reach(sampling) for sampling in self._samplings)
+            self.large[task.index] = postpone(self._folder, task, coded, reaches)
             self.digests[task.index] = hashlib.sha256(coded.data).digest()
         elif 2 * pixels > self._settings.batch_pixels:
             self._finish([(task, coded)])
@@ -161,57 +168,46 @@ class ImageCollector:
             self._waiting.append((task, coded))
 
     def finish_waiting(self) -> None:
-        """Sample the pictures that share a batch, as planned, and measure them."""
-        if not self._waiting:
-            return
+        """Sample and measure the pictures that share a batch."""
         sizes = [(coded.x.shape[0], coded.x.shape[1]) for _, coded in self._waiting]
-        batches = batches_of(sizes, self._settings.batch_pixels)
-        for batch in batches:
-            self._finish([self._waiting[place] for place in batch])
+        for batch in batches_of(sizes, self._settings.batch_pixels):
+            self._finish([self._waiting[position] for position in batch])
         self._waiting = []
 
-    def _finish(self, batch: Sequence[tuple[Task, Coded]]) -> None:
+    def _finish(self, batch: Sequence[tuple[ImageTask, Coded]]) -> None:
         samples = sample_batch(self._codec, [coded for _, coded in batch], self._settings)
-        for (task, coded), found in zip(batch, samples, strict=True):
+        for (task, coded), own in zip(batch, samples, strict=True):
             try:
-                measured = judge(coded, found, self._settings)
+                measured = measure(coded, own, self._settings)
             except DataError as error:
                 self._reject(task, error)
                 continue
             self.measured[task.index] = measured
             self.digests[task.index] = digest_of_pictures(measured)
             if task.shown:
-                keep_pictures(self._folder, task.index, coded.x, measured)
+                write_pictures(self._folder, task.index, coded.x, measured)
 
-    def _reject(self, task: Task, error: DataError) -> None:
+    def _reject(self, task: ImageTask, error: DataError) -> None:
         if error.is_outage:
             raise error
         self.rejects[task.index] = {"photo": task.image.key, "reason": error.reason, "message": str(error)}
 
 
 def batches_of(sizes: Sequence[tuple[int, int]], batch_pixels: int) -> list[tuple[int, ...]]:
-    """Which pictures, all of them small, share a batch."""
-    nowhere = Reach(0, 0, 1)
-    units = plan_units(sizes, nowhere, unit_pixels=batch_pixels, batch_pixels=batch_pixels)
+    """Indices of the pictures, all of them small, that share each batch."""
+    if not sizes:
+        return []
+    units = plan_units(sizes, Reach(0, 0, 1), unit_pixels=batch_pixels, batch_pixels=batch_pixels)
     assert all(unit.kind is UnitKind.BATCH for unit in units)
     return [unit.pictures for unit in units]
 
 
-def postponed(folder: Folder, task: Task, coded: Coded, reaches: Sequence[dict[str, int]]) -> dict[str, Any]:
-    """What is left of a large picture after stage 1: x_hat in a file of raw pixels, and the rest as JSON."""
-    pixels = f"pixels/{task.index:08d}"
+def postpone(folder: Folder, task: ImageTask, coded: Coded, reaches: tuple[Reach, ...]) -> LargeImage:
+    """Write x_hat of a large picture as raw pixels, for its tiles to be sampled from."""
+    pixels, (height, width) = f"pixels/{task.index:08d}", coded.x.shape[:2]
     folder.write(f"{pixels}/x_hat", coded.x_hat.tobytes())
-    return {
-        "index": task.index,
-        "name": coded.name,
-        "size": list(coded.x.shape[:2]),
-        "seed": coded.seed,
-        "bpp_est": coded.bpp_est,
-        "encode_s": coded.encode_s,
-        "stage1_s": coded.stage1_s,
-        "reaches": list(reaches),
-        "pixels": pixels,
-    }
+    times = coded.encode_s, coded.stage1_s
+    return LargeImage(task.index, coded.name, (height, width), coded.seed, coded.bpp_est, *times, reaches, pixels)
 
 
 def image_schema() -> pa.Schema:
@@ -229,15 +225,19 @@ def digest_of_pictures(measured: Measured) -> bytes:
 
 
 def write_measured(part: StepPart[Any], measured: dict[int, Measured]) -> int:
-    """Rows and features of a part's images, in their order, to files. Returns the patches of the originals."""
-    images = [measured[place] for place in sorted(measured)]
+    """Write the rows and features of a part's images in order. Returns the number of patches of the originals."""
+    images = [measured[image] for image in sorted(measured)]
     write_features(part.folder, feature_name(part.index, part.count), images)
-    rows = [{INDEX: place, **row.to_record()} for place in sorted(measured) for row in measured[place].rows]
+    rows = [{INDEX: image, **row.to_record()} for image in sorted(measured) for row in measured[image].rows]
     table = pa.Table.from_pylist(rows, schema=image_schema().insert(0, pa.field(INDEX, pa.int64())))
+    part.folder.write(row_name(part.index, part.count), parquet_bytes(table))
+    return sum(len(image.original) for image in images)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
-    part.folder.write(row_name(part.index, part.count), buffer.getvalue())
-    return sum(len(image.original) for image in images)
+    return buffer.getvalue()
 
 
 def feature_name(index: int, count: int) -> str:
@@ -248,22 +248,22 @@ def row_name(index: int, count: int) -> str:
     return f"rows/{index:05d}-of-{count:05d}.parquet"
 
 
-def keep(folder: Folder, name: str, data: bytes) -> bytes:
+def store(folder: Folder, name: str, data: bytes) -> bytes:
+    """Write a file and return its bytes as read back."""
     folder.write(name, data)
     return folder.read(name)
 
 
-def keep_pictures(folder: Folder, index: int, x: RgbArray, measured: Measured) -> None:
-    """The versions that the report shows: original, both stages, and AVIF near our rate; large ones cut."""
-    prefix, pictures = f"pictures/{index:08d}", measured.pictures
-    wanted: list[tuple[Curve, RgbArray]] = [(("original", ""), x)]
-    wanted += [(curve, pictures[curve]) for curve in pictures if curve[0] in ("autoencoder", "sample")]
+def write_pictures(folder: Folder, index: int, x: RgbArray, measured: Measured) -> None:
+    """Write the versions that the report shows: original, both stages, and AVIF near our rate."""
+    pictures = {ORIGINAL: x, **measured.pictures}
     near = [curve for side in ("at most", "at least") if (curve := ("avif", setting_label(side, 1.0))) in pictures]
-    wanted += [(curve, pictures[curve]) for curve in near[:1]]
-    names = "".join(f"{system}|{setting}\n" for (system, setting), _ in wanted)
-    for number, (_, picture) in enumerate(wanted):
-        folder.write(f"{prefix}/{number}.webp", encode_webp_lossless(_middle(picture)))
-    folder.write(f"{prefix}/names.txt", f"{measured.name}\n{names}".encode())
+    wanted: list[Curve] = [curve for curve in pictures if curve[0] in (ORIGINAL[0], "autoencoder", "sample")]
+    wanted += near[:1]
+    home = folder / f"pictures/{index:08d}"
+    for number, curve in enumerate(wanted):
+        home.write(f"{number}.webp", encode_webp_lossless(_middle(pictures[curve])))
+    ExamplePictures(measured.name, tuple(wanted)).write(home)
 
 
 def _middle(x: RgbArray) -> RgbArray:

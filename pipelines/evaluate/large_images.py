@@ -1,11 +1,12 @@
-"""Large pictures of an evaluation: stage 2 by tiles, on many workers, and their measuring once all tiles are there."""
+"""Sample stage 2 of large pictures in tiles, on many workers, and measure them once all tiles are there."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,20 @@ from hfd.codec.codec import Codec
 from hfd.errors import ConfigError
 from hfd.geometry.box import Box, Tile
 from hfd.geometry.plan import Unit, UnitKind, plan_units, stitched
-from hfd.geometry.tiles import Reach
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
-from pipelines.evaluate.images import PartPlan, Task, digest_of_pictures, keep_pictures, write_measured
-from pipelines.evaluate.measure import Coded, MeasureSettings, Sample, judge, samplings
+from pipelines.evaluate.images import ImageTask, PartPlan, digest_of_pictures, write_measured, write_pictures
+from pipelines.evaluate.measure import Coded, MeasureSettings, Sample, measure, samplings
+from pipelines.evaluate.results import LargeImage, PartResult, UnitResult
 from pipelines.runs.parts import StepPart, killed_worker
 
 
 @dataclass(frozen=True)
-class TileTask:
-    """A unit of one large picture's stage 2. ``large``: what stage 1 left; ``sampler``: which of the settings'."""
+class UnitTask:
+    """A unit of a large picture's stage 2; ``sampler``: its index in the settings."""
 
     home: Folder
-    large: dict[str, Any]
+    large: LargeImage
     sampler: int
     unit: Unit
     settings: MeasureSettings
@@ -36,67 +37,61 @@ class TileTask:
     def __len__(self) -> int:
         return 1
 
-    def only(self, index: int) -> TileTask:
+    def only(self, index: int) -> UnitTask:
         del index
         return self
 
-    def rejecting(self, indices: frozenset[int]) -> TileTask:
+    def rejecting(self, indices: frozenset[int]) -> UnitTask:
         return replace(self, killed=bool(indices))
 
+    @property
+    def box(self) -> Box:
+        """The rectangle that the unit samples: the core of its own tile, or the whole picture."""
+        return self.unit.tiles[0].core if self.unit.kind is UnitKind.TILES else Box(0, 0, *self.large.size)
 
-def plan_tiles(home: Folder, large: Sequence[dict[str, Any]], settings: MeasureSettings) -> list[TileTask]:
-    """Units of all samplers of all large pictures. Raises :class:`ConfigError` where tiles have no room."""
+
+def plan_large_units(home: Folder, large: Sequence[LargeImage], settings: MeasureSettings) -> list[UnitTask]:
+    """Units of all samplers of all large pictures. Raises :class:`ConfigError` where a tile has no room for context."""
     tasks = []
     for one in large:
-        for sampler, reach in enumerate(one["reaches"]):
-            height, width = one["size"]
+        for sampler, reach in enumerate(one.reaches):
             try:
-                units = plan_units([(height, width)], Reach(**reach), unit_pixels=settings.tile_pixels, batch_pixels=1)
+                units = plan_units([one.size], reach, unit_pixels=settings.tile_pixels, batch_pixels=1)
             except ConfigError as error:
                 raise ConfigError(f"evaluate.{error}") from error
-            tasks += [TileTask(home, one, sampler, unit, settings) for unit in units]
+            tasks += [UnitTask(home, one, sampler, unit, settings) for unit in units]
     return tasks
 
 
-def sample_unit(part: StepPart[TileTask], codec: Codec) -> dict[str, Any]:
-    """Sample one unit; its pixels go to a file beside those of x_hat."""
+def sample_unit(part: StepPart[UnitTask], codec: Codec) -> dict[str, Any]:
+    """Sample one unit; its pixels go to a file beside those of x_hat. Returns the record of a :class:`UnitResult`."""
     task = part.payload
     large, sampling = task.large, samplings(codec, task.settings)[task.sampler]
-    described = {"large": large["index"], "sampler": task.sampler, "label": sampling.label}
     if task.killed:
-        return {**described, "digest": "", "killed": True}
-    height, width = large["size"]
+        return asdict(UnitResult(sampling.label, "", killed=True))
     started = time.perf_counter()
     if task.unit.kind is UnitKind.TILES:
         (tile,) = task.unit.tiles
-        box, x_hat = tile.core, _read_window(task.home, large, tile.window)
-        picture = codec.sample_tile(x_hat, sampling, tile=tile, size=(height, width), seed=large["seed"])
+        x_hat = _read_window(task.home, large, tile.window)
+        picture = codec.sample_tile(x_hat, sampling, tile=tile, size=large.size, seed=large.seed)
     else:
-        box, x_hat = Box(0, 0, height, width), _read_window(task.home, large, Box(0, 0, height, width))
+        x_hat = _read_window(task.home, large, task.box)
         picture = codec.sample_tile(
-            x_hat, sampling, tile=Tile(box, box), size=(height, width), seed=large["seed"], steps=task.unit.tiles
+            x_hat, sampling, tile=Tile(task.box, task.box), size=large.size, seed=large.seed, steps=task.unit.tiles
         )
-    seconds = time.perf_counter() - started
-    name = f"{large['pixels']}/{part.index:08d}"
+    seconds, name = time.perf_counter() - started, f"{large.pixels}/{part.index:08d}"
     task.home.write(name, picture.tobytes())
-    return {
-        **described,
-        "digest": hashlib.sha256(picture.data).hexdigest(),
-        "killed": False,
-        "box": [box.top, box.left, box.height, box.width],
-        "file": name,
-        "seconds": seconds,
-    }
+    return asdict(UnitResult(sampling.label, hashlib.sha256(picture.data).hexdigest(), False, name, seconds))
 
 
 @dataclass(frozen=True)
 class LargePlan:
-    """A large picture all of whose tiles are there: ``tiles`` are the results of its units."""
+    """A large picture all of whose units are sampled."""
 
     home: Folder
-    task: Task
-    large: dict[str, Any]
-    tiles: tuple[dict[str, Any], ...]
+    task: ImageTask
+    large: LargeImage
+    units: tuple[tuple[UnitTask, UnitResult], ...]
     settings: MeasureSettings
     max_pixels: int
     killed: bool = False
@@ -112,55 +107,51 @@ class LargePlan:
         return replace(self, killed=bool(indices))
 
 
-def plan_wholes(
-    home: Folder,
-    tasks: Sequence[Task],
-    large: Sequence[dict[str, Any]],
-    tiles: Sequence[dict[str, Any]],
-    part: PartPlan,
+def plan_large(
+    tasks: Sequence[ImageTask], units: Sequence[UnitTask], records: Sequence[Mapping[str, Any]], part: PartPlan
 ) -> list[LargePlan]:
     """Every large picture with the results of its units. ``tasks``: of all images; ``part``: for its settings."""
-    by_picture: dict[int, list[dict[str, Any]]] = {one["index"]: [] for one in large}
-    for tile in tiles:
-        by_picture[tile["large"]].append(tile)
+    results = [UnitResult(**{name: record[name] for name in _FIELDS if name in record}) for record in records]
+    pairs = zip(units, results, strict=True)
     return [
-        LargePlan(home, tasks[one["index"]], one, tuple(by_picture[one["index"]]), part.settings, part.max_pixels)
-        for one in large
+        LargePlan(own[0][0].home, tasks[index], own[0][0].large, own, part.settings, part.max_pixels)
+        for index, group in itertools.groupby(pairs, key=lambda pair: pair[0].large.index)
+        for own in [tuple(group)]
     ]
 
 
+_FIELDS = tuple(UnitResult.__dataclass_fields__)
+
+
 def measure_large(part: StepPart[LargePlan]) -> dict[str, Any]:
-    """Put a large picture together and measure it, as :func:`pipelines.evaluate.images.evaluate_part` does others."""
+    """Stitch a large picture and measure it. Returns the record of a :class:`PartResult`."""
     plan = part.payload
-    if plan.killed or any(tile["killed"] for tile in plan.tiles):
+    if plan.killed or any(result.killed for _, result in plan.units):
         patches = write_measured(part, {})
-        return {"digest": "", "rejects": [killed_worker(plan.task.image.key)], "patches": patches}
+        return PartResult("", [killed_worker(plan.task.image.key)], patches).to_record()
     large = plan.large
     name, x = plan.task.image.load(plan.max_pixels)
-    height, width = large["size"]
-    x_hat = _read_window(plan.home, large, Box(0, 0, height, width))
+    x_hat = _read_window(plan.home, large, Box(0, 0, *large.size))
     data = plan.home.read(f"files/{name}.hfd")
-    coded = Coded(name, x, data, large["bpp_est"], large["encode_s"], x_hat, large["stage1_s"])
-    samples = [_sample_of(plan, sampler) for sampler in range(len(large["reaches"]))]
-    measured = judge(coded, samples, plan.settings)
+    coded = Coded(name, x, data, large.bpp_est, large.encode_s, x_hat, large.stage1_s)
+    measured = measure(coded, [_sample(plan, sampler) for sampler in range(len(large.reaches))], plan.settings)
     if plan.task.shown:
-        keep_pictures(plan.home, plan.task.index, x, measured)
+        write_pictures(plan.home, plan.task.index, x, measured)
     patches = write_measured(part, {plan.task.index: measured})
-    return {"digest": digest_of_pictures(measured).hex(), "rejects": [], "patches": patches}
+    return PartResult(digest_of_pictures(measured).hex(), [], patches).to_record()
 
 
-def _sample_of(plan: LargePlan, sampler: int) -> Sample:
-    tiles = [tile for tile in plan.tiles if tile["sampler"] == sampler]
-    cores = [(box := Box(*tile["box"]), _pixels(plan.home.read(tile["file"]), box)) for tile in tiles]
-    height, width = plan.large["size"]
-    picture = stitched(height, width, cores)
-    return Sample(tiles[0]["label"], picture, sum(tile["seconds"] for tile in tiles))
+def _sample(plan: LargePlan, sampler: int) -> Sample:
+    units = [(task.box, result) for task, result in plan.units if task.sampler == sampler]
+    cores = [(box, _pixels(plan.home.read(result.file), box)) for box, result in units]
+    picture = stitched(*plan.large.size, cores)
+    return Sample(units[0][1].label, picture, sum(result.seconds for _, result in units))
 
 
-def _read_window(home: Folder, large: dict[str, Any], window: Box) -> RgbArray:
-    """A window of x_hat: its rows are read whole, and no others."""
-    _, width = large["size"]
-    with home.open_input(f"{large['pixels']}/x_hat") as stream:
+def _read_window(home: Folder, large: LargeImage, window: Box) -> RgbArray:
+    """A window of x_hat; only its rows are read, at full width."""
+    _, width = large.size
+    with home.open_input(f"{large.pixels}/x_hat") as stream:
         stream.seek(3 * width * window.top)
         rows = _pixels(stream.read(3 * width * window.height), Box(window.top, 0, window.height, width))
     return rows[:, window.left : window.right]

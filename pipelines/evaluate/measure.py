@@ -1,7 +1,8 @@
-"""One image, measured: its real file, both stages decoded from that file's bytes, and the baselines around its rate."""
+"""Measure one image: its real file, both stages decoded from that file's bytes, and the baselines around its rate."""
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,16 +22,14 @@ from hfd.metrics.features import effnet_features
 from hfd.metrics.patches import fid_patches
 from hfd.metrics.table import DecodedImage, measure_image
 from hfd.report.content import ImageRow
+from hfd.report.summarise import Curve
 
 T = TypeVar("T")
-
-Curve = tuple[str, str]
-"""(system, setting): what a row of the summary is about."""
 
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """What is measured on each image; fields as in the ``evaluate`` section of the configuration."""
+    """Settings of the measurements; fields as in the ``evaluate`` section of the configuration."""
 
     samplers: tuple[SamplerConfig, ...]
     patch_px: int
@@ -42,7 +41,7 @@ class MeasureSettings:
 
 @dataclass(frozen=True)
 class Coded:
-    """A picture that went through stage 1: ``data``: the file as read back; ``x_hat`` decoded from it; seconds."""
+    """A picture after stage 1: ``data``: its file as read back; ``x_hat`` decoded from it; times in seconds."""
 
     name: str
     x: RgbArray
@@ -59,7 +58,7 @@ class Coded:
 
 @dataclass(frozen=True)
 class Sample:
-    """A stage-2 sample at the setting that ``label`` names, and the seconds that its walk took."""
+    """A stage-2 sample at the setting that ``label`` names, and the seconds that the sampler took."""
 
     label: str
     picture: RgbArray
@@ -77,84 +76,80 @@ class Measured:
     features: dict[Curve, npt.NDArray[np.float32]] = field(default_factory=dict)
     pictures: dict[Curve, RgbArray] = field(default_factory=dict)
 
+    def add(self, curve: Curve, image: DecodedImage, patch_px: int) -> None:
+        """Measure one decoded version of the picture."""
+        height, width = image.original.shape[:2]
+        self.rows.append(ImageRow(self.name, *curve, width, height, image.num_bytes, measure_image(image)))
+        self.features[curve] = features_of(image.decoded, patch_px)
+        self.pictures[curve] = image.decoded
+
 
 def load_codec(uri: str, device: str) -> Codec:
-    """What a worker loads once; stage 2 on the GPU where the worker was given one."""
+    """Load a model, once per worker; stage 2 runs on the GPU where the worker has one."""
     return Codec.load(Folder(uri), device=device)
 
 
 def code(codec: Codec, name: str, x: RgbArray, store: Callable[[bytes], bytes]) -> Coded:
     """Stage 1 of a picture, uint8 (H, W, 3).
 
-    ``store`` keeps the file's bytes and returns them as read back: decoding starts from what is on the disk.
+    ``store`` writes the file and returns its bytes as read back: decoding starts from the stored file.
     """
-    compressed, encode_s = _timed(lambda: codec.compress(x))
+    compressed, encode_s = _timed(functools.partial(codec.compress, x))
     data = store(compressed.data)
-    x_hat, stage1_s = _timed(lambda: codec.reconstruct(data))
+    x_hat, stage1_s = _timed(functools.partial(codec.reconstruct, data))
     return Coded(name, x, data, compressed.bpp_est, encode_s, x_hat, stage1_s)
 
 
 def sample_batch(codec: Codec, batch: Sequence[Coded], settings: MeasureSettings) -> list[list[Sample]]:
-    """Every sampler's samples of pictures of one size, a list for each picture. Each takes its share of the time."""
-    found: list[list[Sample]] = [[] for _ in batch]
+    """Every sampler's samples of pictures of one size, a list for each picture; the time is divided equally."""
+    results: list[list[Sample]] = [[] for _ in batch]
     x_hats, seeds = [coded.x_hat for coded in batch], [coded.seed for coded in batch]
     for sampling in samplings(codec, settings):
-        pictures, seconds = _timed(lambda s=sampling: codec.sample_batch(x_hats, s, seeds=seeds))  # type: ignore[misc]
-        for samples, picture in zip(found, pictures, strict=True):
+        pictures, seconds = _timed(functools.partial(codec.sample_batch, x_hats, sampling, seeds=seeds))
+        for samples, picture in zip(results, pictures, strict=True):
             samples.append(Sample(sampling.label, picture, seconds / len(batch)))
-    return found
+    return results
 
 
-def judge(coded: Coded, samples: Sequence[Sample], settings: MeasureSettings) -> Measured:
+def measure(coded: Coded, samples: Sequence[Sample], settings: MeasureSettings) -> Measured:
     """Measure every system on a picture: both stages and the baselines around their rate."""
-    measured = Measured(coded.name, coded.data, original=features_of(coded.x, settings.patch_px))
-    measurer = _Measurer(coded.name, coded.x, settings.patch_px, measured)
-    size, times = len(coded.data), (coded.encode_s, coded.stage1_s)
-    measurer.add(("autoencoder", "x_hat"), coded.x_hat, size, *times, bpp_est=coded.bpp_est)
-    for sample in samples:
-        decode_s = coded.stage1_s + sample.seconds
-        measurer.add(("sample", sample.label), sample.picture, size, coded.encode_s, decode_s, bpp_est=coded.bpp_est)
-    for curve, encoded, picture, baseline_times in _baselines(coded.x, size, settings):
-        measurer.add(curve, picture, encoded, *baseline_times)
+    x, size = coded.x, len(coded.data)
+    measured = Measured(coded.name, coded.data, original=features_of(x, settings.patch_px))
+    stages = [("autoencoder", "x_hat", coded.x_hat, 0.0)]
+    stages += [("sample", sample.label, sample.picture, sample.seconds) for sample in samples]
+    for system, setting, picture, seconds in stages:
+        image = DecodedImage(x, picture, size, coded.encode_s, coded.stage1_s + seconds, coded.bpp_est)
+        measured.add((system, setting), image, settings.patch_px)
+    for curve, image in _baselines(x, size, settings):
+        measured.add(curve, image, settings.patch_px)
     return measured
 
 
 def samplings(codec: Codec, settings: MeasureSettings) -> list[Sampling]:
-    """What stage 2 is to be asked for; nothing where a model has none."""
+    """The samplings of the settings; empty where the model has no decoder."""
     return [sampling_of(sampler, codec) for sampler in settings.samplers] if codec.decoder is not None else []
 
 
 def sampling_of(sampler: SamplerConfig, codec: Codec) -> Sampling:
-    """The sampling that a section of the configuration asks of a model."""
+    """The sampling that a section of the configuration stands for; the model has the default number of steps."""
     steps = sampler.steps or codec.default_sampling.steps
     return Sampling(steps, sampler.kind, sampler.gamma, sampler.realism, sampler.grain, sampler.finish)
 
 
-def _baselines(
-    x: RgbArray, num_bytes: int, settings: MeasureSettings
-) -> Iterator[tuple[Curve, int, RgbArray, tuple[float, float]]]:
+def _baselines(x: RgbArray, num_bytes: int, settings: MeasureSettings) -> Iterator[tuple[Curve, DecodedImage]]:
     for baseline in available_baselines()[0]:
         if baseline.name not in settings.baselines:
             continue
         for rate in settings.baseline_rates:
-            sides = zip(
-                ("at most", "at least"),
-                bracket_rate(baseline, x, max(1, round(rate * num_bytes))),
-                strict=True,
-            )
-            for side, encoded in sides:
+            bracket = bracket_rate(baseline, x, max(1, round(rate * num_bytes)))
+            for side, encoded in zip(("at most", "at least"), bracket, strict=True):
                 if encoded is None:
                     continue
                 # Bracketing encodes many times; the time of one encoding is what counts.
-                quality = encoded.quality
-                _, encode_s = _timed(lambda b=baseline, q=quality: b.encode(x, q))  # type: ignore[misc]
-                picture, decode_s = _timed(lambda b=baseline, e=encoded: b.decode(e.data))  # type: ignore[misc]
-                yield (
-                    (baseline.name, setting_label(side, rate)),
-                    len(encoded.data),
-                    picture,
-                    (encode_s, decode_s),
-                )
+                _, encode_s = _timed(functools.partial(baseline.encode, x, encoded.quality))
+                picture, decode_s = _timed(functools.partial(baseline.decode, encoded.data))
+                image = DecodedImage(x, picture, len(encoded.data), encode_s, decode_s)
+                yield (baseline.name, setting_label(side, rate)), image
 
 
 def setting_label(side: str, rate: float) -> str:
@@ -164,30 +159,6 @@ def setting_label(side: str, rate: float) -> str:
 def features_of(x: RgbArray, patch_px: int) -> npt.NDArray[np.float32]:
     """Features (P, 1280) of a picture's patches."""
     return effnet_features()(fid_patches(x, patch_px))
-
-
-class _Measurer:
-    """Measures decoded pictures against one original."""
-
-    def __init__(self, name: str, x: RgbArray, patch_px: int, measured: Measured) -> None:
-        self._name, self._x, self._patch_px, self._measured = name, x, patch_px, measured
-
-    def add(
-        self,
-        curve: Curve,
-        picture: RgbArray,
-        num_bytes: int,
-        encode_s: float,
-        decode_s: float,
-        *,
-        bpp_est: float | None = None,
-    ) -> None:
-        height, width = self._x.shape[:2]
-        values = measure_image(DecodedImage(self._x, picture, num_bytes, encode_s, decode_s, bpp_est))
-        row = ImageRow(self._name, *curve, width, height, num_bytes, values)
-        self._measured.rows.append(row)
-        self._measured.features[curve] = features_of(picture, self._patch_px)
-        self._measured.pictures[curve] = picture
 
 
 def _timed(call: Callable[[], T]) -> tuple[T, float]:

@@ -1,36 +1,66 @@
-"""The report of an evaluation: what the page is told, put together from what the steps left."""
+"""Collect the contents of the report from the results of the steps."""
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
 import hfd
+from hfd.config import Config
 from hfd.image.load import load_rgb
 from hfd.io.storage import Folder
 from hfd.report.content import Example, Gain, ImageRow, RatePoint, Report, SummaryRow, Version, system_label
 from hfd.report.page import render
 from hfd.report.tables import gain_text, rate_text
 from pipelines.context import Context
-from pipelines.runs.step import Done, Step
+from pipelines.evaluate.results import ExamplePictures
+from pipelines.runs.step import Done, Outcome, Step
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The evaluate step and its inputs; ``autoencoder``: digest and facts of the model's stage 1."""
+
+    step: Step
+    prepared: Done
+    autoencoder: Outcome
+    model: Done
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, and on what."""
+    """Results of an evaluation. ``rows``: of the images that the report lists; ``num_blocks``: see `measure_distances`;
+    ``num_tiled``: images whose stage 2 was sampled in tiles."""
 
-    step: Step
-    prepared: Done
-    autoencoder: Done
-    model: Done
+    origin: Origin
+    num_images: int
+    rejects: Sequence[Mapping[str, str]]
+    missing_baselines: Sequence[str]
+    num_blocks: int
+    num_tiled: int
     rows: Sequence[ImageRow]
     summary: Sequence[SummaryRow]
-    rejects: Sequence[dict[str, str]]
-    facts: dict[str, Any]
+    gains: Sequence[Gain]
+    at_our_rate: Sequence[RatePoint]
+
+    def facts(self) -> dict[str, Any]:
+        """The facts of the step's manifest."""
+        return {
+            "images": self.num_images,
+            "rejected": len(self.rejects),
+            "reasons": dict(sorted(Counter(reject["reason"] for reject in self.rejects).items())),
+            "missing_baselines": list(self.missing_baselines),
+            "blocks": self.num_blocks,
+            "tiled": self.num_tiled,
+            "summary": [row.to_record() for row in self.summary],
+            "gains": [asdict(gain) for gain in self.gains],
+            "at_our_rate": [asdict(point) for point in self.at_our_rate],
+        }
 
 
 def write_report(context: Context, evaluation: Evaluation, folder: Folder) -> None:
@@ -40,88 +70,86 @@ def write_report(context: Context, evaluation: Evaluation, folder: Folder) -> No
         summary=tuple(evaluation.summary),
         images=tuple(evaluation.rows),
         examples=tuple(_examples(folder, evaluation.rows)),
-        facts=tuple(_facts(context, evaluation)),
+        facts=tuple(_facts(context.config, evaluation)),
         warnings=tuple(_warnings(evaluation)),
     )
     folder.write("report.html", render(report).encode())
 
 
 def _examples(folder: Folder, rows: Sequence[ImageRow]) -> list[Example]:
-    by_curve = {(row.image, row.system, row.setting): row for row in rows}
     if not folder.exists("pictures"):
         return []
-    kept = (folder / "pictures").files()
-    prefixes = sorted(f"pictures/{entry.key.rpartition('/')[0]}" for entry in kept if entry.key.endswith("/names.txt"))
+    by_curve = {(row.image, row.system, row.setting): row for row in rows}
+    names = {entry.key.split("/")[0] for entry in (folder / "pictures").files()}
     examples = []
-    for prefix in prefixes:
-        name, *curves = folder.read(f"{prefix}/names.txt").decode().splitlines()
+    for home in (folder / f"pictures/{name}" for name in sorted(names)):
+        shown = ExamplePictures.read(home)
         versions = []
-        for number, curve in enumerate(curves):
-            system, _, setting = curve.partition("|")
-            x = load_rgb(folder.read(f"{prefix}/{number}.webp"), name=f"{prefix}/{number}.webp")
-            row = by_curve.get((name, system, setting))
-            caption = f"{row.values['bpp']:.3f} bpp, {row.values['psnr']:.2f} dB" if row is not None else "as it was"
-            versions.append(Version(label="original" if row is None else system_label(system), caption=caption, x=x))
-        examples.append(Example(name, tuple(versions)))
+        for number, (system, setting) in enumerate(shown.curves):
+            x = load_rgb(home.read(f"{number}.webp"), name=f"{home.uri}/{number}.webp")
+            row = by_curve.get((shown.image, system, setting))
+            if row is None:
+                versions.append(Version("original", "uncompressed", x))
+            else:
+                caption = f"{row.values['bpp']:.3f} bpp, {row.values['psnr']:.2f} dB"
+                versions.append(Version(system_label(system), caption, x))
+        examples.append(Example(shown.image, tuple(versions)))
     return examples
 
 
-def _facts(context: Context, evaluation: Evaluation) -> list[tuple[str, str]]:
-    prepared, model, facts = evaluation.prepared.manifest.facts, evaluation.model, evaluation.facts
-    where = context.config.evaluate.data or "the validation split"
-    config = context.config
+def _facts(config: Config, evaluation: Evaluation) -> list[tuple[str, str]]:
+    origin, prepared = evaluation.origin, evaluation.origin.prepared.manifest.facts
+    model, autoencoder = origin.model, origin.autoencoder
+    data = config.evaluate.data or "the validation split"
+    reasons = f" {_reasons(prepared['reasons'])}" if prepared["reasons"] else ""
+    features = f"EfficientNet-Lite0 features of {config.evaluate.patch_px} px patches; not comparable with FID"
+    if evaluation.num_blocks:
+        features += f"; over {evaluation.num_blocks} blocks of images, as are the intervals"
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "compressai", "ray", "mlflow", "pillow"))
     return [
-        ("Evaluated on", f"{where}: {facts['images']} images, {facts['rejected']} rejected"),
-        (
-            "Training photographs",
-            f"{prepared['photos']}, {prepared['rejected']} rejected {_reasons(prepared['reasons'])}".strip(),
-        ),
-        ("Source crops", f"{prepared['train_crops']} to train on, {prepared['validation_crops']} held out"),
-        ("Stage 1 training", _training(evaluation.autoencoder)),
-        ("Stage 2 training", _training(model)),
-        (
-            "Distances",
-            f"EfficientNet-Lite0 features of {config.evaluate.patch_px} px patches; not comparable with FID"
-            + (f"; over {facts['blocks']} blocks of images, as are the intervals" if facts["blocks"] else ""),
-        ),
-        ("Realism against x_hat", "; ".join(gain_text(Gain(**gain)) for gain in facts["gains"]) or "not measured"),
-        ("Baselines at our rate", "; ".join(rate_text(RatePoint(**point)) for point in facts["at_our_rate"]) or "none"),
-        ("Model", f"{model.step.name}/{model.step.key}, autoencoder {evaluation.autoencoder.digest[:8]}"),
-        ("Corpus digest", evaluation.prepared.step.inputs["corpus"][:16]),
-        ("Evaluation key", evaluation.step.key),
+        ("Evaluated on", f"{data}: {evaluation.num_images} images, {len(evaluation.rejects)} rejected"),
+        ("Training photographs", f"{prepared['photos']}, {prepared['rejected']} rejected{reasons}"),
+        ("Source crops", f"{prepared['train_crops']} for training, {prepared['validation_crops']} for validation"),
+        ("Stage 1 training", _training(autoencoder.facts)),
+        ("Stage 2 training", _training(model.manifest.facts)),
+        ("Distances", features),
+        ("Realism against x_hat", "; ".join(map(gain_text, evaluation.gains)) or "not measured"),
+        ("Baselines at our rate", "; ".join(map(rate_text, evaluation.at_our_rate)) or "none"),
+        ("Model", f"{model.step.name}/{model.step.key}, autoencoder {autoencoder.digest[:8]}"),
+        ("Corpus digest", origin.prepared.step.inputs["corpus"][:16]),
+        ("Evaluation key", origin.step.key),
         ("Settings", json.dumps(config.model_dump(mode="json", exclude={"cluster", "tracking"}), indent=1)),
         ("Versions", f"hfd {hfd.__version__}, Python {platform.python_version()}, {versions}"),
         ("Machine", f"{platform.machine()}, {platform.system()}"),
     ]
 
 
-def _training(done: Done) -> str:
-    facts = done.manifest.facts
+def _training(facts: Mapping[str, Any]) -> str:
     if "frozen" in facts:
         return f"none: the autoencoder of {facts['frozen']}"
     pace = facts["seconds_per_step"]  # None: a run that was killed after the last step
-    return f"{facts['steps']} steps" + (f" of {pace} s on the last stretch" if pace is not None else "")
+    return f"{facts['steps']} steps" + (f"; {pace} s per step at the end" if pace is not None else "")
 
 
 def _warnings(evaluation: Evaluation) -> list[str]:
-    prepared, facts = evaluation.prepared.manifest.facts, evaluation.facts
+    prepared, rejects = evaluation.origin.prepared.manifest.facts, evaluation.rejects
     warnings = []
     if prepared["rejected"]:
         warnings.append(
             f"{prepared['rejected']} of {prepared['photos']} training photographs rejected "
             f"{_reasons(prepared['reasons'])}."
         )
-    if facts["rejected"]:
-        named = ", ".join(f"{reject['photo']} ({reject['reason']})" for reject in evaluation.rejects[:10])
-        warnings.append(f"{facts['rejected']} of {facts['images']} evaluated images rejected: {named}.")
-    listed, measured = len({row.image for row in evaluation.rows}), facts["images"] - facts["rejected"]
+    if rejects:
+        named = ", ".join(f"{reject['photo']} ({reject['reason']})" for reject in rejects[:10])
+        warnings.append(f"{len(rejects)} of {evaluation.num_images} evaluated images rejected: {named}.")
+    listed, measured = len({row.image for row in evaluation.rows}), evaluation.num_images - len(rejects)
     if listed < measured:
         warnings.append(f"The table lists {listed} of {measured} images; images.parquet holds all of them.")
-    if facts["missing_baselines"]:
-        warnings.append(f"This Pillow cannot encode {', '.join(facts['missing_baselines'])}: left out.")
+    if evaluation.missing_baselines:
+        missing = ", ".join(evaluation.missing_baselines)
+        warnings.append(f"The installed Pillow cannot encode {missing}: left out.")
     return warnings
 
 
-def _reasons(reasons: dict[str, int]) -> str:
+def _reasons(reasons: Mapping[str, int]) -> str:
     return "(" + ", ".join(f"{count} {reason}" for reason, count in reasons.items()) + ")" if reasons else ""

@@ -1,4 +1,4 @@
-"""Step 5: real files, decoded from their bytes, measured beside JPEG, WebP and AVIF; tables and a report."""
+"""Step evaluate: measure decoded files beside JPEG, WebP and AVIF; write tables and a report."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import functools
 import io
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,26 +28,34 @@ from pipelines.evaluate import SPEC
 from pipelines.evaluate.distances import FeatureFile, measure_distances
 from pipelines.evaluate.images import (
     INDEX,
-    HeldOut,
-    Listed,
+    CorpusPhoto,
+    EvaluatedImage,
+    ImageTask,
     PartPlan,
-    Task,
+    ValidationCrop,
     evaluate_part,
     feature_name,
+    parquet_bytes,
     row_name,
 )
-from pipelines.evaluate.large_images import measure_large, plan_tiles, plan_wholes, sample_unit
+from pipelines.evaluate.large_images import measure_large, plan_large, plan_large_units, sample_unit
 from pipelines.evaluate.measure import MeasureSettings, load_codec
-from pipelines.evaluate.report import Evaluation, write_report
+from pipelines.evaluate.report import Evaluation, Origin, write_report
+from pipelines.evaluate.results import PartResult
 from pipelines.runs.parts import READ_THREADS, digest_of_parts, run_parts
 from pipelines.runs.step import Done, Outcome, Step, point_latest
 from pipelines.tracking import StepRun
 
 LISTED_IMAGES = 1000
-"""The report lists these, the first ones, and those that it shows; the table in ``images.parquet`` holds all."""
+"""The report lists the first so many images, and those that it shows; ``images.parquet`` holds all."""
 
 
 def plan(context: Context, prepared: Done, autoencoder: Done, model: Done) -> PlannedStep:
+    return plan_with(context, prepared, autoencoder.outcome, model)
+
+
+def plan_with(context: Context, prepared: Done, autoencoder: Outcome, model: Done) -> PlannedStep:
+    """``autoencoder``: digest and facts of the model's stage 1, for the report."""
     corpus = context.pictures
     settings = {
         **context.config.evaluate.model_dump(mode="json", exclude={"data"}),
@@ -60,25 +66,24 @@ def plan(context: Context, prepared: Done, autoencoder: Done, model: Done) -> Pl
 
     def work(folder: Folder, record: StepRun) -> Outcome:
         images = images_of(context, prepared)
-        return _evaluate(context, step, (prepared, autoencoder, model), images, folder, record)
+        measured = _measure(context, images, model.folder, folder)
+        _check_enough(context, len(images), measured.rejects)
+        evaluation = _summarise(context, Origin(step, prepared, autoencoder, model), measured, folder)
+        write_report(context, evaluation, folder)
+        for row in evaluation.summary:
+            record.log_metrics(0, tracked_metrics(row))
+        for name in ("report.html", "images.parquet", "summary.txt"):
+            record.log_artifact(folder.read(name), name=name)
+        return Outcome(measured.digest, evaluation.facts())
 
     return PlannedStep(
         context, step, work, lambda _: point_latest(context.workspace, report=f"{step.name}/{step.key}/report.html")
     )
 
 
-def _evaluate(
-    context: Context,
-    step: Step,
-    upstream: tuple[Done, Done, Done],
-    images: Sequence[HeldOut | Listed],
-    folder: Folder,
-    record: StepRun,
-) -> Outcome:
-    prepared, autoencoder, model = upstream
+def _summarise(context: Context, origin: Origin, measured: AllMeasured, folder: Folder) -> Evaluation:
+    """Write ``images.parquet`` and ``summary.txt``, and compute everything else that the report shows."""
     config = context.config.evaluate
-    measured = _measure(context, images, model.folder, folder)
-    _check_enough(context, len(images), measured.rejects)
     table = _rows(measured.parts)
     folder.write("images.parquet", parquet_bytes(table.drop_columns([INDEX])))
     curves = curves_of(table)
@@ -95,31 +100,23 @@ def _evaluate(
     gains, points = gains_over_x_hat(distances), baselines_at_our_rate(summary)
     lines = [summary_text(summary), *map(gain_text, gains), *map(rate_text, points), ""]
     folder.write("summary.txt", "\n".join(lines).encode())
-    facts: dict[str, Any] = {
-        "images": len(images),
-        "rejected": len(measured.rejects),
-        "reasons": dict(sorted(Counter(reject["reason"] for reject in measured.rejects).items())),
-        "missing_baselines": [name for name in available_baselines()[1] if name in config.baselines],
-        "blocks": num_blocks,
-        "tiled": measured.num_tiled,
-        "summary": [row.to_record() for row in summary],
-        "gains": [asdict(gain) for gain in gains],
-        "at_our_rate": [asdict(point) for point in points],
-    }
-    listed = _listed(table, {task.index for task in measured.tasks if task.shown})
-    write_report(
-        context, Evaluation(step, prepared, autoencoder, model, listed, summary, measured.rejects, facts), folder
+    return Evaluation(
+        origin,
+        num_images=len(measured.tasks),
+        rejects=measured.rejects,
+        missing_baselines=[name for name in available_baselines()[1] if name in config.baselines],
+        num_blocks=num_blocks,
+        num_tiled=measured.num_tiled,
+        rows=_listed(table, {task.index for task in measured.tasks if task.shown}),
+        summary=summary,
+        gains=gains,
+        at_our_rate=points,
     )
-    for row in summary:
-        record.log_metrics(0, tracked_metrics(row))
-    for name in ("report.html", "images.parquet", "summary.txt"):
-        record.log_artifact(folder.read(name), name=name)
-    return Outcome(measured.digest, facts)
 
 
 @dataclass(frozen=True)
 class Part:
-    """Where the rows and features of a part are."""
+    """Location of the rows and features of a part."""
 
     folder: Folder
     index: int
@@ -128,9 +125,9 @@ class Part:
 
 @dataclass(frozen=True)
 class AllMeasured:
-    """What the parts left: where their tables are, and what they told."""
+    """Results of all parts; their tables are in files."""
 
-    tasks: Sequence[Task]
+    tasks: Sequence[ImageTask]
     parts: Sequence[Part]
     rejects: Sequence[dict[str, str]]
     num_patches: int
@@ -138,31 +135,32 @@ class AllMeasured:
     digest: str
 
 
-def _measure(context: Context, images: Sequence[HeldOut | Listed], model: Folder, folder: Folder) -> AllMeasured:
-    """Every image measured: in parts, and the large ones among them by tiles, on all workers."""
-    plans, engine = _parts(context, images), context.engine.with_gpus()
+def _measure(context: Context, images: Sequence[EvaluatedImage], model: Folder, folder: Folder) -> AllMeasured:
+    """Measure every image on all workers: in parts, and large ones in tiles."""
+    plans, engine = plan_parts(context, images), context.engine.with_gpus()
     load = functools.partial(load_codec, model.uri, map_device(context.config.cluster))
     with context.display.bar("evaluate", "parts") as progress:
-        results = run_parts(engine, folder, plans, evaluate_part, progress, load=load)
+        records = run_parts(engine, folder, plans, evaluate_part, progress, load=load)
     parts = [Part(folder, index, len(plans)) for index in range(len(plans))]
     tasks = [task for plan in plans for task in plan.tasks]
-    large = [one for result in results for one in result["large"]]
+    large = [one for record in records for one in PartResult.from_record(record).large]
     if large:
-        units = plan_tiles(folder, large, plans[0].settings)
+        units = plan_large_units(folder, large, plans[0].settings)
         with context.display.bar("evaluate tiles", "tiles") as progress:
-            tiles = run_parts(engine, folder / "tiles", units, sample_unit, progress, load=load)
-        wholes = plan_wholes(folder, tasks, large, tiles, plans[0])
+            sampled = run_parts(engine, folder / "tiles", units, sample_unit, progress, load=load)
+        large_plans = plan_large(tasks, units, sampled, plans[0])
         with context.display.bar("evaluate large", "pictures") as progress:
-            results += run_parts(context.engine, folder / "large", wholes, measure_large, progress)
-        parts += [Part(folder / "large", index, len(wholes)) for index in range(len(wholes))]
+            records += run_parts(context.engine, folder / "large", large_plans, measure_large, progress)
+        parts += [Part(folder / "large", index, len(large_plans)) for index in range(len(large_plans))]
         folder.delete("pixels")
-    rejects = [reject for result in results for reject in result["rejects"]]
-    num_patches = sum(result["patches"] for result in results)
-    return AllMeasured(tasks, parts, rejects, num_patches, len(large), digest_of_parts(results))
+    results = [PartResult.from_record(record) for record in records]
+    rejects = [reject for result in results for reject in result.rejects]
+    num_patches = sum(result.patches for result in results)
+    return AllMeasured(tasks, parts, rejects, num_patches, len(large), digest_of_parts(records))
 
 
 def _rows(parts: Sequence[Part]) -> pa.Table:
-    """The rows of all images in their order, with their places in a column of its own."""
+    """The rows of all images in order, with the image's index in an additional column."""
 
     def read(part: Part) -> pa.Table:
         return pq.read_table(io.BytesIO(part.folder.read(row_name(part.index, part.count))))
@@ -174,9 +172,9 @@ def _rows(parts: Sequence[Part]) -> pa.Table:
 
 def curves_of(table: pa.Table) -> list[CurveRows]:
     """The table by system and setting, in the order in which they first appear."""
-    found = table.group_by(["system", "setting"], use_threads=False).aggregate([]).to_pylist()
+    groups = table.group_by(["system", "setting"], use_threads=False).aggregate([]).to_pylist()
     curves = []
-    for system, setting in ((one["system"], one["setting"]) for one in found):
+    for system, setting in ((group["system"], group["setting"]) for group in groups):
         rows = table.filter(pc.and_(pc.equal(table["system"], system), pc.equal(table["setting"], setting)))
         columns = {metric.name: rows[metric.name].drop_null().to_numpy() for metric in image_metrics()}
         num_pixels = float(pc.sum(pc.multiply(rows["width"], rows["height"])).as_py())
@@ -185,44 +183,39 @@ def curves_of(table: pa.Table) -> list[CurveRows]:
 
 
 def _listed(table: pa.Table, shown: set[int]) -> list[ImageRow]:
-    """The rows that the report has."""
+    """The rows that the report lists."""
     first = pc.unique(table[INDEX]).slice(0, LISTED_IMAGES)
     wanted = pa.array(sorted(shown | set(first.to_pylist())), pa.int64())
     rows = table.filter(pc.is_in(table[INDEX], wanted)).drop_columns([INDEX])
     return [ImageRow.from_record(row) for row in rows.to_pylist()]
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    return buffer.getvalue()
-
-
 def tracked_metrics(row: SummaryRow) -> dict[str, float]:
-    """The finite numbers of ``row`` under names that MLflow takes: ``sample 50 steps grain/psnr``."""
+    """The finite numbers of ``row`` under names that are valid in MLflow: ``sample 50 steps grain/psnr``."""
     line = re.sub(r"[^\w\-. :/]", "", f"{row.system} {row.setting}").strip()
     return {f"{line}/{name}": value for name, value in row.values.items() if value is not None and math.isfinite(value)}
 
 
-def images_of(context: Context, prepared: Done) -> list[HeldOut | Listed]:
-    """What is evaluated on, in order. Raises :class:`DataError` where there is nothing."""
+def images_of(context: Context, prepared: Done) -> list[EvaluatedImage]:
+    """The images to evaluate, in order. Raises :class:`DataError` where there are none."""
     corpus, limit = context.pictures, context.config.evaluate.max_images
     if corpus is not None:
-        return [Listed(photo) for photo in corpus.photos[:limit]]
+        return [CorpusPhoto(photo) for photo in corpus.photos[:limit]]
     groups = list_row_groups(prepared.folder, "validation")
-    held_out: list[HeldOut | Listed] = [
-        HeldOut(prepared.folder, group, row) for group in groups for row in range(group.num_rows)
+    crops: list[EvaluatedImage] = [
+        ValidationCrop(prepared.folder, group, row) for group in groups for row in range(group.num_rows)
     ]
-    if not held_out:
+    if not crops:
         raise DataError(
             "evaluate.data: missing, and the validation split is empty. Give a folder of pictures, "
             "more photographs, or a larger prepare.validation_share",
             reason="empty",
         )
-    return held_out[:limit]
+    return crops[:limit]
 
 
-def _parts(context: Context, images: Sequence[HeldOut | Listed]) -> list[PartPlan]:
+def plan_parts(context: Context, images: Sequence[EvaluatedImage]) -> list[PartPlan]:
+    """The images in parts, which depend on the number of images alone: they are the same on every cluster."""
     config = context.config.evaluate
     settings = MeasureSettings(
         config.samplers,
@@ -232,11 +225,10 @@ def _parts(context: Context, images: Sequence[HeldOut | Listed]) -> list[PartPla
         config.tile_pixels,
         config.batch_pixels,
     )
-    # A function of the number of images alone, so that a part means the same on every cluster.
     size = max(1, min(64, len(images) // 128))
     stride = max(1, len(images) // max(1, config.num_examples))
     tasks = [
-        Task(index, image, shown=index % stride == 0 and index // stride < config.num_examples)
+        ImageTask(index, image, shown=index % stride == 0 and index // stride < config.num_examples)
         for index, image in enumerate(images)
     ]
     return [

@@ -1,4 +1,4 @@
-"""The card of a prepared corpus: what its photographs are like, and what some of the crops look like."""
+"""Write the data card of a prepared corpus: distributions of its photographs, and a contact sheet of crops."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ CARD = "card.html"
 SHEET = "contact-sheet.webp"
 NUM_CROPS = 48
 NUM_GROUPS = 12
-"""Crop groups that the sheet is taken from: a group is read whole, which on S3 is what costs."""
+"""Row groups to read for the sheet: each is read whole, which is slow on S3."""
 
 
 def write_card(folder: Folder, count: int, table: pa.Table, source: str, record: StepRun) -> None:
     """Write ``card.html`` and the contact sheet into a prepared folder of ``count`` shards, and store both in the run.
 
-    ``table``: of every photograph, placed; see :mod:`pipelines.prepare.photo_table`.
+    ``table``: every photograph, with numbered rows; see :mod:`pipelines.prepare.photo_table`.
     """
     crops = some_crops(folder, count, table)
     sheet = contact_sheet([row.pictures["x"] for row in crops])
@@ -61,7 +61,7 @@ def card_of(table: pa.Table, source: str, sheet: bytes, sheet_images: int) -> Ca
 
 
 def _properties(table: pa.Table, kept: npt.NDArray[np.bool_]) -> list[Property]:
-    """One for each property; those of filters that are off were not measured and are left out."""
+    """Return one for each measured property; properties of disabled filters are not measured."""
     width, height, size = (_numbers(table, name) for name in ("width", "height", "size"))
     longer, shorter = np.maximum(width, height), np.minimum(width, height)
     wanted = [
@@ -83,12 +83,12 @@ def _properties(table: pa.Table, kept: npt.NDArray[np.bool_]) -> list[Property]:
 
 
 def _numbers(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
-    """A column in floating point, NaN where unknown."""
+    """Return a column as float64, NaN where unknown."""
     return np.asarray(table[name].cast(pa.float64()).fill_null(np.nan).to_numpy(), dtype=np.float64)
 
 
 def some_crops(folder: Folder, count: int, table: pa.Table) -> list[Crop]:
-    """Training crops spread evenly over the shards, at most `NUM_CROPS`, in their order."""
+    """Return at most `NUM_CROPS` training crops, spread evenly over the shards, in order."""
     train = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["split"], "train")))
     sizes: Counter[int] = Counter()
     for part, crops in zip(train["part"].to_pylist(), train["crops"].to_pylist(), strict=True):
@@ -105,6 +105,6 @@ def some_crops(folder: Folder, count: int, table: pa.Table) -> list[Crop]:
 
 
 def _evenly(items: Sequence[T], count: int) -> Iterator[T]:
-    """At most ``count`` of the items, spread over all of them, in order."""
+    """Return at most ``count`` of the items, spread evenly, in order."""
     number = min(count, len(items))
     return (items[i * len(items) // number] for i in range(number))

@@ -1,8 +1,7 @@
-"""Which photographs of a snapshot are there twice, or are pictures that the evaluation measures on."""
+"""Find duplicate photographs, and photographs that are pictures of the evaluation."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ _MESSAGES = {
 
 @dataclass(frozen=True)
 class ReferencePictures:
-    """Pictures that photographs are compared with: SHA-256 of their bytes, and perceptual hashes."""
+    """Hashes of the evaluation's pictures: SHA-256 of their bytes, and perceptual hashes."""
 
     contents: tuple[str, ...] = ()
     hashes: tuple[int, ...] = ()
@@ -49,7 +48,7 @@ class PicturesPlan:
 
 
 def hash_evaluation_pictures(context: Context, corpus: Corpus, folder: Folder, max_pixels: int) -> ReferencePictures:
-    """Hash the pictures of the evaluation, in parts of their own under ``folder``."""
+    """Hash the pictures of the evaluation, in parts under ``folder``."""
     hashed = context.config.prepare.near_bits is not None
     plans = [
         PicturesPlan(corpus.photos[start : start + PICTURES_PER_PART], max_pixels, hashed)
@@ -91,13 +90,16 @@ def _hash(data: bytes, photo: Photo, max_pixels: int) -> int | None:
 def deduplicate(
     table: pa.Table, evaluation: ReferencePictures, near_bits: int | None, *, among_themselves: bool
 ) -> pa.Table:
-    """The table with ``reason`` and ``message`` where a photograph is not to stay; sorted by key, as it has to be.
+    """Set ``reason`` and ``message`` of photographs to drop. The table must be sorted by key.
 
-    Of several the one with the smallest key stays, whichever part or worker it came from. Photographs of the
-    evaluation go first, so that none of these keeps another one out.
+    Of several duplicates the smallest key stays. Photographs of the evaluation are dropped first, so that they do not
+    cause others to be dropped as duplicates.
     """
     reasons = np.array(table["reason"].to_pylist(), dtype=object)
-    drop = functools.partial(_drop, reasons)
+
+    def drop(candidates: npt.NDArray[np.intp], which: npt.NDArray[np.bool_], reason: str) -> None:
+        reasons[candidates[which]] = reason
+
     if evaluation.contents:
         candidates = _candidates(reasons)
         drop(candidates, _is_in(table["content"], candidates, evaluation.contents), "in-evaluation")
@@ -115,14 +117,8 @@ def deduplicate(
     return _with_reasons(table, reasons)
 
 
-def _drop(
-    reasons: npt.NDArray[np.object_], candidates: npt.NDArray[np.intp], which: npt.NDArray[np.bool_], reason: str
-) -> None:
-    reasons[candidates[which]] = reason
-
-
 def _candidates(reasons: npt.NDArray[np.object_]) -> npt.NDArray[np.intp]:
-    """The positions of photographs that nothing speaks against so far."""
+    """Return the positions of photographs without a reason to drop them."""
     return np.flatnonzero(_is_none(reasons))
 
 

@@ -34,7 +34,7 @@ def write_table(folder: Folder, name: str, table: pa.Table) -> None:
 
 
 def read_part_tables(folder: Folder, count: int) -> pa.Table:
-    """The rows of all parts, in order. Many small files: what counts on S3 is that they are read at once."""
+    """Read the rows of all parts, in order, in parallel: many small files are slow on S3."""
 
     def read(index: int) -> pa.Table:
         return pq.read_table(io.BytesIO(folder.read(part_table_name(index, count))), schema=PHOTO_SCHEMA)
@@ -54,7 +54,7 @@ def records_between(folder: Folder, first: str, last: str) -> dict[str, PhotoRec
 
 
 def number_rows(table: pa.Table) -> pa.Table:
-    """The table with ``row`` as it is once the shards hold the crops of kept photographs and no others."""
+    """Set ``row`` to each kept photograph's first row in its shard, which holds kept photographs alone."""
     positions: list[int | None] = []
     filled: dict[tuple[int, str], int] = {}
     columns = (table[name].to_pylist() for name in ("part", "split", "crops", "reason"))
@@ -69,11 +69,11 @@ def number_rows(table: pa.Table) -> pa.Table:
 
 
 def write_rejects(folder: Folder, table: pa.Table) -> None:
-    """What was not kept, with its reason and a line that says why."""
+    """Write the table of dropped photographs, with reason and message."""
     rejected = table.filter(pc.is_valid(table["reason"])).select(["photo", "reason", "message"])
     write_table(folder, REJECTS, rejected)
 
 
 def count_crops(kept: pa.Table) -> dict[str, int]:
-    """The number of crops of each split."""
+    """Return the number of crops of each split."""
     return {split: pc.sum(kept.filter(pc.equal(kept["split"], split))["crops"]).as_py() or 0 for split in SPLITS}

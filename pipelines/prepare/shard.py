@@ -76,9 +76,9 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class RewritePlan:
-    """A shard without the photographs in ``dropped``, and with those in ``missing``, which it lacks so far.
+    """Shard ``index`` of ``count`` in ``folder``, to be rewritten with the photographs ``order`` (keys, sorted).
 
-    ``order``: the keys of those that it will hold, in order. ``index`` of ``count`` shards in ``folder``.
+    ``missing``: those of them that the shard lacks so far.
     """
 
     folder: Folder

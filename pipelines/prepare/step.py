@@ -1,7 +1,7 @@
-"""Step 1: photographs to shards of source crops, and a table of what was rejected and why.
+"""Step prepare: photographs to shards of source crops, and a table of rejected photographs with reasons.
 
-What comes out is a function of the settings and the snapshot of the corpus. How it comes about is not: photographs that
-an earlier snapshot in the same workspace has with the same size and stamp are copied from its shards, unread.
+The output depends on the settings and the corpus alone. Photographs that an earlier snapshot in the same workspace
+holds with the same size and stamp are copied from its shards instead of being fetched.
 """
 
 from __future__ import annotations
@@ -66,11 +66,9 @@ def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder
     count = _num_parts(context, corpus)
     config = context.config.prepare
     if evaluation is not None or config.drop_duplicates:
-        known = (
-            hash_evaluation_pictures(context, evaluation, folder / "evaluation", config.max_pixels)
-            if evaluation
-            else ReferencePictures()
-        )
+        known = ReferencePictures()
+        if evaluation is not None:
+            known = hash_evaluation_pictures(context, evaluation, folder / "evaluation", config.max_pixels)
         cut = table
         table = deduplicate(cut, known, config.near_bits, among_themselves=config.drop_duplicates)
         _rewrite(context, corpus, folder, count, cut, table)
@@ -93,11 +91,11 @@ def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder
 
 
 def _cut(context: Context, corpus: Corpus, folder: Folder) -> tuple[pa.Table, int]:
-    """Judge and cut every photograph by itself; the table of them, and how many were copied."""
+    """Examine and crop every photograph; return their table, and how many were copied."""
     plans = plan_shards(context.config, corpus, _earlier(context, folder))
     existing = {entry.key for entry in folder.files()} if folder.exists() else set()
     if not all(part_name(index, len(plans)) in existing for index in range(len(plans))):
-        # A shard that is cut again is whole again, whatever was dropped from it before.
+        # A shard that is made again contains the duplicates again.
         folder.delete("rewrites")
     with context.display.bar("prepare", "shards") as progress:
         results = run_parts(context.engine, folder, plans, prepare_part, progress)
@@ -105,14 +103,14 @@ def _cut(context: Context, corpus: Corpus, folder: Folder) -> tuple[pa.Table, in
 
 
 def plan_shards(config: Config, corpus: Corpus, earlier: EarlierSnapshot | None) -> list[ShardPlan]:
-    """The parts of the first pass: one for each shard."""
+    """Return the parts of the first pass, one for each shard."""
     settings, size = _examine_settings(config), config.prepare.photos_per_shard
     photos = corpus.photos
     return [ShardPlan(photos[start : start + size], settings, earlier) for start in range(0, len(photos), size)]
 
 
 def _rewrite(context: Context, corpus: Corpus, folder: Folder, count: int, cut: pa.Table, table: pa.Table) -> None:
-    """Write again the shards that hold what is dropped, or lack what an earlier snapshot had dropped and this keeps."""
+    """Rewrite the shards that hold dropped photographs, or lack ones that only an earlier snapshot dropped."""
     has_rows, stays = pc.is_valid(cut["row"]), pc.is_null(table["reason"])
     wrong = pc.xor(has_rows, stays)
     affected = sorted(set(table["part"].filter(wrong).to_pylist()))
@@ -135,7 +133,7 @@ def _rewrite(context: Context, corpus: Corpus, folder: Folder, count: int, cut: 
 
 
 def _digest(kept: pa.Table) -> str:
-    """SHA-256 over the crops of what was kept, in order, and the shards that they are in."""
+    """Return the SHA-256 of the kept crops, in order, and their shards."""
     digest = hashlib.sha256()
     for part, crops in zip(kept["part"].to_pylist(), kept["digest"].to_pylist(), strict=True):
         digest.update(f"{part} {crops}\n".encode())
@@ -156,14 +154,14 @@ def _examine_settings(run: Config) -> ExamineSettings:
 
 
 def _newest(context: Context) -> str:
-    """Where the newest snapshot is noted whose photographs were judged and cut by these settings."""
+    """Return the name of the note on the newest snapshot with the same examine settings."""
     settings = _examine_settings(context.config)
     names = {"crops": vars(settings.crops), "filters": vars(settings.filters), "hashed": settings.hashed}
     return f"{SPEC.name}/newest-{digest_of({'format': FORMAT, **names})[:16]}.json"
 
 
 def _earlier(context: Context, folder: Folder) -> EarlierSnapshot | None:
-    """The snapshot to copy from, if there is one that is whole. It saves work and changes nothing."""
+    """Return a complete snapshot to copy from, if any. It saves work and does not change the output."""
     note = _newest(context)
     try:
         key = str(json.loads(context.workspace.read(note))["key"]) if context.workspace.exists(note) else ""
@@ -189,6 +187,5 @@ def _check_enough(context: Context, corpus: Corpus, folder: Folder, facts: dict[
         )
     if not facts["train_crops"]:
         raise DataError(
-            f"data.uri: got no training crops from {facts['photos']} photographs. Give more photographs",
-            reason="empty",
+            f"data.uri: got no training crops from {facts['photos']} photographs. Give more photographs", reason="empty"
         )

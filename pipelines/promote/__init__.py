@@ -8,4 +8,5 @@ SPEC = StepSpec(
     module="pipelines.promote.step",
     needs=("prepare", "train-autoencoder", MODEL, "evaluate"),
     setting="promote.model",
+    extra="pipeline",
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hfd.config import PromoteConfig
@@ -115,10 +115,9 @@ def _evaluate_champion(context: Context, upstream: Upstream, registry: Registry,
         return Outcome(champion.digest, facts)
 
     model = context.do(step, fetch)
-    stage1 = json.loads(model.folder.read("decoder/config.json"))["autoencoder"]
-    autoencoder = replace(model, manifest=replace(model.manifest, digest=stage1))
+    stage1 = Outcome(json.loads(model.folder.read("decoder/config.json"))["autoencoder"], facts)
     try:
-        return evaluate.plan(context, upstream.prepared, autoencoder, model).run()
+        return evaluate.plan_with(context, upstream.prepared, stage1, model).run()
     finally:  # the newest report is the candidate's
         ours = upstream.evaluated.step
         point_latest(context.workspace, report=f"{ours.name}/{ours.key}/report.html")

@@ -10,7 +10,6 @@ payload, which must reject them, and the part is done again without them.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from hfd.errors import HfdError
 from hfd.io.storage import Folder
-from pipelines.engine.base import Engine
+from pipelines.engine.base import Engine, MapJob
 
 KILLED_WORKER = "killed-worker"
 """Reject reason of an item on which every worker process died."""
@@ -131,11 +130,10 @@ def run_parts(
     def give_up(_: PartTask) -> None:
         raise _too_many_deaths(1, count)
 
-    map_tasks = engine.map if load is None else functools.partial(engine.map_with_model, load)
     divisible = all(isinstance(payload, Divisible) for payload in payloads)
-    map_tasks(call_task, [PartTask(part, work) for part in parts], finished, died if divisible else None)
+    engine.map(MapJob(call_task, [PartTask(part, work) for part in parts], finished, died if divisible else None, load))
     if dead:
-        map_tasks(call_task, _without_killers(engine, load, dead), finished, give_up)
+        engine.map(MapJob(call_task, _without_killers(engine, load, dead), finished, give_up, load))
     return [results[index] for index in range(count)]
 
 
@@ -153,7 +151,7 @@ def _without_killers(engine: Engine, load: Callable[[], Any] | None, dead: Seque
     def mark_killer(killer: IsolatedItem) -> None:
         killers[killer.task.part.index].add(killer.item)
 
-    engine.map_with_model(load, call_task, items, lambda _: None, mark_killer)
+    engine.map(MapJob(call_task, items, lambda _: None, mark_killer, load, pooled=True))
     return [_rejecting(task, frozenset(killers[task.part.index])) for task in dead]
 
 

@@ -1,8 +1,8 @@
-"""Steps: keyed by content, skipped when done, resumed when broken.
+"""Steps with content keys: skipped when done, resumed when interrupted.
 
-A step's folder is ``<workspace>/<step>/<key>``; the key is a digest of the step's settings and of the digests
-of what it reads. It counts as done once ``manifest.json``, written last, is there. A manifest holds the
-digest of what came out, so that a step after it is keyed by contents, never by time or place.
+A step's folder is ``<workspace>/<step>/<key>``; the key is a digest of the step's settings and of the digests of its
+inputs. A step is done when ``manifest.json``, written last, exists. The manifest holds the digest of the output, so the
+keys of later steps depend on contents, never on times or paths.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
 
 FORMAT = 1
-"""Raised when a step's output would change for the same settings: earlier outputs are then made again."""
+"""Version of the outputs; a new version recomputes all earlier outputs."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a finished step left. ``digest``: of its output; ``facts``: counts and figures for people."""
+    """The record of a finished step. ``digest``: of its output; ``facts``: counts and figures for people."""
 
     step: str
     key: str
@@ -38,7 +38,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step's work returns: the digest of its output, and facts."""
+    """The result of a step's work: the digest of its output, and facts."""
 
     digest: str
     facts: Mapping[str, Any]
@@ -46,7 +46,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Step:
-    """A step with its inputs settled: what it will do, and where."""
+    """A step with resolved inputs: its settings, inputs, key and folder."""
 
     name: str
     workspace: Folder
@@ -63,13 +63,13 @@ class Step:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Settings and inputs, flat, for checkpoints to be compared by."""
+        """Settings and inputs in flat form, to compare checkpoints by."""
         return flatten({"settings": self.settings, "inputs": self.inputs})
 
     def manifest(self) -> Manifest | None:
-        """The manifest, or None while the step is not done."""
+        """Return the manifest, or None while the step is not done."""
         try:
-            data = self.folder.read("manifest.json")  # not asked whether it exists before: on S3 that is a second trip
+            data = self.folder.read("manifest.json")  # without exists(): on S3 that would be a second request
         except DataError as error:
             if error.reason == "missing":
                 return None
@@ -85,7 +85,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Done:
-    """A finished step: where, what, and whether it had been done before."""
+    """A finished step, its manifest, and whether it was done before this run."""
 
     step: Step
     manifest: Manifest
@@ -99,11 +99,17 @@ class Done:
     def digest(self) -> str:
         return self.manifest.digest
 
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome(self.manifest.digest, self.manifest.facts)
+
 
 def run_step(step: Step, work: Callable[[Folder], Outcome], guard: Callable[[], None] = lambda: None) -> Done:
-    """Do a step unless it is done. ``work`` writes into the folder it is given, each file whole or not at all,
-    and takes up what an earlier, broken run left there. ``guard`` raises where the workspace is no longer ours:
-    no manifest is written then."""
+    """Run a step unless it is done.
+
+    ``work`` writes each file of the folder atomically, and resumes what an interrupted run has left there. ``guard``
+    raises where another run has taken over the workspace; then no manifest is written.
+    """
     manifest = step.manifest()
     if manifest is not None:
         return Done(step, manifest, skipped=True)
@@ -130,7 +136,7 @@ def run_step(step: Step, work: Callable[[Folder], Outcome], guard: Callable[[], 
 
 
 def require(step: Step, command: str) -> Done:
-    """A step that has to be done already. Raises :class:`ConfigError` that names the command to run first."""
+    """Return a step that must be done. Raises :class:`ConfigError` that names the command to run first."""
     manifest = step.manifest()
     if manifest is None:
         raise ConfigError(f"{step.name}: not done for these settings ({step.folder.uri}). Run hfd {command} first")
@@ -138,7 +144,7 @@ def require(step: Step, command: str) -> Done:
 
 
 def digest_of(value: Any) -> str:
-    """SHA-256 hex of a JSON value, independent of the order of keys."""
+    """Return the SHA-256 hex of a JSON value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -153,7 +159,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def point_latest(workspace: Folder, **names: str) -> None:
-    """Record what is newest in a workspace (``model``, ``report``), keeping what is not named."""
+    """Update the paths of the newest ``model`` and ``report`` in ``latest.json``; others stay."""
     try:
         latest = dict(json.loads(workspace.read("latest.json"))) if workspace.exists("latest.json") else {}
     except (ValueError, TypeError) as error:

@@ -1,12 +1,14 @@
-"""Step 2: stage 1, from training crops to a frozen autoencoder with its entropy tables."""
+"""Step train-autoencoder: training crops to a frozen autoencoder with its entropy tables."""
 
 from __future__ import annotations
 
 import functools
+from itertools import islice
 from typing import Any
 
 from hfd.autoencoder.coding import build_tables
 from hfd.autoencoder.weights import build_autoencoder, read_autoencoder, write_autoencoder
+from hfd.codec.codec import Codec
 from hfd.config import AutoencoderConfig
 from hfd.data.shards import iterate_rows
 from hfd.io.storage import Folder
@@ -15,8 +17,10 @@ from pipelines.context import Context, PlannedStep
 from pipelines.engine.base import Worker
 from pipelines.runs.step import Done, Outcome, Step
 from pipelines.tracking import StepRun
+from pipelines.tracking.pictures import beside
 from pipelines.train import AUTOENCODER
 from pipelines.train.job import NOT_IN_KEY, TrainJob, optimiser_settings, parallelism, run_training
+from pipelines.train.model_files import copy_weights, log_weights
 from pipelines.train.warm_start import WarmStart, warm_start
 
 SAMPLES = 4
@@ -42,8 +46,7 @@ def _train(context: Context, step: Step, start: WarmStart, prepared: Done, folde
     config = context.config.autoencoder
     if config.frozen:
         assert start.folder is not None  # checked by the configuration
-        for name in ("weights.safetensors", "config.json"):
-            folder.write(f"autoencoder/{name}", start.folder.read(name))
+        copy_weights(start.folder, folder / "autoencoder")
         return Outcome(start.fingerprint, {"frozen": config.warm_start})
     job = TrainJob(
         crops=prepared.folder,
@@ -86,14 +89,8 @@ def write_model(config: AutoencoderConfig, task: AutoencoderTask, out: Folder, s
 
 
 def _record(record: StepRun, folder: Folder, crops: Folder) -> None:
-    """Weights, and a few held-out crops beside their reconstructions, as artifacts."""
-    from itertools import islice
-
-    from hfd.codec.codec import Codec
-    from pipelines.tracking.pictures import beside
-
-    for name in ("config.json", "weights.safetensors"):
-        record.log_artifact(folder.read(f"autoencoder/{name}"), name=name, folder="autoencoder")
+    """Store the weights, and a few held-out crops beside their reconstructions, as artifacts."""
+    log_weights(record, folder, "autoencoder")
     codec = Codec.load(folder)
     for index, row in enumerate(islice(iterate_rows(crops, "validation"), SAMPLES)):
         x = row.pictures["x"]

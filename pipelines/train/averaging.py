@@ -1,4 +1,4 @@
-"""Snapshots of averaged weights during a training, and the choice of an average after it."""
+"""Store snapshots of averaged weights during a training, and choose an average after it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Averaged(Task, Protocol):
     """A task that tracks averages of its weights."""
 
     def averages(self) -> Mapping[float, Mapping[str, Tensor]]:
-        """Whole, on the first worker; where workers hold shares all have to call it, and the others get none."""
+        """Return the averages by width, on the first worker. Where workers hold shares, all must call it."""
 
 
 @dataclass(frozen=True)
 class Snapshots:
-    """Averages stored at even distances over a training, float16. A resumed run stores the same: steps say when.
+    """Averages stored at regular steps of a training, float16. A resumed run stores the same ones.
 
-    What was due before a wall-time budget became a number of steps is left out; the last step's never is.
+    Snapshots due before a wall-time budget has become a number of steps are skipped; the last step's never is.
     """
 
     folder: Folder
@@ -47,14 +47,14 @@ class Snapshots:
             self.folder.write(f"{FOLDER}/step-{step:09d}-width-{width!r}.safetensors", save(half))
 
     def profiles(self) -> dict[str, Profile]:
-        """What is stored, by file name."""
+        """Return step and width of the stored averages, by file name."""
         if not (self.folder / FOLDER).exists():
             return {}
         found = ((entry.key, _NAME.search(entry.key)) for entry in (self.folder / FOLDER).files())
         return {name: Profile(int(match["step"]), float(match["width"])) for name, match in found if match is not None}
 
     def average(self, wanted: Profile) -> dict[str, Tensor]:
-        """The average of any width from what is stored, float32."""
+        """Combine the stored averages into one of any width, float32."""
         profiles = self.profiles()
         factors = combine(list(profiles.values()), wanted)
         total: dict[str, Tensor] = {}
@@ -67,7 +67,7 @@ class Snapshots:
 def choose_average(
     snapshots: Snapshots, settings: EmaConfig, step: int, loss: Callable[[Mapping[str, Tensor]], float]
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """The average of the width, among ``settings.choices``, with the smallest ``loss``; and every width's loss."""
+    """Return the average with the smallest ``loss`` among the widths ``settings.choices``, and every width's loss."""
     best: dict[str, Tensor] = {}
     losses: dict[str, float] = {}
     for width in settings.choices:

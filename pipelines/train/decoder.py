@@ -1,18 +1,14 @@
-"""Step 4: stage 2, from pairs (x, x_hat) to a score-based decoder, beside the autoencoder it belongs to."""
+"""Step train-decoder: pairs (x, x_hat) to a score-based decoder, in a model folder with its autoencoder."""
 
 from __future__ import annotations
 
 import functools
-import zlib
-from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 import torch
 
-from hfd.codec.codec import Codec
-from hfd.config import DecoderConfig, PerceptualConfig, TrainConfig
-from hfd.data.shards import iterate_rows, list_row_groups
+from hfd.config import DecoderConfig, PerceptualConfig
+from hfd.data.shards import list_row_groups
 from hfd.diffusion.decoder import build_network, build_process, read_decoder
 from hfd.errors import DataError
 from hfd.io.storage import Folder
@@ -21,16 +17,14 @@ from hfd.training.perceptual import CriticSettings, PerceptualSettings, Perceptu
 from hfd.training.tasks import DecoderTask
 from pipelines.context import Context, PlannedStep
 from pipelines.engine.base import Worker
-from pipelines.runs.step import Done, Outcome, Step, digest_of, point_latest
-from pipelines.tracking import StepRun
-from pipelines.tracking.pictures import beside
+from pipelines.runs.step import Done, Outcome, Step, point_latest
 from pipelines.train import DECODER
 from pipelines.train.averaging import Snapshots, choose_average
-from pipelines.train.job import NOT_IN_KEY, TrainJob, optimiser_settings, parallelism, run_training
+from pipelines.train.job import NOT_IN_KEY, optimiser_settings, parallelism
+from pipelines.train.model_files import copy_weights
+from pipelines.train.pairs import PairTraining, network_config
 from pipelines.train.validation import validation_loss, write_measured
 from pipelines.train.warm_start import WarmStart, warm_start
-
-SAMPLES = 2
 
 
 def plan(context: Context, reconstructed: Done, autoencoder: Done) -> PlannedStep:
@@ -42,110 +36,66 @@ def plan(context: Context, reconstructed: Done, autoencoder: Done) -> PlannedSte
             point_latest(context.workspace, model=f"{step.name}/{step.key}")
 
     return PlannedStep(
-        context, step, lambda folder, run: _train(context, step, start, reconstructed, autoencoder, folder, run), point
+        context,
+        step,
+        lambda _, record: _train(PairTraining(context, step, reconstructed.folder, autoencoder, record), start),
+        point,
     )
 
 
 def _step(context: Context, reconstructed: Done, autoencoder: Done, start: WarmStart) -> Step:
     config = context.config.decoder
-    if config.frozen:
-        inputs = {"train-autoencoder": autoencoder.digest} | start.inputs
-        if config.finish is None and config.steps is None:
-            return Step(DECODER.name, context.workspace, {"frozen": True}, inputs)
+    inputs = {"reconstruct": reconstructed.digest, "train-autoencoder": autoencoder.digest} | start.inputs
+    if not config.frozen:
+        # The pairs depend on the rates.
+        exclude: dict[str, Any] = {"train": NOT_IN_KEY, "adversarial": True, "warm_start": True, "rates": True}
+        settings = {"seed": context.config.seed, **config.model_dump(mode="json", exclude=exclude)}
+    elif _is_measured(config):
         settings = {"frozen": True, **config.model_dump(mode="json", include={"finish", "steps"})}
-        return Step(DECODER.name, context.workspace, settings, {"reconstruct": reconstructed.digest} | inputs)
-    # The pairs depend on the rates.
-    exclude: dict[str, Any] = {"train": NOT_IN_KEY, "adversarial": True, "warm_start": True, "rates": True}
-    settings = {"seed": context.config.seed, **config.model_dump(mode="json", exclude=exclude)}
-    inputs = {"reconstruct": reconstructed.digest, "train-autoencoder": autoencoder.digest}
-    return Step(DECODER.name, context.workspace, settings, inputs | start.inputs)
+    else:
+        settings = {"frozen": True}
+        del inputs["reconstruct"]
+    return Step(DECODER.name, context.workspace, settings, inputs)
 
 
-def _train(
-    context: Context,
-    step: Step,
-    start: WarmStart,
-    reconstructed: Done,
-    autoencoder: Done,
-    folder: Folder,
-    record: StepRun,
-) -> Outcome:
+def _is_measured(config: DecoderConfig) -> bool:
+    """Report whether a frozen decoder gets a finish or steps of its own, which are measured on the pairs."""
+    return config.finish is not None or config.steps is not None
+
+
+def _train(run: PairTraining, start: WarmStart) -> Outcome:
     start.fetch()
-    config = context.config.decoder
+    config = run.config
     if config.frozen:
-        _take(start, config, autoencoder, reconstructed.folder, folder)
-        return finish_model(context, autoencoder, reconstructed.folder, folder, record, {"frozen": config.warm_start})
-    snapshots = Snapshots(folder, config.ema.num_snapshots)
+        _copy_frozen(run, start)
+        return run.finish_model({"frozen": config.warm_start})
     build = functools.partial(build_task, config, start)
-    finish = functools.partial(write_model, config, reconstructed.folder, snapshots, autoencoder.digest)
-    facts = train_on_pairs(context, step, reconstructed.folder, config.train, record, snapshots, build, finish)
-    return finish_model(context, autoencoder, reconstructed.folder, folder, record, facts)
+    finish = functools.partial(write_model, config, run.pairs, run.snapshots, run.autoencoder.digest)
+    return run.train(config.train, build, finish)
 
 
-def train_on_pairs(
-    context: Context,
-    step: Step,
-    pairs: Folder,
-    settings: TrainConfig,
-    record: StepRun,
-    snapshots: Snapshots,
-    build: Callable[[Worker], Any],
-    finish: Callable[[Any, Folder, int], None],
-) -> dict[str, Any]:
-    """Train a task on pairs (x, x_hat), with snapshots of its averages; the facts of the training."""
-    job = TrainJob(
-        crops=pairs,
-        out=step.folder,
-        pictures=("x", "x_hat"),
-        seed=context.config.seed,
-        settings=settings,
-        identity=step.identity,
-        logger=record.worker_handle(),
-        build=build,
-        finish=finish,
-        on_step=snapshots.on_step,
-    )
-    return run_training(context, step, job)
-
-
-def _take(start: WarmStart, config: DecoderConfig, autoencoder: Done, pairs: Folder, folder: Folder) -> None:
-    """A trained decoder as it is, but for steps and a finish that are asked for: the finish is measured on ``pairs``.
+def _copy_frozen(run: PairTraining, start: WarmStart) -> None:
+    """Copy a trained decoder, with the configured steps and finish. The finish is measured on the pairs.
 
     Raises :class:`DataError` where it belongs to another autoencoder.
     """
     assert start.folder is not None  # checked by the configuration
+    config, out, expected = run.config, run.step.folder / "decoder", run.autoencoder.digest
     found = read_decoder(start.folder).config["autoencoder"]
-    if found != autoencoder.digest:
+    if found != expected:
         raise DataError(
             f"decoder.warm_start: got a decoder for autoencoder {found[:8]}, expected one for "
-            f"{autoencoder.digest[:8]}. Set autoencoder.warm_start to the same model and autoencoder.frozen=true"
+            f"{expected[:8]}. Set autoencoder.warm_start to the same model and autoencoder.frozen=true"
         )
-    if config.finish is not None or config.steps is not None:
-        tensors, settings, _ = read_weights(start.folder)
-        kept = {key: value for key, value in settings.items() if key not in ("format", "finish", "grain")}
-        kept |= default_steps(config)
-        write_measured(folder / "decoder", tensors, kept, config.finish, pairs, torch.device("cpu"))
+    if not _is_measured(config):
+        copy_weights(start.folder, out)
         return
-    for name in ("weights.safetensors", "config.json"):
-        folder.write(f"decoder/{name}", start.folder.read(name))
+    tensors, settings, _ = read_weights(start.folder)
+    kept = {key: value for key, value in settings.items() if key not in ("format", "finish", "grain")}
+    write_measured(out, tensors, kept | _default_steps(config), config.finish, run.pairs, torch.device("cpu"))
 
 
-def finish_model(
-    context: Context, autoencoder: Done, pairs: Folder, folder: Folder, record: StepRun, facts: dict[str, Any]
-) -> Outcome:
-    """The autoencoder's weights beside the decoder's: together they are a model folder."""
-    for name in ("weights.safetensors", "config.json"):
-        folder.write(f"autoencoder/{name}", autoencoder.folder.read(f"autoencoder/{name}"))
-    if context.parent is not None:
-        _record(record, folder, pairs)
-    return Outcome(digest_of([autoencoder.digest, read_decoder(folder / "decoder").fingerprint]), facts)
-
-
-def network_config(config: DecoderConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json", include={"process", "unet", "lean"})
-
-
-def default_steps(config: DecoderConfig) -> dict[str, int]:
+def _default_steps(config: DecoderConfig) -> dict[str, int]:
     if config.steps is None:
         return {} if config.perceptual is None else {"steps": config.perceptual.steps}
     return {"steps": config.steps}
@@ -195,25 +145,14 @@ def write_model(
     out: Folder,
     steps: int,
 ) -> None:
-    """Choose the average on the validation split, measure what its samples lack, and write the decoder."""
+    """Choose the average on the validation split, measure finish and grain of its samples, and write the decoder."""
     if list_row_groups(pairs, "validation"):
         loss = functools.partial(validation_loss, task, pairs)
         tensors, losses = choose_average(snapshots, config.ema, steps, loss)
-    else:  # nothing to choose by
+    else:
         tensors, losses = dict(task.averages()[config.ema.sigma_rels[0]]), {}
-    settings = {**network_config(config), **default_steps(config), "autoencoder": autoencoder, "ema_losses": losses}
+    settings = {**network_config(config), **_default_steps(config), "autoencoder": autoencoder, "ema_losses": losses}
     if config.perceptual is not None:
         settings["perceptual"] = config.perceptual.model_dump(mode="json")
     device = next(task.net.parameters()).device
     write_measured(out / "decoder", tensors, settings, config.finish, pairs, device)
-
-
-def _record(record: StepRun, folder: Folder, pairs: Folder) -> None:
-    """Weights, and a few held-out crops as x, x_hat and sample, as artifacts."""
-    for name in ("config.json", "weights.safetensors"):
-        record.log_artifact(folder.read(f"decoder/{name}"), name=name, folder="decoder")
-    codec = Codec.load(folder)
-    for index, row in enumerate(islice(iterate_rows(pairs, "validation", ("x", "x_hat")), SAMPLES)):
-        x, x_hat = row.pictures["x"], row.pictures["x_hat"]
-        sample = codec.sample(x_hat, codec.default_sampling, seed=zlib.crc32(row.id.encode()))
-        record.log_image(f"x x_hat sample {index}", beside(x, x_hat, sample), step=0)

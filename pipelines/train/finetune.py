@@ -1,4 +1,4 @@
-"""Step 5, where it is asked for: a few-step sampler fine-tuned against a discriminator. Beyond the paper of HFD."""
+"""Step finetune-decoder: fine-tune a few-step sampler against a discriminator. Not part of the HFD paper."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from pipelines.engine.base import Worker
 from pipelines.runs.step import Done, Outcome, Step, point_latest
 from pipelines.tracking import StepRun
 from pipelines.train import FINETUNE
-from pipelines.train.averaging import Snapshots
-from pipelines.train.decoder import finish_model, network_config, train_on_pairs
 from pipelines.train.job import NOT_IN_KEY, optimiser_settings, parallelism
+from pipelines.train.pairs import PairTraining, network_config
 from pipelines.train.validation import write_measured
 from pipelines.train.warm_start import WarmStart, warm_start
 
@@ -29,9 +28,13 @@ def plan(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done
     start = warm_start(_adversarial(context.config.decoder).warm_start, "decoder", context)
     step = _step(context, reconstructed, autoencoder, decoder, start)
 
-    def work(folder: Folder, record: StepRun) -> Outcome:
-        own = warm_start(decoder.folder.uri, "decoder") if start.folder is None else start
-        return _train(context, step, own, reconstructed, autoencoder, folder, record)
+    def work(_: Folder, record: StepRun) -> Outcome:
+        first = warm_start(decoder.folder.uri, "decoder") if start.folder is None else start
+        first.fetch()
+        run = PairTraining(context, step, reconstructed.folder, autoencoder, record)
+        build = functools.partial(build_task, run.config, first)
+        finish = functools.partial(write_model, run.config, run.pairs, autoencoder.digest)
+        return run.train(_adversarial(run.config).train, build, finish)
 
     return PlannedStep(context, step, work, lambda _: point_latest(context.workspace, model=f"{step.name}/{step.key}"))
 
@@ -52,25 +55,6 @@ def _step(context: Context, reconstructed: Done, autoencoder: Done, decoder: Don
         **start.inputs,
     }
     return Step(FINETUNE.name, context.workspace, settings, inputs)
-
-
-def _train(
-    context: Context,
-    step: Step,
-    start: WarmStart,
-    reconstructed: Done,
-    autoencoder: Done,
-    folder: Folder,
-    record: StepRun,
-) -> Outcome:
-    start.fetch()
-    config = context.config.decoder
-    adversarial = _adversarial(config)
-    snapshots = Snapshots(folder, config.ema.num_snapshots)
-    build = functools.partial(build_task, config, start)
-    finish = functools.partial(write_model, config, reconstructed.folder, autoencoder.digest)
-    facts = train_on_pairs(context, step, reconstructed.folder, adversarial.train, record, snapshots, build, finish)
-    return finish_model(context, autoencoder, reconstructed.folder, folder, record, facts)
 
 
 def _adversarial(config: DecoderConfig) -> AdversarialConfig:
@@ -97,7 +81,7 @@ def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> Adver
 def write_model(
     config: DecoderConfig, pairs: Folder, autoencoder: str, task: AdversarialTask, out: Folder, steps: int
 ) -> None:
-    """The first tracked average: no loss says which width looks best."""
+    """Write the first tracked average: no loss tells which width is best."""
     del steps
     tensors = task.averages()[config.ema.sigma_rels[0]]
     settings = {

@@ -1,4 +1,4 @@
-"""What both training steps share: one job that a worker can run, resume and report on."""
+"""A training job that workers run and resume, shared by all training steps."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from pipelines.tracking import MetricLogger, WorkerLogger
 PROGRESS_EVERY_S = 0.5
 
 NOT_IN_KEY = {"checkpoint_every_s", "log_every_steps", "compile", "accumulate", "checkpoint_activations"}
-"""Settings of a training that change how it runs and not what it learns."""
+"""Settings of a training that do not change its result."""
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """A training, picklable: ``build`` makes the task on a device, ``finish`` writes the weights after so many steps.
+    """A picklable training: ``build(worker)`` makes the task, ``finish(task, out, steps)`` writes the weights.
 
-    ``on_step(task, step, planned)`` is called after every step, on the first worker; where workers hold shares of
-    the network, on all.
+    ``on_step(task, step, planned)`` is called after every step: on the first worker, or on all where workers hold
+    shares of the network.
     """
 
     crops: Folder
@@ -57,10 +57,10 @@ class TrainJob:
         try:
             self._run(worker)
         except HfdError as error:
-            # A mistake stays a mistake: leaving well keeps the cluster from trying it again. The first worker hears
-            # of the others' mistakes.
+            # The same error would occur again: returning normally keeps the cluster from retrying. The first worker
+            # receives the errors of the others.
             if worker.rank == 0:
-                self._leave(error)
+                self._write_error(error)
 
     def _run(self, worker: Worker) -> None:
         loader = Workers(worker.rank, worker.world).together(lambda: self._loader(worker))
@@ -89,20 +89,20 @@ class TrainJob:
         )
 
     def _task(self, worker: Worker) -> Task:
-        # The same seed on every worker and every restart: networks start from the same weights.
+        # The same seed on every worker and restart, so that networks start from the same weights.
         torch.manual_seed(self.seed)
         try:
             task: Task = self.build(worker)
         except HfdError as error:
             if worker.world == 1:
                 raise
-            # The others may be waiting for this one already: only its death frees them.
-            self._leave(error)
+            # Other workers may be waiting for this one: only its death ends their wait.
+            self._write_error(error)
             raise RuntimeError(str(error)) from error
         return task
 
-    def _leave(self, error: HfdError) -> None:
-        """Leave a mistake where the driver finds it."""
+    def _write_error(self, error: HfdError) -> None:
+        """Write an error to the file that the driver reads."""
         self.out.write("error.json", json.dumps({"kind": type(error).__name__, "message": str(error)}).encode())
 
     def _listener(self, task: Task, worker: Worker, logger: MetricLogger | None) -> Listener:
@@ -117,7 +117,7 @@ class TrainJob:
         return Listener(on_metrics=logger.log_metrics if logger is not None else ignore_metrics, on_step=on_step)
 
     def _gathered(self, task: Task, worker: Worker) -> Task:
-        """The task as one worker alone would hold it, on the first; what is written then is the same."""
+        """Return the unsharded task, on the first worker, so that the written files do not depend on sharding."""
         state = task.state()
         if worker.rank != 0:
             return task
@@ -137,7 +137,7 @@ class TrainJob:
             checkpoint_every_s=settings.checkpoint_every_s,
             log_every_steps=settings.log_every_steps,
             seed=self.seed,
-            # With fewer workers than there may be each has more samples, and no more memory.
+            # With fewer workers than the maximum, each accumulates over more batches and needs no more memory.
             accumulate=math.ceil(settings.accumulate * (worker.most or worker.world) / worker.world),
             rank=worker.rank,
             world=worker.world,
@@ -145,7 +145,7 @@ class TrainJob:
 
 
 class Heartbeat:
-    """Leaves the step count where the driver, maybe another process, can read it."""
+    """Writes the step count to a file for the driver, which may be another process."""
 
     def __init__(self, out: Folder) -> None:
         self._out, self._last = out, 0.0
@@ -156,23 +156,23 @@ class Heartbeat:
             self._last = now
             path = self._out.path / "progress.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Not synced to disk: losing it costs nothing, and a step must not wait for a disk.
+            # Without fsync: its loss is harmless, and a step must not wait for the disk.
             temporary = path.with_name(".tmp-progress.json")
             temporary.write_text(json.dumps({"step": step, "planned": planned}))
             temporary.replace(path)
 
 
 def run_training(context: Context, step: Step, job: TrainJob) -> dict[str, Any]:
-    """Run a job on the context's engine; the facts of its result. Raises the mistake that stopped it.
+    """Run a job on the context's engine and return the facts of its result. Raises the error that stopped it.
 
-    ``result.json`` says that the weights are there: a run that was killed later does not train again.
+    ``result.json`` marks finished weights, so a run that is killed later does not train again.
     """
     job.out.delete("error.json")
     if not job.out.exists("result.json"):
         with (
             context.display.bar(step.name, "steps") as progress,
-            _following(job.out, progress),
-            _mistakes_first(job.out),
+            _show_progress(job.out, progress),
+            _prefer_worker_error(job.out),
         ):
             context.engine.train(job, name=f"{step.name}-{step.key}")
     if job.out.exists("error.json"):
@@ -186,8 +186,8 @@ def run_training(context: Context, step: Step, job: TrainJob) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _mistakes_first(out: Folder) -> Iterator[None]:
-    """Where a worker left a mistake, it is told; not what became of the other workers after it."""
+def _prefer_worker_error(out: Folder) -> Iterator[None]:
+    """Ignore failures of other workers where a worker has written its error, which the caller raises."""
     try:
         yield
     except Exception:
@@ -196,8 +196,8 @@ def _mistakes_first(out: Folder) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _following(out: Folder, progress: Progress) -> Iterator[None]:
-    """Show the heartbeat of a training that may run in another process."""
+def _show_progress(out: Folder, progress: Progress) -> Iterator[None]:
+    """Show the progress of a training that may run in another process."""
     import threading
 
     stop = threading.Event()
@@ -230,7 +230,7 @@ def optimiser_settings(settings: TrainConfig) -> OptimiserSettings:
 
 
 def parallelism(settings: TrainConfig, worker: Worker) -> Parallelism:
-    """How a training's network lies on its workers."""
+    """Return how a training distributes its network over its workers."""
     return Parallelism(worker.world, worker.strategy, settings.compile, settings.checkpoint_activations)
 
 

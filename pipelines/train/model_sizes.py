@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of a preset's networks, from the meta device: nothing is allocated or computed."""
+"""Count parameters and FLOPs of a preset's networks on the meta device, without computing."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hfd.config import Config, DecoderConfig
 
 
 def describe_models(config: Config) -> str:
-    """One line per network: millions of parameters, and GFLOPs per megapixel of the forward pass."""
+    """Return one line per network: millions of parameters, and GFLOPs per megapixel of the forward pass."""
     from hfd.autoencoder.weights import build_autoencoder
     from hfd.diffusion.decoder import build_network
 
-    # CompressAI computes channel widths with tensors, so ELIC is built for real and then emptied.
+    # CompressAI computes channel widths with tensors, which the meta device cannot.
     stage1 = build_autoencoder(config.autoencoder.model_dump(mode="json")).to("meta")
     with torch.device("meta"):
         stage2 = build_network(config.decoder.model_dump(mode="json"))
@@ -34,7 +34,7 @@ def describe_models(config: Config) -> str:
 
 
 def default_steps(config: DecoderConfig) -> int:
-    """The decoder's own number of sampling steps."""
+    """Return the decoder's default number of sampling steps."""
     from hfd.diffusion.decoder import DEFAULT_STEPS
 
     return DEFAULT_STEPS if config.adversarial is None else config.adversarial.steps

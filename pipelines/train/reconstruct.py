@@ -1,7 +1,6 @@
-"""Step 3: the frozen autoencoder's reconstruction beside each source crop.
+"""Step reconstruct: the frozen autoencoder's reconstruction x_hat beside each source crop x.
 
-x_hat is what a decoder will see: rounded to eight bits, from rounded latents. (Entropy coding is lossless
-and is left out.)
+x_hat equals what a decoder sees: eight bits, from rounded latents. Entropy coding is lossless and omitted.
 """
 
 from __future__ import annotations
@@ -99,23 +98,18 @@ def reconstruct_shard(part: StepPart[ShardTask]) -> dict[str, Any]:
             num_crops += 1
             values += x.size
             squared_error += int(np.square(x.astype(np.int32) - x_hat).sum())
-    return {
-        "digest": digest.hexdigest(),
-        "crops": num_crops,
-        "values": values,
-        "squared_error": squared_error,
-    }
+    return {"digest": digest.hexdigest(), "crops": num_crops, "values": values, "squared_error": squared_error}
 
 
 @functools.lru_cache(maxsize=1)
 def load_model(uri: str, device: str) -> Elic:
-    """One model a worker process."""
+    """Load the model, once in each worker process."""
     return read_autoencoder(Folder(uri)).model.to(device)
 
 
 @torch.no_grad()
 def reconstruct(model: Elic, x: RgbArray, rate: int = DEFAULT_RATE) -> RgbArray:
-    """x_hat, uint8 (H, W, 3), of a picture uint8 (H, W, 3) at a rate id; float32 arithmetic."""
+    """Return x_hat, uint8 (H, W, 3), of a picture uint8 (H, W, 3) at a rate id, in float32 arithmetic."""
     device = next(model.parameters()).device
     step = torch.tensor([step_units(rate) / UNITS], device=device)
     output = model(pad_to_stride(picture_to_tensor(x).to(device)), steps=step)

@@ -1,4 +1,4 @@
-"""What a decoder is judged by while its model is made: the validation split, never the pictures it is evaluated on."""
+"""Measure a decoder on the validation split: held-out loss, finish and grain. Evaluation uses other pictures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TIMES = 4
 
 
 def validation_loss(task: DecoderTask | PerceptualTask, pairs: Folder, tensors: Mapping[str, Tensor]) -> float:
-    """The training loss of given weights on held-out crops, at times and noise that are the same for all weights."""
+    """Return the training loss of weights on held-out crops, at the same times and noise for all weights."""
     parameters = dict(task.net.named_parameters())
     trained = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     try:
@@ -69,8 +69,10 @@ def write_measured(
     pairs: Folder,
     device: torch.device,
 ) -> None:
-    """Write a decoder to ``out``, with the finish and the grain that its samples of held-out crops were measured to
-    lack. ``settings``: the rest of its configuration."""
+    """Write a decoder to ``out``, with a finish and grain measured on its samples of held-out crops.
+
+    ``settings``: the rest of its configuration.
+    """
     write_decoder(out, tensors, {**settings, "grain": 0.0})
     bare = read_decoder(out)
     bare.net.to(device)
@@ -80,7 +82,7 @@ def write_measured(
 
 
 def finish_amounts(bare: ScoreDecoder, finish: FinishConfig, pairs: Folder) -> dict[str, float]:
-    """The section "finish" of a decoder that has none. Without held-out crops nothing is amplified."""
+    """Return the section "finish" of a decoder without one. Without held-out crops nothing is amplified."""
     energies = [
         [
             top_octave_energy(row.pictures["x"], tensor_to_picture(finished(sample, Finish(amount), seeds=[0])))
@@ -97,7 +99,7 @@ def finish_amounts(bare: ScoreDecoder, finish: FinishConfig, pairs: Folder) -> d
 
 
 def grain_amount(model: ScoreDecoder, pairs: Folder) -> float:
-    """How much grain brings the sample's top octave to the original's energy, on average over held-out crops."""
+    """Return the grain that gives samples the top-octave energy of originals, on average over held-out crops."""
     without, with_one = [], []
     for index, (row, sample) in enumerate(_samples(model, pairs)):
         grainy = model.add_grain(sample, seeds=[index], amount=1.0)
@@ -107,7 +109,7 @@ def grain_amount(model: ScoreDecoder, pairs: Folder) -> float:
 
 
 def _samples(model: ScoreDecoder, pairs: Folder) -> Iterator[tuple[Crop, Tensor]]:
-    """Held-out crops and the decoder's samples of them, (1, 3, h, w) in [0, 1], each with its number as seed."""
+    """Yield held-out crops and the decoder's samples of them, (1, 3, h, w) in [0, 1], seeded by their number."""
     settings, device = Sampling(steps=model.default_steps), next(model.net.parameters()).device
     for index, row in enumerate(islice(iterate_rows(pairs, "validation", ("x", "x_hat")), NUM_CROPS)):
         yield row, model.sample(picture_to_tensor(row.pictures["x_hat"]).to(device), settings, seeds=[index])

@@ -1,4 +1,4 @@
-"""The autoencoder's folder: parameters and tables bit-exact, and tables that the coder can trust."""
+"""The autoencoder's folder: bit-exact parameters and tables, and checks of the tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The entropy coder: what it loses (nothing), what it costs, and what damaged streams do to it (nothing bad)."""
+"""The entropy coder: lossless, near its estimated rate, and safe with damaged streams."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_estimate_is_that_of_the_eval_forward(model: Elic, coder: LatentCoder) -
     torch.testing.assert_close(model.reconstruct(y_hat), output.x_hat.clamp(0, 1), rtol=1e-4, atol=1e-4)
 
 
-def test_weights_that_are_no_numbers_are_told() -> None:
+def test_weights_that_are_not_finite_are_reported() -> None:
     """In a process of its own: the coder would never return from a symbol of -2^31."""
     script = """
 import torch

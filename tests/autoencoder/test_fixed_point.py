@@ -1,4 +1,4 @@
-"""Integer networks: exactly the rounded sums that a module of rounded weights has, whatever rows are asked for."""
+"""Integer networks equal the rounded sums of a module with rounded weights, for any rows."""
 
 from __future__ import annotations
 

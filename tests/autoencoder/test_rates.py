@@ -1,4 +1,4 @@
-"""Rate ids: the steps they stand for, against high-precision arithmetic, and what is no rate."""
+"""Rate ids: steps against high-precision arithmetic, and invalid ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The payload's layout: bands, streams, their lengths, and lengths that lie."""
+"""The payload's layout: bands, streams, lengths, and wrong lengths."""
 
 from __future__ import annotations
 

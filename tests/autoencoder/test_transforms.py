@@ -1,4 +1,4 @@
-"""Transforms as they are run for coding: the modules' own numbers, by strips or whole."""
+"""Transforms for coding equal the modules, by strips or whole."""
 
 from __future__ import annotations
 

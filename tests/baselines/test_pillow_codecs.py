@@ -1,4 +1,4 @@
-"""The codecs that we compare with, and the search for a file size."""
+"""The baseline codecs and the search for a file size."""
 
 from __future__ import annotations
 

@@ -255,7 +255,7 @@ def test_an_interrupt_is_exit_code_130(hfd: Hfd, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("hfd.config.presets.load_config", stop)
     ended = hfd("retrain", "-c", "desk")
     assert (ended.code, ended.out) == (130, "")
-    assert ended.err == "hfd: stopped. Run the same command again to go on.\n"
+    assert ended.err == "hfd: stopped. Run the same command again to continue.\n"
 
 
 def test_every_line_of_a_message_is_marked_as_ours(hfd: Hfd, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +287,7 @@ def test_ctrl_c_stops_a_training_and_leaves_its_checkpoint(tmp_path: Path) -> No
         running.wait()
     assert running.returncode == 130, err
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == "hfd: stopped. Run the same command again to go on."
+    assert err.splitlines()[-1] == "hfd: stopped. Run the same command again to continue."
     assert out.startswith("prepare")
     assert list((tmp_path / "w/train-autoencoder").rglob("manifest.json")) == []
     assert list((tmp_path / "w/train-autoencoder").rglob("checkpoint-*")) != []

@@ -1,4 +1,4 @@
-"""Presets: those that ship, those that extend others, and what they hold."""
+"""Presets: the shipped ones, ``extends``, and their values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Overrides and settings, and what a mistake in them is told."""
+"""Overrides and settings, the messages for mistakes, and descriptions."""
 
 from __future__ import annotations
 
@@ -213,14 +213,14 @@ def test_a_budget_is_steps_or_seconds(budget: str, steps: int | None, seconds: f
     "budget",
     ["", "steps", "5000", "5 parsecs", "-5 steps", "0 steps", "0.0 h", "0.5 steps", "1e3 steps", "8 h 30 min", "nan s"],
 )
-def test_a_budget_that_is_rubbish_is_told_what_one_looks_like(budget: str) -> None:
+def test_an_invalid_budget_names_valid_ones(budget: str) -> None:
     line = _mistake(f"decoder.train.budget='{budget}'")
     assert line.startswith(f"decoder.train.budget: got {budget!r}, expected a ")
     assert "steps" in line
 
 
 @pytest.mark.parametrize("budget", ["5000", "true", "[1 h]", "null"])
-def test_a_budget_without_a_unit_is_told_what_one_looks_like(budget: str) -> None:
+def test_a_budget_without_a_unit_names_valid_ones(budget: str) -> None:
     assert "'5000 steps', '90 s', '10 min', '8 h'" in _mistake(f"autoencoder.train.budget={budget}")
 
 

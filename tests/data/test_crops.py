@@ -1,4 +1,4 @@
-"""Source crops: where they lie, how they are chosen, and what becomes of one photograph's bytes."""
+"""Source crops: positions, order, reduction of lossy sources, and errors."""
 
 from __future__ import annotations
 

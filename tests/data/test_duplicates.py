@@ -1,4 +1,4 @@
-"""Pictures that are there twice: hashes that survive what happens to copies, and pairs against trying all of them."""
+"""Duplicates: hashes of edited copies, and near pairs against a comparison of all pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One photograph judged and cut: in which order, and what is known when something speaks against it."""
+"""Examination of one photograph: order of the checks, and the measures kept on rejection."""
 
 from __future__ import annotations
 

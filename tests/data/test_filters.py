@@ -1,4 +1,4 @@
-"""What photographs are judged by: against closed forms, and against files of known quality."""
+"""Measures of photographs against closed forms and files of known quality."""
 
 from __future__ import annotations
 

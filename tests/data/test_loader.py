@@ -1,4 +1,4 @@
-"""Training batches: which sample comes when, cut how; and a reader that fails or is no longer wanted."""
+"""Training batches: order and cut of samples, and readers that fail or stop early."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hfd.data import loader as loader_module
 from hfd.data.crops import Crop
 from hfd.data.loader import CropLoader, SampleOrder, sub_crop
-from hfd.data.read_ahead import Place
+from hfd.data.read_ahead import RowIndex
 from hfd.data.shards import RowGroup, open_shard, shard_name
 from hfd.errors import DataError
 from hfd.io.storage import Folder
@@ -76,7 +76,7 @@ def test_every_epoch_is_a_permutation(groups: list[int], seed: int, epoch: int, 
     order = SampleOrder(groups, seed=seed, window_groups=window)
     num_rows = sum(groups)
     assert order.num_rows == num_rows
-    seen = [order.place(epoch * num_rows + i) for i in range(num_rows)]
+    seen = [order.row_of(epoch * num_rows + i) for i in range(num_rows)]
     assert sorted((place.group, place.row) for place in seen) == [
         (group, row) for group, count in enumerate(groups) for row in range(count)
     ]
@@ -85,16 +85,16 @@ def test_every_epoch_is_a_permutation(groups: list[int], seed: int, epoch: int, 
 @given(GROUPS, SEEDS, st.lists(st.integers(0, 2000), min_size=1, max_size=30))
 def test_a_place_depends_on_nothing_but_seed_and_number(groups: list[int], seed: int, samples: list[int]) -> None:
     walked = SampleOrder(groups, seed=seed)
-    in_turn = {sample: walked.place(sample) for sample in range(max(samples) + 1)}
+    in_turn = {sample: walked.row_of(sample) for sample in range(max(samples) + 1)}
     asked_at_random = SampleOrder(groups, seed=seed)
-    assert [asked_at_random.place(sample) for sample in samples] == [in_turn[sample] for sample in samples]
+    assert [asked_at_random.row_of(sample) for sample in samples] == [in_turn[sample] for sample in samples]
 
 
 @given(GROUPS, SEEDS, st.integers(1, 6))
 def test_rows_mix_within_a_window_of_groups_only(groups: list[int], seed: int, window: int) -> None:
     """A reader holds a window's groups and no more: a group is done before the next window begins."""
     order = SampleOrder(groups, seed=seed, window_groups=window)
-    places = [order.place(i).group for i in range(order.num_rows)]
+    places = [order.row_of(i).group for i in range(order.num_rows)]
     last_seen = {group: max(i for i, g in enumerate(places) if g == group) for group in set(places)}
     first_seen = {group: places.index(group) for group in set(places)}
     for moment in range(len(places)):
@@ -103,23 +103,23 @@ def test_rows_mix_within_a_window_of_groups_only(groups: list[int], seed: int, w
 
 def test_epochs_and_seeds_differ_in_order() -> None:
     order = SampleOrder([16] * 8, seed=1)
-    epochs = [[order.place(epoch * 128 + i) for i in range(128)] for epoch in range(3)]
+    epochs = [[order.row_of(epoch * 128 + i) for i in range(128)] for epoch in range(3)]
     other = SampleOrder([16] * 8, seed=2)
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
-    assert [other.place(i) for i in range(128)] != epochs[0]
+    assert [other.row_of(i) for i in range(128)] != epochs[0]
 
 
 @pytest.mark.parametrize("seed", [0, 2**53, 2**62, 2**63 - 2])
 def test_neighbouring_seeds_differ_however_large(seed: int) -> None:
     first, second = (SampleOrder([50], seed=value) for value in (seed, seed + 1))
-    assert [first.place(i) for i in range(50)] != [second.place(i) for i in range(50)]
+    assert [first.row_of(i) for i in range(50)] != [second.row_of(i) for i in range(50)]
 
 
 def test_a_golden_order() -> None:
     """Resuming a run on another release must not show it other samples."""
     order = SampleOrder([3, 2, 4], seed=7, window_groups=2)
     golden = [(2, 2), (1, 1), (2, 1), (2, 0), (1, 0), (2, 3), (0, 0), (0, 1), (0, 2)]
-    assert [order.place(i) for i in range(9)] == [Place(*place) for place in golden]
+    assert [order.row_of(i) for i in range(9)] == [RowIndex(*one) for one in golden]
 
 
 # --- sub-crops -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Shards: rows in, the same rows out, a group at a time; nothing half-written, nothing damaged unnoticed."""
+"""Shards: crops round-trip by row groups; incomplete or damaged shards are detected."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_pictures_of_odd_sizes_round_trip(folder: Folder) -> None:
         _assert_same(one, expected)
 
 
-def test_a_picture_that_is_a_view_is_written_as_it_looks(folder: Folder) -> None:
+def test_a_view_of_a_picture_is_written_as_its_pixels(folder: Folder) -> None:
     whole = _picture(0, 40, 60)
     view = whole[5:25:2, ::-1]
     _write(folder, "train-0.parquet", [Crop("a", "b", "c", {"x": view})])
@@ -97,7 +97,7 @@ def test_one_column_of_two_can_be_read_alone(folder: Folder) -> None:
     np.testing.assert_array_equal(found.pictures["x_hat"], row.pictures["x_hat"])
 
 
-def test_splits_and_shards_are_told_apart_by_name_in_order(folder: Folder) -> None:
+def test_shards_of_a_split_are_listed_in_order(folder: Folder) -> None:
     for index in (2, 0, 1):
         _write(folder, shard_name("train", index, 3), [_row(index)])
         _write(folder, shard_name("validation", index, 3), [_row(100 + index)])

@@ -1,4 +1,4 @@
-"""Stage 2 as a whole: x_hat to sample, and its folder."""
+"""The stage-2 decoder: sampling from x_hat, and its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The discriminator: what it looks at, how steep it can be, and the two losses that are played against each other."""
+"""The discriminator: its inputs, its slope, and the two adversarial losses."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_an_evaluation_leaves_the_power_iteration_where_it_was() -> None:
     assert not torch.equal(discriminator.stem.parametrizations.weight[0]._u, before)
 
 
-def test_it_looks_at_what_a_picture_adds_in_units_of_its_deviation() -> None:
+def test_its_input_is_the_residual_in_units_of_its_deviation() -> None:
     """Half of the residual, at half of its deviation, beside the same x_hat: the same opinion."""
     whole, half = made(), made()
     half.residual_std = RESIDUAL_STD / 2

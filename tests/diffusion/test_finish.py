@@ -1,4 +1,4 @@
-"""The finish of samples: detail amplified, noise in colours."""
+"""The finish of samples: amplified detail and colour noise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hfd.diffusion.finish import EDGE, GREY_LEVEL, REACH_PX, Finish, edges, finished, high_pass, luma, sharpen_for
+from hfd.diffusion.finish import BINOMIAL, EDGE, GREY_LEVEL, REACH_PX, Finish, edges, finished, luma, sharpen_for
+from hfd.diffusion.grain import high_pass
 
 
 def picture(*shape: int, seed: int = 0) -> Tensor:
@@ -29,7 +30,7 @@ def test_no_finish_is_the_sample_itself() -> None:
 def test_high_pass_of_a_wave(cycles_per_px: float, gain: float) -> None:
     """The binomial blur (1, 2, 1) / 4 answers cos^2(pi f)."""
     wave = torch.cos(2.0 * math.pi * cycles_per_px * torch.arange(32.0)).expand(1, 1, 16, 32)
-    torch.testing.assert_close(high_pass(wave)[..., 1:-1], gain * wave[..., 1:-1], rtol=0.0, atol=1e-6)
+    torch.testing.assert_close(high_pass(wave, BINOMIAL)[..., 1:-1], gain * wave[..., 1:-1], rtol=0.0, atol=1e-6)
 
 
 def test_edges_of_a_checkerboard() -> None:

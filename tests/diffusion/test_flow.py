@@ -1,4 +1,4 @@
-"""The rectified flows: their velocity, their start, and the times they are trained at."""
+"""The rectified flows: velocity, start and training times."""
 
 from __future__ import annotations
 

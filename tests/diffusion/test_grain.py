@@ -1,4 +1,4 @@
-"""Grain: its filter, what it follows, how far it looks, and the amount that is asked for."""
+"""Grain: filter, scaling, reach and amount."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_grain_is_the_same_in_all_colours() -> None:
 
 
 @pytest.mark.parametrize("direction", [(0, 1), (1, 0), (1, 1)])
-def test_grain_looks_no_further_than_its_reach(direction: tuple[int, int]) -> None:
+def test_grain_depends_on_no_pixel_beyond_its_reach(direction: tuple[int, int]) -> None:
     """A pixel that changes changes the grain up to REACH_PX + 2 away, and there alone."""
     x, seeds = textured(64, 64).double(), [3]
     other = x.clone()

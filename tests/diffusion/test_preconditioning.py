@@ -1,4 +1,4 @@
-"""What stands around the network: the best linear estimate, and unit input and target at every time."""
+"""Preconditioning: the best linear estimate, and unit input and target at every time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
-from hfd.diffusion.process import Process, answer
+from hfd.diffusion.process import Process, predict
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.vp import Diffusion
 
@@ -48,7 +48,7 @@ def test_the_wanted_output_gives_x0_back(process: Process, t: float) -> None:
     pair = process.training_pair(x0, x_hat, eps, at)
     around = process.precondition(pair.x_t, x_hat, at)
     wanted = (pair.target - around.skip) / around.scale
-    found = answer(process, lambda *_: wanted, pair.x_t, x_hat, at)
+    found = predict(process, lambda *_: wanted, pair.x_t, x_hat, at)
     torch.testing.assert_close(process.x0_pred(pair.x_t, found, at), x0, rtol=0, atol=2e-3)
 
 
@@ -58,7 +58,7 @@ def test_a_silent_network_is_the_best_linear_estimate(process: Process, t: float
     """Of Gaussian residuals that is the posterior mean: x_hat + Cov(r, y) / Var(y) y, with y = x_t - E[x_t | x_hat]."""
     x0, x_hat, eps, at = drawn(t)
     pair = process.training_pair(x0, x_hat, eps, at)
-    found = answer(process, lambda *_: torch.zeros_like(x0), pair.x_t, x_hat, at)
+    found = predict(process, lambda *_: torch.zeros_like(x0), pair.x_t, x_hat, at)
     x0_pred = process.x0_pred(pair.x_t, found, at)
     y = pair.x_t - process.training_pair(x_hat, x_hat, torch.zeros_like(eps), at).x_t
     gain = float((y * (x0 - x_hat)).mean() / y.square().mean())
@@ -69,7 +69,7 @@ def test_a_silent_network_is_the_best_linear_estimate(process: Process, t: float
 def test_a_silent_network_gives_x_hat_back_at_the_start(process: Process) -> None:
     _, x_hat, eps, at = drawn(1.0)
     x1 = process.start(x_hat, eps)
-    found = answer(process, lambda *_: torch.zeros_like(x1), x1, x_hat, at)
+    found = predict(process, lambda *_: torch.zeros_like(x1), x1, x_hat, at)
     torch.testing.assert_close(process.x0_pred(x1, found, at), x_hat, rtol=0, atol=1e-2)
 
 
@@ -79,5 +79,5 @@ def test_without_a_residual_the_network_answers_itself(process: Process) -> None
     x_t = process.training_pair(x0, x_hat, eps, at).x_t
     given: list[Tensor] = []
     output = torch.randn_like(x0)
-    found = answer(process, lambda x_in, *_: given.append(x_in) or output, x_t, x_hat, at)  # type: ignore[func-returns-value]
+    found = predict(process, lambda x_in, *_: given.append(x_in) or output, x_t, x_hat, at)  # type: ignore[func-returns-value]
     assert given[0] is x_t and torch.equal(found, output)

@@ -1,4 +1,4 @@
-"""What training is told, whatever the process; and the diffusion's predictions and weightings."""
+"""Training pairs of every process; predictions and weightings of the diffusion."""
 
 from __future__ import annotations
 

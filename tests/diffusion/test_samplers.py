@@ -1,4 +1,4 @@
-"""The samplers step by step: each update against its formula, what they ask the denoiser, and their noise."""
+"""The samplers step by step: updates against formulas, evaluations of the denoiser, and noise."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def bent_number(x_t: float, t: float) -> float:
     return math.tanh(1.5 * x_t + 0.3) * (1 - t) ** 2 + 0.1
 
 
-def test_the_second_step_of_dpmpp_looks_back() -> None:
+def test_the_second_step_of_dpmpp_uses_the_first() -> None:
     """Algorithm 2 of Lu et al., arXiv 2211.01095: D = (1 + 1 / 2r) x_theta(t) - 1 / 2r x_theta(s), r = h_last / h."""
     times = [0.8, 0.5, 0.35]
     x = 0.8

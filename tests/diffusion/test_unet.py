@@ -1,4 +1,4 @@
-"""The U-Net: how it starts, how far it looks, what it refuses."""
+"""The U-Net: initialisation, receptive field and rejected inputs."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_channel_norm_is_a_root_mean_square() -> None:
     assert not bool(channel_norm(torch.zeros(1, 3, 1, 1)).any())
 
 
-def test_noise_levels_are_told_apart() -> None:
+def test_the_output_depends_on_the_noise_level() -> None:
     torch.manual_seed(0)
     embedding = NoiseEmbedding()(torch.linspace(-3.75, 3.75, 50)).detach()
     assert embedding.shape == (50, 128)

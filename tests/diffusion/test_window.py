@@ -1,4 +1,4 @@
-"""Windows of larger pictures: their geometry, and that their noise is the whole picture's."""
+"""Windows of larger pictures: geometry, and the noise of the whole picture."""
 
 from __future__ import annotations
 

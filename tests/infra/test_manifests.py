@@ -23,7 +23,7 @@ from hfd.config import ClusterConfig
 from hfd.config.presets import load_config, preset_folder
 from hfd.errors import ConfigError
 from pipelines.cli import app
-from pipelines.engine.on_ray import check_fits
+from pipelines.engine.ray_session import check_fits
 from pipelines.jobs.plan import looks_secret, plan_job, read_command
 from tests.support.command_line import Hfd
 from tests.support.crd import (

@@ -20,7 +20,8 @@ import pytest
 from hfd.data.crops import Crop
 from hfd.data.shards import iterate_rows, open_shard, shard_name
 from hfd.errors import DataError
-from hfd.io import storage
+from hfd.io import failures
+from hfd.io import s3 as s3_module
 from hfd.io.storage import Folder, write_file
 from tests.support.s3_proxy import Proxy
 
@@ -328,8 +329,8 @@ def test_an_upload_that_breaks_off_publishes_nothing(s3: Folder, monkeypatch: py
         raise OSError("AWS Error NETWORK_CONNECTION during UploadPart operation: curlCode: 56")
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "_upload", fail)
-        patch.setattr(storage, "WAITS_S", ())
+        patch.setattr(s3_module, "upload", fail)
+        patch.setattr(failures, "WAITS_S", ())
         with pytest.raises(DataError, match="no connection to the server") as error:
             s3.write("x", b"data")
     assert error.value.reason == "connection"
@@ -356,7 +357,7 @@ def proxy(s3: Folder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 def test_a_server_that_answers_a_third_with_503_costs_nothing_but_time(
     s3: Folder, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "WAITS_S", (0.01,) * 20)
+    monkeypatch.setattr(failures, "WAITS_S", (0.01,) * 20)
     proxy.share_of_503 = 0.3
     x = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     for index in range(3):
@@ -372,7 +373,7 @@ def test_a_server_that_answers_a_third_with_503_costs_nothing_but_time(
 
 
 def test_a_server_that_comes_back_is_waited_for(s3: Folder, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "WAITS_S", (0.05,) * 100)
+    monkeypatch.setattr(failures, "WAITS_S", (0.05,) * 100)
     s3.write("before", b"x")
     proxy.down = True
 
@@ -390,7 +391,7 @@ def test_a_server_that_comes_back_is_waited_for(s3: Folder, proxy: Proxy, monkey
 def test_an_upload_that_the_server_refuses_is_never_taken_for_done(
     s3: Folder, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "WAITS_S", ())
+    monkeypatch.setattr(failures, "WAITS_S", ())
     proxy.share_of_503 = 1.0
     for size in (0, 1_000, 12_000_000):
         with pytest.raises(DataError) as error:

@@ -1,4 +1,4 @@
-"""Bjontegaard rates with closed forms, and reading a metric off a curve."""
+"""Bjontegaard rates against closed forms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hfd.errors import DataError
-from hfd.metrics.bd_rate import bd_rate, metric_at_bpp
+from hfd.metrics.bd_rate import bd_rate
 
 BPP = [0.1, 0.2, 0.35, 0.6, 1.0]
 PSNR = [28.0, 30.1, 32.0, 34.2, 36.0]
@@ -78,29 +78,3 @@ def test_unusable_points_are_refused(rates: list[float], values: list[float]) ->
     with pytest.raises(DataError, match="expected at least 2 finite pairs") as caught:
         bd_rate(rates, values, BPP, PSNR)
     assert caught.value.reason == "unusable"
-
-
-def test_metric_at_bpp_is_linear_in_log_rate() -> None:
-    assert metric_at_bpp([0.4, 0.1], [34.0, 30.0], 0.2) == pytest.approx(32.0)
-    assert metric_at_bpp(BPP, PSNR, math.sqrt(0.35 * 0.6)) == pytest.approx((32.0 + 34.2) / 2)
-
-
-def test_metric_at_bpp_meets_the_points_exactly() -> None:
-    assert [metric_at_bpp(BPP, FD, rate) for rate in BPP] == FD
-
-
-@pytest.mark.parametrize("target", [0.0999, 1.001, 0.0, -1.0, math.inf, math.nan])
-def test_nothing_is_extrapolated(target: float) -> None:
-    assert metric_at_bpp(BPP, PSNR, target) is None
-
-
-def test_metric_at_bpp_of_very_few_points() -> None:
-    assert metric_at_bpp([], [], 0.3) is None
-    assert metric_at_bpp([0.3], [31.0], 0.3) == 31.0
-    assert metric_at_bpp([0.3], [31.0], 0.31) is None
-
-
-def test_one_file_given_twice_is_one_point() -> None:
-    assert metric_at_bpp([0.3, 0.3], [31.0, 31.0], 0.3) == 31.0
-    with pytest.raises(DataError, match="expected one value per rate"):
-        metric_at_bpp([0.3, 0.3], [31.0, 32.0], 0.3)

@@ -1,4 +1,4 @@
-"""Sums over blocks of images: put together, they are the sums of everything."""
+"""Sums over blocks of images add up to the sums of all images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfd.metrics import blocks as blocks_module
-from hfd.metrics.blocks import BlockSums, BlockTaker, frechet_of_blocks, kernel_of_blocks
+from hfd.metrics.blocks import BlockCollector, BlockSums, frechet_of_blocks, kernel_of_blocks
 from hfd.metrics.frechet import GaussianStats, frechet_distance, kernel_distance
 
 
@@ -21,7 +21,7 @@ def features(num: int, dim: int = 4, shift: float = 0.0, seed: int = 0) -> np.nd
 
 
 def block_of(*images: tuple[np.ndarray, np.ndarray], dim: int = 4) -> BlockSums:
-    taker = BlockTaker(dim)
+    taker = BlockCollector(dim)
     for reference, decoded in images:
         taker.add(reference, decoded)
     return taker.sums()
@@ -99,4 +99,4 @@ def test_sums_come_back_from_a_file_as_they_were() -> None:
 
 def test_other_pairs_are_refused() -> None:
     with pytest.raises(ValueError, match="expected pairs of rows"):
-        BlockTaker(4).add(features(3), features(2))
+        BlockCollector(4).add(features(3), features(2))

@@ -1,4 +1,4 @@
-"""Differences between decoders, and how sure they are."""
+"""Differences between decoders and their bootstrap intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PSNR against its formula, MS-SSIM against another implementation, and the rate."""
+"""PSNR against its formula, MS-SSIM against another implementation, and bpp."""
 
 from __future__ import annotations
 

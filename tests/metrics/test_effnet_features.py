@@ -1,4 +1,4 @@
-"""The feature network: its weights are checked, its preprocessing fits, its batches do not matter."""
+"""The feature network: checked weights, preprocessing, independence of batches."""
 
 from __future__ import annotations
 

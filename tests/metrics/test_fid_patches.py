@@ -1,4 +1,4 @@
-"""The patch protocol, counted by hand and by a plain double loop."""
+"""The patch protocol against counts by hand and a double loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spectra with closed forms: white noise, single waves, filters of known transfer function."""
+"""Spectra against closed forms: white noise, single waves, filters of known transfer function."""
 
 from __future__ import annotations
 

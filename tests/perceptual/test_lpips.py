@@ -56,6 +56,15 @@ def test_a_gradient_of_equal_pictures_is_finite() -> None:
     assert bool(a.grad.isfinite().all())
 
 
+def test_a_network_that_was_read_in_inference_mode_passes_gradients() -> None:
+    data = (FOLDER / "vgg16.safetensors").read_bytes()
+    with torch.inference_mode():
+        network, _ = build_frozen("vgg16", data, "where")
+    x = torch.zeros(1, 3, 8, 8, requires_grad=True)
+    network(x)[1].sum().backward()
+    assert bool(x.grad.any())
+
+
 def test_weights_that_are_missing_damaged_or_of_another_shape_are_told_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"alexnet\.safetensors: got No such file.*expected the weights of alexnet"):
         read_frozen("alexnet", tmp_path)

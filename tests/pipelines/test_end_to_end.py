@@ -14,11 +14,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from hfd.cli.file_info import facts_of
-from hfd.cli.run import compress_files, decompress_files
+from hfd.cli.compress import compress
+from hfd.cli.decompress import decompress
+from hfd.cli.facts import facts_of
 from hfd.codec.container import unpack
-from hfd.codec.encode import Target
-from hfd.codec.sampling_options import SamplingOptions
 from hfd.config import Config
 from hfd.errors import ConfigError, DataError, HfdError, TrainingError
 from hfd.image.load import load_rgb
@@ -188,14 +187,14 @@ def test_the_model_compresses_and_decompresses(
     picture = photographs / "photo 1.jpg"
     x = load_rgb(picture)
     file = str(tmp_path / "a.hfd")
-    compress_files([str(picture)], file, model, target=Target())
+    compress([str(picture)], model, file)
     size = Path(file).stat().st_size
     assert f"{x.shape[1]} x {x.shape[0]}, {size} bytes" in capsys.readouterr().out
     assert facts_of(file)[0]["bytes"] == size and "autoencoder" in facts_of(model)[0]
     outputs = {}
     for name, realism in (("reconstruction", 0.0), ("sample", 1.0), ("again", 1.0)):
-        options = SamplingOptions(2, "auto", 0.0, realism, grain=False)
-        decompress_files([file], str(tmp_path / f"{name}.png"), model, options)
+        out = str(tmp_path / f"{name}.png")
+        decompress([file], model, out, steps=2, sampler="auto", gamma=0.0, realism=realism, grain=False)
         outputs[name] = load_rgb(tmp_path / f"{name}.png")
         assert outputs[name].shape == x.shape
     assert np.array_equal(outputs["sample"], outputs["again"])

@@ -28,7 +28,8 @@ PAGES = sorted(
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "benchmarks/README.md"]
     if page.name != "CHANGELOG.md"
 )
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+GROUP = typer.main.get_command(app)
+COMMANDS = GROUP.commands  # type: ignore[attr-defined]
 FOLDERS = "hfd|pipelines|conf|infra|docs|tests|benchmarks|findings"
 KEYS = set(all_keys())
 SECTIONS = {key.rpartition(".")[0] for key in KEYS} | {"decoder.adversarial", "decoder.finish"}
@@ -64,7 +65,7 @@ def unknown_keys(spans: list[str]) -> list[str]:
 
 
 def missing_name(dotted: str) -> bool:
-    """Whether a dotted name of the product is neither a module nor a name in one."""
+    """Report whether a dotted name of the product is neither a module nor a name in one."""
     parts = dotted.split(".")
     for end in range(len(parts), 0, -1):
         folder = ROOT.joinpath(*parts[:end])
@@ -102,7 +103,9 @@ def test_settings_page_has_every_key() -> None:
 @each_page
 def test_commands_of_a_page_are_valid(page: Path) -> None:
     for program, *words in shell_lines(page.read_text(encoding="utf-8")):
-        if program == "hfd":
+        if program == "make":
+            assert all(f"\n{target}:" in (ROOT / "Makefile").read_text(encoding="utf-8") for target in words)
+        elif program == "hfd":
             COMMANDS[words[0]].make_context(words[0], words[1:])
             keys = {word.partition("=")[0] for word in words if re.match(r"[a-z]+(\.\w+)*=", word)}
             assert keys <= KEYS | SECTIONS
@@ -113,7 +116,7 @@ def test_options_and_settings_of_a_page_exist(page: Path) -> None:
     spans = code_of(page.read_text(encoding="utf-8"))
     known = {
         name
-        for command in COMMANDS.values()
+        for command in (GROUP, *COMMANDS.values())
         for param in command.params
         for name in (*param.opts, *param.secondary_opts)
     }
@@ -173,7 +176,7 @@ def test_commands_of_the_readme_work(hfd: Hfd, tmp_path: Path, monkeypatch: pyte
 
 def test_extras_of_the_readme_are_those_of_the_package() -> None:
     table = re.findall(r"^\| `(\w+)` \|", README.read_text(encoding="utf-8"), re.M)
-    assert set(table) <= EXTRAS
+    assert sorted(table) == sorted(EXTRAS)
 
 
 def test_every_benchmark_is_listed() -> None:

@@ -85,7 +85,7 @@ def test_nothing_is_loaded_from_outside() -> None:
         assert attributes.get("href", "#").startswith("#")
     assert re.findall(r"url\((?!#)", text) == []
     assert "@import" not in text
-    assert set(re.findall(r"https?://[^\"' ]+", text)) == {"http://www.w3.org/2000/svg"}  # a name, not a link
+    assert "http://" not in text and "https://" not in text
 
 
 def test_the_policy_allows_this_script_and_no_other() -> None:
@@ -116,12 +116,6 @@ def test_hostile_text_is_escaped_everywhere() -> None:
     assert any(attributes.get("alt") == f"{bad}: {bad}" for _, attributes in page.tags)
 
 
-def test_identifiers_are_unique() -> None:
-    ids = [attributes["id"] for _, attributes in Page(render(report())).tags if "id" in attributes]
-    assert len(ids) > 50
-    assert len(ids) == len(set(ids))
-
-
 def test_the_pictures_are_the_very_pixels() -> None:
     page = Page(render(report()))
     sources = [a["src"] for tag, a in page.tags if tag == "img" and a["alt"].startswith("one.png")]
@@ -134,7 +128,7 @@ def test_the_pictures_are_the_very_pixels() -> None:
 def test_the_headline_uses_the_first_sample_and_rates_not_below_ours() -> None:
     text = render(report())
     assert "3 photographs at 0.100 bits per pixel, 240 times smaller than raw." in text
-    assert "Stage 2 moves FD-EffNet from 61.0 to 31.0" in text
+    assert "Stage 2 changes FD-EffNet from 61.0 to 31.0" in text
     tiles = text[text.index('class="tiles"') : text.index("<nav")]
     assert "<b>0.120</b>" in tiles  # the avif row that is nearest from above
     assert "<b>55.0</b>" in tiles
@@ -156,17 +150,17 @@ def test_missing_and_infinite_values_are_shown_and_sort_as_values() -> None:
 def test_a_headline_without_realism_makes_no_claim_of_it(value: float | None) -> None:
     rows = tuple(with_values(row, fd_effnet=value) for row in report().summary)
     text = render(report(summary=rows))
-    assert "Stage 2 moves" not in text
-    assert "not measured in this run" in text
+    assert "Stage 2 changes" not in text
+    assert "FD-EffNet: not measured in this run" in text
 
 
 def test_an_empty_report_says_what_is_not_there() -> None:
     text = render(Report("Empty", (), (), (), (), ()))
     Page(text)
     for sentence in (
-        "No result of this codec in this report.",
-        "No pictures were kept for this report.",
-        "No per-image results in this report.",
+        "This report has no results of this codec.",
+        "This report has no pictures.",
+        "This report has no results of single images.",
         "No facts were recorded.",
     ):
         assert sentence in text

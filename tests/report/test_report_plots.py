@@ -1,15 +1,16 @@
-"""Plots are valid, self-sufficient SVG that can stand many to a page."""
+"""Charts are SVG files of their own, with a mark for every point."""
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import math
-import re
 import xml.etree.ElementTree as ET
 
 import pytest
 
 from hfd.metrics.table import METRICS, Metric
+from hfd.report.charts import Chart
 from hfd.report.content import SummaryRow
 from hfd.report.plots import energy_chart, rate_plot, system_colour
 from tests.support.report_rows import summary_row, with_values
@@ -32,85 +33,63 @@ ROWS = (
 )
 
 
-def points(svg: str) -> list[str]:
-    groups = [group for group in ET.fromstring(svg).iter(f"{SVG}g") if "-point-" in group.get("id", "")]
-    return [group.findtext(f"{SVG}title", "") for group in groups]
+def texts(chart: Chart) -> set[str]:
+    return {element.text or "" for element in ET.fromstring(chart.svg).iter(f"{SVG}text")}
 
 
 @pytest.mark.parametrize("metric", PLOTTED)
-def test_each_row_is_a_point_that_tells_its_numbers(metric: Metric) -> None:
-    svg = rate_plot(ROWS, metric)
-    titles = points(svg)
-    assert len(titles) == len(ROWS)
-    assert any(title.startswith("sample (stage 2), 50 steps: 0.120 bpp") for title in titles)
+def test_each_row_is_a_mark_with_its_numbers(metric: Metric) -> None:
+    chart = rate_plot(ROWS, metric)
+    assert len(chart.marks) == len(ROWS)
+    assert chart.marks[1].text.startswith("sample (stage 2), 50 steps: 0.120 bpp")
 
 
-def test_only_a_baseline_is_joined_and_in_order_of_rate() -> None:
-    paths = ET.fromstring(rate_plot(ROWS, PSNR)).iter(f"{SVG}path")
-    lines = [p for p in paths if "stroke-width: 1.8" in p.get("style", "")]
-    assert len(lines) == 1
-    assert "--c-avif" in lines[0].get("style", "")
-    xs = [float(x) for x in re.findall(r"[ML] ([\d.]+)", lines[0].get("d", ""))]
-    assert len(xs) == 2
-    assert xs == sorted(xs)
+def test_marks_lie_in_the_order_of_their_values() -> None:
+    stage_1, sample, high, low = rate_plot(ROWS, PSNR).marks
+    assert low.left < stage_1.left == sample.left < high.left
+    assert high.top < stage_1.top < sample.top < low.top
+    assert all(0 < mark.left < 100 and 0 < mark.top < 100 and mark.width > 1 for mark in (stage_1, sample, high, low))
+
+
+def test_only_a_baseline_is_joined_by_a_line() -> None:
+    paths = [element.get("style", "") for element in ET.fromstring(rate_plot(ROWS, PSNR).svg).iter(f"{SVG}path")]
+    lines = [style for style in paths if "stroke-width: 1.8" in style]
+    assert len(lines) == 1 and "#6a45bf" in lines[0] and system_colour("avif") == "var(--c-avif, #6a45bf)"
 
 
 @pytest.mark.parametrize("missing", [None, math.nan, math.inf])
 def test_a_row_without_the_value_is_left_out_and_counted(missing: float | None) -> None:
-    svg = rate_plot((*ROWS, with_values(ROWS[0], fd_effnet=missing)), METRICS["fd_effnet"])
-    assert len(points(svg)) == len(ROWS)
-    assert "1 without a finite value not shown" in svg
+    chart = rate_plot((*ROWS, with_values(ROWS[0], fd_effnet=missing)), METRICS["fd_effnet"])
+    assert len(chart.marks) == len(ROWS)
+    assert "1 without a finite value not shown" in texts(chart)
 
 
 @pytest.mark.parametrize("rows", [(), (row("jpeg", "", 0.1, None),)])
 def test_nothing_to_plot_says_so(rows: tuple[SummaryRow, ...]) -> None:
-    svg = rate_plot(rows, METRICS["kd_effnet"])
-    assert "not measured in this run" in svg
-    assert points(svg) == []
+    chart = rate_plot(rows, METRICS["kd_effnet"])
+    assert "not measured in this run" in texts(chart) and chart.label == "KD-EffNet: not measured in this run"
+    assert chart.marks == ()
 
 
 def test_energy_of_every_row_is_written_out() -> None:
     rows = [with_values(ROWS[0], top_octave_energy=energy) for energy in (0.41, 1.7, math.nan, math.inf)]
-    texts = [element.text for element in ET.fromstring(energy_chart(rows)).iter(f"{SVG}text")]
-    assert {"0.41", "1.70", "–", "∞"} <= set(texts)
-    assert "not measured in this run" in energy_chart([])
-
-
-def test_identifiers_are_unique_over_a_page_and_references_hold() -> None:
-    svgs = [*(rate_plot(ROWS, metric) for metric in PLOTTED), energy_chart(ROWS)]
-    seen: set[str] = set()
-    for svg in svgs:
-        own = {element.get("id", "") for element in ET.fromstring(svg).iter()} - {""}
-        assert own
-        assert not own & seen
-        seen |= own
-        assert set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', svg)) <= {
-            pair for name in own for pair in ((name, ""), ("", name))
-        }
+    assert {"0.41", "1.70", "–", "∞"} <= texts(energy_chart(rows))
+    assert "not measured in this run" in texts(energy_chart([]))
 
 
 def test_the_output_is_deterministic_and_undated() -> None:
-    assert rate_plot(ROWS, PSNR) == rate_plot(ROWS, PSNR)
-    assert "<metadata" not in rate_plot(ROWS, PSNR)
+    chart = rate_plot(ROWS, PSNR)
+    assert chart == rate_plot(ROWS, PSNR)
+    assert b"<dc:date>" not in chart.svg
+    assert base64.b64decode(chart.uri.removeprefix("data:image/svg+xml;base64,")) == chart.svg
 
 
-def test_no_style_sheet_reaches_beyond_the_plot() -> None:
-    assert "<style" not in rate_plot(ROWS, PSNR)
-
-
-def test_every_colour_follows_the_page() -> None:
-    styles = " ".join(e.get("style", "") for e in ET.fromstring(rate_plot(ROWS, PSNR)).iter())
-    bare = re.findall(r"(?:fill|stroke): (#[0-9a-f]+)", styles)
-    assert bare == []
-    assert "var(--c-sample, #" in styles
-
-
-def test_hostile_names_stay_text() -> None:
-    hostile = dataclasses.replace(ROWS[0], system="_$x<script>", setting='$\\frac{</text><script>"')
-    for svg in (rate_plot([hostile], PSNR), energy_chart([hostile])):
-        root = ET.fromstring(svg)
-        assert root.find(f".//{SVG}script") is None
-        assert "<script" not in svg
+def test_names_with_markup_or_mathematics_stay_text() -> None:
+    name = "_$x<script>"
+    hostile = dataclasses.replace(ROWS[0], system=name, setting='$\\frac{</text><script>"')
+    for chart in (rate_plot([hostile], PSNR), energy_chart([hostile])):
+        assert ET.fromstring(chart.svg).find(f".//{SVG}script") is None
+    assert any(text.startswith(name) for text in texts(energy_chart([hostile])))
 
 
 def test_an_unknown_system_has_the_neutral_colour() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hfd.metrics.blocks import BlockTaker
+from hfd.metrics.blocks import BlockCollector
 from hfd.metrics.bootstrap import drawn, of_images
 from hfd.metrics.frechet import GaussianStats, frechet_distance, frechet_of_counts, kernel_distance, kernel_of_counts
 from hfd.report.summarise import (
@@ -78,7 +78,7 @@ def test_blocks_give_the_same_frechet_distance_and_draw_from_blocks() -> None:
     originals, decoded = pictures(12), pictures(12, damage=0.3)
     blocks = []
     for start in range(0, 12, 3):
-        taker = BlockTaker(6)
+        taker = BlockCollector(6)
         for name in map(str, range(start, start + 3)):
             taker.add(originals[name], decoded[name])
         blocks.append(taker.sums())

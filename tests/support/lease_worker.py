@@ -1,4 +1,4 @@
-"""A process that wants a workspace: runs in tests as ``python -m tests.support.lease_worker TASK WORKSPACE FOLDER``."""
+"""A process that takes a workspace's lease: ``python -m tests.support.lease_worker TASK WORKSPACE FOLDER``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUICK = {"heartbeat_s": 0.2, "expires_s": 0.8}
 
 
 def race(workspace: Folder, folder: Path) -> None:
-    """Take the workspace whenever it is free, ``ROUNDS`` times; two at once would meet at the marker."""
+    """Take the workspace whenever it is free, ``ROUNDS`` times; two holders at once would collide at the marker."""
     rounds, marker = 0, folder / "inside"
     while rounds < int(os.environ["ROUNDS"]):
         try:
@@ -27,13 +27,13 @@ def race(workspace: Folder, folder: Path) -> None:
                 marker.unlink()
                 rounds += 1
         except HfdError as error:
-            assert "held by" in str(error) or "changes hands" in str(error), error
+            assert "held by" in str(error) or "keeps changing" in str(error), error
             time.sleep(0.002)
     print(rounds)
 
 
 def hold(workspace: Folder, folder: Path) -> None:
-    """Hold the workspace until killed, or until it is lost; then say so."""
+    """Hold the workspace until killed, or until the lease is lost; then print the error."""
     try:
         with lease(workspace, LeaseConfig(name="holder", **QUICK)) as held:
             assert held is not None
@@ -46,7 +46,7 @@ def hold(workspace: Folder, folder: Path) -> None:
 
 
 def grab(workspace: Folder, folder: Path) -> None:
-    """Try once, all together: whoever gets it keeps it until everybody has tried."""
+    """Try once, at the same time as others; the holder keeps the lease until all have tried."""
     while not (folder / "go").exists():
         time.sleep(0.001)
     try:

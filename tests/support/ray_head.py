@@ -1,4 +1,4 @@
-"""A real Ray head with a job server, for a test: loopback, ports and files of its own, a token."""
+"""A real Ray head with a job server for tests: on loopback, with its own ports, files and token."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from pathlib import Path
 
 STARTED_WITHIN_S = 180.0
 NODE = "127.0.0.2"
-"""Loopback as well; Ray takes 127.0.0.1 for a slip, and listens on the machine's own address instead."""
+"""Also loopback: Ray replaces 127.0.0.1 by the machine's own address."""
 
 TOKEN = "a-token-of-the-tests"
 
 
 @dataclass
 class RayHead:
-    """A head node: ``address`` of its job server, and what a client needs to be let in."""
+    """A head node: the ``address`` of its job server, and the environment that a client needs."""
 
     address: str
     environment: Mapping[str, str]
     process: subprocess.Popen[bytes]
 
     def log_of(self, job: str) -> str:
-        """What a job has written, as the server tells it."""
+        """Return the log of a job."""
         return str(json.loads(_ask(f"{self.address}/api/jobs/{job}/logs"))["logs"])
 
 
 @contextmanager
 def ray_head(num_cpus: int, environment: Mapping[str, str]) -> Iterator[RayHead]:
-    """A running head; ``environment`` is added to its own, as a pod's would be. Stopped with all it started."""
+    """Run a head with ``environment`` added to its own, and stop it and its children afterwards."""
     with tempfile.TemporaryDirectory(prefix="hfd-head-", dir="/tmp", ignore_cleanup_errors=True) as files:
         gcs, jobs, client, agent, agent_rpc, metrics, env_agent, nodes, objects = _free_ports(9)
         command = [
@@ -86,7 +86,7 @@ def _ask(url: str) -> bytes:
 
 
 def _end(head: subprocess.Popen[bytes]) -> None:
-    """Stop the head and whatever it started; Ray's own command would stop every Ray of the machine."""
+    """Stop the head and its children; ``ray stop`` would stop every Ray of the machine."""
     import psutil
 
     try:

@@ -1,4 +1,4 @@
-"""Work for Ray's processes, which import it by name: it refuses, dies, or dies once."""
+"""Work for Ray's processes, which import it by name: it raises, dies, or dies once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def die(item: int) -> int:
 
 
 def die_once(path: Path) -> int:
-    """The number of the process that survived; ``path`` tells that one died before."""
+    """Return the process id; die instead if ``path`` does not exist yet."""
     if not path.exists():
         path.touch()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -31,14 +31,14 @@ def die_once(path: Path) -> int:
 
 
 def linger(_worker: Worker, started: Path) -> None:
-    """Train for longer than any test waits; ``started`` tells that it has begun."""
+    """Train for longer than any test runs; create ``started`` first."""
     started.touch()
     time.sleep(3600.0)
 
 
 @dataclass(frozen=True)
 class Killer:
-    """A picture that no process survives."""
+    """A picture that kills every process that loads it."""
 
     key: str
 
@@ -52,7 +52,7 @@ def process_number() -> int:
 
 
 def tell(model: int, item: Path) -> tuple[int, int, str]:
-    """The number that the model was made with, that of the process, and the item; "poison" kills."""
+    """Return the model, the process id and the item's name; the item "poison" kills the process."""
     if item.name == "poison":
         os.kill(os.getpid(), signal.SIGKILL)
     return model, os.getpid(), item.name

@@ -22,8 +22,7 @@ READER = "hfd-reader"
 
 @dataclass(frozen=True)
 class S3Server:
-    """``bucket`` exists, no other does. ``environment`` is what a client needs, credentials included; ``reader``: that
-    of one who may list and read, and not write."""
+    """A server with one ``bucket``. ``environment``: with all rights; ``reader``: read only."""
 
     bucket: str
     environment: dict[str, str]
@@ -37,7 +36,7 @@ def put(client: Any, folder: str, name: str, data: bytes = b"x") -> None:
 
 
 def find_weed() -> Path | None:
-    """The server's binary, beside the interpreter or on the path."""
+    """Find the server's binary beside the interpreter or on the path."""
     beside = Path(sys.executable).parent / "weed"
     if beside.is_file():
         return beside
@@ -47,7 +46,7 @@ def find_weed() -> Path | None:
 
 @contextmanager
 def s3_server(weed: Path, folder: Path) -> Iterator[S3Server]:
-    """Run a server that keeps everything under ``folder``; it has made up its own secret."""
+    """Run a server that stores everything under ``folder``, with a random secret."""
     key, secret = "hfd-tests", secrets.token_hex(20)
     identities = [
         {"name": name, "credentials": [{"accessKey": name, "secretKey": secret}], "actions": actions}
@@ -83,7 +82,7 @@ def s3_server(weed: Path, folder: Path) -> Iterator[S3Server]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports free on loopback together with the gRPC port 10000 above each."""
+    """Find ports that are free on loopback, with the gRPC port 10000 above each."""
     found: list[int] = []
     while len(found) < count:
         port = random.SystemRandom().randrange(20_000, 32_000)

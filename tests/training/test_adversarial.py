@@ -1,4 +1,4 @@
-"""The adversarial fine-tuning: who learns from what, what is sampled, and that it brings the texture back."""
+"""The adversarial fine-tuning: gradients of both networks, samples, and restored texture."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def weights_of(task: AdversarialTask) -> dict[str, nn.Parameter]:
     return {**dict(task.net.named_parameters()), **own}
 
 
-def test_the_loss_is_squared_error_and_weighted_opinion() -> None:
+def test_the_loss_is_squared_error_and_weighted_adversarial_loss() -> None:
     task = lively(adversarial_task(weight=0.25))
     x0, x_hat = (a_batch() * 2 - 1).unbind(1)
     with torch.no_grad():
@@ -180,7 +180,7 @@ def test_noise_is_a_function_of_the_step_alone() -> None:
     assert first == again != other
 
 
-def test_some_samples_are_told_of_their_neighbours() -> None:
+def test_some_samples_have_known_pixels() -> None:
     task = adversarial_task(neighbours_share=1.0)
     seen: list[Tensor] = []
     task.net.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[3]))

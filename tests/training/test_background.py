@@ -1,4 +1,4 @@
-"""Checkpoints written while the training goes on: whole ones only, one at a time, and no error kept quiet."""
+"""Checkpoints written in the background: complete, one at a time, errors reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: kept, read back, refused, and never run."""
+"""Checkpoints: kept, read, rejected, and never executed."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_a_malicious_checkpoint_is_not_run(tmp_path: Path) -> None:
     assert mark.exists()  # the bomb works
 
 
-def test_clear_and_strangers(tmp_path: Path) -> None:
+def test_clear_keeps_other_files(tmp_path: Path) -> None:
     checkpoints = checkpoints_in(tmp_path)
     checkpoints.save(1, state(1))
     (tmp_path / "result.json").write_text("{}")

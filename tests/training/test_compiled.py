@@ -1,4 +1,4 @@
-"""Compiled trainings: the same losses, step by step, as those that run as written, up to rounding."""
+"""Compiled trainings have the losses of uncompiled ones, up to rounding."""
 
 from __future__ import annotations
 

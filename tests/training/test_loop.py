@@ -1,4 +1,4 @@
-"""The training loop: resumption to the bit, the budget, the learning rate, and losses that are not finite."""
+"""The training loop: bit-exact resumption, budget, learning rate, and losses that are not finite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step in several passes, and activations computed twice: the same gradients."""
+"""Several passes per step, and recomputed activations, give the same gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tasks: they learn, and they learn what they always did."""
+"""The tasks: they learn, with the same losses as before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training on two real processes: they learn what one learns, however the work is shared out, and stop together."""
+"""Training on two real processes: the same result as on one, and errors that stop both."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_loss_that_is_not_finite_on_one_worker_stops_both(workers: list[Left])
     assert message.startswith("loss: got a value or gradient that is not finite in the 4 steps up to step 8")
 
 
-def test_a_mistake_of_one_worker_is_told_by_both(workers: list[Left]) -> None:
+def test_an_error_of_one_worker_is_raised_on_both(workers: list[Left]) -> None:
     assert [worker["missing"] for worker in workers] == [("DataError", "shard: no connection", 3)] * 2
 
 

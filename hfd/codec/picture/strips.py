@@ -20,11 +20,10 @@ from hfd.codec.picture.content import Picture, exif_of, read_picture, split_pict
 from hfd.codec.sections import AlphaArray, Extras
 from hfd.errors import DataError
 from hfd.image.colour import raw_mode_of
+from hfd.image.failures import broken, cut_short
 from hfd.image.load import (
     MAX_IMAGE_PIXELS,
     RgbArray,
-    broken,
-    cut_short,
     label_of,
     look_with,
     orientation_of_header,

@@ -21,7 +21,7 @@ def proxied(s3: Folder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     assert s3.uri  # its fixture sets the environment
     proxy = Proxy(os.environ["AWS_ENDPOINT_URL"])
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-    monkeypatch.setattr("hfd.io.storage.WAITS_S", (0.0,) * 3)
+    monkeypatch.setattr("hfd.io.failures.WAITS_S", (0.0,) * 3)
     s3_objects.clear_clients()
     yield proxy
     proxy.close()

@@ -145,7 +145,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(
 
     monkeypatch.setattr(real, "get_object", flaky)
     monkeypatch.setattr(s3_objects, "bucket_for_gets", lambda *_: None)
-    monkeypatch.setattr("hfd.io.storage.WAITS_S", (0.0,) * 3)
+    monkeypatch.setattr("hfd.io.failures.WAITS_S", (0.0,) * 3)
     assert photo.read() == b"whole" and left == [-1]
     left[0] = 100
     with pytest.raises(DataError, match=r"no connection to the server \(ResponseStreamingError\)") as caught:

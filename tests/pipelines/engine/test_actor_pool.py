@@ -1,5 +1,5 @@
-"""The pool of actors on a real Ray: one model a worker, deaths that name their item, and evaluations that are the
-same bits on any number of workers."""
+"""The pool of actors on a real Ray: one model for each worker, killer items, and the same evaluation on any number of
+workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from hfd.config import ClusterConfig
 from hfd.errors import DataError, HfdError
 from pipelines.context import Silent
 from pipelines.engine import actor_pool
-from pipelines.engine.actor_pool import DyingWorkersError, PoolSize, map_on_actors
+from pipelines.engine.actor_pool import ActorPool, DyingWorkersError, PoolSize
+from pipelines.engine.base import MapJob
 from pipelines.engine.open import open_engine
 from pipelines.evaluate import step as evaluate
 from pipelines.retrain import retrain
@@ -38,41 +39,41 @@ def test_models_deaths_and_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     items = [tmp_path / str(number) for number in range(12)]
     with open_engine(ClusterConfig(kind="local", num_cpus=2)) as ready:
         told: list[Any] = []
-        ready.map_with_model(ray_work.process_number, ray_work.tell, items, told.append)
+        ready.map(MapJob(ray_work.tell, items, told.append, load=ray_work.process_number))
         assert sorted(name for _, _, name in told) == sorted(item.name for item in items)
         assert all(model == process for model, process, _ in told)
         assert 1 <= len({model for model, _, _ in told}) <= 2
 
         told, dead = [], []
         poison = [*items[:5], tmp_path / "poison", *items[5:], tmp_path / "again" / "poison"]
-        ready.map_with_model(ray_work.process_number, ray_work.tell, poison, told.append, dead.append)
+        ready.map(MapJob(ray_work.tell, poison, told.append, dead.append, load=ray_work.process_number))
         assert sorted(dead) == sorted([tmp_path / "poison", tmp_path / "again" / "poison"])
         assert sorted(name for _, _, name in told) == sorted(item.name for item in items)
 
         # A map without a model, too, goes on without what kills its workers.
         told, dead = [], []
-        ready.map(ray_work.die_once, [tmp_path / "died"], told.append, dead.append)
+        ready.map(MapJob(ray_work.die_once, [tmp_path / "died"], told.append, dead.append))
         assert len(told) == 1 and not dead
-        ready.map(ray_work.die, [1], told.append, dead.append)
+        ready.map(MapJob(ray_work.die, [1], told.append, dead.append))
         assert len(told) == 1 and dead == [1]
 
         with pytest.raises(DyingWorkersError, match=r"^cluster\.map_workers: .*keep dying \(ActorDiedError\)") as death:
-            ready.map_with_model(ray_work.process_number, ray_work.tell, [tmp_path / "poison"], told.append)
+            ready.map(MapJob(ray_work.tell, [tmp_path / "poison"], told.append, load=ray_work.process_number))
         assert "\n" not in str(death.value)
         with pytest.raises(DataError, match=r"^model: got nothing, expected something$"):
-            ready.map_with_model(ray_work.refuse_to_load, ray_work.tell, items, told.append)
+            ready.map(MapJob(ray_work.tell, items, told.append, load=ray_work.refuse_to_load))
         with pytest.raises(DyingWorkersError, match="do not start"):
-            ready.map_with_model(ray_work.die_while_loading, ray_work.tell, items, told.append, dead.append)
+            ready.map(MapJob(ray_work.tell, items, told.append, dead.append, load=ray_work.die_while_loading))
         with pytest.raises(ZeroDivisionError, match="a bug with item 3"):
-            ready.map_with_model(ray_work.process_number, ray_work.err, [3], told.append)
+            ready.map(MapJob(ray_work.err, [3], told.append, load=ray_work.process_number))
 
         # More workers than fit: those that start do all the work. None that fits: refused with the numbers, no hang.
         told = []
-        map_on_actors(PoolSize(3, 1.0, 0.0, 1), None, ray_work.die_once, [tmp_path / "died"] * 8, told.append, None)
+        ActorPool(PoolSize(3, 1.0, 0.0, 1), MapJob(ray_work.die_once, [tmp_path / "died"] * 8, told.append)).run()
         assert len(told) == 8
         monkeypatch.setattr(actor_pool, "START_S", 2.0)
         with pytest.raises(HfdError, match=r"none of 1 workers \(3 CPU and 0 GPU each\) started within 2 s; .* 2 CPU"):
-            map_on_actors(PoolSize(1, 3.0, 0.0, 1), None, ray_work.die_once, items, told.append, None)
+            ActorPool(PoolSize(1, 3.0, 0.0, 1), MapJob(ray_work.die_once, items, told.append)).run()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""On Ray: the same bits as in one process, workers that die, mistakes in one line, and nothing left behind."""
+"""The engine on Ray: the same bits as in one process, dying workers, errors in one line, no leftover files."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pytest
 from hfd.config import ClusterConfig
 from hfd.errors import ConfigError, DataError, HfdError
 from pipelines.context import Silent
-from pipelines.engine import on_ray
+from pipelines.engine.base import MapJob
 from pipelines.engine.open import open_engine
+from pipelines.engine.ray_session import check_fits
 from pipelines.retrain import retrain
 from tests.support import ray_work
 from tests.support.processes import descendants, once
@@ -40,10 +41,10 @@ def test_ray_makes_the_same_bits_as_one_process_even_when_workers_die(
 
     with open_engine(local.cluster) as ready:
         done: list[Any] = []
-        ready.map(abs, list(range(-5, 0)), done.append)
+        ready.map(MapJob(abs, list(range(-5, 0)), done.append))
         assert sorted(done) == [1, 2, 3, 4, 5]
         with pytest.raises(DataError, match=r"^item 1: got nothing, expected something$") as caught:
-            ready.map(ray_work.refuse, [1], done.append)
+            ready.map(MapJob(ray_work.refuse, [1], done.append))
         assert caught.value.reason == "io"
         assert capfd.readouterr() == ("", "")
 
@@ -60,10 +61,10 @@ def test_ray_makes_the_same_bits_as_one_process_even_when_workers_die(
         assert [one.digest for one in found] == [one.digest for one in expected]
         assert [one.manifest.facts["steps"] for one in (found[1], found[3])] == [TRAIN_STEPS, TRAIN_STEPS]
 
-        ready.map(ray_work.die_once, [tmp_path / "died"], done.append)
+        ready.map(MapJob(ray_work.die_once, [tmp_path / "died"], done.append))
         assert done[-1] != os.getpid() and (tmp_path / "died").exists()
         with pytest.raises(HfdError, match=r"^cluster\.map_workers: .*\(WorkerCrashedError\)") as death:
-            ready.map(ray_work.die, [1], done.append)
+            ready.map(MapJob(ray_work.die, [1], done.append))
         assert "\n" not in str(death.value)
 
         started = tmp_path / "started"
@@ -95,7 +96,7 @@ NODES = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 4.0, "memory": 1e9}]
     ],
 )
 def test_what_fits_the_nodes_passes(settings: dict[str, Any]) -> None:
-    on_ray.check_fits(ClusterConfig(kind="local", **settings), NODES)
+    check_fits(ClusterConfig(kind="local", **settings), NODES)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_what_ray_would_wait_for_for_ever_is_refused_with_the_numbers(
     settings: dict[str, Any], name: str, fitting: int
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        on_ray.check_fits(ClusterConfig(kind="local", **settings), NODES)
+        check_fits(ClusterConfig(kind="local", **settings), NODES)
     message = str(caught.value)
     assert message.startswith(f"cluster.{name}: got ") and "\n" not in message
     assert f"(8 CPU and 1 GPU, 4 CPU and 0 GPU): {fitting} of these" in message

@@ -74,7 +74,7 @@ def test_large_pictures_by_tiles_and_small_ones_in_batches_are_measured_as_each_
     samplers = "evaluate.samplers=[{steps: 1}, {steps: 12, kind: ddim}]"
     alone = evaluated(trained, pictures, WHOLE, samplers)
     # All pictures in one part, as those of a large corpus are: only then can they share a batch.
-    real = evaluate._parts
+    real = evaluate.plan_parts
 
     def one_part(context: Any, images: Any) -> list[evaluate_parts.PartPlan]:
         plans = real(context, images)
@@ -88,7 +88,7 @@ def test_large_pictures_by_tiles_and_small_ones_in_batches_are_measured_as_each_
         batches.append(len(batch))
         return real_batch(codec, batch, settings)
 
-    monkeypatch.setattr(evaluate, "_parts", one_part)
+    monkeypatch.setattr(evaluate, "plan_parts", one_part)
     monkeypatch.setattr(evaluate_parts, "sample_batch", spy)
     together = evaluated(trained, pictures, "evaluate.tile_pixels=65536", samplers)
     assert sorted(batches) == [1, 1, 3]

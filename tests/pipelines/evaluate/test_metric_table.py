@@ -18,8 +18,9 @@ from hfd.report.page import render
 from hfd.report.summarise import CurveDistances, summarise
 from hfd.report.tables import summary_text
 from pipelines.evaluate.images import image_schema, row_name, write_measured
-from pipelines.evaluate.measure import Coded, Measured, MeasureSettings, judge
+from pipelines.evaluate.measure import Coded, Measured, MeasureSettings, measure
 from pipelines.evaluate.step import curves_of, tracked_metrics
+from pipelines.runs.parts import StepPart
 from tests.support.pictures import photograph
 
 
@@ -48,7 +49,7 @@ def measured(name: str, seed: int) -> Measured:
     x = photograph(72, 80, seed=seed)
     x_hat = np.clip(x.astype(int) + 5, 0, 250).astype(np.uint8)
     settings = MeasureSettings((), 64, ("jpeg",), (1.0,), 1 << 20, 1 << 20)
-    return judge(Coded(name, x, bytes(900), 0.1, 1.0, x_hat, 2.0), [], settings)
+    return measure(Coded(name, x, bytes(900), 0.1, 1.0, x_hat, 2.0), [], settings)
 
 
 def test_a_metric_is_added_by_one_entry(extra: Metric, tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_a_metric_is_added_by_one_entry(extra: Metric, tmp_path: Path) -> None:
     assert all(row.values[extra.name] == row.to_record()[extra.name] for image in images.values() for row in image.rows)
     assert image_schema().field(extra.name).type == "double"
 
-    write_measured(folder, 0, 1, images)
+    write_measured(StepPart(0, 1, folder, None), images)
     rows = pq.read_table(io.BytesIO(folder.read(row_name(0, 1))))
     stored = [row[extra.name] for row in rows.to_pylist() if row["system"] == "autoencoder"]
     assert stored == [image.rows[0].values[extra.name] for image in images.values()] and min(stored) >= 5.0

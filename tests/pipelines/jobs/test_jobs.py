@@ -137,7 +137,7 @@ def test_a_live_job_is_found_again_survives_a_cut_line_and_stops(head: RayHead, 
     assert run(head, "stop", name) == (0, f"{name}: STOPPED\n", "")
     assert any(work.rglob("checkpoint-*"))
     log = head.log_of(name)
-    assert log.splitlines()[-1] == "hfd: stopped. Run the same command again to go on."
+    assert log.splitlines()[-1] == "hfd: stopped. Run the same command again to continue."
 
 
 class Said:

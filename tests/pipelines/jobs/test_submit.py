@@ -191,7 +191,7 @@ def test_a_checkout_sends_its_code_and_the_weights_that_are_named() -> None:
         "pipelines/jobs/client.py",
         "conf/desk.yaml",
         "conf/cluster/gpu-1.yaml",
-        "hfd/report/page.js",
+        "hfd/report/templates/page.js",
     } < {*sent}
     assert not [
         path for path in sent if "__pycache__" in path or path.startswith(("tests", "docs", "runs", "hfd/pretrained"))

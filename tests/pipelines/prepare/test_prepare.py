@@ -20,6 +20,7 @@ from hfd.errors import DataError
 from hfd.io.storage import Folder
 from pipelines.context import Context, Inputs
 from pipelines.corpus.listing import list_corpus
+from pipelines.engine.base import MapJob
 from pipelines.engine.inline import Inline
 from pipelines.prepare import step as prepare
 from pipelines.runs.parts import IsolatedItem, PartTask
@@ -228,16 +229,13 @@ def test_an_outage_stops_the_step_and_blames_no_photograph(
 class Fragile(Inline):
     """An engine whose workers die on one photograph, wherever it is still to be decoded."""
 
-    def map(self, work: Any, items: Any, on_done: Any, on_death: Any = None) -> None:
-        for item in items:
+    def map(self, job: MapJob) -> None:
+        assert job.load is None and job.on_death is not None
+        for item in job.items:
             if deadly(item):
-                on_death(item)
+                job.on_death(item)
             else:
-                on_done(work(item))
-
-    def map_with_model(self, load: Any, work: Any, items: Any, on_done: Any, on_death: Any = None) -> None:
-        assert load is None
-        self.map(work, items, on_done, on_death)
+                job.on_done(job.work(item))
 
 
 DEADLY = "a.jpg"

@@ -28,9 +28,8 @@ from hfd.metrics.frechet import (
 from hfd.report.content import ImageRow
 from pipelines.engine.inline import Inline
 from pipelines.evaluate.distances import ORIGINAL, FeatureFile, measure_distances, write_features
-from pipelines.evaluate.images import feature_name, image_schema
+from pipelines.evaluate.images import feature_name, image_schema, parquet_bytes
 from pipelines.evaluate.measure import Measured
-from pipelines.evaluate.step import parquet_bytes
 from pipelines.promote.gate import Criterion, Limits, Sampled, compare, decoding, sanity, table
 from pipelines.promote.results import read_sample
 from tests.support.report_rows import image_row

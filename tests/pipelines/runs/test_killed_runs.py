@@ -98,7 +98,7 @@ def test_a_run_that_is_killed_in_every_step_ends_like_one_that_is_not(
 
     code, out, err = Launched(photographs, workspace).stop_when(moment(workspace, "prepare"), signal.SIGINT)
     assert (code, out) == (130, "")
-    assert err == "hfd: stopped. Run the same command again to go on.\n"
+    assert err == "hfd: stopped. Run the same command again to continue.\n"
     assert not list(workspace.rglob("manifest.json"))
 
     for index, step in enumerate(STEPS):

@@ -1,4 +1,4 @@
-"""One run at a time on a workspace, on local folders and on S3: races, death, silence and loss."""
+"""The lease of a workspace on local folders and on S3: races, dead holders, outages and loss."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from hfd.io.storage import Folder
 from pipelines.context import Context
 from pipelines.engine.inline import Inline
 from pipelines.runs.compare_and_swap import S3CasObject, open_cas_object
-from pipelines.runs.lease import NAME, _decode, _encode, _this_process, acquire, lease
+from pipelines.runs.lease import NAME, Holder, acquire, lease
 from pipelines.runs.step import Outcome, Step
 from tests.support.lease_worker import QUICK
 from tests.support.paths import ROOT
@@ -95,12 +96,14 @@ def test_without_use_nothing_is_written(workspace: Folder) -> None:
 
 def test_a_lease_of_another_machine_ends_only_with_its_time(workspace: Folder) -> None:
     """The holder's own setting counts, and its clock does not."""
-    other = replace(_this_process(LeaseConfig()), machine="elsewhere", pid=1, started="2199-01-01T00:00:00+00:00")
+    other = replace(
+        Holder.of_this_process(LeaseConfig()), machine="elsewhere", pid=1, started="2199-01-01T00:00:00+00:00"
+    )
     cas = open_cas_object(workspace, NAME)
-    version = cas.swap(_encode(replace(other, expires_s=3600.0)), None)
+    version = cas.swap(replace(other, expires_s=3600.0).encode(), None)
     with pytest.raises(HfdError, match=r"since 2199-01-01T00:00:00\+00:00.*its lease ends in 36\d\d s"):
         acquire(workspace, LeaseConfig(expires_s=0.4, heartbeat_s=0.1))
-    cas.swap(_encode(replace(other, expires_s=0.5)), version)
+    cas.swap(replace(other, expires_s=0.5).encode(), version)
     while True:
         try:
             acquire(workspace, LeaseConfig()).stop()
@@ -111,13 +114,13 @@ def test_a_lease_of_another_machine_ends_only_with_its_time(workspace: Folder) -
 
 def test_contents_that_say_nothing_hold_for_a_while(workspace: Folder) -> None:
     open_cas_object(workspace, NAME).swap(b"[]", None)
-    with pytest.raises(HfdError, match="held by what is no lease of this version"):
+    with pytest.raises(HfdError, match="held by a lease of another version"):
         acquire(workspace, LeaseConfig())
 
 
 def test_a_holder_is_read_as_it_was_written() -> None:
-    holder = _this_process(LeaseConfig(name="x"))
-    found = _decode(type("CasContents", (), {"data": _encode(holder)})())  # type: ignore[arg-type]
+    holder = Holder.of_this_process(LeaseConfig(name="x"))
+    found = Holder.decode(holder.encode())
     assert found is not None and asdict(found) == asdict(holder)
 
 
@@ -129,8 +132,8 @@ def test_of_many_that_try_at_once_exactly_one_holds(
     workspace: Folder, tmp_path: Path, launched: list[subprocess.Popen[str]], round_: int
 ) -> None:
     if round_:  # from the second on, of a lease that expired
-        dead = replace(_this_process(LeaseConfig()), machine="elsewhere", expires_s=-1e9)
-        open_cas_object(workspace, NAME).swap(_encode(dead), None)
+        dead = replace(Holder.of_this_process(LeaseConfig()), machine="elsewhere", expires_s=-1e9)
+        open_cas_object(workspace, NAME).swap(dead.encode(), None)
     processes = [start(launched, "grab", workspace, tmp_path) for _ in range(6)]
     (tmp_path / "go").touch()
     said = []
@@ -196,8 +199,8 @@ def test_no_manifest_is_written_after_a_loss(workspace: Folder, tmp_path: Path) 
         folder.write("part", b"done")
         found = open_cas_object(workspace, NAME).read()
         assert found is not None
-        thief = replace(_this_process(LeaseConfig(name="thief")), token="other")
-        assert open_cas_object(workspace, NAME).swap(_encode(thief), found.version) is not None
+        thief = replace(Holder.of_this_process(LeaseConfig(name="thief")), token="other")
+        assert open_cas_object(workspace, NAME).swap(thief.encode(), found.version) is not None
         return Outcome("digest", {})
 
     with pytest.raises(HfdError, match="was taken over by thief on"), lease(workspace, LeaseConfig()) as held:
@@ -208,6 +211,8 @@ def test_no_manifest_is_written_after_a_loss(workspace: Folder, tmp_path: Path) 
 
 
 def test_an_outage_is_borne_until_the_lease_would_have_ended(s3: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr("pipelines.runs.lease.time", SimpleNamespace(monotonic=lambda: now_s[0]))
     held = acquire(s3, LeaseConfig(**QUICK))
 
     def away(*_: object) -> None:
@@ -215,8 +220,8 @@ def test_an_outage_is_borne_until_the_lease_would_have_ended(s3: Folder, monkeyp
 
     monkeypatch.setattr(S3CasObject, "swap", away)
     held.check()
-    time.sleep(QUICK["expires_s"])
-    with pytest.raises(HfdError, match=r"could not be held \(s3://x: no answer\)"):
+    now_s[0] = QUICK["expires_s"] + 0.1
+    with pytest.raises(HfdError, match=r"could not be renewed \(s3://x: no answer\)"):
         held.check()
 
 

@@ -1,9 +1,9 @@
-"""Parts: done once, taken apart where their workers die, and taken up where an earlier run stopped."""
+"""Parts: done once, divided where their workers die, and resumed where an earlier run stopped."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 
 from hfd.errors import HfdError
 from hfd.io.storage import Folder
+from pipelines.engine.base import MapJob, Worker
 from pipelines.engine.inline import Inline
 from pipelines.runs.parts import StepPart, killed_worker, part_name, run_parts
 
@@ -20,42 +21,32 @@ class DeathError(Exception):
     """Stands for the death of a process."""
 
 
-class Mortal:
-    """An engine whose workers are said to have died where the work raises :class:`DeathError`."""
+class DyingEngine:
+    """An engine that reports a dead worker where the work raises :class:`DeathError`."""
 
     def __init__(self) -> None:
         self.calls = 0
 
-    def map(
-        self,
-        work: Callable[[Any], Any],
-        items: Sequence[Any],
-        on_done: Callable[[Any], None],
-        on_death: Callable[[Any], None] | None = None,
-    ) -> None:
-        self.map_with_model(None, work, items, on_done, on_death)
+    def with_gpus(self) -> DyingEngine:
+        return self
 
-    def map_with_model(
-        self,
-        load: Callable[[], Any] | None,
-        work: Callable[..., Any],
-        items: Sequence[Any],
-        on_done: Callable[[Any], None],
-        on_death: Callable[[Any], None] | None = None,
-    ) -> None:
-        for item in items:
+    def map(self, job: MapJob) -> None:
+        for item in job.items:
             self.calls += 1
             try:
-                on_done(work(*(() if load is None else (load(),)), item))
+                job.on_done(job.work(*(() if job.load is None else (job.load(),)), item))
             except DeathError:
-                if on_death is None:
+                if job.on_death is None:
                     raise
-                on_death(item)
+                job.on_death(item)
+
+    def train(self, work: Callable[[Worker], None], name: str) -> None:
+        raise AssertionError(f"{name}, {work}: no test of parts trains")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Words, of which "poison" kills."""
+    """Words; "poison" kills its worker."""
 
     words: tuple[str, ...]
     killers: frozenset[int] = frozenset()
@@ -92,14 +83,14 @@ def test_what_kills_is_named_and_all_else_is_done(tmp_path: Path, load: Callable
     told: list[tuple[int, int]] = []
     mark = "!" if load else ""
     folder = Folder(str(tmp_path))
-    results = run_parts(Mortal(), folder, BATCHES, shout, lambda *now: told.append(now), load=load)
+    results = run_parts(DyingEngine(), folder, BATCHES, shout, lambda *now: told.append(now), load=load)
     assert [result["digest"] for result in results] == [f"A{mark} B{mark}", f"C{mark} D{mark}", "", f"E{mark}"]
     assert [len(result["rejects"]) for result in results] == [0, 2, 1, 0]
     assert {reject["reason"] for result in results for reject in result["rejects"]} == {"killed-worker"}
     assert told[0] == (0, 4) and told[-1] == (4, 4)
     # Isolated items left nothing behind, and a second run has nothing to do.
     assert sorted(entry.key for entry in (folder / "said").files()) == [f"{i:05d}-of-00004" for i in range(4)]
-    engine = Mortal()
+    engine = DyingEngine()
     assert run_parts(engine, folder, BATCHES, shout, lambda *_: None, load=load) == results and engine.calls == 0
 
 
@@ -110,12 +101,12 @@ def test_a_part_that_dies_without_a_killer_ends_the_run(tmp_path: Path) -> None:
         return {"digest": ""}
 
     with pytest.raises(HfdError, match=r"^cluster\.map_workers: worker processes keep dying on 1 of 2 parts, and no "):
-        run_parts(Mortal(), Folder(str(tmp_path)), BATCHES[:2], only_together, lambda *_: None)
+        run_parts(DyingEngine(), Folder(str(tmp_path)), BATCHES[:2], only_together, lambda *_: None)
     assert not (tmp_path / "parts").exists()
 
 
 def test_where_everything_dies_nothing_is_taken_apart(tmp_path: Path) -> None:
-    engine = Mortal()
+    engine = DyingEngine()
     with pytest.raises(HfdError, match=r"keep dying on 5 of 20 parts") as caught:
         run_parts(engine, Folder(str(tmp_path)), [Batch(("poison",))] * 20, shout, lambda *_: None)
     assert engine.calls == 5 and "\n" not in str(caught.value)
@@ -126,16 +117,16 @@ def test_payloads_that_cannot_be_taken_apart_die_as_they_always_did(tmp_path: Pa
         raise DeathError
 
     with pytest.raises(DeathError):
-        run_parts(Mortal(), Folder(str(tmp_path)), ["word"], die, lambda *_: None)
+        run_parts(DyingEngine(), Folder(str(tmp_path)), ["word"], die, lambda *_: None)
 
 
 def test_only_parts_of_this_plan_are_taken_up(tmp_path: Path) -> None:
-    """Another number of parts is another plan, and a file that is no part is none."""
+    """Results of another number of parts, and other files, do not count."""
     folder = Folder(str(tmp_path))
     folder.write(part_name(0, 3), json.dumps({"digest": "other"}).encode())
     folder.write(part_name(1, 2), json.dumps({"digest": "kept"}).encode())
     folder.write("parts/notes.txt", b"no part")
-    engine = Mortal()
+    engine = DyingEngine()
     results = run_parts(engine, folder, [Batch(("a",)), Batch(("b",))], shout, lambda *_: None)
     assert [result["digest"] for result in results] == ["A", "kept"] and engine.calls == 1
 

@@ -22,7 +22,7 @@ from hfd.io.storage import Folder
 from hfd.metrics.spectrum import top_octave_energy
 from pipelines.context import Silent
 from pipelines.retrain import retrain
-from pipelines.train.decoder import network_config
+from pipelines.train.pairs import network_config
 from pipelines.train.validation import NUM_CROPS, grain_amount, validation_loss, write_measured
 from tests.support.tiny_run import tiny_config, write_photographs
 from tests.support.tiny_training import decoder_task

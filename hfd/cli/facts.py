@@ -1,4 +1,4 @@
-"""What ``hfd info`` says of a file, a model, or a folder of models: facts, and their text."""
+"""Facts about a file, a model or a folder of models, and their text, for ``hfd info``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hfd.io.model_folders import shipped_models
 from hfd.io.storage import Folder, read_file
 
 Facts = dict[str, Any]
-"""What JSON can hold."""
+"""Values that JSON can hold."""
 
 
 def facts_of(path: str) -> list[Facts]:
-    """Of an ``.hfd`` file, or of each model under a name (a folder, a workspace, a shipped model).
+    """Facts of an ``.hfd`` file, or of each model under a name (a folder, a workspace, a shipped model).
 
     Raises :class:`hfd.errors.HfdError`.
     """

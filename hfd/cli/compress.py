@@ -1,0 +1,118 @@
+"""``hfd compress``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hfd.cli import options as opt
+
+if TYPE_CHECKING:
+    from hfd.cli.batch import Existing
+    from hfd.codec.encode import Target
+    from hfd.codec.sampling_options import SamplingOptions
+
+
+def compress(
+    pictures: Annotated[
+        list[str], typer.Argument(help="Pictures in any format that Pillow opens, folders of them, or - alone.")
+    ],
+    model: opt.Model = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="A file for one picture, a folder, or -. Default: beside each picture."),
+    ] = None,
+    quality: Annotated[int | None, typer.Option(min=1, max=100, help="From 1 to 100, the best.")] = None,
+    bpp: Annotated[float | None, typer.Option(help="Largest size of the whole file, in bits per pixel.")] = None,
+    num_bytes: Annotated[int | None, typer.Option("--bytes", help="Largest size of each file, in bytes.")] = None,
+    keep_metadata: Annotated[
+        bool, typer.Option("--keep-metadata", help="Keep EXIF, the colour profile and unconverted colours.")
+    ] = False,
+    alpha: Annotated[
+        bool, typer.Option("--alpha/--no-alpha", help="Keep transparency, lossless, or composite over white.")
+    ] = True,
+    steps: opt.Steps = None,
+    sampler: opt.Sampler = None,
+    gamma: opt.Gamma = None,
+    realism: opt.Realism = None,
+    grain: opt.Grain = None,
+    finish: opt.Finish = None,
+    seed: opt.Seed = None,
+    max_pixels: opt.MaxPixels = opt.MAX_PIXELS,
+    force: opt.Force = False,
+    skip: opt.Skip = False,
+) -> None:
+    """Compress pictures into .hfd files.
+
+    Sampling options are stored in the file as its decoding defaults.
+
+    With several inputs, failures are reported and the other files still processed (exit code 1). Outputs keep the
+    times of their sources.
+    """
+    from hfd.cli.batch import Existing
+    from hfd.codec.encode import Target
+    from hfd.codec.sampling_options import SamplingOptions
+
+    _compress_files(
+        pictures,
+        output,
+        model,
+        target=Target(quality, bpp, num_bytes),
+        kept=Kept(alpha, keep_metadata),
+        options=SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed),
+        max_pixels=max_pixels,
+        existing=Existing(force, skip),
+    )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Parts of a picture to keep beside its colours: ``alpha``, transparency; ``metadata``, ICC profile and EXIF."""
+
+    alpha: bool = True
+    metadata: bool = False
+
+
+def _compress_files(
+    sources: Sequence[str],
+    output: str | None,
+    model: str | None,
+    *,
+    target: Target,
+    kept: Kept,
+    options: SamplingOptions,
+    max_pixels: int,
+    existing: Existing,
+) -> None:
+    """Compress pictures by the rules of :mod:`hfd.cli.batch`. ``options``: stored in the files.
+
+    Raises :class:`hfd.errors.HfdError`.
+    """
+    from hfd.cli.batch import naming, plan, run
+    from hfd.codec.encode import encode
+    from hfd.codec.library import borrowed, find_models
+    from hfd.codec.picture.strips import open_picture
+    from hfd.image.load import IMAGE_SUFFIXES, allow_pixels
+
+    if max_pixels != opt.MAX_PIXELS:
+        allow_pixels(max_pixels)
+    batch = plan(sources, output, wanted=IMAGE_SUFFIXES, suffix=".hfd")
+    models = find_models(model)
+    if not batch.is_one:
+        with borrowed(models[-1]):
+            pass  # report a model that cannot be loaded once, not for every file
+
+    def convert(source: Path | bytes, name: str) -> tuple[Iterable[bytes], str]:
+        picture = open_picture(
+            source, name=name, keep_alpha=kept.alpha, keep_metadata=kept.metadata, max_pixels=max_pixels
+        )
+        with naming(name):
+            data = encode(picture, target, models, options, max_pixels=max_pixels).data
+        bpp = 8 * len(data) / (picture.width * picture.height)
+        return [data], f"{picture.width} x {picture.height}, {len(data)} bytes, {bpp:.3f} bpp"
+
+    run(batch, convert, label="compress", existing=existing)

@@ -1,0 +1,63 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hfd.codec.container import MAX_CODEC_PIXELS
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A shipped model's name, a model folder, a workspace (its newest model), or a folder of models.",
+    ),
+]
+MaxPixels = Annotated[
+    int,
+    typer.Option("--max-pixels", min=1, help="Refuse larger pictures, as a protection against forged headers."),
+]
+MAX_PIXELS = MAX_CODEC_PIXELS
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing outputs.")]
+Skip = Annotated[bool, typer.Option("--skip", "-s", help="Keep existing outputs and continue.")]
+
+_SAMPLING = "Sampling"
+Steps = Annotated[
+    int | None,
+    typer.Option(min=1, max=10_000, rich_help_panel=_SAMPLING, help="Steps of stage 2. Default: the model's own."),
+]
+Sampler = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=_SAMPLING,
+        help="ancestral, ddim or dpmpp-2m for a diffusion; euler, heun or midpoint for a flow.",
+    ),
+]
+Gamma = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=1.0, rich_help_panel=_SAMPLING, help="Noise of the ancestral sampler. Default: 0."),
+]
+Realism = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0, max=1.0, rich_help_panel=_SAMPLING, help="From 0, the reconstruction, to 1, the sample (the default)."
+    ),
+]
+Grain = Annotated[
+    bool | None,
+    typer.Option("--grain/--no-grain", rich_help_panel=_SAMPLING, help="Add the fine noise that samples lack."),
+]
+Finish = Annotated[
+    bool | None,
+    typer.Option(
+        "--finish/--no-finish",
+        rich_help_panel=_SAMPLING,
+        help="Apply the model's finish, or keep the network's sample.",
+    ),
+]
+Seed = Annotated[
+    int | None, typer.Option(min=0, rich_help_panel=_SAMPLING, help="Default: derived from the file's bytes.")
+]

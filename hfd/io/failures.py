@@ -1,0 +1,93 @@
+"""Failures of files and servers as one-line errors, and repeated tries while a server is away."""
+
+from __future__ import annotations
+
+import errno
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from hfd.errors import DataError
+
+WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
+"""Waits between tries while a server is away or overloaded: half a minute, beside the client library's own tries."""
+
+_answered = threading.Event()
+
+T = TypeVar("T")
+
+
+def patiently(what: str, call: Callable[[], T], *, known: bool = False) -> T:
+    """Call a server, again over :data:`WAITS_S` while it is away or overloaded.
+
+    A server that is not ``known`` and has never answered this process gets one try: its address is probably wrong.
+    """
+    for wait_s in (*WAITS_S, None):
+        try:
+            with one_line(what):
+                found = call()
+        except DataError as error:
+            if error.reason not in ("connection", "io"):
+                _answered.set()
+                raise
+            if wait_s is None or not (known or _answered.is_set()):
+                raise
+            time.sleep(wait_s)
+        else:
+            _answered.set()
+            return found
+    raise AssertionError("the last try returns or raises")
+
+
+@contextmanager
+def one_line(what: str) -> Iterator[None]:
+    """Raise system errors of the block as :class:`DataError` with one line and a ``reason``."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{what}: got no such file, expected one that exists", reason="missing") from error
+    except PermissionError as error:
+        raise DataError(f"{what}: no permission. Check its owner and mode", reason="permission") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DataError(f"{what}: a folder of its path is a file. Give another path", reason="not-a-folder") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{what}: got a folder, expected a file", reason="not-a-file") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(
+                f"{what}: the disk is full. Free some space and run the same command again",
+                reason="disk-full",
+            ) from error
+        if error.errno == errno.EROFS:
+            raise DataError(f"{what}: the file system is read-only. Give another place", reason="io") from error
+        raise _server_error(what, error) from error
+
+
+def _server_error(what: str, error: OSError) -> DataError:
+    """The three most common mistakes with S3, by name; anything else in Arrow's words."""
+    found = re.search(r"AWS Error ([A-Z_]+)", str(error))
+    kind = found[1] if found else ""
+    if kind == "NO_SUCH_BUCKET":
+        return no_bucket(what)
+    if kind in ("ACCESS_DENIED", "SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID", "INVALID_CLIENT_TOKEN_ID"):
+        return DataError(
+            f"{what}: the server refuses ({kind}). Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+            "AWS_ENDPOINT_URL in the environment",
+            reason="permission",
+        )
+    if kind == "NETWORK_CONNECTION":
+        return DataError(
+            f"{what}: no connection to the server. Check AWS_ENDPOINT_URL and the network", reason="connection"
+        )
+    return DataError(f"{what}: {brief(error)}", reason="io")
+
+
+def no_bucket(what: str) -> DataError:
+    return DataError(f"{what}: got no such bucket, expected one that exists. Correct the URI", reason="missing")
+
+
+def brief(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,150 @@
+"""``s3://`` prefixes on ``pyarrow.fs``: the remote half of :class:`hfd.io.storage.Folder`.
+
+Imported for remote URIs only, so that the codec runs without pyarrow. Every call waits for a server that goes away for
+a while.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeVar, cast
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from hfd.errors import DataError
+from hfd.io.failures import brief, no_bucket, one_line, patiently
+
+T = TypeVar("T")
+
+
+class Prefix:
+    """The objects below a URI."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        try:
+            # Escape what a URI cannot hold (spaces, other scripts); keep escapes.
+            escaped = re.sub("%(?![0-9A-Fa-f]{2})", "%25", uri)
+            self._filesystem, path = pafs.FileSystem.from_uri(quote(escaped, safe="%/:?#[]@!$&'()*+,;=~"))
+        except (ValueError, OSError, NotImplementedError) as error:
+            raise DataError(
+                f"{uri}: got an unusable URI, expected a folder or s3://bucket/prefix ({brief(error)})"
+            ) from error
+        self._base = str(path).rstrip("/")
+
+    def _at(self, name: str) -> str:
+        return f"{self._base}/{name}" if name else self._base
+
+    def _do(self, name: str, call: Callable[[], T]) -> T:
+        return patiently(f"{self.uri}/{name}", call)
+
+    def exists(self, name: str) -> bool:
+        return self._do(name, lambda: bool(self._info(self._at(name)).type != pafs.FileType.NotFound))
+
+    def _info(self, path: str) -> Any:
+        return self._filesystem.get_file_info(path)
+
+    def read(self, name: str) -> bytes:
+        def fetch() -> bytes:
+            with self._filesystem.open_input_stream(self._at(name)) as stream:
+                return cast(bytes, stream.read())
+
+        return self._do(name, fetch)
+
+    def open_input(self, name: str) -> io.RawIOBase:
+        """A seekable file."""
+        file = self._do(name, lambda: self._filesystem.open_input_file(self._at(name)))
+        return _PatientFile(f"{self.uri}/{name}", file)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """A stream that is uploaded when the block ends without an error."""
+        # An Arrow stream to S3 publishes its contents even when it is merely dropped: a block that fails must not
+        # have opened one.
+        with one_line(f"{self.uri}/{name}"), tempfile.NamedTemporaryFile(prefix="hfd-upload-") as spool:
+            yield cast(IO[bytes], spool)
+            spool.flush()
+            self._do(name, lambda: upload(Path(spool.name), self._filesystem, self._at(name)))
+
+    def delete(self, name: str) -> None:
+        path = self._at(name)
+
+        def remove() -> None:
+            kind = self._info(path).type
+            if kind == pafs.FileType.Directory:
+                self._filesystem.delete_dir(path)
+            elif kind == pafs.FileType.File:
+                self._filesystem.delete_file(path)
+
+        self._do(name, remove)
+
+    def files(self) -> list[tuple[str, int, str]]:
+        """(key, size in bytes, stamp) of every object below the prefix."""
+        found = self._do("", self._listing)
+        start = len(self._base)
+        return [
+            (item.path[start:].lstrip("/"), int(item.size or 0), str(item.mtime_ns))
+            for item in found
+            if item.type == pafs.FileType.File
+        ]
+
+    def _listing(self) -> list[Any]:
+        kind = self._info(self._base).type
+        if kind == pafs.FileType.File:
+            raise DataError(f"{self.uri}: got a file, expected a folder", reason="not-a-folder")
+        bucket = self._base.partition("/")[0]
+        if kind == pafs.FileType.NotFound and self._info(bucket).type == pafs.FileType.NotFound:
+            raise no_bucket(self.uri)
+        return cast(list[Any], self._filesystem.get_file_info(pafs.FileSelector(self._base, True, True)))
+
+
+def upload(source: Path, filesystem: Any, path: str) -> None:
+    """Upload in one write and one close, so that nothing can come between them. ``copy_files`` would lose errors: it
+    leaves closing to a destructor (pyarrow 25)."""
+    data: Any = pa.memory_map(str(source)).read_buffer() if source.stat().st_size else b""
+    stream = filesystem.open_output_stream(path)
+    stream.write(data)
+    stream.close()
+
+
+class _PatientFile(io.RawIOBase):
+    """A remote file whose reads wait while the server is away."""
+
+    def __init__(self, what: str, file: Any) -> None:
+        self._what, self._file, self._position = what, file, 0
+        self._size = int(file.size())
+
+    def size(self) -> int:
+        return self._size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        start = self._position
+        count = self._size - start if size is None or size < 0 else min(size, self._size - start)
+        data = patiently(self._what, lambda: cast(bytes, self._file.read_at(max(0, count), start)))
+        self._position += len(data)
+        return data
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()

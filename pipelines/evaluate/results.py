@@ -1,0 +1,84 @@
+"""Results of the parts of an evaluation, as they are kept in JSON between processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hfd.geometry.tiles import Reach
+from hfd.io.storage import Folder
+from hfd.report.summarise import Curve
+
+
+@dataclass(frozen=True)
+class LargeImage:
+    """A large picture after stage 1, whose stage 2 is still to be sampled.
+
+    ``index``: of the image in the evaluation; ``size``: (height, width); ``reaches``: of each sampler; ``pixels``: the
+    folder with x_hat as raw pixels, where the sampled tiles go, too.
+    """
+
+    index: int
+    name: str
+    size: tuple[int, int]
+    seed: int
+    bpp_est: float
+    encode_s: float
+    stage1_s: float
+    reaches: tuple[Reach, ...]
+    pixels: str
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> LargeImage:
+        reaches = tuple(Reach(**reach) for reach in record["reaches"])
+        return cls(**{**record, "size": tuple(record["size"]), "reaches": reaches})
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """A part of an evaluation: ``patches`` counts those of the originals; ``large``: pictures left to be sampled."""
+
+    digest: str
+    rejects: Sequence[dict[str, str]]
+    patches: int
+    large: Sequence[LargeImage] = ()
+
+    def to_record(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> PartResult:
+        large = [LargeImage.from_record(one) for one in record.get("large", ())]
+        return cls(record["digest"], record["rejects"], record["patches"], large)
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """One sampled unit of a large picture: ``file`` holds its raw pixels. Killed: its workers died, there is none."""
+
+    label: str
+    digest: str
+    killed: bool = False
+    file: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class ExamplePictures:
+    """A shown image and its versions, in the order of their files ``0.webp``, ``1.webp``, ..."""
+
+    image: str
+    curves: tuple[Curve, ...]
+
+    def write(self, folder: Folder) -> None:
+        folder.write(EXAMPLE, json.dumps(asdict(self)).encode())
+
+    @classmethod
+    def read(cls, folder: Folder) -> ExamplePictures:
+        record = json.loads(folder.read(EXAMPLE))
+        return cls(record["image"], tuple((system, setting) for system, setting in record["curves"]))
+
+
+EXAMPLE = "example.json"
