@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hfd.config.presets import load_config
-from hfd.diffusion.decoder import ScoreDecoder, build_process, build_unet
+from hfd.diffusion.decoder import ScoreDecoder, build_network, build_process
 from hfd.diffusion.sampling import Sampling
 from hfd.precision import autocast, native_bfloat16
 from hfd.training.randomness import worker_randomness
@@ -102,7 +102,7 @@ def main() -> None:
     process = build_process(shape["process"])
     precision = "bfloat16" if native_bfloat16("cpu") else "float32"
 
-    net = build_unet(shape).eval().to(memory_format=torch.channels_last)
+    net = build_network(shape).eval().to(memory_format=torch.channels_last)
     decoder = ScoreDecoder(net, process, {}, "")
     side, train = options.side, config.train
     x_hat = torch.rand(1, 3, side, side)
@@ -121,7 +121,7 @@ def main() -> None:
     peer_s = median_s(peer_step, 3)
 
     task = DecoderTask(
-        build_unet(shape),
+        build_network(shape),
         process,
         OptimiserSettings(1e-4, 0.0, 1.0, "auto"),
         sigma_rels=config.ema.sigma_rels,

@@ -35,7 +35,7 @@ from hfd.autoencoder.loss import rate_distortion
 from hfd.autoencoder.weights import build_autoencoder
 from hfd.config import Config, TrainConfig
 from hfd.config.presets import load_config
-from hfd.diffusion.decoder import build_process, build_unet
+from hfd.diffusion.decoder import build_network, build_process
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.process import predict
 from hfd.io.storage import Folder
@@ -159,7 +159,7 @@ def stage1_loss(config: Config, images: Tensor) -> tuple[nn.Module, Callable[[],
 
 def stage2_loss(config: Config, images: Tensor) -> tuple[nn.Module, Callable[[], Tensor]]:
     network = config.decoder.model_dump(mode="json", include={"process", "unet"})
-    net, process = build_unet(network).train(), build_process(network["process"])
+    net, process = build_network(network).train(), build_process(network["process"])
     net.to(memory_format=torch.channels_last)
     module = DistributedDataParallel(net)
     x0, x_hat = (images[:, :2] * 2.0 - 1.0).unbind(dim=1)

@@ -55,7 +55,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     from hfd.autoencoder.coding import build_tables
     from hfd.autoencoder.model import Elic
     from hfd.autoencoder.weights import read_autoencoder, write_autoencoder
-    from hfd.diffusion.decoder import build_unet, write_decoder
+    from hfd.diffusion.decoder import build_network, write_decoder
 
     folder = Folder(str(tmp_path_factory.mktemp("model")))
     stage1 = {"arch": "elic", "N": 16, "M": 16, "groups": [8, 8], "lmbda": 0.004}
@@ -64,7 +64,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Elic(N=16, M=16, groups=(8, 8)).eval()
-        unet = build_unet(stage2)
+        unet = build_network(stage2)
     write_autoencoder(folder / "autoencoder", model, build_tables(model), stage1)
     fingerprint = read_autoencoder(folder / "autoencoder").fingerprint
     write_decoder(folder / "decoder", dict(unet.named_parameters()), {**stage2, "autoencoder": fingerprint})

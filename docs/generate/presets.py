@@ -29,6 +29,7 @@ mark it as stated for the paper [S], read in related public code [C], or assumed
 | `demo` | running every step in minutes, on pictures that ship with scikit-image and scikit-learn | two CPU cores |
 | `desk` | a folder of about a thousand photographs, in little over an hour | two CPU cores |
 | `desk-012` | half of the rate of `desk`, from the shipped `desk-025` | two CPU cores |
+| `lean` | one stage 1 for a range of rates, realism in one step, within a processor's budget | two CPU cores |
 | `score` | measuring a model on given pictures; trains nothing | any |
 | `coco256`, `clic` | paper scale | GPUs; **unmeasured**: nobody has trained them |
 

@@ -83,7 +83,9 @@ def _values(field: Schema, defs: Schema) -> str:
     if "enum" in field:
         return ", ".join(f"`{json.dumps(value).strip(chr(34))}`" for value in field["enum"])
     if field["type"] == "array":
-        words = f"list of {_values(field['items'], defs)}"
+        # A tuple of fixed length names its entries one by one.
+        items = field["items"] if "items" in field else field["prefixItems"][0]
+        words = f"list of {_values(items, defs)}"
     else:
         words = {"null": "`null`", "string": "text", "boolean": "`true`, `false`"}.get(field["type"], field["type"])
     limits = [text.format(f"{field[key]:,}") for key, text in LIMITS.items() if key in field]

@@ -16,6 +16,7 @@ from compressai.models.sensetime import Elic2022Official
 from compressai.ops import quantize_ste
 from torch import Tensor, nn
 
+from hfd.autoencoder.residual import first_spreads, residual_analysis, residual_synthesis
 from hfd.autoencoder.transforms import transform
 
 STRIDE = 64
@@ -43,7 +44,8 @@ class Elic(nn.Module):
     ``N``: channels of the transforms; ``M``: channels of the latent y; ``groups``: channel groups of the
     space-channel context model, summing to ``M``; ``gdn_channels``: None for ELIC's own g_a and g_s, else the width of
     four strided 5x5 convolutions with generalised divisive normalisation (Balle et al., arXiv 1802.01436), which train
-    much faster and end less capable. Module names follow the paper: g_a, g_s, h_a, h_s, and g_ch, g_sp,
+    much faster and end less capable. ``residual``: widths and numbers of blocks of
+    :mod:`hfd.autoencoder.residual` instead. Module names follow the paper: g_a, g_s, h_a, h_s, and g_ch, g_sp,
     param_aggregation for the context model.
     """
 
@@ -53,38 +55,57 @@ class Elic(nn.Module):
         M: int = 320,
         groups: Sequence[int] = (16, 16, 32, 64, 192),
         gdn_channels: int | None = None,
+        residual: tuple[Sequence[int], Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
+        assert gdn_channels is None or residual is None
         parts = Elic2022Official(N=N, M=M, groups=list(groups))
         hyper, latent = parts.latent_codec["hyper"], parts.latent_codec["y"]
         self.N, self.M, self.groups = N, M, tuple(groups)
         transforms = parts if gdn_channels is None else MeanScaleHyperprior(gdn_channels, M)
         self.g_a, self.g_s = transforms.g_a, transforms.g_s
+        if residual is not None:
+            self.g_a, self.g_s = residual_analysis(*residual, M), residual_synthesis(*residual, M)
         self.h_a, self.h_s, self.entropy_bottleneck = hyper.h_a, hyper.h_s, hyper.entropy_bottleneck
         codecs = [latent.latent_codec[f"y{k}"] for k in range(len(self.groups))]
         self.g_ch = nn.ModuleList(latent.channel_context[f"y{k}"] for k in range(1, len(self.groups)))
         self.g_sp = nn.ModuleList(codec.context_prediction for codec in codecs)
         self.param_aggregation = nn.ModuleList(codec.entropy_parameters for codec in codecs)
+        if residual is not None:
+            self._set_first_scales(first_spreads(M))
 
-    def forward(self, x: Tensor, noise: tuple[Tensor, Tensor] | None = None) -> Stage1Output:
+    @torch.no_grad()
+    def _set_first_scales(self, spreads: Tensor) -> None:
+        """Start the entropy scales at the spreads (M,) of the first latents.
+
+        A latent far outside of its scale has no gradient, and too wide a scale takes thousands of steps to shrink.
+        """
+        parts = torch.split(spreads, list(self.groups))
+        for network, spread in zip(self.param_aggregation, parts, strict=True):
+            network[-1].bias[: len(spread)] = spread  # type: ignore[index]
+
+    def forward(
+        self, x: Tensor, noise: tuple[Tensor, Tensor] | None = None, steps: Tensor | None = None
+    ) -> Stage1Output:
         """Code x (B, 3, H, W) in [0, 1], sides multiples of ``STRIDE``, with estimated bits.
 
         In training mode with noise for the rate and straight-through rounding for the distortion; in eval mode with
         rounding for both. ``noise``: in place of rounding y and z, uniform on [-1/2, 1/2) (:meth:`noise_shapes`); None:
-        from torch's global generator.
+        from torch's global generator. ``steps`` (B,): the quantiser's step of each picture's y, above 0; None: 1.
         """
         y = self.g_a(x).float()
         noise_y, noise_z = (None, None) if noise is None or not self.training else noise
         z_hat, bits_z = self._hyper_latent(self.h_a(y).float(), noise_z)
         if noise_y is None and self.training:
             noise_y = torch.empty_like(y).uniform_(-0.5, 0.5)
+        delta = y.new_ones(()) if steps is None else steps.to(y).reshape(-1, 1, 1)
         bits_y: list[Tensor] = []
 
         def code(k: int, at: Tensor, scales_hat: Tensor, means_hat: Tensor) -> Tensor:
             y_k = self.group(y, k).flatten(2)[..., at]
-            rounded: Tensor = quantize_ste(y_k - means_hat) + means_hat
-            noisy = rounded if noise_y is None else y_k + self.group(noise_y, k).flatten(2)[..., at]
-            bits_y.append(gaussian_bits(noisy - means_hat, scales_hat))
+            rounded: Tensor = quantize_ste((y_k - means_hat) / delta) * delta + means_hat
+            noisy = rounded if noise_y is None else y_k + delta * self.group(noise_y, k).flatten(2)[..., at]
+            bits_y.append(gaussian_bits((noisy - means_hat) / delta, scales_hat / delta))
             return rounded
 
         y_hat = self.traverse_latent(z_hat, code)

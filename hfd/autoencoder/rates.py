@@ -30,6 +30,11 @@ def step_units(rate: int) -> int:
     return (doubled + 1) // 2
 
 
+def step_of(rate: float) -> float:
+    """Delta(rate) as theory has it, of any real id: what a training draws from."""
+    return float(2.0 ** ((rate - DEFAULT_RATE) / 16))
+
+
 def check_rate(rate: int) -> None:
     """Raise :class:`ConfigError` for a rate out of range."""
     if not MIN_RATE <= rate <= MAX_RATE:

@@ -43,7 +43,9 @@ def reach_of(network: nn.Module) -> int:
     """Largest distance, in rows of the input, between a row of the output and the input it depends on."""
     reach, stride = 0, 1
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.PixelUnshuffle):
+            stride *= module.downscale_factor
+        elif isinstance(module, nn.Conv2d):
             reach += module.kernel_size[0] // 2 * stride
             stride *= module.stride[0]
     return reach

@@ -29,15 +29,17 @@ class Autoencoder:
 
 
 def build_autoencoder(config: Mapping[str, Any]) -> Elic:
-    """Build an untrained network from ``arch``, ``N``, ``M``, ``groups`` and ``gdn_channels`` (None: ELIC's own)."""
+    """Build an untrained network from ``arch``, ``N``, ``M``, ``groups``, ``gdn_channels`` and ``residual`` (neither:
+    ELIC's own transforms)."""
     if config.get("arch") != "elic":
         raise DataError(f"arch: got {config.get('arch')!r}, expected 'elic'")
-    width = config.get("gdn_channels")
+    width, residual = config.get("gdn_channels"), config.get("residual")
     return Elic(
         N=int(config["N"]),
         M=int(config["M"]),
         groups=tuple(config["groups"]),
         gdn_channels=None if width is None else int(width),
+        residual=None if residual is None else (tuple(residual["channels"]), tuple(residual["blocks"])),
     )
 
 

@@ -41,11 +41,14 @@ def reach_cells(g_s: nn.Module) -> int:
 
     Counted through all convolutions, last to first, as if parallel branches followed each other. A k x k convolution
     looks (k - 1) / 2 cells far. A transposed one of stride s and padding p takes output o from inputs i with o = s i
-    - p + tap, tap from 0 to k - 1, up to max(p, k - 1 - p) / s cells far.
+    - p + tap, tap from 0 to k - 1, up to max(p, k - 1 - p) / s cells far. Depth-to-space by r takes output o from input
+    o // r.
     """
     reach = 0
     for layer in reversed(list(g_s.modules())):
-        if isinstance(layer, nn.ConvTranspose2d):
+        if isinstance(layer, nn.PixelShuffle):
+            reach = -(-reach // layer.upscale_factor)
+        elif isinstance(layer, nn.ConvTranspose2d):
             kernel, stride, padding = layer.kernel_size[0], layer.stride[0], int(layer.padding[0])
             reach = -(-(reach + max(padding, kernel - 1 - padding)) // stride)
         elif isinstance(layer, nn.Conv2d):

@@ -16,6 +16,7 @@ from hfd.config.decoder import (
     DecoderConfig,
     DiffusionConfig,
     EmaConfig,
+    PerceptualConfig,
     PosteriorMeanFlowConfig,
     ProcessConfig,
     RectifiedFlowConfig,
@@ -29,7 +30,8 @@ from hfd.kinds import Strategy
 
 __all__ = [
     "AdversarialConfig", "AutoencoderConfig", "ClusterConfig", "Config", "DataConfig", "DecoderConfig",
-    "DiffusionConfig", "EmaConfig", "EvaluateConfig", "LeaseConfig", "PosteriorMeanFlowConfig", "Precision",
+    "DiffusionConfig", "EmaConfig", "EvaluateConfig", "LeaseConfig", "PerceptualConfig", "PosteriorMeanFlowConfig",
+    "Precision",
     "PrepareConfig", "ProcessConfig", "PromoteConfig", "RectifiedFlowConfig", "SamplerConfig", "Section",
     "TrackingConfig", "TrainConfig", "UNetConfig",
 ]  # fmt: skip

@@ -31,6 +31,13 @@ class TrainConfig(Section):
     lr_decay_share: Share = Field(0.15, description="Last share of the steps, over which lr decays as a cosine.")
     warmup_steps: int = Field(100, ge=0, description="Linear warm-up from 0, at most a tenth of the steps.")
     weight_decay: float = Field(0.0, ge=0.0, description="Weight decay of AdamW.")
+    beta2: float = Field(
+        0.999,
+        gt=0.0,
+        lt=1.0,
+        description="Decay of Adam's second moments; a lower one limits the step after a rare large gradient. "
+        "Adversarial and perceptual trainings have their own.",
+    )
     grad_clip: float = Field(1.0, gt=0.0, description="Largest global gradient norm.")
     precision: Precision = Field(
         "auto", description="Arithmetic; auto: bfloat16 autocast where the hardware supports it, else float32."

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from hfd.config.base import Section, Share, TrainConfig
 from hfd.kinds import FlowTimes, Prediction, ProcessKind, SamplerKind, Weighting
 
+RateId = Annotated[int, Field(ge=64, le=192)]
 ResidualStd = Annotated[
     float | None,
     Field(
@@ -87,6 +88,54 @@ class UNetConfig(Section):
         return int(self.patch * 2 ** (len(self.channels) - 1))
 
 
+class LeanConfig(Section):
+    """The lean network of stage 2, for few steps on processors, with a tail at full resolution (beyond the paper)."""
+
+    channels: tuple[Annotated[int, Field(ge=8)], ...] = Field(
+        (32, 80, 160), min_length=1, description="At 1/2, 1/4, 1/8, ... of the sides."
+    )
+    blocks: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0, 1, 2), min_length=1, description="Residual blocks per resolution."
+    )
+    tail: int = Field(12, ge=4, description="Width at full resolution.")
+
+    @model_validator(mode="after")
+    def _one_entry_per_resolution(self) -> Self:
+        if len(self.channels) != len(self.blocks):
+            raise ValueError(
+                f"blocks: got {len(self.blocks)} entries, expected as many as channels ({len(self.channels)})"
+            )
+        return self
+
+    @property
+    def stride(self) -> int:
+        """Sides of what the network is given must be multiples of this."""
+        return int(2 ** len(self.channels))
+
+
+class FeatureCriticConfig(Section):
+    """A critic made of small heads on the features of a frozen VGG16."""
+
+    weight: float = Field(0.004, gt=0.0, description="Of the adversarial loss, beside the others.")
+    label: float = Field(0.8, gt=0.5, le=1.0, description="Target of real pictures in the cross-entropy; samples: 0.")
+    lr: float = Field(4e-4, gt=0.0, le=1.0, description="Learning rate of the heads.")
+    widths: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] = Field(
+        (32, 64), description="Of the heads on relu1_2 and relu2_2."
+    )
+
+
+class PerceptualConfig(Section):
+    """Training of a few-step sampler by what its samples look like, in place of score matching (beyond the paper)."""
+
+    steps: int = Field(1, ge=1, le=8, description="Steps of the sampler that is trained.")
+    mse: float = Field(1.0, ge=0.0, description="Weight of the MSE of pictures in [-1, 1].")
+    lpips: float = Field(0.02, ge=0.0, description="Weight of LPIPS (AlexNet).")
+    wasserstein: float = Field(
+        0.02, ge=0.0, description="Weight of the Wasserstein-like distortion of VGG16's relu1_2 and relu2_2."
+    )
+    critic: FeatureCriticConfig | None = Field(None, description="An adversarial loss beside them; None: none.")
+
+
 class EmaConfig(Section):
     """Power-function averages of the weights (EDM2, arXiv 2312.02696), whose width is chosen after training."""
 
@@ -153,7 +202,14 @@ class DecoderConfig(Section):
 
     process: ProcessConfig = DiffusionConfig()
     unet: UNetConfig = UNetConfig()
+    lean: LeanConfig | None = Field(None, description="The lean network in place of the U-Net; None: the U-Net.")
+    perceptual: PerceptualConfig | None = Field(
+        None, description="Train the sampler of few steps by perceptual losses; None: score matching."
+    )
     ema: EmaConfig = EmaConfig()
+    rates: tuple[RateId, RateId] | None = Field(
+        None, description="Rate ids between which each crop's x_hat is made for training; None: id 128, a step of 1."
+    )
     neighbours_share: Share = Field(0.5, description="Share of training samples with some pixels known.")
     warm_start: str | None = Field(
         None, description="Model whose decoder to start from: a folder, shipped name or models:/NAME@ALIAS."
@@ -182,16 +238,29 @@ class DecoderConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _rates_ascend(self) -> Self:
+        if self.rates is not None and self.rates[0] > self.rates[1]:
+            raise ValueError(f"rates: got {list(self.rates)}, expected the lower id first")
+        return self
+
+    @model_validator(mode="after")
     def _crop_fits_network(self) -> Self:
         trainings = {"train": self.train}
         if self.adversarial is not None:
             trainings["adversarial.train"] = self.adversarial.train
+        stride = self.unet.stride if self.lean is None else self.lean.stride
+        why = "unet.patch x 2 per level" if self.lean is None else "lean: 2 x 2 per level"
         for name, train in trainings.items():
-            if train.crop_px % self.unet.stride:
-                raise ValueError(
-                    f"{name}.crop_px: got {train.crop_px}, expected a multiple of {self.unet.stride} (unet.patch x 2 "
-                    "per level)"
-                )
+            if train.crop_px % stride:
+                raise ValueError(f"{name}.crop_px: got {train.crop_px}, expected a multiple of {stride} ({why})")
+        return self
+
+    @model_validator(mode="after")
+    def _lean_knows_no_neighbours(self) -> Self:
+        if self.lean is not None and self.neighbours_share > 0.0:
+            raise ValueError(
+                f"neighbours_share: got {self.neighbours_share:g}, expected 0 with lean, which looks at no known pixels"
+            )
         return self
 
 

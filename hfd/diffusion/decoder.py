@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from hfd.diffusion.finish import Finish, finished
 from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.grain import FILTER_PX, add_grain
 from hfd.diffusion.grain import REACH_PX as GRAIN_PX
+from hfd.diffusion.lean import LeanNet
 from hfd.diffusion.noise import noise_in
 from hfd.diffusion.process import Process, predict
 from hfd.diffusion.sampling import Sampling, run_sampler
@@ -30,12 +31,15 @@ from hfd.precision import autocast
 
 DEFAULT_STEPS = 50
 
+DecoderNet: TypeAlias = UNet | LeanNet
+"""The networks of stage 2."""
+
 
 @dataclass(frozen=True)
 class ScoreDecoder:
     """A frozen stage 2: ``net`` in eval mode, its ``process``, ``config`` and ``fingerprint`` (hex)."""
 
-    net: UNet
+    net: DecoderNet
     process: Process
     config: Mapping[str, Any]
     fingerprint: str
@@ -174,13 +178,17 @@ def _one_of(kinds: Any, key: str, config: Mapping[str, Any]) -> Any:
     return config[key]
 
 
-def build_unet(config: Mapping[str, Any]) -> UNet:
+def build_network(config: Mapping[str, Any]) -> DecoderNet:
+    """An untrained network from the section ``lean``, where there is one, else ``unet``."""
+    lean = config.get("lean")
+    if lean is not None:
+        return LeanNet(tuple(lean["channels"]), tuple(lean["blocks"]), int(lean["tail"]))
     unet = config["unet"]
     return UNet(patch=int(unet["patch"]), channels=tuple(unet["channels"]), blocks=tuple(unet["blocks"]))
 
 
 def write_decoder(folder: Folder, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Write weights and ``config``: process, unet, and ``autoencoder``, the fingerprint of its stage 1.
+    """Write weights and ``config``: process, unet or lean, and ``autoencoder``, the fingerprint of its stage 1.
 
     Optional: ``steps``, the number of its fine-tuning; ``finish``, as :class:`hfd.diffusion.finish.Finish`; ``grain``,
     the amount that its finished samples lack.
@@ -192,7 +200,7 @@ def read_decoder(folder: Folder) -> ScoreDecoder:
     """Load stage 2, frozen and in eval mode. Raises :class:`DataError` that names the fault."""
     tensors, config, fingerprint = read_weights(folder)
     try:
-        net, process = build_unet(config), build_process(config["process"])
+        net, process = build_network(config), build_process(config["process"])
     except KeyError as error:
         raise DataError(f"{folder.uri}/config.json: lacks {error}. Make or fetch the model again") from error
     except (AttributeError, TypeError, ValueError, IndexError) as error:

@@ -14,6 +14,7 @@ from hfd.image.load import RgbArray
 from hfd.metrics import distortion
 from hfd.metrics.frechet import FloatArray
 from hfd.metrics.spectrum import top_octave_energy
+from hfd.perceptual.lpips import LEAST_SIDE_PX, lpips
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +117,10 @@ def _bpp(image: DecodedImage) -> float:
     return distortion.bpp(image.num_bytes, width, height)
 
 
+def _lpips(image: DecodedImage) -> float | None:
+    return lpips(image.original, image.decoded) if min(image.original.shape[:2]) >= LEAST_SIDE_PX else None
+
+
 for _metric in (
     Metric("bpp", "bpp", 3, "bits per pixel of the finished files", of_image=_bpp, of_set=mean_of("bpp")),
     Metric(
@@ -173,6 +178,15 @@ for _metric in (
         better="lower",
         of_set=lambda images: images.kd,
         caption="Kernel distance between the same features. It is unbiased: a good value may fall a little below zero.",
+    ),
+    Metric(
+        "lpips",
+        "LPIPS",
+        3,
+        "LPIPS (AlexNet); lower looks more like the original. Not a judge of decoders that were trained on it",
+        better="lower",
+        of_image=_lpips,
+        of_set=mean_of("lpips"),
     ),
     Metric("encode_s", "enc", 2, "seconds to encode", unit="s", of_image=lambda image: image.encode_s),
     Metric("decode_s", "dec", 2, "seconds to decode", unit="s", of_image=lambda image: image.decode_s),

@@ -11,17 +11,17 @@ import torch
 import torch._functorch.config as functorch
 from torch import Tensor
 
+from hfd.diffusion.decoder import DecoderNet
 from hfd.diffusion.discriminator import Discriminator, change, discriminator_loss, generator_loss
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.process import Process, predict
 from hfd.diffusion.sampling import Sampling, run_sampler
-from hfd.diffusion.unet import UNet
 from hfd.precision import autocast
 from hfd.training.randomness import SampleRandomness
 from hfd.training.shards import Shards
 from hfd.training.strategy import Parallelism, Units, syncing, wrap_module
-from hfd.training.tasks import OptimiserSettings, adam, clipped_step, named_averages, sample_masks, units_of_unet
+from hfd.training.tasks import OptimiserSettings, adam, clipped_step, named_averages, sample_masks, units_of_network
 
 BETAS = (0.5, 0.95)
 """Of both Adam optimisers: short averages, since each network's loss moves with the other's."""
@@ -50,7 +50,7 @@ class AdversarialTask:
 
     def __init__(
         self,
-        net: UNet,
+        net: DecoderNet,
         discriminator: Discriminator,
         process: Process,
         settings: OptimiserSettings,
@@ -67,7 +67,7 @@ class AdversarialTask:
         if parallelism.compile:
             # Two backward passes use one graph: the first must keep its buffers.
             functorch.donated_buffer = False
-        self._module = wrap_module(net, parallelism, units_of_unet(net))
+        self._module = wrap_module(net, parallelism, units_of_network(net))
         # Not compiled: each of the two backward passes would then compute the gradients of both.
         self._critic = wrap_module(discriminator, replace(parallelism, compile=False, recompute=False), Units())
         self._shards = Shards(list(net.parameters()))

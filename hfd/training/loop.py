@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,14 @@ class Task(Protocol):
         """Return the state with whole tensors, not copied. All workers call it together."""
 
     def load_state(self, state: Mapping[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class Judging(Protocol):
+    """A task that knows more of its losses than that they have to be finite."""
+
+    def problem(self, means: Mapping[str, float]) -> str | None:
+        """What is wrong with the means of its losses over a window, in a user's words; None: nothing."""
 
 
 class Loader(Protocol):
@@ -120,7 +128,9 @@ def train(
     workers = Workers(settings.rank, settings.world)
     step, planned = _resume(task, checkpoints, workers, settings.steps)
     start, started = step, time.monotonic()
-    window, durations, last_step = MetricWindow(workers, started, step), [], started
+    window = MetricWindow(workers, started, step, task.problem if isinstance(task, Judging) else None)
+    durations: list[float] = []
+    last_step = started
     plan_now, last_save, saved_step = False, started, step
     listener_error: HfdError | None = None
     with (

@@ -14,12 +14,15 @@ from hfd.training.workers import Workers
 EXPLODED = 100.0
 """Factor over the lowest mean loss at which a training counts as diverged."""
 
+Judge = Callable[[Mapping[str, float]], str | None]
+"""The means of a window's losses -> what is wrong with them, in a user's words; None: nothing."""
+
 
 class MetricWindow:
     """Collects losses on the device, so that no step waits for them; means are over all workers."""
 
-    def __init__(self, workers: Workers, now: float, step: int) -> None:
-        self._workers = workers
+    def __init__(self, workers: Workers, now: float, step: int, judge: Judge | None = None) -> None:
+        self._workers, self._judge = workers, judge
         self._since, self._step = now, step
         self._rows: list[dict[str, Tensor]] = []
         self._least = math.inf
@@ -37,6 +40,9 @@ class MetricWindow:
         if not self._rows:
             return
         means = self._means()
+        wrong = None if self._judge is None else self._judge(means)
+        if wrong is not None:
+            raise TrainingError(f"{wrong} (up to step {step}; last good: {_good(last_good)})")
         # A gradient that is not finite breaks the weights before any loss shows it.
         if not all(math.isfinite(means[name]) for name in ("loss", "grad_norm")):
             problem = "a value or gradient that is not finite"
@@ -44,11 +50,10 @@ class MetricWindow:
             problem = f"a mean of {means['loss']:.3g}, over {EXPLODED:g} times the least before ({self._least:.3g}),"
         else:
             return
-        saved = last_good()
-        good = f"the checkpoint at step {saved}" if saved is not None else "no checkpoint yet"
         raise TrainingError(
             f"loss: got {problem} in the {len(self._rows)} steps up to step {step} "
-            f"(last good: {good}). Try a smaller train.lr, a smaller train.grad_clip or train.precision=float32"
+            f"(last good: {_good(last_good)}). "
+            "Try a smaller train.lr, a smaller train.grad_clip or train.precision=float32"
         )
 
     def close(self, step: int, now: float, batch_size: int) -> dict[str, float]:
@@ -65,3 +70,8 @@ class MetricWindow:
         # A sum of finite numbers of any size stays finite in float64.
         means = self._workers.mean(rows.to("cpu", torch.float64).mean(dim=0))
         return dict(zip(names, means.tolist(), strict=True))
+
+
+def _good(last_good: Callable[[], int | None]) -> str:
+    saved = last_good()
+    return f"the checkpoint at step {saved}" if saved is not None else "no checkpoint yet"

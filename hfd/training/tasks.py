@@ -12,10 +12,13 @@ from torch import Tensor, nn
 
 from hfd.autoencoder.loss import rate_distortion
 from hfd.autoencoder.model import Elic
+from hfd.autoencoder.rates import step_of
+from hfd.diffusion.decoder import DecoderNet
 from hfd.diffusion.ema import PowerEma
+from hfd.diffusion.lean import LeanBlock
 from hfd.diffusion.neighbours import known_pixels, mask_numbers, masks_of
 from hfd.diffusion.process import Process, predict
-from hfd.diffusion.unet import ResidualBlock, UNet
+from hfd.diffusion.unet import ResidualBlock
 from hfd.precision import autocast
 from hfd.training.randomness import SampleRandomness
 from hfd.training.shards import Shards, load_module, module_state
@@ -24,18 +27,22 @@ from hfd.training.strategy import Parallelism, Units, leaf_free, syncing, wrap_m
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    """``lr`` at factor 1, ``grad_clip`` the largest global gradient norm, ``precision`` as in ``hfd.precision``."""
+    """``lr`` at factor 1, ``grad_clip`` the largest global gradient norm, ``precision`` as in ``hfd.precision``,
+    ``beta2`` the decay of Adam's second moments."""
 
     lr: float
     weight_decay: float
     grad_clip: float
     precision: str
+    beta2: float = 0.999
 
 
 class AutoencoderTask:
     """Stage 1: ``lmbda 255^2 MSE + bpp_est``, and the auxiliary loss of the bottleneck's quantiles.
 
-    lmbda is multiplied by ``relaxed_factor`` during the first ``relaxed_share`` of the training.
+    lmbda is multiplied by ``relaxed_factor`` during the first ``relaxed_share`` of the training. ``rates``: ids between
+    which the quantiser step of each sample is drawn, spread evenly over the batch, with lmbda / step^2: the squared
+    error of a step grows with its square. None: a step of 1.
     """
 
     def __init__(
@@ -47,8 +54,10 @@ class AutoencoderTask:
         aux_lr: float,
         relaxed_share: float = 0.0,
         relaxed_factor: float = 1.0,
+        rates: tuple[float, float] | None = None,
         parallelism: Parallelism = Parallelism(),
     ) -> None:
+        self._rates = rates
         self.model, self._settings, self._world = model, settings, parallelism.world
         self._lmbda, self._relaxed = lmbda, (relaxed_share, relaxed_factor)
         self._module = wrap_module(model, parallelism, _units_of_elic(model))
@@ -64,11 +73,21 @@ class AutoencoderTask:
         shape_y, shape_z = self.model.noise_shapes(*x.shape[2:])
         noise = randomness.rounding(shape_y, "y", x.device), randomness.rounding(shape_z, "z", x.device)
         with autocast(x.device, self._settings.precision):
-            output = self._module(x, noise)
-        rd = rate_distortion(output, x, lmbda)
+            output = self._module(x, noise, steps := self.quantiser_steps(randomness, x.device))
+        rd = rate_distortion(output, x, lmbda if steps is None else lmbda / steps.square())
         # Per picture, so that the mean does not depend on the split over workers.
         psnr = -10.0 * torch.log10((output.x_hat.detach() - x).square().mean(dim=(1, 2, 3))).mean()
         return {"loss": rd.loss, "mse": rd.mse, "bpp_est": rd.bpp_est, "psnr": psnr}
+
+    def quantiser_steps(self, randomness: SampleRandomness, device: torch.device) -> Tensor | None:
+        """The quantiser's step of each sample at hand, (b,)."""
+        if self._rates is None:
+            return None
+        low, high = self._rates
+        generator, count = randomness.shared("rates"), randomness.batch_size
+        places = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
+        steps = torch.tensor([step_of(low + (high - low) * place) for place in places.tolist()])
+        return randomness.of_samples(steps).to(device)
 
     def backward(self, losses: Mapping[str, Tensor], *, weight: float) -> None:
         (losses["loss"] * weight).backward()  # type: ignore[no-untyped-call]
@@ -108,7 +127,7 @@ class DecoderTask:
 
     def __init__(
         self,
-        net: UNet,
+        net: DecoderNet,
         process: Process,
         settings: OptimiserSettings,
         *,
@@ -119,7 +138,7 @@ class DecoderTask:
         self.net = net
         self.process, self._settings = process, settings
         self._neighbours_share = neighbours_share
-        self._module = wrap_module(net, parallelism, units_of_unet(net))
+        self._module = wrap_module(net, parallelism, units_of_network(net))
         self._shards = Shards(list(net.parameters()))
         self.optimiser = adam(self._shards, settings)
         self.ema = PowerEma(self._shards.local, sigma_rels)
@@ -193,8 +212,9 @@ def _units_of_elic(model: Elic) -> Units:
     return Units(transforms, (model.entropy_bottleneck, model.g_sp), ("entropy_bottleneck.quantiles",))
 
 
-def units_of_unet(net: UNet) -> Units:
-    return Units(tuple(module for module in net.modules() if isinstance(module, ResidualBlock)))
+def units_of_network(net: nn.Module) -> Units:
+    """The blocks of a stage-2 network."""
+    return Units(tuple(module for module in net.modules() if isinstance(module, ResidualBlock | LeanBlock)))
 
 
 def sample_masks(randomness: SampleRandomness, side_px: int, share: float) -> Tensor:
@@ -215,8 +235,9 @@ def named_averages(net: nn.Module, ema: PowerEma, shards: Shards) -> dict[float,
 
 
 def adam(
-    shards: Shards, settings: OptimiserSettings, betas: tuple[float, float] = (0.9, 0.999)
+    shards: Shards, settings: OptimiserSettings, betas: tuple[float, float] | None = None
 ) -> torch.optim.Optimizer:
+    betas = betas or (0.9, settings.beta2)
     return torch.optim.AdamW(shards.local, lr=settings.lr, betas=betas, weight_decay=settings.weight_decay, fused=True)
 
 

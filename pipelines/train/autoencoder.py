@@ -75,6 +75,7 @@ def build_task(config: AutoencoderConfig, start: WarmStart, worker: Worker) -> A
         aux_lr=config.aux_lr,
         relaxed_share=config.relaxed_share,
         relaxed_factor=config.relaxed_factor,
+        rates=config.rates,
         parallelism=parallelism(config.train, worker),
     )
 
@@ -82,7 +83,7 @@ def build_task(config: AutoencoderConfig, start: WarmStart, worker: Worker) -> A
 def write_model(config: AutoencoderConfig, task: AutoencoderTask, out: Folder, steps: int) -> None:
     del steps
     settings: dict[str, Any] = config.model_dump(
-        mode="json", include={"arch", "N", "M", "groups", "gdn_channels", "lmbda"}
+        mode="json", include={"arch", "N", "M", "groups", "gdn_channels", "residual", "lmbda", "rates"}
     )
     write_autoencoder(out / "autoencoder", task.model, build_tables(task.model), settings)
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from hfd.config import DecoderConfig
+from hfd.config import DecoderConfig, PerceptualConfig
 from hfd.data.shards import list_row_groups
-from hfd.diffusion.decoder import build_process, build_unet, read_decoder
+from hfd.diffusion.decoder import build_network, build_process, read_decoder
 from hfd.errors import DataError
 from hfd.io.storage import Folder
 from hfd.io.weights import read_weights
+from hfd.training.perceptual import CriticSettings, PerceptualSettings, PerceptualTask
 from hfd.training.tasks import DecoderTask
 from pipelines.context import Context, PlannedStep
 from pipelines.engine.base import Worker
@@ -46,7 +47,8 @@ def _step(context: Context, reconstructed: Done, autoencoder: Done, start: WarmS
     config = context.config.decoder
     inputs = {"reconstruct": reconstructed.digest, "train-autoencoder": autoencoder.digest} | start.inputs
     if not config.frozen:
-        exclude: dict[str, Any] = {"train": NOT_IN_KEY, "adversarial": True, "warm_start": True}
+        # The pairs depend on the rates.
+        exclude: dict[str, Any] = {"train": NOT_IN_KEY, "adversarial": True, "warm_start": True, "rates": True}
         settings = {"seed": context.config.seed, **config.model_dump(mode="json", exclude=exclude)}
     elif _is_measured(config):
         settings = {"frozen": True, **config.model_dump(mode="json", include={"finish", "steps"})}
@@ -94,13 +96,25 @@ def _copy_frozen(run: PairTraining, start: WarmStart) -> None:
 
 
 def _default_steps(config: DecoderConfig) -> dict[str, int]:
-    return {} if config.steps is None else {"steps": config.steps}
+    if config.steps is None:
+        return {} if config.perceptual is None else {"steps": config.perceptual.steps}
+    return {"steps": config.steps}
 
 
-def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> DecoderTask:
+def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> DecoderTask | PerceptualTask:
     network = network_config(config)
-    net = build_unet(network)
+    net = build_network(network)
     start.into(net)
+    if config.perceptual is not None:
+        return PerceptualTask(
+            net.to(worker.device),
+            build_process(network["process"]),
+            optimiser_settings(config.train),
+            perceptual_settings(config.perceptual),
+            sigma_rels=config.ema.sigma_rels,
+            neighbours_share=config.neighbours_share,
+            parallelism=parallelism(config.train, worker),
+        )
     return DecoderTask(
         net.to(worker.device),
         build_process(network["process"]),
@@ -111,12 +125,23 @@ def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> Decod
     )
 
 
+def perceptual_settings(config: PerceptualConfig) -> PerceptualSettings:
+    critic = config.critic
+    return PerceptualSettings(
+        config.steps,
+        mse=config.mse,
+        lpips=config.lpips,
+        wasserstein=config.wasserstein,
+        critic=None if critic is None else CriticSettings(critic.weight, critic.label, critic.lr, critic.widths),
+    )
+
+
 def write_model(
     config: DecoderConfig,
     pairs: Folder,
     snapshots: Snapshots,
     autoencoder: str,
-    task: DecoderTask,
+    task: DecoderTask | PerceptualTask,
     out: Folder,
     steps: int,
 ) -> None:
@@ -127,5 +152,7 @@ def write_model(
     else:
         tensors, losses = dict(task.averages()[config.ema.sigma_rels[0]]), {}
     settings = {**network_config(config), **_default_steps(config), "autoencoder": autoencoder, "ema_losses": losses}
+    if config.perceptual is not None:
+        settings["perceptual"] = config.perceptual.model_dump(mode="json")
     device = next(task.net.parameters()).device
     write_measured(out / "decoder", tensors, settings, config.finish, pairs, device)

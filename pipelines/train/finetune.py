@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hfd.config import AdversarialConfig, DecoderConfig
-from hfd.diffusion.decoder import build_process, build_unet
+from hfd.diffusion.decoder import build_network, build_process
 from hfd.diffusion.discriminator import Discriminator
 from hfd.io.storage import Folder
 from hfd.training.adversarial import AdversarialSettings, AdversarialTask
@@ -64,7 +64,7 @@ def _adversarial(config: DecoderConfig) -> AdversarialConfig:
 
 def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> AdversarialTask:
     adversarial, network = _adversarial(config), network_config(config)
-    net = build_unet(network)
+    net = build_network(network)
     start.into(net)
     return AdversarialTask(
         net.to(worker.device),

@@ -221,7 +221,11 @@ def _show_progress(out: Folder, progress: Progress) -> Iterator[None]:
 
 def optimiser_settings(settings: TrainConfig) -> OptimiserSettings:
     return OptimiserSettings(
-        lr=settings.lr, weight_decay=settings.weight_decay, grad_clip=settings.grad_clip, precision=settings.precision
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        grad_clip=settings.grad_clip,
+        precision=settings.precision,
+        beta2=settings.beta2,
     )
 
 

@@ -12,12 +12,12 @@ from hfd.config import Config, DecoderConfig
 def describe_models(config: Config) -> str:
     """Return one line per network: millions of parameters, and GFLOPs per megapixel of the forward pass."""
     from hfd.autoencoder.weights import build_autoencoder
-    from hfd.diffusion.decoder import build_unet
+    from hfd.diffusion.decoder import build_network
 
     # CompressAI computes channel widths with tensors, which the meta device cannot.
     stage1 = build_autoencoder(config.autoencoder.model_dump(mode="json")).to("meta")
     with torch.device("meta"):
-        stage2 = build_unet(config.decoder.model_dump(mode="json"))
+        stage2 = build_network(config.decoder.model_dump(mode="json"))
         side = 512
         x = torch.empty(1, 3, side, side)
         analysis = _gflops(stage1.g_a, x, side)
@@ -27,7 +27,8 @@ def describe_models(config: Config) -> str:
     return (
         f"stage 1 (ELIC)   {_millions(stage1):7.2f} M parameters, "
         f"g_a {analysis:.0f} and g_s {synthesis:.0f} GFLOPs/megapixel\n"
-        f"stage 2 (U-Net)  {_millions(stage2):7.2f} M parameters, {step:.0f} GFLOPs/megapixel and step, "
+        f"stage 2 ({_kind(config.decoder)})  {_millions(stage2):7.2f} M parameters, "
+        f"{step:.0f} GFLOPs/megapixel and step, "
         f"{step * steps:.0f} at {steps} steps"
     )
 
@@ -37,6 +38,10 @@ def default_steps(config: DecoderConfig) -> int:
     from hfd.diffusion.decoder import DEFAULT_STEPS
 
     return DEFAULT_STEPS if config.adversarial is None else config.adversarial.steps
+
+
+def _kind(decoder: DecoderConfig) -> str:
+    return "U-Net" if decoder.lean is None else "lean "
 
 
 def _millions(module: nn.Module) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from hfd.autoencoder.model import Elic, pad_to_stride
+from hfd.autoencoder.rates import DEFAULT_RATE, UNITS, step_units
 from hfd.autoencoder.weights import read_autoencoder
 from hfd.codec.pixels import picture_to_tensor, tensor_to_picture
 from hfd.data.crops import Crop
@@ -29,14 +30,17 @@ from pipelines.train import RECONSTRUCT
 
 def plan(context: Context, prepared: Done, autoencoder: Done) -> PlannedStep:
     inputs = {"prepare": prepared.digest, "train-autoencoder": autoencoder.digest}
-    step = Step(RECONSTRUCT.name, context.workspace, {}, inputs)
+    rates = context.config.decoder.rates
+    settings = {} if rates is None else {"seed": context.config.seed, "rates": list(rates)}
+    step = Step(RECONSTRUCT.name, context.workspace, settings, inputs)
     return PlannedStep(context, step, lambda folder, _run: _reconstruct(context, prepared, autoencoder, folder))
 
 
 def _reconstruct(context: Context, prepared: Done, autoencoder: Done, folder: Folder) -> Outcome:
     names = [name for split in SPLITS for name in shard_names(prepared.folder, split)]
     weights, device = autoencoder.folder / "autoencoder", map_device(context.config.cluster)
-    tasks = [ShardTask(prepared.folder, name, weights, device) for name in names]
+    rates = Rates(context.config.seed, context.config.decoder.rates)
+    tasks = [ShardTask(prepared.folder, name, weights, device, rates) for name in names]
     with context.display.bar("reconstruct", "shards") as progress:
         results = run_parts(context.engine.with_gpus(), folder, tasks, reconstruct_shard, progress)
     errors = [result["squared_error"] for result in results]
@@ -50,13 +54,32 @@ def _reconstruct(context: Context, prepared: Done, autoencoder: Done, folder: Fo
 
 
 @dataclass(frozen=True)
+class Rates:
+    """The rate id of each crop: the model's own, or one from ``between`` (both ends included).
+
+    A digest of the seed and the crop's id draws it, so that it depends on no worker.
+    """
+
+    seed: int
+    between: tuple[int, int] | None
+
+    def of(self, crop: str) -> int:
+        if self.between is None:
+            return DEFAULT_RATE
+        low, high = self.between
+        digest = hashlib.sha256(f"hfd.reconstruct:{self.seed}:{crop}".encode()).digest()
+        return low + int.from_bytes(digest[:8], "big") % (high - low + 1)
+
+
+@dataclass(frozen=True)
 class ShardTask:
-    """The shard ``name`` of the folder ``crops``, and the autoencoder weights and device that reconstruct it."""
+    """The shard ``name`` of the folder ``crops``, and the autoencoder weights, device and rates that reconstruct it."""
 
     crops: Folder
     name: str
     weights: Folder
     device: str
+    rates: Rates
 
 
 def reconstruct_shard(part: StepPart[ShardTask]) -> dict[str, Any]:
@@ -68,7 +91,7 @@ def reconstruct_shard(part: StepPart[ShardTask]) -> dict[str, Any]:
     with open_shard(part.folder, task.name, ("x", "x_hat")) as writer:
         for row in iterate_shard(task.crops, task.name):
             x = row.pictures["x"]
-            x_hat = reconstruct(model, x)
+            x_hat = reconstruct(model, x, task.rates.of(row.id))
             writer.add(Crop(row.id, row.photo, row.content, {"x": x, "x_hat": x_hat}))
             digest.update(row.id.encode())
             digest.update(x_hat.data)
@@ -85,8 +108,9 @@ def load_model(uri: str, device: str) -> Elic:
 
 
 @torch.no_grad()
-def reconstruct(model: Elic, x: RgbArray) -> RgbArray:
-    """Return x_hat, uint8 (H, W, 3), of a picture uint8 (H, W, 3), in float32 arithmetic."""
+def reconstruct(model: Elic, x: RgbArray, rate: int = DEFAULT_RATE) -> RgbArray:
+    """Return x_hat, uint8 (H, W, 3), of a picture uint8 (H, W, 3) at a rate id, in float32 arithmetic."""
     device = next(model.parameters()).device
-    output = model(pad_to_stride(picture_to_tensor(x).to(device)))
+    step = torch.tensor([step_units(rate) / UNITS], device=device)
+    output = model(pad_to_stride(picture_to_tensor(x).to(device)), steps=step)
     return tensor_to_picture(output.x_hat[..., : x.shape[0], : x.shape[1]])

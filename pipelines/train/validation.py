@@ -22,6 +22,7 @@ from hfd.diffusion.grain import amount_for
 from hfd.diffusion.sampling import Sampling
 from hfd.io.storage import Folder
 from hfd.metrics.spectrum import top_octave_energy
+from hfd.training.perceptual import PerceptualTask
 from hfd.training.tasks import DecoderTask
 
 NUM_CROPS = 32
@@ -30,7 +31,7 @@ NUM_CROPS = 32
 TIMES = 4
 
 
-def validation_loss(task: DecoderTask, pairs: Folder, tensors: Mapping[str, Tensor]) -> float:
+def validation_loss(task: DecoderTask | PerceptualTask, pairs: Folder, tensors: Mapping[str, Tensor]) -> float:
     """Return the training loss of weights on held-out crops, at the same times and noise for all weights."""
     parameters = dict(task.net.named_parameters())
     trained = {name: parameter.detach().clone() for name, parameter in parameters.items()}
@@ -49,7 +50,7 @@ def _fill(parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> No
         parameter.copy_(tensors[name])
 
 
-def _held_out(task: DecoderTask, pairs: Folder) -> Iterator[tuple[Tensor, Tensor]]:
+def _held_out(task: DecoderTask | PerceptualTask, pairs: Folder) -> Iterator[tuple[Tensor, Tensor]]:
     """x0 and x_hat (1, 3, h, w) in [-1, 1]: the middle of each crop, 256 px at most."""
     device, stride = next(task.net.parameters()).device, task.net.stride
     for row in islice(iterate_rows(pairs, "validation", ("x", "x_hat")), NUM_CROPS):

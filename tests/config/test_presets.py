@@ -41,7 +41,7 @@ def minimal(tmp_path: Path) -> str:
 
 
 def test_the_presets_are_these() -> None:
-    assert preset_names() == ["clic", "coco256", "demo", "desk", "desk-012", "score"]
+    assert preset_names() == ["clic", "coco256", "demo", "desk", "desk-012", "lean", "score"]
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -95,7 +95,7 @@ def test_a_preset_that_extends_an_unknown_one(tmp_path: Path) -> None:
 
 def test_an_unknown_preset_names_what_there_is_and_the_nearest() -> None:
     assert _mistake("dmeo").endswith(
-        "expected one of clic, coco256, demo, desk, desk-012, score or a .yaml file. Did you mean demo?"
+        "expected one of clic, coco256, demo, desk, desk-012, lean, score or a .yaml file. Did you mean demo?"
     )
     assert "Did you mean" not in _mistake("/nowhere/x.yaml")
 

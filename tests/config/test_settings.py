@@ -149,7 +149,15 @@ def test_all_keys_are_those_of_the_printed_configuration() -> None:
 
     keys = set(all_keys())
     with_all = load_config(
-        "desk", ["autoencoder.gdn_channels=32", "decoder.adversarial={train: {budget: 1 steps, crop_px: 64}}"]
+        "desk",
+        [
+            "autoencoder.gdn_channels=null",
+            "autoencoder.residual={}",
+            "decoder.lean={}",
+            "decoder.perceptual={critic: {}}",
+            "decoder.neighbours_share=0",
+            "decoder.adversarial={train: {budget: 1 steps, crop_px: 64}}",
+        ],
     )
     assert leaves(with_all) <= keys
     # The other kinds of the tagged union are the rest.

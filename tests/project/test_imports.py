@@ -18,6 +18,7 @@ ORDER: Sequence[set[str]] = [
     {"hfd.errors", "hfd.kinds", "hfd.precision"},
     {"hfd.config", "hfd.io", "hfd.image"},
     {"hfd.geometry"},
+    {"hfd.perceptual"},
     {"hfd.data", "hfd.autoencoder", "hfd.metrics", "hfd.baselines"},
     {"hfd.diffusion", "hfd.report"},
     {"hfd.codec", "hfd.training"},

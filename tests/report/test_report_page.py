@@ -142,7 +142,7 @@ def test_missing_and_infinite_values_are_shown_and_sort_as_values() -> None:
     page = render(report(images=rows))
     table = page[page.index('id="images"') :]
     assert '<td data-value="Infinity">∞</td>' in table
-    assert table.count('<td data-value="">–</td>') == 3  # bpp_est, MS-SSIM, energy
+    assert table.count('<td data-value="">–</td>') == 4  # bpp_est, MS-SSIM, energy, LPIPS
     assert "nan" not in re.findall(r'data-value="([^"]*)"', page)
 
 

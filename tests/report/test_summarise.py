@@ -93,7 +93,7 @@ def test_blocks_give_the_same_frechet_distance_and_draw_from_blocks() -> None:
 def rows_of(system: str, setting: str, bpp: list[float], bpp_est: list[float]) -> CurveRows:
     ones = np.ones(len(bpp))
     columns = {"bpp": np.array(bpp), "bpp_est": np.array(bpp_est), "psnr": ones, "ms_ssim": ones[:1]}
-    columns |= {"top_octave_energy": ones, "encode_s": ones, "decode_s": 2 * ones}
+    columns |= {"top_octave_energy": ones, "lpips": ones, "encode_s": ones, "decode_s": 2 * ones}
     return CurveRows(system, setting, len(bpp), 5e5 * len(bpp), columns)
 
 

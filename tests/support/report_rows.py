@@ -15,15 +15,16 @@ R = TypeVar("R", SummaryRow, ImageRow)
 
 
 def summary_row(system: str, setting: str, num_images: int, *values: float | None) -> SummaryRow:
-    """``values`` in the order of `SUMMARY_METRICS`."""
-    return SummaryRow(system, setting, num_images, dict(zip(SUMMARY_METRICS, values, strict=True)))
+    """``values`` in the order of `SUMMARY_METRICS`; LPIPS is unknown."""
+    return SummaryRow(system, setting, num_images, {**dict(zip(SUMMARY_METRICS, values, strict=True)), "lpips": None})
 
 
 def image_row(
     image: str, system: str, setting: str, width: int, height: int, num_bytes: int, *values: float | None
 ) -> ImageRow:
-    """``values`` in the order of `IMAGE_METRICS`."""
-    return ImageRow(image, system, setting, width, height, num_bytes, dict(zip(IMAGE_METRICS, values, strict=True)))
+    """``values`` in the order of `IMAGE_METRICS`; LPIPS is unknown."""
+    metrics = {**dict(zip(IMAGE_METRICS, values, strict=True)), "lpips": None}
+    return ImageRow(image, system, setting, width, height, num_bytes, metrics)
 
 
 def with_values(row: R, **values: float | None) -> R:

@@ -85,9 +85,9 @@ def test_the_columns_of_an_evaluation_are_those_of_earlier_ones() -> None:
     """Files and MLflow runs of earlier versions are compared with new ones by these names."""
     assert image_schema().names == [
         "image", "system", "setting", "width", "height", "num_bytes", "bpp", "bpp_est", "psnr", "ms_ssim",
-        "top_octave_energy", "encode_s", "decode_s",
+        "top_octave_energy", "lpips", "encode_s", "decode_s",
     ]  # fmt: skip
     assert [metric.name for metric in table.set_metrics()] == [
-        "bpp", "bpp_est", "psnr", "ms_ssim", "top_octave_energy", "fd_effnet", "kd_effnet", "encode_s_per_mp",
-        "decode_s_per_mp",
+        "bpp", "bpp_est", "psnr", "ms_ssim", "top_octave_energy", "fd_effnet", "kd_effnet", "lpips",
+        "encode_s_per_mp", "decode_s_per_mp",
     ]  # fmt: skip

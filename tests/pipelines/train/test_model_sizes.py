@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hfd.autoencoder.model import Elic
 from hfd.config.presets import load_config
-from hfd.diffusion.decoder import build_unet
+from hfd.diffusion.decoder import build_network
 from pipelines.train.model_sizes import describe_models
 
 SIDE = 64
@@ -49,7 +49,7 @@ def _counted_gflops_per_megapixel(module: nn.Module, *inputs: Tensor) -> float:
 def test_parameters_and_flops_are_those_of_the_networks() -> None:
     config = load_config("desk", SMALL)
     stage1 = Elic(N=24, M=32, groups=(16, 16)).eval()
-    stage2 = build_unet(config.decoder.model_dump(mode="json")).eval()
+    stage2 = build_network(config.decoder.model_dump(mode="json")).eval()
     x = torch.zeros(1, 3, SIDE, SIDE)
     analysis = _counted_gflops_per_megapixel(stage1.g_a, x)
     synthesis = _counted_gflops_per_megapixel(stage1.g_s, torch.zeros(1, 32, SIDE // 16, SIDE // 16))

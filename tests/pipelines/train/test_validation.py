@@ -15,7 +15,7 @@ from hfd.config.decoder import FinishConfig
 from hfd.config.presets import load_config
 from hfd.data.crops import Crop
 from hfd.data.shards import iterate_rows, open_shard, shard_name
-from hfd.diffusion.decoder import ScoreDecoder, build_unet, read_decoder
+from hfd.diffusion.decoder import ScoreDecoder, build_network, read_decoder
 from hfd.diffusion.finish import Finish
 from hfd.diffusion.sampling import Sampling
 from hfd.io.storage import Folder
@@ -93,7 +93,7 @@ def test_finish_restores_the_share_of_the_energy_that_was_asked_for(tmp_path: Pa
     # A start without noise and a fresh network, which adds nothing: the sample is x_hat.
     settings = load_config("desk", ["data.uri=photos", "decoder.process.sigma_s=0.0001", SMALL]).decoder
     network = network_config(settings)
-    tensors = dict(build_unet(network).named_parameters())
+    tensors = dict(build_network(network).named_parameters())
     rest = {**network, "autoencoder": "", "steps": 1}
 
     def written(finish: FinishConfig) -> ScoreDecoder:

@@ -1,0 +1,105 @@
+"""A lean stage-2 network for processors: one or few steps, at most 40 kMAC a pixel, and no grid by construction.
+
+Most of the work is done at 1/4 and 1/8 of the sides. What is found there comes back to full resolution and goes, beside
+the inputs, through a thin tail of convolutions over pixels: its weights are the same for all places in a cell, so that
+it can undo what differs between them, and nothing it makes repeats from cell to cell on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hfd.diffusion.unet import EMBEDDING, NoiseEmbedding
+
+FIRST = 2
+"""Space-to-depth factor at the input."""
+
+
+class LeanNet(nn.Module):
+    """Maps x_t and x_hat, (B, 3, H, W) in about [-1, 1] each, and a noise level (B,) to (B, 3, H, W).
+
+    ``channels``, ``blocks``: widths and residual blocks at 1/2, 1/4, 1/8, ... of the sides; the coarsest level is
+    visited once, the others on the way down and up, with their blocks on both ways. ``tail``: width at full
+    resolution. H and W are multiples of :attr:`stride`. The last convolution starts at zero.
+
+    Pixels that are known already are not looked at: in one step a patch with enough context gives what the whole
+    picture gives, and needs no neighbour. An output pixel depends on no input pixel further than
+    :attr:`receptive_field_px` from it along either axis.
+    """
+
+    def __init__(
+        self, channels: Sequence[int] = (32, 80, 160), blocks: Sequence[int] = (0, 1, 2), tail: int = 12
+    ) -> None:
+        super().__init__()
+        self.channels, self.blocks, self.tail = tuple(channels), tuple(blocks), tail
+        levels = len(self.channels)
+        self.embed = NoiseEmbedding()
+        self.modulate = nn.Linear(EMBEDDING, channels[-1])
+        self.stem = nn.Conv2d(6 * FIRST**2, channels[0], 3, padding=1)
+        self.down = nn.ModuleList(_stack(channels[i], blocks[i]) for i in range(levels))
+        self.shrink = nn.ModuleList(nn.Conv2d(channels[i], channels[i + 1], 2, stride=2) for i in range(levels - 1))
+        self.grow = nn.ModuleList(nn.Conv2d(channels[i + 1], 4 * channels[i], 1) for i in range(levels - 1))
+        self.up = nn.ModuleList(_stack(channels[i], blocks[i]) for i in range(levels - 1))
+        self.head = nn.Conv2d(channels[0], tail * FIRST**2, 3, padding=1)
+        self.mix = nn.Conv2d(tail + 6, tail, 3, padding=1)
+        self.last = nn.Conv2d(tail, 3, 3, padding=1)
+        for parameter in (*self.last.parameters(), *self.modulate.parameters()):
+            nn.init.zeros_(parameter)
+
+    @property
+    def stride(self) -> int:
+        return FIRST * int(2 ** (len(self.channels) - 1))
+
+    @property
+    def receptive_field_px(self) -> int:
+        """The largest distance along an axis between an output pixel and an input pixel it depends on.
+
+        A 3x3 convolution reaches one cell of its level, 2^(i+1) px: stem and head one each at level 0, a block two, and
+        every level but the coarsest is visited twice. The tail reaches two pixels. Cells are a grid of up to stride
+        px, so a pixel at one's edge reaches stride - 1 px further.
+        """
+        coarsest = len(self.blocks) - 1
+        cells = [2 * count * (1 if i == coarsest else 2) for i, count in enumerate(self.blocks)]
+        reach = sum(FIRST * 2**i * count for i, count in enumerate(cells))
+        return int(reach + 2 * FIRST + 2 + self.stride - 1)
+
+    def forward(self, x_t: Tensor, x_hat: Tensor, noise_level: Tensor, known: Tensor | None = None) -> Tensor:
+        del known
+        inputs = torch.cat([x_t, x_hat], dim=1)
+        h = self.stem(F.pixel_unshuffle(inputs, FIRST))
+        skips = []
+        for level, stack in enumerate(self.down):
+            if level == len(self.shrink):
+                h = h + self.modulate(self.embed(noise_level)).unsqueeze(-1).unsqueeze(-1)
+            h = stack(h)
+            if level < len(self.shrink):
+                skips.append(h)
+                h = self.shrink[level](F.silu(h))
+        for level in reversed(range(len(self.up))):
+            h = self.up[level](skips[level] + F.pixel_shuffle(self.grow[level](F.silu(h)), 2))
+        found = F.pixel_shuffle(self.head(F.silu(h)), FIRST)
+        picture: Tensor = self.last(F.silu(self.mix(torch.cat([F.silu(found), inputs], dim=1))))
+        return picture
+
+
+class LeanBlock(nn.Module):
+    """h + conv(silu(conv(silu(h)))), 3x3 convolutions of one width. It begins as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+
+    def forward(self, h: Tensor) -> Tensor:
+        out: Tensor = h + self.conv2(F.silu(self.conv1(F.silu(h))))
+        return out
+
+
+def _stack(channels: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(LeanBlock(channels) for _ in range(count)))

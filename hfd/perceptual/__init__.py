@@ -1,0 +1,1 @@
+"""Features of pretrained classifiers: a metric (LPIPS), losses and a critic made of them."""

@@ -1,0 +1,60 @@
+"""LPIPS (Zhang et al., arXiv 1801.03924), version 0.1 with AlexNet: how different two pictures look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from hfd.image.load import RgbArray
+from hfd.perceptual.networks import Features
+from hfd.perceptual.weights import read_frozen
+
+LEAST_SIDE_PX = 31
+"""Smaller pictures leave AlexNet's last maps without a position."""
+
+_EPSILON = 1e-10
+
+
+def lpips_of_features(a: Features, b: Features, linear: Sequence[Tensor]) -> Tensor:
+    """LPIPS (B,) of the features of two batches: squared differences of maps whose positions have unit length, times
+    ``linear`` (C_i,), averaged over positions and summed over maps."""
+    total = a[0].new_zeros(a[0].shape[0], dtype=torch.float32)
+    for one, other, weight in zip(a, b, linear, strict=True):
+        difference = (_unit(one.float()) - _unit(other.float())).square()
+        total = total + (difference * weight.reshape(1, -1, 1, 1)).sum(dim=1).mean(dim=(1, 2))
+    return total
+
+
+def _unit(h: Tensor) -> Tensor:
+    # The root of a sum that is zero has no gradient: the epsilon inside gives it one, and moves no value above 1e-10.
+    return h / ((h.square().sum(dim=1, keepdim=True) + _EPSILON**2).sqrt() + _EPSILON)
+
+
+class Lpips(nn.Module):
+    """LPIPS of pictures (B, 3, H, W) in [-1, 1], at least 31 px a side: (B,) float32, 0 for equal ones, about 1 for
+    unrelated ones."""
+
+    linear: tuple[Tensor, ...]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network, self.linear = read_frozen("alexnet")
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return lpips_of_features(self.network(a), self.network(b), self.linear)
+
+
+@lru_cache(maxsize=1)
+def _lpips() -> Lpips:
+    return Lpips()
+
+
+@torch.no_grad()
+def lpips(original: RgbArray, decoded: RgbArray) -> float:
+    """LPIPS of two pictures, uint8 (H, W, 3) of one size, at least 31 px a side; on the CPU in float32. Lower is
+    better."""
+    a, b = (torch.tensor(x).permute(2, 0, 1).unsqueeze(0).float() / 127.5 - 1.0 for x in (original, decoded))
+    return float(_lpips()(a, b))

@@ -1,0 +1,92 @@
+"""The convolutions of AlexNet and of VGG16's first two stages, frozen, with the maps that distances are taken of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Features = list[Tensor]
+"""One map (B, C_i, H_i, W_i) per tap, from the finest to the coarsest, at least 0."""
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution with a ReLU after it; ``pool``: (kernel, stride) of a max pooling before it; ``tap``: its map is a
+    feature."""
+
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int = 1
+    padding: int = 1
+    pool: tuple[int, int] | None = None
+    tap: bool = False
+
+
+ALEXNET = (
+    Conv(3, 64, 11, stride=4, padding=2, tap=True),
+    Conv(64, 192, 5, padding=2, pool=(3, 2), tap=True),
+    Conv(192, 384, 3, pool=(3, 2), tap=True),
+    Conv(384, 256, 3, tap=True),
+    Conv(256, 256, 3, tap=True),
+)
+"""Krizhevsky's network of one column (arXiv 1404.5997), as torchvision trained it; taps: relu1 to relu5."""
+
+VGG16 = (
+    Conv(3, 64, 3),
+    Conv(64, 64, 3, tap=True),
+    Conv(64, 128, 3, pool=(2, 2)),
+    Conv(128, 128, 3, tap=True),
+)
+"""The start of VGG16 (Simonyan and Zisserman, arXiv 1409.1556): taps relu1_2 and relu2_2, at 1 and 1/2 of the sides."""
+
+NetworkName = Literal["alexnet", "vgg16"]
+NETWORKS: dict[NetworkName, tuple[Conv, ...]] = {"alexnet": ALEXNET, "vgg16": VGG16}
+
+# ImageNet's means and standard deviations, of pictures in [-1, 1], with the digits of LPIPS's scaling layer.
+_MEAN = (-0.030, -0.088, -0.188)
+_STD = (0.458, 0.448, 0.450)
+
+
+class FrozenFeatures(nn.Module):
+    """Maps pictures (B, 3, H, W) in [-1, 1] to their `Features`. Its weights never learn; gradients reach the picture.
+
+    H and W are at least 31 px for AlexNet, 2 px for VGG16.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, layers: tuple[Conv, ...]) -> None:
+        super().__init__()
+        self.layers = layers
+        self.convs = nn.ModuleList(
+            nn.Conv2d(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding) for layer in layers
+        )
+        self.register_buffer("mean", torch.tensor(_MEAN).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).reshape(1, 3, 1, 1), persistent=False)
+        self.eval().requires_grad_(False)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the taps."""
+        return tuple(layer.outputs for layer in self.layers if layer.tap)
+
+    def forward(self, picture: Tensor) -> Features:
+        h, features = (picture - self.mean) / self.std, []
+        for layer, conv in zip(self.layers, self.convs, strict=True):
+            if layer.pool is not None:
+                h = F.max_pool2d(h, *layer.pool)
+            h = F.relu(conv(h))
+            if layer.tap:
+                features.append(h)
+        return features
+
+
+FeaturesOf = Callable[[Tensor], Features]
+"""Pictures (B, 3, H, W) in [-1, 1] to features."""

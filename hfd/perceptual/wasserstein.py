@@ -1,0 +1,63 @@
+"""A Wasserstein-like distortion: how far the local statistics of two pictures' features are apart.
+
+After the Wasserstein distortion (Qiu et al., arXiv 2310.03629), which compares features as if each neighbourhood held a
+Gaussian: differences of local means and local standard deviations. A texture may be replaced by another of the same
+statistics, so that nothing has to be smooth; and unlike an adversary it does not move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hfd.perceptual.networks import Features
+
+WINDOWS: tuple[tuple[int, ...], ...] = ((8, 16), (4, 8))
+"""Sides of the neighbourhoods in each tap of VGG16, in cells of its map: 8 and 16 px of the picture."""
+
+_FLOOR = 1e-3
+"""Added to a channel's energy, so that one which is silent does not count."""
+_LEAST_VARIANCE = 1e-6
+"""Below it a standard deviation has no useful gradient."""
+
+
+def wasserstein_distortion(found: Features, wanted: Features, windows: Sequence[Sequence[int]] = WINDOWS) -> Tensor:
+    """Of each picture (B,), float32, at least 0: the mean over taps, window sizes, channels and positions of
+    ((difference of local means)^2 + (difference of local standard deviations)^2) / energy.
+
+    Square windows overlap by half, and their sides are even multiples of half the least; the maps are at least as
+    large. The energy is the mean square of the channel of ``wanted``, whose gradient is not taken, over the picture.
+    """
+    terms = []
+    for one, other, sides in zip(found, wanted, windows, strict=True):
+        f, g = (_Moments.of(h.float(), min(sides) // 2) for h in (one, other.detach()))
+        energy = g.square.mean(dim=(2, 3), keepdim=True) + _FLOOR
+        for side in sides:
+            (mean_f, std_f), (mean_g, std_g) = f.statistics(side), g.statistics(side)
+            squares = (mean_f - mean_g).square() + (std_f - std_g).square()
+            terms.append((squares / energy).mean(dim=(1, 2, 3)))
+    return torch.stack(terms).mean(dim=0)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Means of a map and of its square (B, C, H / cell, W / cell) over ``cell`` x ``cell`` positions, taken once:
+    windows of all sizes are put together from them."""
+
+    cell: int
+    mean: Tensor
+    square: Tensor
+
+    @classmethod
+    def of(cls, h: Tensor, cell: int) -> _Moments:
+        return cls(cell, F.avg_pool2d(h, cell), F.avg_pool2d(h.square(), cell))
+
+    def statistics(self, side: int) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations in ``side`` x ``side`` windows that overlap by half."""
+        step = side // 2 // self.cell
+        mean, square = (F.avg_pool2d(x, 2 * step, step) for x in (self.mean, self.square))
+        return mean, (square - mean.square()).clamp(min=0.0).add(_LEAST_VARIANCE).sqrt()

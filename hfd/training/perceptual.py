@@ -1,0 +1,260 @@
+"""Training of a few-step sampler by what its pictures look like: perceptual losses, and a critic on frozen features.
+
+Beyond the paper of HFD. The score-matching losses ask for every noise level; these ask for the sample itself, after the
+sampler's own steps, and so make one or few of them enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch._functorch.config as functorch
+from torch import Tensor
+
+from hfd.diffusion.decoder import DecoderNet
+from hfd.diffusion.ema import PowerEma
+from hfd.diffusion.neighbours import known_pixels
+from hfd.diffusion.process import Network, Process, predict
+from hfd.diffusion.sampling import Sampling, run_sampler
+from hfd.perceptual.critic import FeatureCritic, critic_loss, persuasion_loss
+from hfd.perceptual.lpips import lpips_of_features
+from hfd.perceptual.wasserstein import wasserstein_distortion
+from hfd.perceptual.weights import read_frozen
+from hfd.precision import autocast
+from hfd.training.randomness import SampleRandomness
+from hfd.training.shards import Shards
+from hfd.training.strategy import Parallelism, Units, syncing, wrap_module
+from hfd.training.tasks import OptimiserSettings, adam, clipped_step, named_averages, sample_masks, units_of_network
+
+BETAS = (0.9, 0.99)
+CRITIC_BETAS = (0.5, 0.95)
+"""Of the critic's Adam: a short memory, since its task moves with the sampler."""
+
+CERTAIN = 0.15
+"""A critic's loss this close to the least there is says that it has won: no gradient is left for the sampler."""
+
+
+@dataclass(frozen=True)
+class CriticSettings:
+    """``weight`` of the adversarial loss beside the others; ``label`` of real pictures, in (1/2, 1]; ``lr`` at factor
+    1; ``widths`` of the heads on VGG16's taps."""
+
+    weight: float
+    label: float
+    lr: float
+    widths: tuple[int, ...]
+
+    @property
+    def least_loss(self) -> float:
+        """The entropy of the label: the loss of a critic that is always right."""
+        rest = 1.0 - self.label
+        return -self.label * math.log(self.label) - (rest * math.log(rest) if rest > 0.0 else 0.0)
+
+
+@dataclass(frozen=True)
+class PerceptualSettings:
+    """``steps`` of the sampler; weights of the mean squared error of pictures in [-1, 1], of LPIPS (AlexNet) and of the
+    Wasserstein distortion (VGG16); ``critic``: None for none."""
+
+    steps: int
+    mse: float
+    lpips: float
+    wasserstein: float
+    critic: CriticSettings | None = None
+
+
+class PerceptualTask:
+    """The whole walk of the sampler is differentiated; the critic, if there is one, has one update a step as well.
+
+    ``neighbours_share`` as in :class:`hfd.training.tasks.DecoderTask`. Whole on every worker, whatever the strategy:
+    losses that share their passes are beyond what FSDP follows. Raises :class:`DataError` where the frozen networks'
+    weights are missing or damaged.
+    """
+
+    def __init__(
+        self,
+        net: DecoderNet,
+        process: Process,
+        settings: OptimiserSettings,
+        perceptual: PerceptualSettings,
+        *,
+        sigma_rels: Sequence[float],
+        neighbours_share: float = 0.0,
+        parallelism: Parallelism = Parallelism(),
+    ) -> None:
+        self.net = net
+        self._process, self._settings, self._perceptual = process, settings, perceptual
+        self._neighbours_share = neighbours_share
+        parallelism = replace(parallelism, strategy="ddp")
+        if parallelism.compile:
+            # Two backward passes go through one graph: the first may not give its buffers away.
+            functorch.donated_buffer = False
+        self._module = wrap_module(net, parallelism, units_of_network(net))
+        self._shards = Shards(list(net.parameters()))
+        self._optimiser = adam(self._shards, settings, betas=BETAS)
+        self.ema = PowerEma(self._shards.local, sigma_rels)
+        device = next(net.parameters()).device
+        alexnet, linear = read_frozen("alexnet")
+        self._alexnet, self._linear = deepcopy(alexnet).to(device), tuple(weight.to(device) for weight in linear)
+        self._vgg16 = deepcopy(read_frozen("vgg16")[0]).to(device)
+        self.critic: FeatureCritic | None = None
+        if perceptual.critic is not None:
+            self._build_critic(perceptual.critic, device, parallelism)
+
+    def _build_critic(self, critic: CriticSettings, device: torch.device, parallelism: Parallelism) -> None:
+        self.critic = FeatureCritic(self._vgg16.widths, critic.widths).to(device)
+        # As written: compiled, each of the two passes back would make the gradients of both.
+        self._critic_module = wrap_module(self.critic, replace(parallelism, compile=False, recompute=False), Units())
+        self._critic_shards = Shards(list(self.critic.parameters()))
+        critic_settings = replace(self._settings, lr=critic.lr)
+        self._critic_optimiser = adam(self._critic_shards, critic_settings, betas=CRITIC_BETAS)
+        self._norms_before: list[Tensor] = []
+
+    def losses(self, batch: Tensor, *, progress: float, randomness: SampleRandomness) -> dict[str, Tensor]:
+        del progress
+        self._begin()
+        x0, x_hat = (
+            picture.contiguous(memory_format=torch.channels_last)
+            for picture in (batch[:, :2] * 2.0 - 1.0).unbind(dim=1)
+        )
+        masks = sample_masks(randomness, x0.shape[-1], self._neighbours_share).to(x0.device)
+        known = known_pixels(x0, masks).contiguous(memory_format=torch.channels_last)
+        noise = [randomness.normal(x0.shape[1:], f"eps {step}", x0.device) for step in range(self._perceptual.steps)]
+        sample = self.sample(self._module, x_hat, noise, known)
+        terms, sampled, real = self._terms(sample, x0)
+        found = {name: term.mean() for name, term in terms.items()}
+        found["loss"] = self._weighted(found)
+        critic = self._perceptual.critic
+        if critic is not None:
+            with autocast(x0.device, self._settings.precision):
+                with torch.no_grad():
+                    seen = self._vgg16(x_hat)
+                of_sample, of_real = self._critic_module(sampled, seen), self._critic_module(real, seen)
+            found["adversarial"] = persuasion_loss(of_sample)
+            found["critic"] = critic_loss(of_real, of_sample, critic.label)
+            found["loss"] = found["loss"] + critic.weight * found["adversarial"]
+        return found
+
+    def sample(self, network: Network, x_hat: Tensor, noise: Sequence[Tensor], known: Tensor | None = None) -> Tensor:
+        """Samples (B, 3, h, w), with gradients, about [-1, 1], from noise of each step."""
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            with autocast(x_hat.device, self._settings.precision):
+                found = predict(self._process, network, x_t, x_hat, t, known)
+            return self._process.x0_pred(x_t, found, t)
+
+        steps = Sampling(steps=self._perceptual.steps)
+        return run_sampler(steps, self._process, denoise, x_hat, lambda step: noise[step])
+
+    def _terms(self, sample: Tensor, x0: Tensor) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
+        """Each loss without its weight, (B,), and VGG16's features of both."""
+        settings = self._perceptual
+        terms = {"mse": (sample - x0).square().mean(dim=(1, 2, 3))}
+        sampled, real = [], []
+        with autocast(x0.device, self._settings.precision):
+            if settings.wasserstein or settings.critic is not None:
+                with torch.no_grad():
+                    real = self._vgg16(x0)
+                sampled = self._vgg16(sample)
+            if settings.lpips:
+                with torch.no_grad():
+                    wanted = self._alexnet(x0)
+                found = self._alexnet(sample)
+        if settings.wasserstein:
+            terms["wasserstein"] = wasserstein_distortion(sampled, real)
+        if settings.lpips:
+            terms["lpips"] = lpips_of_features(found, wanted, self._linear)
+        return terms, sampled, real
+
+    def _weighted(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """The sum of the losses, weighted; those without a weight are not there."""
+        weights = {name: getattr(self._perceptual, name) for name in ("mse", "wasserstein", "lpips")}
+        return torch.stack([weights[name] * term for name, term in terms.items() if name in weights]).sum(dim=0)
+
+    @torch.no_grad()
+    def held_out_loss(self, x0: Tensor, x_hat: Tensor, times: int) -> Tensor:
+        """The loss without the critic of one crop (1, 3, h, w) in [-1, 1], with noise that never changes; a scalar.
+
+        ``times`` is how often noise is drawn. For one worker: the others need not take part.
+        """
+        generator = torch.Generator().manual_seed(0)
+        total = x0.new_zeros(())
+        for _ in range(times):
+            shape = (self._perceptual.steps, *x0.shape)
+            noise = list(torch.randn(shape, generator=generator).to(x0.device))
+            terms, _, _ = self._terms(self.sample(self.net, x_hat, noise), x0)
+            total = total + self._weighted({name: term.mean() for name, term in terms.items()})
+        return total / times
+
+    def _begin(self) -> None:
+        """Before each part of a step's batch: spectral norms as they were before the first of them.
+
+        Every pass through the critic moves them a little; a step may not know of how many parts it is made.
+        """
+        if self.critic is None:
+            return
+        buffers = list(self.critic.buffers())
+        if not self._norms_before:
+            self._norms_before = [buffer.clone() for buffer in buffers]
+        for buffer, before in zip(buffers, self._norms_before, strict=True):
+            buffer.copy_(before)
+
+    def backward(self, losses: Mapping[str, Tensor], *, weight: float) -> None:
+        if self.critic is None:
+            (losses["loss"] * weight).backward()  # type: ignore[no-untyped-call]
+            return
+        # Both losses come from the same passes; each backward pass stops at the parameters that it is for.
+        sampler, critic = list(self.net.parameters()), list(self.critic.parameters())
+        (losses["loss"] * weight).backward(inputs=sampler, retain_graph=True)  # type: ignore[no-untyped-call]
+        (losses["critic"] * weight).backward(inputs=critic)  # type: ignore[no-untyped-call]
+
+    def syncing(self, last: bool) -> AbstractContextManager[None]:
+        return syncing(last, self._module, *([] if self.critic is None else [self._critic_module]))
+
+    def update(self, *, step: int, lr_factor: float) -> Tensor:
+        norm = clipped_step(self._shards, self._optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
+        critic = self._perceptual.critic
+        if critic is not None:
+            clipped_step(self._critic_shards, self._critic_optimiser, critic.lr * lr_factor, self._settings.grad_clip)
+            self._norms_before = []
+        self.ema.update(step)
+        return norm
+
+    def problem(self, means: Mapping[str, float]) -> str | None:
+        """What is wrong with the critic, of the losses' means over all workers, and what to try."""
+        critic, mean = self._perceptual.critic, means.get("critic")
+        if critic is None or mean is None or mean >= critic.least_loss + CERTAIN:  # a NaN is not
+            return None
+        return (
+            f"critic: got a mean loss of {mean:.3g}, expected {critic.least_loss + CERTAIN:.2f} to about 1.39: it has "
+            "diverged. Try a smaller perceptual.critic.lr, perceptual.critic.weight or train.lr"
+        )
+
+    def averages(self) -> dict[float, dict[str, Tensor]]:
+        """The averaged weights of the sampler by relative width and parameter name."""
+        return named_averages(self.net, self.ema, self._shards)
+
+    def state(self) -> dict[str, Any]:
+        state = {
+            "net": self.net.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "ema": self.ema.state(),
+        }
+        if self.critic is not None:
+            state["critic"] = self.critic.state_dict()
+            state["critic_optimiser"] = self._critic_optimiser.state_dict()
+        return state
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.net.load_state_dict(state["net"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.ema.load(state["ema"])
+        if self.critic is not None:
+            self.critic.load_state_dict(state["critic"])
+            self._critic_optimiser.load_state_dict(state["critic_optimiser"])

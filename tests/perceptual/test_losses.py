@@ -1,0 +1,87 @@
+"""The Wasserstein-like distortion and the critic's losses, each against its formula written another way."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hfd.perceptual.critic import FeatureCritic, critic_loss, persuasion_loss
+from hfd.perceptual.wasserstein import WINDOWS, wasserstein_distortion
+
+
+def maps(seed: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(2, 3, 32, 48, generator=generator), torch.rand(2, 5, 16, 24, generator=generator)]
+
+
+def by_loops(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> np.ndarray:
+    """Window by window, with NumPy's own statistics."""
+    terms = []
+    for one, other, sides in zip(found, wanted, WINDOWS, strict=True):
+        f, g = one.double().numpy(), other.double().numpy()
+        energy = (g**2).mean(axis=(2, 3)) + 1e-3
+        for side in sides:
+            values = []
+            for top in range(0, f.shape[2] - side + 1, side // 2):
+                for left in range(0, f.shape[3] - side + 1, side // 2):
+                    a, b = (x[:, :, top : top + side, left : left + side] for x in (f, g))
+                    mean = (a.mean(axis=(2, 3)) - b.mean(axis=(2, 3))) ** 2
+                    std = (np.sqrt(a.var(axis=(2, 3)) + 1e-6) - np.sqrt(b.var(axis=(2, 3)) + 1e-6)) ** 2
+                    values.append((mean + std) / energy)
+            terms.append(np.mean(values, axis=(0, 2)))
+    return np.mean(terms, axis=0)
+
+
+def test_the_distortion_is_its_formula() -> None:
+    found, wanted = maps(0), maps(1)
+    np.testing.assert_allclose(wasserstein_distortion(found, wanted).numpy(), by_loops(found, wanted), rtol=1e-4)
+
+
+def test_moving_texture_costs_little_and_blur_much() -> None:
+    """Noise in place of other noise of the same kind keeps its local statistics; a flat map does not."""
+    generator = torch.Generator().manual_seed(0)
+    wanted, other = ([torch.rand(1, 4, 64, 64, generator=generator)] * 2 for _ in range(2))
+    flat = [torch.full((1, 4, 64, 64), 0.5)] * 2
+    assert float(wasserstein_distortion(wanted, wanted)) == 0.0
+    assert 10 * float(wasserstein_distortion(other, wanted)) < float(wasserstein_distortion(flat, wanted))
+
+
+def test_flat_maps_have_a_finite_gradient() -> None:
+    flat = torch.zeros(1, 3, 16, 16, requires_grad=True)
+    wasserstein_distortion([flat], [torch.rand(1, 3, 16, 16)], [(4, 8)]).sum().backward()
+    assert bool(flat.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("label", [0.8, 1.0])
+def test_the_critics_losses_are_cross_entropies(label: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    real, sampled = ([torch.randn(2, 1, side, side, generator=generator) for side in (8, 4)] for _ in range(2))
+    expected = torch.stack(
+        [
+            F.binary_cross_entropy_with_logits(r, torch.full_like(r, label))
+            + F.binary_cross_entropy_with_logits(s, torch.zeros_like(s))
+            for r, s in zip(real, sampled, strict=True)
+        ]
+    ).mean()
+    torch.testing.assert_close(critic_loss(real, sampled, label), expected)
+    wish = torch.stack([F.binary_cross_entropy_with_logits(s, torch.ones_like(s)) for s in sampled]).mean()
+    torch.testing.assert_close(persuasion_loss(sampled), wish)
+    nothing = [torch.zeros(1, 1, 2, 2)]
+    assert float(critic_loss(nothing, nothing, label)) == pytest.approx(2 * math.log(2))
+
+
+def test_the_critic_sees_features_at_one_scale() -> None:
+    """A brighter lamp on both pictures changes nothing; a difference between them does."""
+    torch.manual_seed(0)
+    critic = FeatureCritic((3, 5), (8, 8)).eval()
+    picture, x_hat = maps(0), maps(1)
+    logits = critic(picture, x_hat)
+    assert [tuple(one.shape) for one in logits] == [(2, 1, 32, 48), (2, 1, 16, 24)]
+    scaled = critic([30 * one for one in picture], [30 * one for one in x_hat])
+    for one, other in zip(logits, scaled, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
+    assert float((critic(x_hat, x_hat)[0] - logits[0]).detach().abs().max()) > 0.01

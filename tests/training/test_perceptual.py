@@ -1,0 +1,121 @@
+"""Training by perceptual losses: what enters them, who learns from what, parts of a batch, and resuming."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hfd.diffusion.flow import PosteriorMeanFlow
+from hfd.diffusion.lean import LeanNet
+from hfd.perceptual.lpips import Lpips
+from hfd.perceptual.wasserstein import wasserstein_distortion
+from hfd.perceptual.weights import read_frozen
+from hfd.training.loop import to_images
+from hfd.training.perceptual import CriticSettings, PerceptualSettings, PerceptualTask
+from hfd.training.tasks import OptimiserSettings
+from tests.support.tiny_training import CPU, MemoryLoader, one_update, randomness_at
+
+CRITIC = CriticSettings(weight=0.01, label=0.8, lr=1e-3, widths=(8, 8))
+
+
+def a_task(critic: CriticSettings | None = None, **weights: float) -> PerceptualTask:
+    torch.manual_seed(0)
+    net = LeanNet((8, 12), (1, 1), 8)
+    torch.nn.init.normal_(net.last.weight, std=0.1)
+    settings = OptimiserSettings(lr=1e-3, weight_decay=0.0, grad_clip=1.0, precision="float32")
+    perceptual = PerceptualSettings(1, **{"mse": 1.0, "lpips": 0.1, "wasserstein": 0.1, **weights}, critic=critic)
+    process = PosteriorMeanFlow(sigma_s=0.2, residual_std=0.1)
+    return PerceptualTask(net, process, settings, perceptual, sigma_rels=(0.1,))
+
+
+def a_batch() -> Tensor:
+    return to_images(next(MemoryLoader(48).batches()), CPU)
+
+
+def losses_of(task: PerceptualTask, step: int = 0) -> dict[str, Tensor]:
+    return task.losses(a_batch(), progress=0.0, randomness=randomness_at(step))
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
+    task = a_task(mse=0.5, lpips=0.25, wasserstein=2.0)
+    found = {name: float(value.detach()) for name, value in losses_of(task).items()}
+    x0, x_hat = (a_batch() * 2 - 1).unbind(1)
+    with torch.no_grad():
+        sample = task.sample(task.net, x_hat, [randomness_at().normal(x0.shape[1:], "eps 0", CPU)])
+        vgg16 = read_frozen("vgg16")[0]
+        assert found["mse"] == pytest.approx(float((sample - x0).square().mean()), rel=1e-5)
+        assert found["lpips"] == pytest.approx(float(Lpips()(sample, x0).mean()), rel=1e-4)
+        wanted = wasserstein_distortion(vgg16(sample), vgg16(x0)).mean()
+    assert found["wasserstein"] == pytest.approx(float(wanted), rel=1e-4)
+    total = 0.5 * found["mse"] + 0.25 * found["lpips"] + 2.0 * found["wasserstein"]
+    assert found["loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_a_loss_without_weight_is_not_computed() -> None:
+    assert set(losses_of(a_task(lpips=0.0, wasserstein=0.0))) == {"loss", "mse"}
+
+
+def test_each_network_learns_from_its_own_loss_alone() -> None:
+    task = a_task(CRITIC)
+    assert task.critic is not None
+    losses = losses_of(task)
+    sampler, critic = list(task.net.parameters()), list(task.critic.parameters())
+    expected = torch.autograd.grad(losses["loss"], sampler, retain_graph=True, allow_unused=True)
+    opinions = torch.autograd.grad(losses["critic"], critic, retain_graph=True)
+    task.backward(losses, weight=1.0)
+    for parameter, gradient in zip([*sampler, *critic], [*expected, *opinions], strict=True):
+        assert (gradient is None) == (parameter.grad is None)
+        if gradient is not None:
+            torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("critic", [None, CRITIC])
+def test_a_batch_in_parts_gives_the_same_gradients(critic: CriticSettings | None) -> None:
+    whole, parts = a_task(critic), a_task(critic)
+    batch, randomness = a_batch(), randomness_at(2)
+    whole.backward(whole.losses(batch, progress=0.0, randomness=randomness), weight=1.0)
+    half = len(batch) // 2
+    for begin, end in ((0, half), (half, len(batch))):
+        losses = parts.losses(batch[begin:end], progress=0.0, randomness=randomness.part(begin, end))
+        parts.backward(losses, weight=(end - begin) / len(batch))
+    for one, other in zip(whole.net.parameters(), parts.net.parameters(), strict=True):
+        if one.grad is not None:
+            torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("critic", [None, CRITIC])
+def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(critic: CriticSettings | None) -> None:
+    straight, first, second = a_task(critic), a_task(critic), a_task(critic)
+    for step in range(2):
+        one_update(straight, losses_of(straight, step))
+    one_update(first, losses_of(first, 0))
+    second.load_state(first.state())
+    one_update(second, losses_of(second, 1))
+    for one, other in zip(straight.net.parameters(), second.net.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_it_learns() -> None:
+    task = a_task(lpips=0.0, wasserstein=0.0)
+    first = float(losses_of(task)["loss"].detach())
+    for _ in range(30):
+        one_update(task, losses_of(task))
+    assert float(losses_of(task)["loss"].detach()) < 0.9 * first
+
+
+def test_a_critic_that_has_won_or_broken_is_told() -> None:
+    task = a_task(CRITIC)
+    assert CRITIC.least_loss == pytest.approx(0.5004, abs=1e-4)
+    assert task.problem({"critic": 1.3}) is None and a_task().problem({"loss": 1.0}) is None
+    for value in (0.55, float("nan")):
+        told: Any = task.problem({"critic": value})
+        assert "it has diverged. Try a smaller perceptual.critic.lr" in told
+
+
+def test_held_out_losses_do_not_change() -> None:
+    task = a_task(CRITIC)
+    x0, x_hat = (a_batch()[:1] * 2 - 1).unbind(1)
+    assert torch.equal(task.held_out_loss(x0, x_hat, 2), task.held_out_loss(x0, x_hat, 2))
