@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from hfd.config.autoencoder import AutoencoderConfig
-from hfd.config.base import Precision, Section, TrainConfig
+from hfd.config.base import Place, Precision, Section, TrainConfig, Workspace, expand_sqlite
 from hfd.config.decoder import (
     AdversarialConfig,
     DecoderConfig,
@@ -40,7 +40,7 @@ __all__ = [
 class DataConfig(Section):
     """Source of the photographs."""
 
-    uri: str | None = Field(
+    uri: Place | None = Field(
         None,
         description="Folder, s3://bucket/prefix, or builtin:photographs (those of scikit-image and "
         "scikit-learn). Required: set it with data.uri=...",
@@ -104,7 +104,7 @@ class TrackingConfig(Section):
     @field_validator("uri")
     @classmethod
     def _none_is_off(cls, uri: str | None) -> str | None:
-        return None if uri == "none" else uri
+        return None if uri is None or uri == "none" else expand_sqlite(uri)
 
 
 class Config(Section):
@@ -114,7 +114,7 @@ class Config(Section):
         description="Name of the run and of its default workspace.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of crops, batches, noise and weights.")
-    workspace: str = Field("runs/{name}", description="Folder or s3:// prefix of all outputs.")
+    workspace: Workspace = Field("runs/{name}", description="Folder or s3:// prefix of all outputs.")
     data: DataConfig = DataConfig()
     prepare: PrepareConfig = PrepareConfig()
     autoencoder: AutoencoderConfig

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hfd.config.base import Section, Share, TrainConfig
+from hfd.config.base import Place, Section, Share, TrainConfig
 
 Width = Annotated[int, Field(ge=8)]
 Count = Annotated[int, Field(ge=0)]
@@ -42,7 +42,7 @@ class AutoencoderConfig(Section):
     relaxed_share: Share = Field(0.0, description="First share of the steps, trained with lmbda x relaxed_factor.")
     relaxed_factor: float = Field(1.0, gt=0.0, description="Factor of lmbda during relaxed_share of the steps.")
     aux_lr: float = Field(1e-3, gt=0.0, description="Learning rate of the entropy bottleneck's quantiles.")
-    warm_start: str | None = Field(
+    warm_start: Place | None = Field(
         None, description="Model whose autoencoder to start from: a folder, shipped name or models:/NAME@ALIAS."
     )
     frozen: bool = Field(False, description="Use the autoencoder of warm_start without training it.")

@@ -5,9 +5,44 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from hfd.errors import ConfigError
+from hfd.io.uris import check_place, expand_home
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PLACE = "place"
+"""Type of the errors of :data:`Place`, whose messages repeat no credentials."""
+
+
+def _place(uri: str) -> str:
+    return _checked(uri, with_query=True)
+
+
+def _workspace(uri: str) -> str:
+    return _checked(uri, with_query=False)
+
+
+def _checked(uri: str, *, with_query: bool) -> str:
+    try:
+        return check_place(uri, with_query=with_query)
+    except ConfigError as error:
+        raise PydanticCustomError(PLACE, "{message}", {"message": str(error)}) from None
+
+
+def expand_sqlite(uri: str) -> str:
+    """A tracking URI with the home folder in place of a leading ``~`` of its file."""
+    head, mark, path = uri.partition(":///~")
+    return f"{head}:///{expand_home(f'~{path}')}" if mark and head.startswith("sqlite") else uri
+
+
+Place = Annotated[str, AfterValidator(_place)]
+"""A folder or ``s3://`` prefix, checked, with a leading ``~`` expanded."""
+
+Workspace = Annotated[str, AfterValidator(_workspace)]
+"""A :data:`Place` to write to."""
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _BUDGET = re.compile(r"^\s*(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>steps?|s|sec|min|h)\s*$")

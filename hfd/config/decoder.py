@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hfd.config.base import Section, Share, TrainConfig
+from hfd.config.base import Place, Section, Share, TrainConfig
 from hfd.kinds import FlowTimes, Prediction, ProcessKind, SamplerKind, Weighting
 
 RateId = Annotated[int, Field(ge=64, le=192)]
@@ -171,7 +171,7 @@ class AdversarialConfig(Section):
     penalty: float = Field(
         1.0, ge=0.0, description="Weight of the discriminator's change when its input gets a little noise."
     )
-    warm_start: str | None = Field(
+    warm_start: Place | None = Field(
         None, description="Model whose decoder to start from; None: the decoder just trained."
     )
     train: TrainConfig
@@ -211,7 +211,7 @@ class DecoderConfig(Section):
         None, description="Rate ids between which each crop's x_hat is made for training; None: id 128, a step of 1."
     )
     neighbours_share: Share = Field(0.5, description="Share of training samples with some pixels known.")
-    warm_start: str | None = Field(
+    warm_start: Place | None = Field(
         None, description="Model whose decoder to start from: a folder, shipped name or models:/NAME@ALIAS."
     )
     frozen: bool = Field(False, description="Use the decoder of warm_start without training it.")

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hfd.config.base import Section
+from hfd.config.base import Place, Section
 from hfd.config.decoder import SamplerConfig
 
 
 class EvaluateConfig(Section):
     """Images and measures of the evaluation."""
 
-    data: str | None = Field(None, description="Folder or s3:// prefix of images; None: the validation split.")
+    data: Place | None = Field(None, description="Folder or s3:// prefix of images; None: the validation split.")
     max_images: int | None = Field(None, ge=1, description="Use only the first images by key; None: all.")
     samplers: tuple[SamplerConfig, ...] = Field(
         (SamplerConfig(),), description="Samplers to compare; each is a row of the tables."

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from hfd.config import Config
+from hfd.config.base import PLACE
 from hfd.errors import ConfigError
 
 
@@ -179,6 +180,8 @@ def _explain(detail: ErrorDetails) -> str:
         return f"{key}: unknown key." + (f" Did you mean {near}?" if near else "")
     if detail["type"] == "missing":
         return f"{key}: missing, expected a value. Set it in the preset or as {key}=..."
+    if detail["type"] == PLACE:
+        return f"{key}: {detail['msg']}"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if detail["type"] == "value_error" and not _is_leaf(key):
         return f"{key}.{message}" if key else message

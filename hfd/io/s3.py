@@ -7,19 +7,18 @@ a while.
 from __future__ import annotations
 
 import io
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
-from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from hfd.errors import DataError
+from hfd.errors import ConfigError, DataError
 from hfd.io.failures import brief, no_bucket, one_line, patiently
+from hfd.io.uris import parse_s3
 
 T = TypeVar("T")
 
@@ -30,9 +29,9 @@ class Prefix:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         try:
-            # Escape what a URI cannot hold (spaces, other scripts); keep escapes.
-            escaped = re.sub("%(?![0-9A-Fa-f]{2})", "%25", uri)
-            self._filesystem, path = pafs.FileSystem.from_uri(quote(escaped, safe="%/:?#[]@!$&'()*+,;=~"))
+            self._filesystem, path = pafs.FileSystem.from_uri(parse_s3(uri).arrow_uri)
+        except ConfigError as error:
+            raise DataError(str(error)) from error
         except (ValueError, OSError, NotImplementedError) as error:
             raise DataError(
                 f"{uri}: got an unusable URI, expected a folder or s3://bucket/prefix ({brief(error)})"

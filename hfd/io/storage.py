@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from hfd.errors import DataError
+from hfd.errors import ConfigError, DataError
 from hfd.io.failures import one_line
+from hfd.io.uris import is_local, local_path
 
 if TYPE_CHECKING:
     from hfd.io.s3 import Prefix
@@ -46,18 +46,22 @@ class Folder:
     uri: str
 
     def __truediv__(self, name: str) -> Folder:
-        return Folder(f"{self.uri.rstrip('/')}/{name}")
+        base, mark, query = (self.uri, "", "") if self.is_local else self.uri.partition("?")
+        return Folder(f"{base.rstrip('/')}/{name}{mark}{query}")
 
     @property
     def is_local(self) -> bool:
-        return urlsplit(self.uri).scheme in ("", "file")
+        return is_local(self.uri)
 
     @property
     def path(self) -> Path:
         """The local path. Raises :class:`DataError` for a remote folder."""
         if not self.is_local:
             raise DataError(f"{self.uri}: expected a local folder")
-        return Path(self.uri.removeprefix("file://")).absolute()
+        try:
+            return Path(local_path(self.uri)).absolute()
+        except ConfigError as error:
+            raise DataError(str(error)) from error
 
     def _remote(self) -> Prefix:
         from hfd.io.s3 import Prefix

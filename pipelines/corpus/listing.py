@@ -121,7 +121,7 @@ def _listed(folder: Folder, on_progress: Callable[[int, None], None] | None) -> 
 
 
 def _is_s3(folder: Folder) -> bool:
-    return folder.uri.startswith("s3:")
+    return not folder.is_local
 
 
 def _builtin() -> Iterator[Photo]:

@@ -7,50 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from hfd.errors import ConfigError, DataError
+from hfd.errors import DataError
 from hfd.io.failures import patiently
 from hfd.io.storage import Entry
+from hfd.io.uris import parse_s3
 from pipelines.corpus.s3_client import Connection, connect, one_line
 from pipelines.corpus.s3_direct import DirectBucket, direct_bucket
-
-_QUERY = ("region", "endpoint_override", "scheme")
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """A parsed URI. ``prefix`` is empty or ends with a slash; None: as the environment sets it."""
-
-    bucket: str
-    prefix: str
-    region: str | None = None
-    endpoint: str | None = None
-
-
-@functools.lru_cache(maxsize=64)
-def parse(uri: str) -> Prefix:
-    """Parse ``s3://bucket/prefix`` as :class:`hfd.io.storage.Folder` does, with escapes decoded.
-
-    Raises:
-        ConfigError: credentials in the URI, no bucket, or an unknown query.
-    """
-    # Escape what a URI cannot contain (spaces, other scripts), and keep existing escapes.
-    parts = urlsplit(quote(uri, safe="%/:?#[]@!$&'()*+,;=~"))
-    query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-    if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.fragment or set(query) - set(_QUERY):
-        shown = re.sub(r"//[^/@]*@", "//...@", uri)
-        raise ConfigError(
-            f"{shown}: got an unusable URI, expected s3://bucket/prefix. Credentials belong in the environment (AWS_*)"
-        )
-    prefix = unquote(parts.path).strip("/")
-    host = query.get("endpoint_override")
-    endpoint = f"{query.get('scheme', 'https')}://{host}" if host else None
-    return Prefix(unquote(parts.netloc), f"{prefix}/" if prefix else "", query.get("region"), endpoint)
 
 
 def list_objects(uri: str) -> Iterator[Entry]:
@@ -61,7 +26,7 @@ def list_objects(uri: str) -> Iterator[Entry]:
     Raises:
         DataError: one line; ``reason`` is ``missing`` (no such bucket), ``not-a-folder``, ``permission`` or an outage.
     """
-    where = parse(uri)
+    where = parse_s3(uri)
     client = connection(where.region, where.endpoint).client
     found = False
     with one_line(uri):
@@ -95,7 +60,7 @@ def fetch(uri: str, name: str, size: int, stamp: str) -> bytes:
 
 
 def _fetch_once(uri: str, name: str, size: int, stamp: str, what: str) -> bytes:
-    where = parse(uri)
+    where = parse_s3(uri)
     direct = bucket_for_gets(where.bucket, where.region, where.endpoint)
     data = direct.get(where.prefix + name, size, stamp) if direct else None
     if data is not None:

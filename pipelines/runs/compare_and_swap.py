@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
 
 from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
+from hfd.io.uris import parse_s3
 from pipelines.corpus.s3_client import connect, one_line
 
 MAX_BYTES = 4096
@@ -51,18 +51,11 @@ class CasObject(Protocol):
 
 
 def open_cas_object(folder: Folder, name: str) -> CasObject:
-    """Open the compare-and-swap object ``name`` of a folder.
-
-    Raises :class:`ConfigError` on storage without compare-and-swap.
-    """
+    """Open the compare-and-swap object ``name`` of a folder."""
     if folder.is_local:
         return LocalCasObject(folder.path / name)
-    parts = urlsplit(folder.uri)
-    if parts.scheme != "s3":
-        raise ConfigError(
-            f"workspace: got {folder.uri}, expected a local folder or s3:// for its lease. Or set lease.use=false"
-        )
-    return S3CasObject(parts.netloc, f"{unquote(parts.path).strip('/')}/{name}".lstrip("/"))
+    where = parse_s3(folder.uri)
+    return S3CasObject(where.bucket, f"{where.prefix}{name}")
 
 
 @dataclass(frozen=True)

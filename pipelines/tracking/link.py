@@ -8,14 +8,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from hfd.errors import ConfigError, HfdError
 from pipelines.tracking.client import is_permanent, open_client
 from pipelines.tracking.redaction import one_line, redact, tag_texts
-from pipelines.tracking.settings import TrackingSettings, check_uri
+from pipelines.tracking.settings import TrackingSettings, check_uri, database_file
 from pipelines.tracking.stale import close_stale, process_tags
 
 log = logging.getLogger(__name__)
@@ -71,7 +69,7 @@ def connect(settings: TrackingSettings, uri: str, name: str, tags: Mapping[str, 
 
     try:
         if uri.startswith("sqlite:"):
-            Path(urlsplit(uri).path[1:]).parent.mkdir(parents=True, exist_ok=True)
+            database_file(uri).parent.mkdir(parents=True, exist_ok=True)
         # Creating a file's tables takes seconds on a slow disk but always ends; a network may never answer.
         return contact() if uri.startswith("sqlite:") else within(FIRST_CONTACT_SECONDS, contact)
     except HfdError:

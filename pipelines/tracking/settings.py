@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
 
 from hfd.config import Config
 from hfd.errors import ConfigError
@@ -42,12 +43,21 @@ def check_uri(uri: str) -> None:
             f"tracking.uri: got {redact(uri)} with credentials in it, expected none. Set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or PGPASSWORD) in the environment."
         )
+    if uri.startswith("sqlite") and "?" in uri and not re.search(r"\?\w+=[^/]*$", uri):
+        raise ConfigError(
+            f"tracking.uri: got {redact(uri)} (?, which begins a query), expected a file's path. Write %3F for a ?"
+        )
     known = _SCHEMES.fullmatch(parts.scheme or uri)
     if known is None or (parts.scheme == "sqlite" and not re.match(r"sqlite:////?(/|[A-Za-z]:)", uri)):
         raise ConfigError(
             f"tracking.uri: got {redact(uri)}, expected none, sqlite:////absolute/path/mlflow.db, "
             "http(s)://host:port or databricks. The path of a database file must be absolute."
         )
+
+
+def database_file(uri: str) -> Path:
+    """The file of a ``sqlite:`` URI, as SQLAlchemy reads it."""
+    return Path(unquote(uri.partition(":///")[2].partition("?")[0]))
 
 
 def tracking_settings(config: Config) -> TrackingSettings:
@@ -60,6 +70,6 @@ def tracking_settings(config: Config) -> TrackingSettings:
                 f"tracking.uri: got auto with the remote workspace {config.workspace_uri}, expected the URI of an "
                 "MLflow server. Or turn tracking off with tracking.uri=null"
             )
-        uri = f"sqlite:///{workspace.path}/mlflow.db"
+        uri = f"sqlite:///{quote(str(workspace.path))}/mlflow.db"  # SQLAlchemy drops what follows a ?
         artifacts = (workspace.path / "mlartifacts").as_uri()
     return TrackingSettings(uri, config.tracking.experiment, artifacts, config.tracking.system_metrics)

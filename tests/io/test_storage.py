@@ -189,7 +189,7 @@ def test_remote_folders_have_no_path() -> None:
 
 @pytest.mark.parametrize("uri", ["ftp://host/x", "s3:///x", "nonsense://"])
 def test_an_unusable_uri_is_one_line(uri: str) -> None:
-    with pytest.raises(DataError, match="expected a folder or s3://bucket/prefix") as error:
+    with pytest.raises(DataError, match="expected s3://bucket/prefix") as error:
         Folder(uri).read("x")
     assert _one_line(error).startswith(uri)
 

@@ -13,10 +13,10 @@ import pytest
 
 from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
+from hfd.io.uris import S3Prefix, parse_s3
 from pipelines.context import Context, Inputs
 from pipelines.corpus import s3 as s3_objects
 from pipelines.corpus.listing import Corpus, list_corpus
-from pipelines.corpus.s3 import Prefix, parse
 from pipelines.engine.inline import Inline
 from pipelines.prepare import step as prepare
 from tests.support.s3_server import S3Server, put
@@ -273,15 +273,15 @@ def test_a_key_with_dots_for_folders_cannot_leave_its_folder(s3: Folder, s3_clie
 @pytest.mark.parametrize(
     ("uri", "expected"),
     [
-        ("s3://bucket", Prefix("bucket", "")),
-        ("s3://bucket/", Prefix("bucket", "")),
-        ("s3://bucket/a/b/", Prefix("bucket", "a/b/")),
-        ("s3://bucket/a b?region=eu-west-1", Prefix("bucket", "a b/", "eu-west-1")),
-        ("s3://b/p?endpoint_override=localhost:9000&scheme=http", Prefix("b", "p/", None, "http://localhost:9000")),
+        ("s3://bucket", S3Prefix("bucket", "")),
+        ("s3://bucket/", S3Prefix("bucket", "")),
+        ("s3://bucket/a/b/", S3Prefix("bucket", "a/b/")),
+        ("s3://bucket/a b?region=eu-west-1", S3Prefix("bucket", "a b/", "eu-west-1")),
+        ("s3://b/p?endpoint_override=localhost:9000&scheme=http", S3Prefix("b", "p/", None, "http://localhost:9000")),
     ],
 )
-def test_uris_are_read(uri: str, expected: Prefix) -> None:
-    assert parse(uri) == expected
+def test_uris_are_read(uri: str, expected: S3Prefix) -> None:
+    assert parse_s3(uri) == expected
 
 
 @pytest.mark.parametrize("uri", ["s3://", "s3:///x", "s3://key:secret@bucket/x", "s3://bucket/x?colour=red"])
