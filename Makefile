@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TEST_ENV := OMP_NUM_THREADS=1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test test-slow check format browser docs clean
+.PHONY: install demo test test-fast test-slow check format browser docs clean
 
 install: $(VENV)/.installed
 
@@ -20,6 +20,10 @@ demo: install
 
 test: install check
 	$(TEST_ENV) $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow"
+
+# What starts no server, browser, Ray or further process and trains no whole model: under a minute on two cores.
+test-fast: install
+	$(TEST_ENV) $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow and not integration"
 
 # Runs killed in every step, Ray workers that die, a tracking server that goes away: minutes, on a quiet machine.
 test-slow: install

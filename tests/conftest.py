@@ -20,6 +20,7 @@ from PIL import Image
 
 from hfd.io.storage import Folder
 from tests.support.command_line import Ended, Hfd
+from tests.support.mlflow_server import Server
 from tests.support.paths import ROOT, SHARED
 from tests.support.pictures import photograph
 from tests.support.s3_server import S3Server, find_weed, s3_server
@@ -32,6 +33,22 @@ settings.load_profile("hfd")
 # a child would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+SERVICES = {"browser", "cluster", "database", "head", "launched", "ray_folder", "s3", "s3_service", "server"}
+"""Fixtures that start Ray, a server, a browser or processes, or create the tables of a tracking store."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a service: ``make test-fast`` leaves them out.
+
+    A fixture that serves a folder of either kind asks for ``s3`` only at run time, by its parameter.
+    """
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        on_s3 = any(isinstance(value, str) and value == "s3" for value in parameters)
+        if on_s3 or SERVICES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("integration")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -100,6 +117,27 @@ def s3_client(s3: Folder) -> Any:
 
     assert s3.uri  # its fixture sets the environment
     return boto3.client("s3")
+
+
+@pytest.fixture(params=["local", "s3"])
+def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    """A folder of either kind that does not exist yet."""
+    if request.param == "local":
+        return Folder(str(tmp_path / "work space"))
+    s3: Folder = request.getfixturevalue("s3")
+    return s3 / "work space"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running MLflow server of the module's own."""
+    os.environ["NO_PROXY"] = "127.0.0.1"
+    server = Server(tmp_path_factory.mktemp("mlflow"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ def model(model_folder: Folder) -> str:
 X = photograph(40, 70)
 
 
+@pytest.mark.integration
 def test_importing_it_costs_nothing_and_its_functions_are_there() -> None:
     script = (
         "import sys, hfd\n"

@@ -39,6 +39,7 @@ def opened(data: bytes, model: str) -> hfd.pillow_plugin.HfdImageFile:
     return image
 
 
+@pytest.mark.integration
 def test_opening_decodes_nothing_and_importing_hfd_registers_nothing(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.hfd").write_bytes(data)
     script = (

@@ -174,6 +174,7 @@ with torch.autocast("cpu", torch.bfloat16, enabled=bool(bfloat16)):
 """
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("capability", "threads", "onednn", "bfloat16", "double"),
     [("default", 1, 0, 0, 0), ("avx2", 2, 1, 1, 0), ("", 2, 0, 0, 1)],
@@ -237,6 +238,7 @@ def test_estimate_is_that_of_the_eval_forward(model: Elic, coder: LatentCoder) -
     torch.testing.assert_close(model.reconstruct(y_hat), output.x_hat.clamp(0, 1), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.integration
 def test_weights_that_are_not_finite_are_reported() -> None:
     """In a process of its own: the coder would never return from a symbol of -2^31."""
     script = """
@@ -331,6 +333,7 @@ sys.stdout.buffer.write(coded.checksum.to_bytes(4, "little") + coded.payload)
 """
 
 
+@pytest.mark.integration
 def test_encoder_and_decoder_in_two_processes(tmp_path: Path, model: Elic) -> None:
     folder = Folder(str(tmp_path))
     write_autoencoder(folder, model, build_tables(model), CONFIG)

@@ -48,6 +48,7 @@ TINY = [
 # --- quick to start ------------------------------------------------------------------------------
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("arguments", [["--help"], ["retrain", "--help"], ["compress", "--help"], ["nonsense"]])
 def test_help_and_slips_of_the_pen_import_nothing_heavy(arguments: list[str]) -> None:
     script = (
@@ -64,6 +65,7 @@ def test_help_and_slips_of_the_pen_import_nothing_heavy(arguments: list[str]) ->
     assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 
+@pytest.mark.integration
 def test_settings_alone_import_no_engine_and_no_torch() -> None:
     script = (
         "import sys\n"
@@ -182,6 +184,7 @@ def test_a_bug_is_not_dressed_up_as_a_mistake(monkeypatch: pytest.MonkeyPatch) -
         main()
 
 
+@pytest.mark.integration
 def test_the_exit_code_reaches_the_shell() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "hfd", "retrain", "-c", "dsk"], capture_output=True, text=True, check=False
@@ -239,6 +242,7 @@ def test_a_dry_run_tells_mistakes_too(hfd: Hfd) -> None:
     assert ended.err == "hfd: data.uri: /nowhere: got no such folder, expected one that exists\n"
 
 
+@pytest.mark.integration
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     command = f"{sys.executable} -m hfd retrain --help | head -c 1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
@@ -266,6 +270,7 @@ def test_every_line_of_a_message_is_marked_as_ours(hfd: Hfd, monkeypatch: pytest
     assert hfd("retrain", "-c", "desk").err == "hfd: photos: got nothing,\nhfd: expected something\n"
 
 
+@pytest.mark.integration
 def test_ctrl_c_stops_a_training_and_leaves_its_checkpoint(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -23,6 +23,8 @@ from hfd.io.storage import Folder
 from tests.support.command_line import Hfd
 from tests.support.pictures import photograph
 
+pytestmark = pytest.mark.integration
+
 X = photograph(40, 70)
 
 

@@ -20,6 +20,8 @@ from hfd.errors import BitstreamError, DataError, DecodeMismatchError
 from tests.support.hostile import hostile_file, sealed
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.integration
+
 CASES = int(os.environ.get("HFD_FUZZ_CASES", "400"))
 PLAIN = pack(Container(3, 2, bytes(4), 128, 0, {LATENTS: b"payload!"}))
 

@@ -12,6 +12,8 @@ from hfd.codec import memory
 from hfd.codec.memory import enough_memory, give_back
 from hfd.errors import DataError
 
+pytestmark = pytest.mark.integration
+
 KEEPS_AND_GIVES_BACK = """
 import numpy as np, psutil
 from hfd.codec.memory import give_back

@@ -204,6 +204,7 @@ with Folder(sys.argv[1]).writing("x.parquet") as stream:
 """
 
 
+@pytest.mark.integration
 def test_a_killed_writer_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     killed = subprocess.run([sys.executable, "-c", KILLED_WRITER, str(tmp_path)], check=False)
@@ -256,6 +257,7 @@ def test_failures_on_the_way_to_the_disk(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.integration
 def test_a_file_size_limit_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     script = (
         "import resource, signal, sys\n"
@@ -337,6 +339,7 @@ def test_an_upload_that_breaks_off_publishes_nothing(s3: Folder, monkeypatch: py
     assert s3.files() == []
 
 
+@pytest.mark.integration
 def test_a_killed_s3_writer_publishes_nothing(s3: Folder, tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     killed = subprocess.run([sys.executable, "-c", KILLED_WRITER, s3.uri], env=environment, check=False)

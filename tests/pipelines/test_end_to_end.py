@@ -29,6 +29,8 @@ from pipelines.tracking.settings import tracking_settings
 from pipelines.workflow import STEP_NAMES
 from tests.support.tiny_run import tiny_config, write_photographs
 
+pytestmark = pytest.mark.integration
+
 STEPS = tuple(name for name in STEP_NAMES if name != "promote")
 """Those of a run without a registry."""
 

@@ -15,6 +15,8 @@ from tests.support.absent import hfd_without, run_without
 from tests.support.pictures import photograph
 from tests.support.tiny_run import tiny_overrides, write_photographs
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 IN_ANY_CASE = {"aiohttp", "jinja2", "matplotlib", "psutil", "pydantic", "pydantic_core", "requests", "scipy"}
 """Packages that compressai and typer themselves require, and so may import."""
@@ -37,10 +39,10 @@ def test_the_codecs_commands_import_no_package_of_an_extra(tmp_path: Path, model
     model = str(model_folder.path)
     for arguments in (
         ["--help"],
-        ["compress", "a.png", "-m", model],
+        ["compress", "a.png", "-m", model, "--keep-metadata"],
         ["decompress", "a.hfd", "-m", model, "-o", "b.png", "--steps", "2"],
         ["info", "a.hfd", model],
-        ["export", model, "copy"],
+        ["export", model, "copy", "--half"],
     ):
         ended = hfd_without(CODEC_ONLY, *arguments, cwd=tmp_path)
         assert (ended.returncode, ended.stderr) == (0, ""), arguments
@@ -55,6 +57,7 @@ def test_the_interface_and_the_plugin_import_no_package_of_an_extra(tmp_path: Pa
         "data = hfd.compress('a.png')\n"
         "assert hfd.decompress(data, steps=1).size == (48, 32)\n"
         "Image.open('a.png').save('a.hfd')\n"
+        "Image.open('a.hfd').load()\n"
     )
     ended = run_without(CODEC_ONLY, code, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr

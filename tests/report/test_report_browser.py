@@ -16,6 +16,8 @@ from hfd.report.content import Example, Report, Version
 from hfd.report.page import render
 from tests.support.report_rows import image_row, summary_row
 
+pytestmark = pytest.mark.integration
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = (
     "--no-sandbox",

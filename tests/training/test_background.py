@@ -118,6 +118,7 @@ LARGE = 50_000_000
 """Numbers, 200 MB: ten parts of an upload and more."""
 
 
+@pytest.mark.integration
 def test_a_kill_in_the_middle_of_an_upload_leaves_the_one_before(s3: Folder) -> None:
     killed = 0
     for wait_s in (0.15, 0.3, 0.6):

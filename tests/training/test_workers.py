@@ -12,6 +12,8 @@ from tests.support import ddp_worker
 from tests.support.ddp_worker import CROP, ELASTIC, SCENARIOS, Scenario
 from tests.support.tiny_training import KINDS, Recording, decoder_task, differing, flat, run
 
+pytestmark = pytest.mark.integration
+
 Left = dict[str, Any]
 
 

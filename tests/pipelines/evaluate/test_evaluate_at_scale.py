@@ -22,6 +22,8 @@ from pipelines.runs.step import Done
 from tests.support.pictures import photograph
 from tests.support.tiny_run import tiny_config, write_photographs
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
 LARGE = {"b wide.png": (90, 800), "d tall.png": (700, 100)}
 SMALL = {"a.png": (72, 64), "c.png": (72, 64), "e.png": (72, 64), "f.png": (64, 72), "g.png": (180, 200)}
 
@@ -124,7 +126,6 @@ def test_more_patches_than_are_held_at_once_come_in_blocks(trained: tuple[Path, 
     assert "blocks of images" in page and "blocks of images" not in exact.folder.read("report.html").decode()
 
 
-@pytest.mark.slow
 def test_everything_may_lie_on_s3(trained: tuple[Path, Path], pictures: Path, s3: Folder) -> None:
     """Pictures and workspace: tiles, sums and the rest are written there and read back, with the same figures."""
     photographs, workspace = trained

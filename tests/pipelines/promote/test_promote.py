@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,8 @@ from tests.support.command_line import Hfd
 from tests.support.mlflow_server import Server
 from tests.support.tiny_run import tiny_config, tiny_overrides
 
+pytestmark = pytest.mark.integration
+
 POOR = ("autoencoder.warm_start=desk-025", "autoencoder.frozen=true")
 """The shipped autoencoder with a decoder that has hardly been trained."""
 
@@ -38,17 +38,6 @@ MEASURED = (
     "prepare.validation_share=0.6",
 )  # fmt: skip
 FIRST, SECOND = "is champion, the first: nothing to compare with", "is champion, in place of version"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    os.environ["NO_PROXY"] = "127.0.0.1"
-    server = Server(tmp_path_factory.mktemp("mlflow"))
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="module")

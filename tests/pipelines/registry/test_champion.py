@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,19 +17,10 @@ from tests.support.command_line import Hfd
 from tests.support.mlflow_server import Server, free_port
 from tests.support.tiny_run import tiny_config, tiny_overrides
 
+pytestmark = pytest.mark.integration
+
 ENOUGH = "evaluate.bootstrap_draws=20"
 """What a configuration with a registry asks for."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    os.environ["NO_PROXY"] = "127.0.0.1"
-    server = Server(tmp_path_factory.mktemp("mlflow"))
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from tests.support.mlflow_server import Server
 from tests.support.tiny_run import tiny_config
 from tests.support.warm_starts import SECTIONS, TRAININGS, built, done, settings
 
+pytestmark = pytest.mark.integration
+
 NAME = "hfd kodak"
 
 

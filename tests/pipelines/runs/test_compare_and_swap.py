@@ -14,14 +14,6 @@ from pipelines.runs.compare_and_swap import MAX_BYTES, S3CasObject, open_cas_obj
 from pipelines.runs.lease import NAME
 
 
-@pytest.fixture(params=["local", "s3"])
-def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
-    if request.param == "local":
-        return Folder(str(tmp_path / "work space"))
-    s3: Folder = request.getfixturevalue("s3")
-    return s3 / "work space"
-
-
 def test_a_swap_needs_the_current_version(workspace: Folder) -> None:
     cas = open_cas_object(workspace, "cas")
     first = cas.swap(b"one", None)

@@ -22,6 +22,8 @@ from pipelines.retrain import retrain
 from pipelines.workflow import STEP_NAMES
 from tests.support.tiny_run import tiny_config, tiny_overrides, write_photographs
 
+pytestmark = pytest.mark.integration
+
 STEPS = tuple(name for name in STEP_NAMES if name != "promote")  # which has kills of its own
 TRAIN_STEPS = 40
 PHOTOGRAPHS = 32

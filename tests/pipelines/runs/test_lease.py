@@ -28,13 +28,7 @@ from tests.support.lease_worker import QUICK
 from tests.support.paths import ROOT
 from tests.support.tiny_run import tiny_config, tiny_overrides, write_photographs
 
-
-@pytest.fixture(params=["local", "s3"])
-def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
-    if request.param == "local":
-        return Folder(str(tmp_path / "work space"))
-    s3: Folder = request.getfixturevalue("s3")
-    return s3 / "work space"
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from pipelines.tracking.client import open_client
 from pipelines.tracking.stale import process_tags
 from tests.support.mlflow_server import Server, free_port
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ from pipelines.tracking import (
 )
 from tests.support.mlflow_server import free_port
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,8 @@ from pipelines.train.validation import NUM_CROPS, grain_amount, validation_loss,
 from tests.support.tiny_run import tiny_config, write_photographs
 from tests.support.tiny_training import decoder_task
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> list[Folder]:
