@@ -222,7 +222,7 @@ def grey_levels(x: Tensor) -> np.ndarray:
     return ((x + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_it_brings_back_the_texture_that_the_squared_error_blurs() -> None:
     (blurred, least), (sharp, error) = trained_on_texture(0.0), trained_on_texture(0.05)
     assert blurred < 0.25

@@ -33,6 +33,7 @@ from tests.support.tiny_training import (
 )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_killed_and_resumed_is_never_killed(tmp_path: Path, kind: str) -> None:
     make, loader = KINDS[kind].make, KINDS[kind].loader()
@@ -51,6 +52,7 @@ def test_killed_and_resumed_is_never_killed(tmp_path: Path, kind: str) -> None:
     assert differing(whole.state()[part], untrained[part]) != []
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_resume_needs_nothing_but_the_checkpoint(tmp_path: Path, kind: str) -> None:
     """A run that is cut after every single step, with the global generator disturbed in between."""

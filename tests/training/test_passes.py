@@ -60,6 +60,7 @@ def test_a_step_in_parts_has_the_gradients_of_the_whole(kind: str, accumulate: i
     assert_close(gradients_of(parts), gradients_of(whole))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_a_training_in_parts_learns_the_same(tmp_path: Path, kind: str) -> None:
     whole, parts = (Recording(KINDS[kind].make()) for _ in range(2))

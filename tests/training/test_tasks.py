@@ -39,6 +39,7 @@ def test_golden_losses(tmp_path: Path, kind: str) -> None:
     assert [task.seen[0], task.seen[9], task.seen[19]] == pytest.approx(GOLDEN[kind], rel=1e-3)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("kind", "steps"), [("autoencoder", 40), ("decoder", 150)])
 def test_losses_fall_on_one_batch(tmp_path: Path, kind: str, steps: int) -> None:
     task = Recording(KINDS[kind].make(lr=5e-3))
