@@ -23,6 +23,8 @@ class ResidualConfig(Section):
 class AutoencoderConfig(Section):
     """Stage 1: the rate-constrained autoencoder."""
 
+    later = frozenset({"residual", "rates"})
+
     arch: Literal["elic"] = Field("elic", description="Network; elic: arXiv 2203.10886 as built by CompressAI.")
     N: int = Field(192, ge=8, description="Channels of the transforms.")
     M: int = Field(320, ge=8, description="Channels of the latent y.")

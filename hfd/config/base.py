@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -54,9 +55,31 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Settings added after version 0.1.0 had made workspaces and models."""
+
+    def content(self, *, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        """Return the settings as JSON values, for keys of steps and configurations of models.
+
+        Settings in ``later`` that have their default are left out, so that the keys of earlier workspaces stay.
+        ``include``, ``exclude``: as in pydantic's ``model_dump``.
+        """
+        return _without_defaults(self, self.model_dump(mode="json", include=include, exclude=exclude))
+
+
+def _without_defaults(section: Section, settings: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, value in settings.items():
+        own = getattr(section, name)
+        if name not in section.later or own != type(section).model_fields[name].default:
+            kept[name] = _without_defaults(own, value) if isinstance(own, Section) else value
+    return kept
+
 
 class TrainConfig(Section):
     """One training: budget, batches, optimiser, checkpoints. The same for every training."""
+
+    later = frozenset({"beta2"})
 
     budget: str = Field(description="Length: '5000 steps', or a wall time such as '90 s', '10 min', '8 h'.")
     batch_size: int = Field(8, ge=1, description="Samples in a step, over all workers.")

@@ -200,6 +200,8 @@ class FinishConfig(Section):
 class DecoderConfig(Section):
     """Stage 2: the score-based decoder."""
 
+    later = frozenset({"lean", "perceptual", "rates"})
+
     process: ProcessConfig = DiffusionConfig()
     unet: UNetConfig = UNetConfig()
     lean: LeanConfig | None = Field(None, description="The lean network in place of the U-Net; None: the U-Net.")

@@ -58,7 +58,7 @@ def plan_with(context: Context, prepared: Done, autoencoder: Outcome, model: Don
     """``autoencoder``: digest and facts of the model's stage 1, for the report."""
     corpus = context.pictures
     settings = {
-        **context.config.evaluate.model_dump(mode="json", exclude={"data"}),
+        **context.config.evaluate.content(exclude={"data"}),
         "max_pixels": context.config.prepare.max_pixels,
     }
     source = {"images": corpus.digest} if corpus is not None else {"prepare": prepared.digest}

@@ -47,7 +47,7 @@ def plan(context: Context) -> PlannedStep:
     evaluation = context.pictures if context.config.prepare.drop_evaluation else None
     settings = {
         "seed": context.config.seed,
-        **context.config.prepare.model_dump(mode="json", exclude={"max_reject_share"}),
+        **context.config.prepare.content(exclude={"max_reject_share"}),
     }
     apart = {"evaluation": evaluation.digest} if evaluation else {}
     step = Step(SPEC.name, context.workspace, settings, {"corpus": corpus.digest, **apart})

@@ -55,7 +55,7 @@ class Verdict:
 
 def plan(context: Context, prepared: Done, autoencoder: Done, model: Done, evaluated: Done) -> PlannedStep:
     config = context.config
-    settings = config.promote.model_dump(mode="json")
+    settings = config.promote.content()
     if config.promote.model is not None:
         settings["registry"] = redact(config.tracking.uri or "")
     step = Step(SPEC.name, context.workspace, settings, {"model": model.digest, "evaluate": evaluated.digest})

@@ -37,7 +37,7 @@ def _step(context: Context, prepared: Done, start: WarmStart) -> Step:
     if config.frozen:
         return Step(AUTOENCODER.name, context.workspace, {"frozen": True}, start.inputs)
     exclude: dict[str, Any] = {"train": NOT_IN_KEY, "warm_start": True}
-    settings = {"seed": context.config.seed, **config.model_dump(mode="json", exclude=exclude)}
+    settings = {"seed": context.config.seed, **config.content(exclude=exclude)}
     return Step(AUTOENCODER.name, context.workspace, settings, {"prepare": prepared.digest, **start.inputs})
 
 
@@ -82,8 +82,8 @@ def build_task(config: AutoencoderConfig, start: WarmStart, worker: Worker) -> A
 
 def write_model(config: AutoencoderConfig, task: AutoencoderTask, out: Folder, steps: int) -> None:
     del steps
-    settings: dict[str, Any] = config.model_dump(
-        mode="json", include={"arch", "N", "M", "groups", "gdn_channels", "residual", "lmbda", "rates"}
+    settings: dict[str, Any] = config.content(
+        include={"arch", "N", "M", "groups", "gdn_channels", "residual", "lmbda", "rates"}
     )
     write_autoencoder(out / "autoencoder", task.model, build_tables(task.model), settings)
 

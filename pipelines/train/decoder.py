@@ -49,9 +49,9 @@ def _step(context: Context, reconstructed: Done, autoencoder: Done, start: WarmS
     if not config.frozen:
         # The pairs depend on the rates.
         exclude: dict[str, Any] = {"train": NOT_IN_KEY, "adversarial": True, "warm_start": True, "rates": True}
-        settings = {"seed": context.config.seed, **config.model_dump(mode="json", exclude=exclude)}
+        settings = {"seed": context.config.seed, **config.content(exclude=exclude)}
     elif _is_measured(config):
-        settings = {"frozen": True, **config.model_dump(mode="json", include={"finish", "steps"})}
+        settings = {"frozen": True, **config.content(include={"finish", "steps"})}
     else:
         settings = {"frozen": True}
         del inputs["reconstruct"]

@@ -45,8 +45,8 @@ def _step(context: Context, reconstructed: Done, autoencoder: Done, decoder: Don
     settings = {
         "seed": context.config.seed,
         "neighbours_share": context.config.decoder.neighbours_share,
-        "ema": context.config.decoder.ema.model_dump(mode="json", exclude={"choices"}),
-        **adversarial.model_dump(mode="json", exclude=exclude),
+        "ema": context.config.decoder.ema.content(exclude={"choices"}),
+        **adversarial.content(exclude=exclude),
     }
     inputs = {
         "reconstruct": reconstructed.digest,

@@ -81,4 +81,4 @@ class PairTraining:
 
 def network_config(config: DecoderConfig) -> dict[str, Any]:
     """Return the settings of process and network that a decoder file stores."""
-    return config.model_dump(mode="json", include={"process", "unet", "lean"})
+    return config.content(include={"process", "unet", "lean"})
