@@ -29,6 +29,8 @@ from tests.support.snapshot_runs import (
 )
 from tests.support.tiny_run import jpeg
 
+pytestmark = pytest.mark.integration
+
 
 def test_of_pictures_that_are_there_twice_the_smallest_key_stays(tmp_path: Path) -> None:
     photographs = tmp_path / "photographs"

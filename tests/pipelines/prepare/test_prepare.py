@@ -28,6 +28,8 @@ from pipelines.runs.step import Done
 from tests.support.pictures import photograph
 from tests.support.tiny_run import jpeg, tiny_config
 
+pytestmark = pytest.mark.integration
+
 GOOD = 12
 BAD = {
     "bomb.png": "too-large",

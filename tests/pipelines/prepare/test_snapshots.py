@@ -19,6 +19,8 @@ from pipelines.prepare.photo_table import TABLE
 from tests.support.snapshot_runs import DEDUPLICATED, check_same, kept, reasons, run, table, write, write_many
 from tests.support.tiny_run import jpeg, tiny_config
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("settings", [(), DEDUPLICATED])
 def test_a_grown_corpus_is_prepared_from_what_is_new_alone(
