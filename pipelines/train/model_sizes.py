@@ -37,11 +37,14 @@ def default_steps(config: DecoderConfig) -> int:
     """Return the decoder's default number of sampling steps."""
     from hfd.diffusion.decoder import DEFAULT_STEPS
 
-    return DEFAULT_STEPS if config.adversarial is None else config.adversarial.steps
+    if config.adversarial is not None:
+        return config.adversarial.steps
+    trained = None if config.perceptual is None else config.perceptual.steps
+    return config.steps or trained or DEFAULT_STEPS
 
 
 def _kind(decoder: DecoderConfig) -> str:
-    return "U-Net" if decoder.lean is None else "lean "
+    return "U-Net" if decoder.lean is None else "lean"
 
 
 def _millions(module: nn.Module) -> float:

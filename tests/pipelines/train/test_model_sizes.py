@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hfd.autoencoder.model import Elic
 from hfd.config.presets import load_config
 from hfd.diffusion.decoder import build_network
-from pipelines.train.model_sizes import describe_models
+from pipelines.train.model_sizes import default_steps, describe_models
 
 SIDE = 64
 SMALL = [
@@ -65,3 +65,9 @@ def test_parameters_and_flops_are_those_of_the_networks() -> None:
     assert float(found[1]) == pytest.approx(sum(p.numel() for p in stage2.parameters()) / 1e6, abs=0.005)
     assert float(found[2]) == pytest.approx(step, rel=0.02, abs=1.0)
     assert float(found[3]) == pytest.approx(7 * float(found[2]), abs=4.0)
+
+
+def test_the_steps_are_those_that_the_decoder_is_trained_for() -> None:
+    assert describe_models(load_config("lean", [])).endswith("at 1 steps")
+    assert default_steps(load_config("lean", ["decoder.steps=null", "decoder.perceptual.steps=3"]).decoder) == 3
+    assert default_steps(load_config("demo", ["decoder.steps=null"]).decoder) == 50
