@@ -93,7 +93,9 @@ def decompress(
     workers: int = 1,
     max_pixels: int = MAX_CODEC_PIXELS,
 ) -> Image.Image:
-    """Decode an ``.hfd`` file to mode RGB or RGBA, with its profile and EXIF, if kept, in ``info``.
+    """Decode an ``.hfd`` file to mode RGB, or L if it is grey, with A where it has transparency.
+
+    Its profile, EXIF and XMP rights, if kept, are in ``info``.
 
     Args:
         data: the file's bytes, or its path.

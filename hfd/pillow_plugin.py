@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
-from hfd.codec.container import ALPHA, EXIF, ICC, MAGIC, unpack
+from hfd.codec.container import ALPHA, EXIF, GREY, ICC, MAGIC, unpack
 from hfd.codec.picture.content import info_of
 from hfd.codec.sections import Extras, decode_metadata
 from hfd.errors import HfdError, PictureWarning
@@ -48,7 +48,8 @@ class HfdImageFile(ImageFile.ImageFile):
         except HfdError as error:
             raise SyntaxError(str(error)) from error  # Pillow's signal for a foreign or damaged file
         self._size = (container.width, container.height)
-        self._mode = "RGBA" if ALPHA in container.sections else "RGB"
+        colour = "L" if GREY in container.sections and icc is None else "RGB"
+        self._mode = colour + "A" * (ALPHA in container.sections)
         self.info.update(info_of(Extras(icc=icc, exif=exif)))
         self.info.update(
             bpp=8 * len(data) / (container.width * container.height), rate=container.rate, model=container.model.hex()

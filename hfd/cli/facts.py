@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hfd.codec.codec import Codec
-from hfd.codec.container import ICC, SAMPLING, SECTION_NAMES, VERSION, Container, unpack
+from hfd.codec.container import GREY, ICC, SAMPLING, SECTION_NAMES, VERSION, Container, unpack
 from hfd.codec.library import find_models
 from hfd.codec.sampling_options import SamplingOptions, decode_sampling
 from hfd.errors import BitstreamError, DataError
@@ -44,6 +44,7 @@ def _model_facts(folder: Folder) -> Facts:
 
 
 def _file_facts(path: str, container: Container, num_bytes: int) -> Facts:
+    colour = "of its ICC profile" if ICC in container.sections else "sRGB"
     facts: Facts = {
         "file": path,
         "width": container.width,
@@ -53,7 +54,7 @@ def _file_facts(path: str, container: Container, num_bytes: int) -> Facts:
         "version": VERSION,
         "model": container.model.hex(),
         "rate": container.rate,
-        "colour": "of its ICC profile" if ICC in container.sections else "sRGB",
+        "colour": f"grey, {colour}" if GREY in container.sections else colour,
         "checksum": f"{container.checksum:08x}",
         "sections": {SECTION_NAMES.get(tag, f"section {tag}"): len(held) for tag, held in container.sections.items()},
     }

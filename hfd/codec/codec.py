@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +16,7 @@ from hfd.autoencoder.model import STRIDE
 from hfd.autoencoder.weights import Autoencoder, read_autoencoder
 from hfd.codec.container import (
     DEFAULT_RATE,
+    GREY,
     LATENTS,
     MAX_CODEC_PIXELS,
     MODEL_BYTES,
@@ -26,8 +27,9 @@ from hfd.codec.container import (
 )
 from hfd.codec.memory import give_back
 from hfd.codec.patches import LatentSource, MapPieces, OnProgress, Piece, PixelSource, Source, known_in, sample_by_plan
-from hfd.codec.pixels import RgbRows, padded_rows, picture_to_tensor, tensor_to_picture
+from hfd.codec.pixels import GreyWatch, RgbRows, padded_rows, picture_to_tensor, tensor_to_picture, to_grey
 from hfd.codec.reconstruction import LatentCut, reach_cells, synthesise
+from hfd.codec.sections import holds_grey
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, read_decoder
 from hfd.diffusion.samplers import OnStep
 from hfd.diffusion.sampling import Sampling
@@ -63,11 +65,12 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """A picture of ``width`` x ``height`` px, half-way to files of any rate."""
+    """A picture of ``width`` x ``height`` px, half-way to files of any rate. ``is_grey``: R = G = B everywhere."""
 
     width: int
     height: int
     latents: Latents
+    is_grey: bool = False
 
 
 class Codec:
@@ -136,7 +139,9 @@ class Codec:
         """
         check_size(width, height, max_pixels, stride=STRIDE)
         padded = (height + -height % STRIDE, width + -width % STRIDE)
-        return Analysis(width, height, self._coder.analyse(padded_rows(rows, height), *padded))
+        watched = GreyWatch(rows)
+        latents = self._coder.analyse(padded_rows(watched, height), *padded)
+        return Analysis(width, height, latents, watched.is_grey)
 
     def encode(
         self,
@@ -149,7 +154,7 @@ class Codec:
         """The second half of :meth:`compress`. ``consume``: in the memory of the analysis, which is useless then."""
         width, height = analysis.width, analysis.height
         coded, _ = self._coder.code(analysis.latents, rate, consume=consume)
-        held = {**sections, LATENTS: coded.payload}
+        held = {**sections, LATENTS: coded.payload} | ({GREY: b""} if analysis.is_grey else {})
         data = pack(Container(width, height, self.model, rate, coded.checksum, held))
         return Compressed(data, 8 * len(data) / (width * height), coded.bits_est / (width * height))
 
@@ -170,7 +175,7 @@ class Codec:
                 f"model: got a file made by {container.model.hex()}, expected {self.model.hex()}. "
                 "Give the model that made it with --model"
             )
-        width, height = container.width, container.height
+        width, height, is_grey = container.width, container.height, holds_grey(container)
         check_size(width, height, max_pixels, stride=STRIDE)
         y_hat = self._coder.decode(
             container.sections[LATENTS],
@@ -179,7 +184,7 @@ class Codec:
             width=width + -width % STRIDE,
             rate=container.rate,
         )
-        return LatentSource(self.autoencoder.model, y_hat, (height, width))
+        return LatentSource(self.autoencoder.model, y_hat, (height, width), is_grey=is_grey)
 
     def render(
         self, source: Source, request: Request, *, map_fn: MapPieces = map, on_progress: OnProgress | None = None
@@ -196,6 +201,7 @@ class Codec:
         box, sampling = checked_box(request.box, *source.size), request.sampling
         if sampling is None:
             return source.read(box)
+        sampling = replace(sampling, grey=source.is_grey)
         plan = plan_picture(*source.size, self.reach(sampling), request.layout, box=box)
         if plan.num_patches > 1 or plan.scheme is Scheme.FOUR_GROUPS:
             return sample_by_plan(
@@ -238,6 +244,8 @@ class Codec:
         if isinstance(condition, LatentCut):
             condition = synthesise(self.autoencoder.model, condition, self._reach_cells)
             give_back()
+        if piece.settings.grey:
+            condition = to_grey(condition)
         cond, known = self._cond([condition]), known_in(piece)
         sample = self._decoder().sample(
             cond,

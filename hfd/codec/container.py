@@ -41,9 +41,16 @@ DEFAULT_RATE = 128
 MAX_CODEC_PIXELS = 64_000_000
 """Pictures above this are refused before any memory is taken: a forged header may claim any size."""
 
-LATENTS, ALPHA, ICC, EXIF, SAMPLING = 0, 128, 129, 130, 131
+LATENTS, ALPHA, ICC, EXIF, SAMPLING, GREY = 0, 128, 129, 130, 131, 132
 """Keys of a container's sections, and their tags in a file. ``LATENTS``: required, in a file the last."""
-SECTION_NAMES: Mapping[int, str] = {LATENTS: "latents", ALPHA: "alpha", ICC: "icc", EXIF: "exif", SAMPLING: "sampling"}
+SECTION_NAMES: Mapping[int, str] = {
+    LATENTS: "latents",
+    ALPHA: "alpha",
+    ICC: "icc",
+    EXIF: "exif",
+    SAMPLING: "sampling",
+    GREY: "grey",
+}
 
 _OPTIONAL_FROM = 128
 _SHORTEST_BYTES = 21

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hfd.autoencoder.model import Elic
+from hfd.codec.pixels import to_grey
 from hfd.codec.reconstruction import LatentCut, cut_latent, reach_cells, synthesise
 from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.sampling import Sampling
@@ -64,6 +65,10 @@ class Source(Protocol):
     def size(self) -> tuple[int, int]:
         """(height, width) of the picture, px."""
 
+    @property
+    def is_grey(self) -> bool:
+        """The picture's channels are equal."""
+
     def cut(self, box: Box) -> Condition: ...
 
     def read(self, box: Box) -> RgbArray:
@@ -75,6 +80,7 @@ class PixelSource:
     """Windows of an x_hat that is in memory as a whole: 3 bytes per pixel."""
 
     x_hat: RgbArray
+    is_grey: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -90,15 +96,16 @@ class PixelSource:
 class LatentSource:
     """Windows of an x_hat that are synthesised where they are needed, from the latent y_hat (1, M, h, w) float32."""
 
-    def __init__(self, model: Elic, y_hat: Tensor, size: tuple[int, int]) -> None:
-        self.size, self.y_hat = size, y_hat
+    def __init__(self, model: Elic, y_hat: Tensor, size: tuple[int, int], *, is_grey: bool = False) -> None:
+        self.size, self.y_hat, self.is_grey = size, y_hat, is_grey
         self._model, self._reach = model, reach_cells(model.g_s)
 
     def cut(self, box: Box) -> LatentCut:
         return cut_latent(self.y_hat, box, self._reach)
 
     def read(self, box: Box) -> RgbArray:
-        return synthesise(self._model, self.cut(box), self._reach)
+        x_hat = synthesise(self._model, self.cut(box), self._reach)
+        return to_grey(x_hat) if self.is_grey else x_hat
 
 
 def sample_by_plan(

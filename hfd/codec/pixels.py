@@ -34,6 +34,26 @@ def to_grey_levels(x: Tensor) -> RgbArray:
     return picture
 
 
+def to_grey(x: RgbArray) -> RgbArray:
+    """The mean of the channels of uint8 (H, W, 3), rounded, in all three."""
+    mean = (x.sum(axis=2, keepdims=True, dtype=np.uint16) * 2 + 3) // 6
+    return np.repeat(mean.astype(np.uint8), 3, axis=2)
+
+
+class GreyWatch:
+    """Rows that are passed on; ``is_grey``: all that were asked for have R = G = B."""
+
+    def __init__(self, rows: RgbRows) -> None:
+        self._rows = rows
+        self.is_grey = True
+
+    def __call__(self, first: int, last: int) -> RgbArray:
+        x = self._rows(first, last)
+        if self.is_grey:
+            self.is_grey = bool((x[..., 0] == x[..., 1]).all() and (x[..., 1] == x[..., 2]).all())
+        return x
+
+
 def padded_rows(x: RgbRows, height: int) -> PixelRows:
     """Rows of ``pad_to_stride(picture_to_tensor(picture))``, computed on demand."""
 

@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from hfd.codec.container import ALPHA, EXIF, ICC, SAMPLING, SECTION_NAMES, Container, check_size
+from hfd.codec.container import ALPHA, EXIF, GREY, ICC, SAMPLING, SECTION_NAMES, Container, check_size
 from hfd.codec.sampling_options import UNSTATED, SamplingOptions, decode_sampling, encode_sampling
 from hfd.errors import BitstreamError, DataError
 
@@ -39,13 +39,15 @@ class Extras:
     """Contents of a file beside the colours.
 
     ``alpha``: uint8 (H, W), None: opaque; ``icc``: the profile of the RGB values as they are coded, None: sRGB;
-    ``exif``: a TIFF stream, with or without ``Exif\\0\\0`` before it, written as :func:`upright_exif` gives it.
+    ``exif``: a TIFF stream, with or without ``Exif\\0\\0`` before it, written as :func:`upright_exif` gives it;
+    ``is_grey``: the channels are equal.
     """
 
     alpha: AlphaArray | None = None
     icc: bytes | None = None
     exif: bytes | None = None
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    is_grey: bool = False
 
     def to_sections(self) -> dict[int, bytes]:
         """The sections of a container that hold this; none for what is None or the default.
@@ -58,6 +60,8 @@ class Extras:
                 sections[tag] = encode_metadata(data, name=SECTION_NAMES[tag])
         if (section := encode_sampling(self.sampling)) != UNSTATED:
             sections[SAMPLING] = section
+        if self.is_grey:
+            sections[GREY] = b""
         return sections
 
 
@@ -71,10 +75,20 @@ def read_extras(container: Container, *, max_pixels: int) -> Extras:
         decode_metadata(sections[tag], name=SECTION_NAMES[tag]) if tag in sections else None for tag in (ICC, EXIF)
     )
     sampling = decode_sampling(sections[SAMPLING]) if SAMPLING in sections else SamplingOptions()
+    is_grey = holds_grey(container)
     if ALPHA not in sections:
-        return Extras(None, icc, exif, sampling)
+        return Extras(None, icc, exif, sampling, is_grey)
     check_size(container.width, container.height, max_pixels)
-    return Extras(decode_alpha(sections[ALPHA], container.width, container.height), icc, exif, sampling)
+    alpha = decode_alpha(sections[ALPHA], container.width, container.height)
+    return Extras(alpha, icc, exif, sampling, is_grey)
+
+
+def holds_grey(container: Container) -> bool:
+    """Whether a file is of a grey picture. Raises :class:`BitstreamError` on a damaged section."""
+    held = container.sections.get(GREY, b"")
+    if held:
+        raise BitstreamError(f"grey: got {len(held)} bytes, expected none. {_DAMAGED}")
+    return GREY in container.sections
 
 
 # --- metadata ------------------------------------------------------------------------------------

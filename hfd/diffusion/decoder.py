@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, get_args
 
 import torch
@@ -116,10 +116,12 @@ class ScoreDecoder:
         )
         sample = ((sample + 1.0) / 2.0)[..., :height, :width].clamp(0.0, 1.0)
         if settings.finish:
-            sample = finished(sample, self.finish, seeds=seeds, window=window)
+            finish = replace(self.finish, chroma_noise=0.0) if settings.grey else self.finish
+            sample = finished(sample, finish, seeds=seeds, window=window)
         if settings.grain:
             sample = self.add_grain(sample, seeds=seeds, window=window)
-        return torch.lerp(x_hat, sample, settings.realism)
+        sample = torch.lerp(x_hat, sample, settings.realism)
+        return sample.mean(dim=1, keepdim=True).expand_as(sample) if settings.grey else sample
 
     def reach_px(self, settings: Sampling) -> int:
         """Largest distance along an axis between a sample's pixel and a pixel of x_hat that it depends on.

@@ -28,6 +28,7 @@ class Sampling:
     values between them their mixture, the optimal path from least error to the posterior's realism where x_hat is the
     posterior mean (Freirich et al., arXiv 2107.02555). ``finish``: apply the decoder's finish
     (:mod:`hfd.diffusion.finish`). ``grain``: add the amount of grain in the decoder's configuration after it.
+    ``grey``: of a picture without colour: no colour noise, and the channels of the sample are averaged.
     Raises :class:`ConfigError` on values out of range.
     """
 
@@ -37,6 +38,7 @@ class Sampling:
     realism: float = 1.0
     grain: bool = False
     finish: bool = True
+    grey: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(SamplerKind):

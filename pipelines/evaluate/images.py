@@ -213,7 +213,8 @@ def postpone(folder: Folder, task: ImageTask, coded: Coded, reaches: tuple[Reach
     pixels, (height, width) = f"pixels/{task.index:08d}", coded.x.shape[:2]
     folder.write(f"{pixels}/x_hat", coded.x_hat.tobytes())
     times = coded.encode_s, coded.stage1_s
-    return LargeImage(task.index, coded.name, (height, width), coded.seed, coded.bpp_est, *times, reaches, pixels)
+    facts = coded.name, (height, width), coded.seed, coded.bpp_est
+    return LargeImage(task.index, *facts, *times, reaches, pixels, coded.is_grey)
 
 
 def image_schema() -> pa.Schema:

@@ -66,7 +66,8 @@ def plan_large_units(home: Folder, large: Sequence[LargeImage], settings: Measur
 def sample_unit(part: StepPart[UnitTask], codec: Codec) -> dict[str, Any]:
     """Sample one unit; its pixels go to a file beside those of x_hat. Returns the record of a :class:`UnitResult`."""
     task = part.payload
-    large, sampling = task.large, samplings(codec, task.settings)[task.sampler]
+    large = task.large
+    sampling = replace(samplings(codec, task.settings)[task.sampler], grey=large.is_grey)
     if task.killed:
         return asdict(UnitResult(sampling.label, "", killed=True))
     started = time.perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from hfd.baselines.pillow_codecs import available_baselines, bracket_rate
 from hfd.codec.codec import Codec
-from hfd.codec.container import seed_of_file
+from hfd.codec.container import seed_of_file, unpack
+from hfd.codec.sections import holds_grey
 from hfd.config import SamplerConfig
 from hfd.diffusion.sampling import Sampling
 from hfd.image.load import RgbArray
@@ -54,6 +55,10 @@ class Coded:
     @property
     def seed(self) -> int:
         return seed_of_file(self.data)
+
+    @property
+    def is_grey(self) -> bool:
+        return holds_grey(unpack(self.data))
 
 
 @dataclass(frozen=True)
@@ -103,11 +108,15 @@ def code(codec: Codec, name: str, x: RgbArray, store: Callable[[bytes], bytes]) 
 def sample_batch(codec: Codec, batch: Sequence[Coded], settings: MeasureSettings) -> list[list[Sample]]:
     """Every sampler's samples of pictures of one size, a list for each picture; the time is divided equally."""
     results: list[list[Sample]] = [[] for _ in batch]
-    x_hats, seeds = [coded.x_hat for coded in batch], [coded.seed for coded in batch]
-    for sampling in samplings(codec, settings):
-        pictures, seconds = _timed(functools.partial(codec.sample_batch, x_hats, sampling, seeds=seeds))
-        for samples, picture in zip(results, pictures, strict=True):
-            samples.append(Sample(sampling.label, picture, seconds / len(batch)))
+    pairs = list(zip(batch, results, strict=True))
+    for grey in (False, True):
+        members = [(coded, samples) for coded, samples in pairs if coded.is_grey == grey]
+        x_hats, seeds = [coded.x_hat for coded, _ in members], [coded.seed for coded, _ in members]
+        for sampling in samplings(codec, settings) if members else ():
+            of_kind = replace(sampling, grey=grey)
+            pictures, seconds = _timed(functools.partial(codec.sample_batch, x_hats, of_kind, seeds=seeds))
+            for (_, samples), picture in zip(members, pictures, strict=True):
+                samples.append(Sample(sampling.label, picture, seconds / len(members)))
     return results
 
 

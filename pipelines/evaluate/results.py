@@ -29,6 +29,7 @@ class LargeImage:
     stage1_s: float
     reaches: tuple[Reach, ...]
     pixels: str
+    is_grey: bool = False
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> LargeImage:

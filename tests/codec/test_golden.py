@@ -15,7 +15,7 @@ from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
 from hfd.codec.library import model_that_made
 from hfd.io.model_folders import find_model
-from tests.support.format_reader import read_file
+from tests.support.format_reader import read_file, read_grey
 from tests.support.paths import GOLDEN
 
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
@@ -61,6 +61,7 @@ def test_a_golden_file_shows_the_picture_that_it_was_made_of(name: str) -> None:
     assert error.mean() < 20  # most are beyond 30 when upside down
     held = make().read_extras(unpack(data), max_pixels=2**20)
     assert (held.icc, held.exif, held.sampling) == (extras.icc, extras.exif, extras.sampling)
+    assert held.is_grey == extras.is_grey
     np.testing.assert_array_equal(held.alpha, extras.alpha)
 
 
@@ -72,7 +73,15 @@ def test_the_specification_reads_a_golden_file(name: str) -> None:
     assert (file.rate, f"{file.checksum:08x}") == (expected["rate"], expected["checksum"])
     lengths = {"0": len(file.latents), **{str(tag): len(section) for tag, section in file.sections.items()}}
     assert lengths == expected["sections"]
+    assert read_grey(file.sections) == expected["grey"]
 
 
 def test_together_they_hold_every_kind_of_section() -> None:
-    assert {tag for name in NAMES for tag in EXPECTED["files"][name]["sections"]} == {"0", "128", "129", "130", "131"}
+    assert {tag for name in NAMES for tag in EXPECTED["files"][name]["sections"]} == {
+        "0",
+        "128",
+        "129",
+        "130",
+        "131",
+        "132",
+    }

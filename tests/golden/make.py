@@ -66,6 +66,7 @@ def golden_inputs() -> dict[str, tuple[RgbArray, Extras]]:
         "icc": (picture(24, 40), Extras(icc=curve * 20)),
         "exif": (picture(24, 40), Extras(exif=exif())),
         DUMPED: (picture(24, 40), Extras(sampling=SamplingOptions(steps=4, seed=7))),
+        "grey": (np.repeat(picture(24, 40)[..., :1], 3, axis=2), Extras(is_grey=True)),
         "all": (picture(40, 24), Extras(alpha, curve, exif(), sampling)),
     }
 
@@ -98,6 +99,7 @@ def describe(data: bytes, codec: Codec) -> dict[str, Any]:
         "icc": None if extras.icc is None else {"bytes": len(extras.icc), "sha256": digest(extras.icc)},
         "exif": None if extras.exif is None else {"bytes": len(extras.exif), "sha256": digest(extras.exif)},
         "sampling": with_defaults(extras.sampling),
+        "grey": extras.is_grey,
     }
 
 

@@ -93,6 +93,11 @@ def read_metadata(section: bytes) -> bytes:
     return data
 
 
+def read_grey(sections: dict[int, bytes]) -> bool:
+    need(sections.get(132, b"") == b"")
+    return 132 in sections
+
+
 def read_sampling(section: bytes) -> dict[str, Any]:
     need(len(section) >= 2 and section[0] <= 6 and section[1] < 64)
     flags, rest = section[1], section[2:]

@@ -50,13 +50,18 @@ class Picture:
     def height(self) -> int:
         return int(self.rgb.shape[0])
 
+    @property
+    def is_grey(self) -> bool:
+        """One channel is enough. A kept profile is of three, always."""
+        return self.extras.is_grey and self.extras.icc is None
+
     def rows(self, first: int, last: int) -> RgbArray:
         """Those rows, ``last`` exclusive."""
         return self.rgb[first:last]
 
     def to_image(self) -> Image.Image:
-        """For Pillow: mode RGB, or RGBA where there is transparency, with its metadata in ``info``."""
-        image = Image.fromarray(self.rgb)
+        """For Pillow: mode RGB, or L of a grey picture, with A where there is transparency; metadata in ``info``."""
+        image = Image.fromarray(self.rgb[..., 0].copy() if self.is_grey else self.rgb)
         if self.extras.alpha is not None:
             image.putalpha(Image.fromarray(self.extras.alpha))
         image.info.update(info_of(self.extras))

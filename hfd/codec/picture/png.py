@@ -13,29 +13,30 @@ from hfd.codec.picture.content import Picture
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 STRIP_BYTES = 2**22
-_RGB, _RGBA = 2, 6
+_GREY, _RGB, _ALPHA = 0, 2, 4
 
 Bytes = npt.NDArray[np.uint8]
 
 
 def png_chunks(picture: Picture) -> Iterator[bytes]:
-    """A picture's PNG in pieces (ISO/IEC 15948): 8 bits, RGB or RGBA, its profile and EXIF where it has them.
+    """A picture's PNG in pieces (ISO/IEC 15948): 8 bits, grey or RGB, with alpha and metadata where it has them.
 
     Each row has the filter of the five whose result has the least sum of magnitudes, as the standard suggests.
     """
     rgb, extras = picture.rgb, picture.extras
-    colour = _RGB if extras.alpha is None else _RGBA
+    colour = (_GREY if picture.is_grey else _RGB) | (0 if extras.alpha is None else _ALPHA)
     yield _SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", picture.width, picture.height, 8, colour, 0, 0, 0))
     if extras.icc is not None:
         yield _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(extras.icc))
     if extras.exif is not None:
         yield _chunk(b"eXIf", extras.exif.removeprefix(b"Exif\0\0"))
-    samples = 3 if extras.alpha is None else 4
+    channels = 1 if picture.is_grey else 3
+    samples = channels if extras.alpha is None else channels + 1
     rows = max(1, STRIP_BYTES // (picture.width * samples))
     deflater = zlib.compressobj()
     above = np.zeros((1, picture.width * samples), dtype=np.uint8)
     for top in range(0, picture.height, rows):
-        strip = rgb[top : top + rows]
+        strip = rgb[top : top + rows, :, :channels]
         if extras.alpha is not None:
             strip = np.dstack([strip, extras.alpha[top : top + rows]])
         lines = strip.reshape(len(strip), -1)

@@ -43,7 +43,7 @@ def encode_picture(picture: Picture, file_format: str) -> Iterable[bytes]:
         return png_chunks(picture)
     pillow_format, options = _OPTIONS[file_format]
     image, buffer = picture.to_image(), io.BytesIO()
-    if image.mode == "RGBA" and pillow_format == "JPEG":
+    if image.mode in ("LA", "RGBA") and pillow_format == "JPEG":
         seen = over_white(image.convert("RGB"), image.getchannel("A"))
         seen.info = image.info
         image = seen
