@@ -87,7 +87,7 @@ def holds_grey(container: Container) -> bool:
     """Whether a file is of a grey picture. Raises :class:`BitstreamError` on a damaged section."""
     held = container.sections.get(GREY, b"")
     if held:
-        raise BitstreamError(f"grey: got {len(held)} bytes, expected none. {_DAMAGED}")
+        raise BitstreamError(f"grey: got {len(held)} bytes, expected none. {DAMAGED}")
     return GREY in container.sections
 
 

@@ -204,7 +204,7 @@ def test_metadata_above_the_limit_of_a_file_is_left_out() -> None:
 
 
 def test_strips_have_the_same_colours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(strips, "_WHOLE_PIXELS", 16)
+    monkeypatch.setattr(strips, "WHOLE_PIXELS", 16)
     bad = part(b"tEXt", b"a\0b", crc=7)
     for data in (png(gama(100_000)), png(cicp(12, 13), bad), png(cicp(9, 16)), png(gama(100_000), mode="L")):
         (tmp_path / "x.png").write_bytes(data)
