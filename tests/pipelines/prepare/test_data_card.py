@@ -16,6 +16,8 @@ from pipelines.tracking import StepRun
 from tests.support.snapshot_runs import run, variants, write
 from tests.support.tiny_run import jpeg
 
+pytestmark = pytest.mark.integration
+
 
 def test_the_card_is_written_and_stored_in_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stored: dict[str | None, object] = {}

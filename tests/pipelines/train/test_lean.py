@@ -16,6 +16,8 @@ from pipelines.retrain import retrain
 from pipelines.train.reconstruct import Rates, load_model, reconstruct
 from tests.support.tiny_run import tiny_config, write_photographs
 
+pytestmark = pytest.mark.integration
+
 LEAN = (
     "autoencoder.residual={channels: [8, 8, 8], blocks: [0, 1, 0]}",
     "autoencoder.rates=[120, 136]",
