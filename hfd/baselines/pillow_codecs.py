@@ -18,6 +18,9 @@ NEIGHBOURS = 2
 """Qualities to try on each side of the result, since file size is not quite monotone."""
 
 
+_JPEG_MAX_SIDE_PX = 65_500
+
+
 @dataclass(frozen=True)
 class Encoded:
     """A file and its quality."""
@@ -167,6 +170,13 @@ def _save(baseline: Baseline, x: RgbArray, quality: int, options: _SaveOptions) 
         )
     if x.dtype != np.uint8 or x.ndim != 3 or x.shape[2] != 3:
         raise ValueError(f"x: got {x.dtype} {x.shape}, expected uint8 (H, W, 3)")
+    height, width = x.shape[:2]
+    # libjpeg prints a line of its own for a larger side.
+    if baseline.name == "jpeg" and max(height, width) > _JPEG_MAX_SIDE_PX:
+        raise DataError(
+            f"jpeg: got {width} x {height} px, expected at most {_JPEG_MAX_SIDE_PX} px a side. Cut the picture.",
+            reason="codec-limit",
+        )
     buffer = io.BytesIO()
     try:
         Image.fromarray(x).save(buffer, baseline.name.upper(), quality=quality, **options)

@@ -17,6 +17,7 @@ from hfd.codec.container import seed_of_file, unpack
 from hfd.codec.sections import holds_grey
 from hfd.config import SamplerConfig
 from hfd.diffusion.sampling import Sampling
+from hfd.errors import DataError
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
 from hfd.metrics.features import effnet_features
@@ -150,7 +151,13 @@ def _baselines(x: RgbArray, num_bytes: int, settings: MeasureSettings) -> Iterat
         if baseline.name not in settings.baselines:
             continue
         for rate in settings.baseline_rates:
-            bracket = bracket_rate(baseline, x, max(1, round(rate * num_bytes)))
+            try:
+                bracket = bracket_rate(baseline, x, max(1, round(rate * num_bytes)))
+            except DataError as error:
+                if error.reason != "codec-limit":
+                    raise
+                # The picture stays; the counts of the summary show which rows lack it.
+                break
             for side, encoded in zip(("at most", "at least"), bracket, strict=True):
                 if encoded is None:
                     continue

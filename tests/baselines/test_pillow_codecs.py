@@ -138,6 +138,14 @@ def test_a_picture_beyond_the_format_is_a_data_error() -> None:
     assert caught.value.reason == "codec-limit"
 
 
+@pytest.mark.parametrize("shape", [(1, 65501, 3), (65501, 1, 3)])
+def test_libjpeg_prints_nothing_of_its_limit(shape: tuple[int, int, int], capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataError, match="expected at most 65500 px a side") as caught:
+        Jpeg().encode(np.zeros(shape, dtype=np.uint8), 50)
+    assert caught.value.reason == "codec-limit" and capfd.readouterr() == ("", "")
+    assert Jpeg().encode(np.zeros((1, 65500, 3), dtype=np.uint8), 50)
+
+
 def test_jpeg_is_progressive() -> None:
     assert b"\xff\xc2" in Jpeg().encode(_photograph(), 50), "start of a progressive frame (SOF2)"
 

@@ -20,6 +20,9 @@ _OPTIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 WHOLE_PIXELS = 2**24
 """Up to so many Pillow makes the file, faster and in twice the memory."""
 
+_JPEG_MAX_SIDE_PX = 65_500
+"""libjpeg's limit. It prints a line of its own for a larger side, so that is checked before."""
+
 FORMATS = tuple(_OPTIONS)
 """The suffixes of files that can be written, without the dot: PNG and WebP without loss, JPEG at quality 95."""
 
@@ -42,6 +45,12 @@ def encode_picture(picture: Picture, file_format: str) -> Iterable[bytes]:
     if file_format == "png" and picture.width * picture.height > WHOLE_PIXELS:
         return png_chunks(picture)
     pillow_format, options = _OPTIONS[file_format]
+    if pillow_format == "JPEG" and max(picture.width, picture.height) > _JPEG_MAX_SIDE_PX:
+        raise DataError(
+            f"{file_format}: got {picture.width} x {picture.height} px, "
+            f"expected at most {_JPEG_MAX_SIDE_PX} px a side. Write a .png",
+            reason="format",
+        )
     image, buffer = picture.to_image(), io.BytesIO()
     if image.mode in ("LA", "RGBA") and pillow_format == "JPEG":
         seen = over_white(image.convert("RGB"), image.getchannel("A"))

@@ -142,3 +142,16 @@ def test_formats_go_by_suffix() -> None:
     for name in ("png", "a.png/b", "x.gif", ""):
         with pytest.raises(DataError, match=r"expected one of .png, .webp, .jpg, .jpeg"):
             format_of(name)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg"])
+@pytest.mark.parametrize("shape", [(1, 65501, 3), (65501, 1, 3)])
+def test_a_side_beyond_jpeg_is_one_line(
+    suffix: str, shape: tuple[int, int, int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    picture = picture_of_array(np.zeros(shape, dtype=np.uint8))
+    with pytest.raises(
+        DataError, match=rf"^{suffix}: got {shape[1]} x {shape[0]} px, expected at most 65500 px a side"
+    ):
+        encode_picture(picture, suffix)
+    assert capfd.readouterr() == ("", "")

@@ -76,6 +76,16 @@ def test_a_metric_is_added_by_one_entry(extra: Metric, tmp_path: Path) -> None:
     assert extra.caption in page and f'data-value="{stored[0]}"' in page
 
 
+@pytest.mark.parametrize(("shape", "missing"), [((8, 16384, 3), {"webp"}), ((65501, 8, 3), {"webp", "jpeg"})])
+def test_a_picture_that_a_baseline_cannot_hold_lacks_its_rows_alone(
+    shape: tuple[int, int, int], missing: set[str]
+) -> None:
+    x = np.zeros(shape, dtype=np.uint8)
+    settings = MeasureSettings((), 64, ("jpeg", "webp"), (1.0, 2.0), 1 << 20, 1 << 20)
+    measured = measure(Coded("a.png", x, bytes(900), 0.1, 1.0, x, 2.0), [], settings)
+    assert {row.system for row in measured.rows} == {"autoencoder", "jpeg", "webp"} - missing
+
+
 def test_a_name_is_registered_once(extra: Metric) -> None:
     with pytest.raises(ValueError, match=r"^metric: got the name 'max_error' again"):
         register(extra)
