@@ -21,7 +21,7 @@ demo: install
 test: install check
 	$(TEST_ENV) $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow"
 
-# What starts no server, browser, Ray or further process and trains no whole model: under a minute on two cores.
+# What starts no server, browser, Ray or further process and trains no whole model.
 test-fast: install
 	$(TEST_ENV) $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow and not integration"
 
