@@ -149,13 +149,34 @@ def _without_tags(loc: Sequence[int | str]) -> list[str]:
 
 def _nearest_key(key: str) -> str | None:
     keys = list(all_keys())
-    near = difflib.get_close_matches(key, [*keys, *_section_keys()], n=1, cutoff=0.6)
+    section, _, leaf = key.rpartition(".")
+    if _is_section(section):  # a shared prefix would make any two keys of a section similar
+        near = difflib.get_close_matches(leaf, _names_in(section), n=1, cutoff=0.6)
+        near = [f"{section}.{name}" for name in near]
+    else:
+        near = difflib.get_close_matches(key, [*keys, *_section_keys()], n=1, cutoff=0.6)
     if near:
         return near[0]
-    leaf = key.rpartition(".")[2]
     by_leaf = {known.rpartition(".")[2]: known for known in reversed(keys)}
     near = difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=0.7)
     return by_leaf[near[0]] if near else None
+
+
+def _is_section(key: str) -> bool:
+    return key in set(_section_keys())
+
+
+def _names_in(section: str) -> list[str]:
+    """Names of the keys and sections directly in a section; "" is the whole preset."""
+    prefix = f"{section}." if section else ""
+    return sorted({key.removeprefix(prefix).split(".")[0] for key in all_keys() if key.startswith(prefix)})
+
+
+def _siblings_of(key: str) -> str:
+    """List the keys of the innermost existing section around an unknown key."""
+    parents = (key.rsplit(".", depth)[0] for depth in range(1, key.count(".") + 1))
+    section = next(filter(_is_section, parents), "")
+    return f"one of {', '.join(f'{section}.{name}'.lstrip('.') for name in _names_in(section))}"
 
 
 _EXPECTED = {
@@ -177,7 +198,7 @@ def _explain(detail: ErrorDetails) -> str:
         return f"{key}.kind: {got}, expected one of {known}."
     if detail["type"] == "extra_forbidden":
         near = _nearest_key(key)
-        return f"{key}: unknown key." + (f" Did you mean {near}?" if near else "")
+        return f"{key}: unknown key. " + (f"Did you mean {near}?" if near else f"Remove it, or use {_siblings_of(key)}")
     if detail["type"] == "missing":
         return f"{key}: missing, expected a value. Set it in the preset or as {key}=..."
     if detail["type"] == PLACE:

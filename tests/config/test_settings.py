@@ -139,6 +139,30 @@ def test_a_misspelt_key_names_the_nearest_right_one(override: str, nearest: str 
     assert (suggested[1] if suggested else None) == nearest
 
 
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (
+            "promote.draws=50",
+            "promote.draws: unknown key. Remove it, or use one of promote.distances, promote.max_bpp_rise, "
+            "promote.max_psnr_loss_db, promote.model",
+        ),
+        (
+            "lease.nodes.wait=5",
+            "lease.nodes: unknown key. Remove it, or use one of lease.expires_s, lease.heartbeat_s, lease.name, "
+            "lease.use",
+        ),
+        (
+            "zzzz=1",
+            "zzzz: unknown key. Remove it, or use one of autoencoder, cluster, data, decoder, evaluate, lease, name, "
+            "prepare, promote, seed, tracking, workspace",
+        ),
+    ],
+)
+def test_a_key_of_an_earlier_version_names_the_keys_of_its_section(override: str, line: str) -> None:
+    assert _mistake(override) == line
+
+
 def test_all_keys_are_those_of_the_printed_configuration() -> None:
     def leaves(model: object, prefix: str = "") -> set[str]:
         found = set()
