@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+import typer.core
 
 from hfd.cli.exit_codes import run_app
 from hfd.cli.main import create_app
@@ -43,7 +44,18 @@ def main() -> NoReturn:
         sys.exit(missing.exit_code)
 
 
-@app.command()
+class _PipelineCommand(typer.core.TyperCommand):
+    """A command that reports a missing extra before it reports a mistake in its options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter:
+            check_extra("pipeline")
+            raise
+
+
+@app.command(cls=_PipelineCommand)
 def retrain(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
     """Run every step, from photographs to two trained stages and a report. Steps that are done are skipped."""
     check_extra("pipeline")

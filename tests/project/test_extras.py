@@ -80,6 +80,7 @@ def test_one_machine_trains_without_ray_mlflow_and_s3(tmp_path: Path) -> None:
     ("absent", "arguments", "line"),
     [
         ("yaml", ["retrain", "-c", "demo"], "yaml: not installed, expected by this command"),
+        ("yaml", ["retrain"], "yaml: not installed, expected by this command"),
         ("pyarrow", ["rollback", "-c", "demo"], "pyarrow: not installed, expected by this command"),
         ("yaml", ["evaluate", "-c", "demo"], "yaml: not installed, expected by this command"),
         ("ray", ["jobs"], "ray: not installed, expected by this command"),
