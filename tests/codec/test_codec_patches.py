@@ -28,6 +28,8 @@ from hfd.io.storage import Folder
 from tests.support.networks import lively_elic, lively_unet
 from tests.support.pictures import photograph
 
+pytestmark = pytest.mark.integration
+
 SIZE = (283, 350)
 X_HAT = photograph(*SIZE)
 PATCHES = PatchLayout(patch_pixels=190 * 190)
