@@ -7,6 +7,7 @@ from typing import cast
 
 from hfd.codec.codec import Codec, Request
 from hfd.codec.container import MAX_CODEC_PIXELS, Container
+from hfd.codec.exif import fitted_exif
 from hfd.codec.memory import enough_memory
 from hfd.codec.patches import OnProgress
 from hfd.codec.picture.content import Picture
@@ -76,6 +77,8 @@ def decode(
         request = replace(request, box=_within(region, container))
         if extras.alpha is not None:
             extras = replace(extras, alpha=extras.alpha[region.slices])
+        if extras.exif is not None and region != Box(0, 0, container.height, container.width):
+            extras = replace(extras, exif=fitted_exif(extras.exif, region.width, region.height))
     with process_map(workers) as map_fn, enough_memory():
         source = codec.open(container, max_pixels=max_pixels)
         rgb = codec.render(source, request, map_fn=map_fn, on_progress=on_progress)

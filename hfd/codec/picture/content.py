@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from hfd.codec.exif import fitted_exif
 from hfd.codec.sections import MAX_METADATA_BYTES, AlphaArray, Extras
 from hfd.errors import DataError
 from hfd.image.colour import raw_mode_of, split_srgb
@@ -174,7 +175,10 @@ def _convert(
             alpha[top:bottom] = plane
     if alpha is not None and int(alpha.min()) == 255:
         alpha = None
-    return Picture(_turned(rgb, method), Extras(None if alpha is None else _turned(alpha, method), icc, exif))
+    rgb = _turned(rgb, method)
+    if exif is not None and method is not None:
+        exif = fitted_exif(exif, rgb.shape[1], rgb.shape[0])
+    return Picture(rgb, Extras(None if alpha is None else _turned(alpha, method), icc, exif))
 
 
 def split_picture(
