@@ -74,7 +74,7 @@ def note_of_profile() -> None:
 def _split_alpha(image: Image.Image, raw_mode: str) -> tuple[Image.Image, Image.Image | None]:
     """The colour in 8 bits a sample, and the alpha channel (mode L) where the picture has transparency."""
     if image.mode == "F":
-        return Image.fromarray(_eight_bit_float(np.asarray(image))), None
+        return Image.fromarray(eight_bit_float(np.asarray(image))), None
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _split_deep_grey(image, raw_mode)
     if image.has_transparency_data:
@@ -106,7 +106,8 @@ def _eight_bit_integer(samples: npt.NDArray[np.integer[Any]], *, white: int) -> 
     return ((samples.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
 
 
-def _eight_bit_float(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+def eight_bit_float(samples: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
+    """Convert greys of [0, 1], or of [0, 255] where one exceeds 2. Raises ValueError unless all are finite."""
     if not np.isfinite(samples).all():
         raise ValueError("grey samples are not all finite")
     # Resampling overshoots 1 a little; a picture in [0, 255] that never passes 2 would be black anyway.

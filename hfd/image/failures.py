@@ -65,7 +65,7 @@ def pillow_failures(label: str, stream: BinaryIO) -> Iterator[None]:
             raise not_an_image(label, "an empty file") from error
         if not _has_signature(head):
             raise not_an_image(label, f"a file that begins with {head[:8]!r}") from error
-        message = f"{label}: got a damaged or cut header, expected a whole image. {ADVICE}"
+        message = f"{label}: got a header that is damaged, cut or of an unknown kind, expected a whole image. {ADVICE}"
         raise DataError(message, reason="broken") from error
     # Pillow's plugins let almost any type escape on damaged input (KeyError, ZeroDivisionError, EOFError).
     except Exception as error:

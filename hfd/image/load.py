@@ -15,11 +15,13 @@ from typing import BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from hfd.errors import DataError
 from hfd.image.colour import raw_mode_of, to_srgb
+from hfd.image.containers import is_all_transparent, open_container, without_padding
 from hfd.image.failures import ADVICE, check_size, codestream_ends, not_an_image, one_line, pillow_failures
+from hfd.image.formats import HEIC_SUFFIXES, reads_heic
 from hfd.image.pillow_warnings import pillow_warnings_off
 from hfd.image.png_parts import PNG_SIGNATURE, read_png_parts, without_parts
 from hfd.image.stated import stated_profile
@@ -36,7 +38,7 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".tif", ".tiff", ".bmp",
     ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpx", ".j2c", ".tga", ".qoi",
     ".pcx", ".sgi", ".psd",
-})
+}) | (HEIC_SUFFIXES if reads_heic() else frozenset())
 # fmt: on
 """What listing a folder accepts; compare with ``path.suffix.lower()``."""
 
@@ -61,7 +63,8 @@ def load_picture(source: ImageSource, *, name: str = "", max_pixels: int = MAX_I
     EXIF (or XMP) orientation is applied. Colours that the file states (an ICC profile; cICP or gAMA with cHRM of a PNG,
     nclx of an AVIF) are converted to sRGB with perceptual intent. What cannot be is taken as sRGB, with a note
     (:mod:`hfd.image.notes`), as with a profile that is damaged or of other colours. Transparency is
-    composited over white. Of several frames the first is taken. Integer greys of 16 bits map 65535 to 255
+    composited over white. Of several frames the first is taken; of a TIFF the first page or SubIFD that is
+    neither a reduced version of another nor a mask. Integer greys of 16 bits map 65535 to 255
     (12-bit TIFF: 4095), rounded. Floating-point greys are read as [0, 1], or as [0, 255] when a value exceeds
     2, and clipped. Of 16-bit *colour* Pillow hands over the high byte alone.
 
@@ -76,9 +79,20 @@ def load_picture(source: ImageSource, *, name: str = "", max_pixels: int = MAX_I
 
     Raises:
         DataError: one line; ``reason`` is ``"not-an-image"``, ``"truncated"``, ``"too-large"``, ``"broken"``
-            (any other failure to decode) or ``"unreadable"`` (the path or stream cannot be read at all).
+            (any other failure to decode), ``"unread-format"`` (a format or layout that is not read),
+            ``"transparent"`` (no pixel shows) or ``"unreadable"`` (the path or stream cannot be read at all).
     """
-    return load_with(upright_srgb, source, name=name, max_pixels=max_pixels)
+
+    def convert(image: Image.Image, raw_mode: str) -> Image.Image:
+        if is_all_transparent(image):
+            raise DataError(
+                f"{label_of(source, name)}: got a picture that is transparent in every pixel, expected one that shows "
+                f"something. {ADVICE}",
+                reason="transparent",
+            )
+        return upright_srgb(image, raw_mode)
+
+    return load_with(convert, source, name=name, max_pixels=max_pixels)
 
 
 def load_with(
@@ -97,6 +111,8 @@ def load_with(
     def decode(image: Image.Image, stream: BinaryIO) -> T:
         raw_mode = raw_mode_of(image)
         image.load()
+        if image.format == "TGA":
+            image = without_padding(image, stream)
         if image.format == "JPEG2000" and not codestream_ends(stream):
             raise EOFError("no end of codestream")
         # Icon containers state the true size of the picture inside only once it is decoded.
@@ -198,12 +214,15 @@ def _open_header(stream: BinaryIO, label: str, max_pixels: int) -> Image.Image:
     stream.seek(0)
     parts = read_png_parts(stream) if stream.read(8) == PNG_SIGNATURE else None
     stream.seek(0)
-    image = Image.open(stream if parts is None else without_parts(stream, parts))
+    image = open_container(stream, label, max_pixels) if parts is None else Image.open(without_parts(stream, parts))
     if image.format in _NOT_PICTURES:
         raise not_an_image(label, f"a file of format {image.format}")
     check_size(image.size, label, max_pixels)
     if (profile := stated_profile(image, stream, parts)) is not None:
         image.info["icc_profile"] = profile
+    if image.format in ("JPEG", "MPO") and isinstance(image, ImageFile.ImageFile):
+        # Of arithmetic-coded data libjpeg cannot suspend the decoding between blocks: it gets them at once.
+        image.decodermaxblock = max(image.decodermaxblock, stream.seek(0, os.SEEK_END))
     return image
 
 

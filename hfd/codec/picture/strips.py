@@ -8,8 +8,8 @@ strips, to the same pixels, or they lie in the file as they are; colours go the 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,6 +30,7 @@ from hfd.image.load import (
     orientation_of_header,
 )
 from hfd.image.notes import Note, collected_notes
+from hfd.image.tiff import page_options, picture_of
 
 WHOLE_PIXELS = 2**24
 """Up to so many Pillow reads a picture, in eight bytes a pixel."""
@@ -45,7 +46,8 @@ _TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe
 
 @dataclass(frozen=True)
 class _Header:
-    """What Pillow says of a file whose strips can be read. ``offset``: of pixels that lie there uncompressed."""
+    """What Pillow says of a file whose strips can be read. ``offset``: of pixels that lie there uncompressed;
+    ``page``: libvips's options for the directory of a TIFF."""
 
     format: str
     mode: str
@@ -53,6 +55,7 @@ class _Header:
     icc: bytes | None
     exif: bytes | None
     offset: int | None = None
+    page: Mapping[str, int] = field(default_factory=dict)
 
 
 class StripPicture:
@@ -151,7 +154,8 @@ def _header_of(image: Image.Image, stream: BinaryIO, *, keep_exif: bool) -> _Hea
     if not is_plain or not is_in_order or orientation_of_header(image, stream) != 1:
         return None
     exif = exif_of(image) if keep_exif else None
-    return _Header(image.format, image.mode, image.size, image.info.get("icc_profile"), exif, offset)
+    page = page_options(found) if image.format == "TIFF" and (found := picture_of(stream)) is not None else {}
+    return _Header(image.format, image.mode, image.size, image.info.get("icc_profile"), exif, offset, page)
 
 
 def _image(header: _Header, size: tuple[int, int], data: Any) -> Image.Image:
@@ -187,11 +191,14 @@ def _decoded(header: _Header, source: bytes | Path, label: str) -> Iterator[Imag
     width, height = header.size
     pyvips.vips_lib.vips_error_clear()  # of warnings about other files
     loader, fail_on = _LOADERS[header.format]
+    options = {"access": "sequential", "fail_on": fail_on, **header.page}
     try:
         if isinstance(source, bytes):
-            picture = getattr(pyvips.Image, f"{loader}_buffer")(source, access="sequential", fail_on=fail_on)
+            picture = getattr(pyvips.Image, f"{loader}_buffer")(
+                source, access="sequential", fail_on=fail_on, **header.page
+            )
         else:
-            picture = getattr(pyvips.Image, loader)(str(source), access="sequential", fail_on=fail_on)
+            picture = getattr(pyvips.Image, loader)(str(source), **options)
         found = (picture.width, picture.height, picture.bands, picture.format)
         expected = (width, height, len(header.mode), "uchar")
         if found != expected:

@@ -1,0 +1,104 @@
+"""Open the picture of a container, by the decoder that reads it rightly; refuse by name what neither reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from hfd.errors import DataError
+from hfd.image.deep_tiff import read_by_libvips
+from hfd.image.failures import ADVICE, check_size, one_line
+from hfd.image.formats import HEIC, RAW, advice_for, is_heic, unread_format
+from hfd.image.tiff import Directory, from_directory, picture_of, readers_of
+
+_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TGA_ATTRIBUTE_BITS = 15
+
+
+def open_container(stream: BinaryIO, label: str, max_pixels: int) -> Image.Image:
+    """Open a picture without decoding it. Of a TIFF the chosen directory (:func:`hfd.image.tiff.picture_of`) counts.
+
+    Raises:
+        DataError: reason ``"unread-format"``, with the name of the format or of the layout.
+    """
+    head = stream.read(64)
+    stream.seek(0)
+    if (name := unread_format(head=head)) is not None:
+        raise _unread(label, name)
+    if head.startswith(_TIFF_HEADS) and (found := picture_of(stream)) is not None:
+        return _open_tiff(stream, found, label, max_pixels)
+    if is_heic(head):
+        import pillow_heif  # the extra ``heic``; unread_format refuses without it
+
+        try:
+            image: Image.Image = pillow_heif.HeifImageFile(stream)
+        except Exception as error:
+            message = f"{label}: got {HEIC} that does not open ({one_line(error)}), expected a whole image. {ADVICE}"
+            raise DataError(message, reason="broken") from error
+        return image
+    return Image.open(stream)
+
+
+def without_padding(image: Image.Image, stream: BinaryIO) -> Image.Image:
+    """Drop the alpha of a decoded TGA that states no attribute bits: what Pillow takes for alpha is padding."""
+    stream.seek(17)
+    attribute_bits = stream.read(1)[0] & _TGA_ATTRIBUTE_BITS
+    if attribute_bits or not image.has_transparency_data:
+        return image
+    return image.convert("L" if image.mode == "LA" else "RGB")
+
+
+def is_all_transparent(image: Image.Image) -> bool:
+    """True for a decoded image that shows nothing: each pixel has an opacity of 0."""
+    if not image.has_transparency_data:
+        return False
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        return bool(image.getchannel(image.mode[-1]).getextrema()[1] == 0)
+    try:
+        return bool(image.convert("RGBA").getchannel("A").getextrema()[1] == 0)
+    except ValueError:  # of deep grey
+        return False
+
+
+def _unread(label: str, name: str) -> DataError:
+    return DataError(f"{label}: got {name}, expected a format that is read. {advice_for(name)}", reason="unread-format")
+
+
+def _open_tiff(stream: BinaryIO, found: Directory, label: str, max_pixels: int) -> Image.Image:
+    if found.is_camera_raw:
+        raise _unread(label, RAW)
+    readers = readers_of(found)
+    if "pillow" in readers:
+        is_first = found.page == 0 and found.sub is None
+        try:
+            return Image.open(stream if is_first else from_directory(stream, found))
+        except UnidentifiedImageError:
+            pass  # a layout that its table lacks
+    if 0 in found.size:
+        raise UnidentifiedImageError("no size")
+    if "libvips" not in readers:
+        raise DataError(
+            f"{label}: got a TIFF of {found.kind}, expected samples that are read. "
+            "Convert it to 8 or 16 bits of grey or RGB, or leave it out.",
+            reason="unread-format",
+        )
+    check_size(found.size, label, max_pixels)
+    return _Deferred(found.size, lambda: read_by_libvips(stream, found))
+
+
+class _Deferred(Image.Image):
+    """An opened TIFF whose samples are decoded on `load`; then it becomes the decoded image."""
+
+    def __init__(self, size: tuple[int, int], decode: Callable[[], Image.Image]) -> None:
+        super().__init__()
+        self.format = "TIFF"
+        self._size, self._mode = size, "RGB"
+        self._decode = decode
+
+    def load(self) -> Any:
+        decoded = self._decode()
+        self.__class__ = Image.Image  # type: ignore[assignment]
+        self.__dict__ = decoded.__dict__
+        return self.load()
