@@ -11,7 +11,9 @@ from hfd.errors import DataError
 from hfd.image.deep_tiff import read_by_libvips
 from hfd.image.failures import ADVICE, check_size, one_line
 from hfd.image.formats import HEIC, RAW, advice_for, is_heic, unread_format
-from hfd.image.tiff import Directory, from_directory, picture_of, readers_of
+from hfd.image.notes import add_note
+from hfd.image.tiff import Directory, count_pages, from_directory, picture_of
+from hfd.image.tiff_readers import readers_of
 
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TGA_ATTRIBUTE_BITS = 15
@@ -62,6 +64,12 @@ def is_all_transparent(image: Image.Image) -> bool:
         return False
 
 
+def note_if_all_transparent(is_transparent: bool) -> None:
+    """Add a note to a picture whose colours nobody can have back."""
+    if is_transparent:
+        add_note("picture", "is transparent in every pixel; colours that cannot be seen are not kept")
+
+
 def _unread(label: str, name: str) -> DataError:
     return DataError(f"{label}: got {name}, expected a format that is read. {advice_for(name)}", reason="unread-format")
 
@@ -69,6 +77,8 @@ def _unread(label: str, name: str) -> DataError:
 def _open_tiff(stream: BinaryIO, found: Directory, label: str, max_pixels: int) -> Image.Image:
     if found.is_camera_raw:
         raise _unread(label, RAW)
+    if found.sub is None and (pages := count_pages(stream)) > 1:
+        add_note("picture", f"has {pages} pages, of which the first is taken")
     readers = readers_of(found)
     if "pillow" in readers:
         is_first = found.page == 0 and found.sub is None

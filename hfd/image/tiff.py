@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import BinaryIO, Literal, TypeAlias
 
-Reader: TypeAlias = Literal["pillow", "libvips"]
 Tags: TypeAlias = dict[int, tuple[int, ...]]
 
 _MAX_DIRECTORIES = 4096
@@ -26,14 +25,12 @@ _OLD_REDUCED = 2
 _PHOTOMETRIC = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "CIELAB"}
 _PHOTOMETRIC |= {9: "ICCLAB", 10: "ITULAB", 32844: "LogL", 32845: "LogLuv"}
 _CAMERA_RAW = (32803, 34892)  # colour filter array, linear raw
-_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3, 9: 3}
-_UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
+UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 _SAMPLE_FORMATS = {1: "", 2: "signed ", 3: "floating-point ", 4: "untyped ", 5: "complex ", 6: "complex "}
 
-_UNCOMPRESSED = 1
 # Compressions that both decoders know and that keep samples as they are: none, LZW, deflate (two numbers), PackBits.
-_PLAIN = frozenset({_UNCOMPRESSED, 5, 8, 32946, 32773})
-_COMPRESSIONS = _PLAIN | {2, 3, 4, 6, 7, 32771, 34925, 50000, 50001}
+UNCOMPRESSED = 1
+PLAIN = frozenset({UNCOMPRESSED, 5, 8, 32946, 32773})
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ class Directory:
     @cached_property
     def format(self) -> int | None:
         """Sample format; None where samples differ in it."""
-        found = set(self.tags.get(339, (_UNSIGNED,))[: self.samples])
+        found = set(self.tags.get(339, (UNSIGNED,))[: self.samples])
         return found.pop() if len(found) == 1 else None
 
     @property
@@ -128,7 +125,7 @@ class Directory:
         beside += ["0 is white"] if self.photometric == 0 else []
         beside += ["in planes"] if self.is_planar else []
         beside += ["big-endian"] if self.order == ">" and (self.bits or 0) > 8 else []
-        beside += [] if self.compression in _PLAIN else [f"compression {self.compression}"]
+        beside += [] if self.compression in PLAIN else [f"compression {self.compression}"]
         return f"{bits} {form}{colours} ({', '.join(beside)})"
 
 
@@ -219,74 +216,6 @@ def _read_directory(stream: BinaryIO, offset: int, order: str, is_big: bool) -> 
             held = stream.read(struct.calcsize(layout))
         tags[tag] = struct.unpack_from(layout, held)
     return tags, following
-
-
-def readers_of(found: Directory) -> list[Reader]:
-    """Return the decoders that read a directory's samples by the rules of the format, the preferred one first."""
-    if found.compression not in _COMPRESSIONS or found.samples < _COLOURS.get(found.photometric, 99):
-        return []
-    readers: list[Reader] = ["pillow"] if _pillow_reads(found) else []
-    return [*readers, "libvips"] if found.compression in _PLAIN and _libvips_reads(found) else readers
-
-
-def _pillow_reads(found: Directory) -> bool:
-    """Whether Pillow's table of layouts knows this one, and its decoder does what the table says.
-
-    It takes planes of any depth for 8-bit ones, ignores an inverted scale above 8 bits, takes signed 8-bit samples for
-    unsigned ones, and takes decompressed samples for big-endian ones, which they are not.
-    """
-    bits, colours = found.bits, found.photometric
-    if found.compression in (6, 7):
-        return bits == 8 and found.format == _UNSIGNED
-    if found.format in (_SIGNED, _FLOAT):
-        in_order = found.order == "<" or found.compression == _UNCOMPRESSED
-        fits = (bits == 32) if found.format == _FLOAT else (bits in (16, 32) and colours == 1)
-        return in_order and fits and found.samples == 1 and colours in (0, 1) and not found.is_reversed
-    if found.format != _UNSIGNED or bits is None:
-        return False
-    if colours in (0, 1) and found.samples == 1:
-        little = found.order == "<"
-        deep = bits == 16 or (bits == 12 and little and found.compression == _UNCOMPRESSED) or (bits == 32 and little)
-        return bits in (1, 2, 4, 8) or (deep and colours == 1 and not (found.is_reversed and found.order == ">"))
-    if colours == 6:
-        is_known = found.has_full_chroma or found.compression != _UNCOMPRESSED
-        return bits == 8 and not found.is_planar and is_known and found.has_full_range
-    if found.is_planar:
-        alpha = found.samples == 4 and found.extra == (2,)
-        return bits == 8 and ((colours == 2 and (found.samples == 3 or alpha)) or (colours == 5 and found.samples == 4))
-    if bits == 16:
-        return colours in (2, 5) and found.samples <= 4 and 1 not in found.extra and not found.is_reversed
-    if bits != 8:
-        return bits < 8 and colours == 3
-    is_multiplied_grey = colours == 1 and 1 in found.extra
-    return colours != 9 and not is_multiplied_grey and not (found.is_reversed and found.samples > 3)
-
-
-def _libvips_reads(found: Directory) -> bool:
-    """Whether libvips hands over this layout's samples unchanged, inverted grey turned round.
-
-    It mixes the samples of grey with alpha, of CIELAB and of 16-bit floats in planes. It divides colours by their alpha
-    where they were multiplied, for integers on the right scale. Of YCbCr it converts subsampled pictures alone.
-    """
-    bits, colours, samples = found.bits, found.photometric, found.samples
-    if (found.is_planar and colours in (0, 1, 8, 9)) or (found.is_reversed and (bits or 0) > 8):
-        return False
-    premultiplied = 1 in found.extra
-    if found.format == _FLOAT:
-        return colours in (0, 1) and bits in (16, 32) and samples <= 2 and not premultiplied
-    if found.format == _SIGNED:
-        return colours == 1 and bits in (16, 32) and samples == 1
-    if found.format != _UNSIGNED or bits not in (8, 16, 32):
-        return False
-    if bits == 32:
-        return colours == 1 and samples == 1
-    if colours in (5, 9):
-        return samples == _COLOURS[colours] and (colours == 5 or bits == 8)
-    if colours == 8:
-        return samples == 3 and bits == 16
-    if colours == 6:
-        return bits == 8 and samples == 3 and not (found.is_planar or found.has_full_chroma)
-    return colours in (0, 1, 2)
 
 
 def from_directory(stream: BinaryIO, found: Directory) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 from pathlib import Path
@@ -209,7 +210,7 @@ def test_suffixes_of_formats_that_are_not_read() -> None:
 
 
 def test_heic_without_the_extra_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hfd.image.formats.find_spec", lambda name: None)
+    monkeypatch.setattr("hfd.image.formats.find_spec", lambda _: None)
     head = struct.pack(">I", 28) + b"ftypheic" + bytes(4) + b"mif1heicmiaf" + bytes(100)
     error = refusal(head)
     assert error.reason == "unread-format" and "an HEIC picture" in str(error) and "hfd[heic]" in str(error)
@@ -303,3 +304,30 @@ def test_an_ultra_hdr_jpeg_is_its_sdr_picture(xmp: bytes) -> None:
     by_libvips = pyvips.Image.jpegload_buffer(data).numpy()
     np.testing.assert_array_equal(load_rgb(data), by_libvips)
     np.testing.assert_array_equal(load_rgb(data), load_rgb(plain))
+
+
+# The header, and a row of two blocks, of an arithmetic-coded grey JPEG of 16 x 24 px with a restart after each row:
+# cjpeg -quality 98, jpegtran -arithmetic -restart 1 (libjpeg-turbo 2.1.5), of uniform noise.
+ARITHMETIC_HEAD = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAEBAQEBAQEBAQEBAQEBAQIBAQEBAQIBAQECAgICAgICAgIDAwQDAwMDAwICAwQDAwQEBAQEAgMFBQQEBQQE"
+    "BAT/yQALCAAYABABAREA/8wABgAQEAX/3QAEAAL/2gAIAQEAAD8A"
+)
+ARITHMETIC_ROW = base64.b64decode(
+    "/wBj3ledfryDUIeQrqQRJD+sMcK3V09ywIHltj9qq/IH798g5gpyDjcyH7IW/ujBTpMI3mwvdL6p/vxYfHbr+xe7wqJGsHSamOh5TfKeMGeUQ4kal8UJ"
+    "dciugZbKkYCgMAjHn2IagsoAkQeEHQoj6JRUGR0a9BoFr6ZcSLttetxS8BiEALbKBUVCwpxKeKtWzfo9OF+J2gpblPXX6QzsQoLnQA=="
+)
+
+
+def test_an_arithmetic_coded_jpeg_above_64_kib(tmp_path: Path) -> None:
+    rows = 500
+    head = ARITHMETIC_HEAD.replace(struct.pack(">HH", 24, 16), struct.pack(">HH", 8 * rows, 16))
+    ends = [bytes([0xFF, 0xD0 + n % 8]) for n in range(rows - 1)] + [b"\xff\xd9"]
+    data = head + b"".join(ARITHMETIC_ROW + end for end in ends)
+    assert len(data) > 2**16
+    by_libvips = pyvips.Image.jpegload_buffer(data).numpy()
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    for source in (data, path):
+        np.testing.assert_array_equal(load_rgb(source)[..., 0], by_libvips)
+    with pytest.raises(DataError, match="expected a whole image"):
+        load_rgb(data[: len(data) // 2])

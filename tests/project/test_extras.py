@@ -31,7 +31,7 @@ def test_no_heavy_package_is_a_base_dependency() -> None:
     assert names == {
         "compressai", "numpy", "pillow", "pyvips", "rich", "safetensors", "torch", "torchvision", "typer",
     }  # fmt: skip
-    assert set(project["optional-dependencies"]) == {"train", "pipeline", "server", "demo", "dev"}
+    assert set(project["optional-dependencies"]) == {"train", "pipeline", "heic", "server", "demo", "dev"}
 
 
 def test_the_codecs_commands_import_no_package_of_an_extra(tmp_path: Path, model_folder: Folder) -> None:

@@ -13,6 +13,7 @@ from hfd.codec.exif import fitted_exif
 from hfd.codec.sections import MAX_METADATA_BYTES, AlphaArray, Extras
 from hfd.errors import DataError
 from hfd.image.colour import raw_mode_of, split_srgb
+from hfd.image.containers import is_all_transparent, note_if_all_transparent
 from hfd.image.load import MAX_IMAGE_PIXELS, ImageSource, RgbArray, load_with, turn_of
 from hfd.image.notes import Note, add_note, collected_notes
 from hfd.image.stated import profile_of_image
@@ -161,6 +162,7 @@ def _convert(
     exif: bytes | None,
 ) -> Picture:
     """By strips, so that a large picture is in memory once as Pillow has it and once as an array."""
+    note_if_all_transparent(is_all_transparent(image))
     rgb = np.empty((image.height, image.width, 3), dtype=np.uint8)
     alpha: AlphaArray | None = None
     icc: bytes | None = None

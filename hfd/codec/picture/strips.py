@@ -22,6 +22,7 @@ from hfd.codec.sections import AlphaArray, Extras
 from hfd.errors import DataError
 from hfd.image.colour import raw_mode_of
 from hfd.image.failures import broken, cut_short
+from hfd.image.containers import note_if_all_transparent
 from hfd.image.load import (
     MAX_IMAGE_PIXELS,
     RgbArray,
@@ -127,7 +128,7 @@ def open_picture(
     pixel = _image(header, (1, 1), bytes(len(header.mode)))
     with collected_notes() as more_notes:
         _, _, icc = split_picture(pixel, header.mode, keep_alpha=keep_alpha, keep_profile=keep_metadata)
-    alpha = _alpha_of(header, parts()) if keep_alpha and "A" in header.mode else None
+        alpha = _alpha_of(header, parts()) if keep_alpha and "A" in header.mode else None
     extras = Extras(alpha, icc, header.exif)
     return StripPicture(lambda: (rgb for rgb, _ in parts()), header.size, extras, tuple(notes | more_notes))
 
@@ -137,6 +138,7 @@ def _alpha_of(header: _Header, parts: Iterator[tuple[RgbArray, AlphaArray | None
     alpha = np.empty(header.size[::-1], np.uint8)
     for (top, count), (_, plane) in zip(_spans(header), parts, strict=True):
         alpha[top : top + count] = plane
+    note_if_all_transparent(int(alpha.max()) == 0)
     return None if int(alpha.min()) == 255 else alpha
 
 
