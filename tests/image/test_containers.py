@@ -66,7 +66,7 @@ def test_the_first_picture_that_is_no_preview_and_no_mask_counts(
     np.testing.assert_array_equal(load_rgb(CONTAINERS[name]), PHOTO)
     path = tmp_path / "a.tif"
     path.write_bytes(CONTAINERS[name])
-    monkeypatch.setattr(strips, "_WHOLE_PIXELS", 100)
+    monkeypatch.setattr(strips, "WHOLE_PIXELS", 100)
     for source in (CONTAINERS[name], path):
         picture = open_picture(source)
         assert isinstance(picture, StripPicture) == ("planes" not in name)
@@ -274,6 +274,26 @@ def all_transparent() -> dict[str, bytes]:
 @pytest.mark.parametrize("name", all_transparent())
 def test_a_picture_that_is_all_transparent_is_no_photograph(name: str) -> None:
     assert refusal(all_transparent()[name]).reason == "transparent"
+
+
+@pytest.mark.parametrize("keep_alpha", [True, False])
+@pytest.mark.parametrize("name", all_transparent())
+def test_a_picture_that_is_all_transparent_gets_a_note(
+    name: str, keep_alpha: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = all_transparent()[name]
+    opaque = saved(Image.fromarray(np.dstack([PHOTO, RAMP])), "PNG")
+    for pixels in (2**24, 10):
+        monkeypatch.setattr(strips, "WHOLE_PIXELS", pixels)
+        if keep_alpha or pixels > 10:
+            assert ["transparent" in note.text for note in open_picture(data, keep_alpha=keep_alpha).notes] == [True]
+        assert open_picture(opaque, keep_alpha=keep_alpha).notes == ()
+
+
+def test_further_pages_get_a_note() -> None:
+    scan = tiff(typed(2), typed(2), typed(1, SMALL), typed(4, MASK), typed(2))
+    assert ["3 pages" in note.text for note in open_picture(scan).notes] == [True]
+    assert open_picture(CONTAINERS["a pyramid"]).notes == () == open_picture(CONTAINERS["mask first"]).notes
 
 
 XMP = b"""http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF

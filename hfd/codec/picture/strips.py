@@ -21,8 +21,8 @@ from hfd.codec.picture.content import Picture, exif_of, read_picture, split_pict
 from hfd.codec.sections import AlphaArray, Extras
 from hfd.errors import DataError
 from hfd.image.colour import raw_mode_of
-from hfd.image.failures import broken, cut_short
 from hfd.image.containers import note_if_all_transparent
+from hfd.image.failures import broken, cut_short
 from hfd.image.load import (
     MAX_IMAGE_PIXELS,
     RgbArray,
