@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
+_BIDI = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text for a terminal: line breaks, escape sequences and bytes that are not UTF-8 are written as escapes.
+
+    The result can be encoded in UTF-8. ``keep``: control characters to leave.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(character if character in keep else _shown(character) for character in text)
+
+
+def _shown(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file's name, by PEP 383
+        return f"\\x{code - 0xDC00:02x}"
+    hidden = code < 0x20 or 0x7F <= code < 0xA0 or 0xD800 <= code <= 0xDFFF or character in "\u2028\u2029" + _BIDI
+    return character.encode("unicode_escape").decode() if hidden else character
+
 
 class HfdError(Exception):
     """Base of errors that are not bugs.
@@ -11,6 +31,12 @@ class HfdError(Exception):
 
     exit_code = 2
     """Of the command line."""
+
+    kept = "\n"
+    """Control characters of messages: some list several mistakes, one on each line."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(str(message), self.kept))
 
 
 class ConfigError(HfdError):
@@ -22,6 +48,8 @@ class DataError(HfdError):
 
     ``reason`` is a short stable word for the rejects table (``"truncated"``, ``"too-small"``, ...).
     """
+
+    kept = ""
 
     def __init__(self, message: str, *, reason: str = "unusable") -> None:
         super().__init__(message)
@@ -35,6 +63,8 @@ class DataError(HfdError):
 
 class BitstreamError(HfdError):
     """A ``.hfd`` file that is foreign, truncated, damaged or made by another model."""
+
+    kept = ""
 
 
 class DecodeMismatchError(BitstreamError):

@@ -7,6 +7,7 @@ the other files are still processed, and the command ends with a count and exit 
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,9 +16,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from hfd.cli.progress import Terminal
-from hfd.errors import BatchError, BitstreamError, ConfigError, DataError, HfdError
+from hfd.errors import BatchError, BitstreamError, ConfigError, DataError, HfdError, printable
 from hfd.image.notes import Note
-from hfd.io.storage import write_file
+from hfd.io.failures import one_line
+from hfd.io.outputs import is_standard_input, is_standard_output, output_target
+from hfd.io.storage import read_file, write_file
+from hfd.io.uris import expand_home
 
 STANDARD = "-"
 """Standard input or standard output."""
@@ -66,12 +70,14 @@ def plan(sources: Sequence[str], output: str | None, *, wanted: Iterable[str], s
     Raises :class:`ConfigError` on arguments that contradict each other, :class:`DataError` for a single
     folder without such files.
     """
+    sources = [STANDARD if is_standard_input(source) else source for source in sources]
+    output = None if output is None else STANDARD if is_standard_output(output) else expand_home(output)
     if STANDARD in sources:
         if len(sources) > 1:
             raise ConfigError("-: got other inputs beside standard input, expected it alone")
         return Batch((Job(None, _output_of_one(None, output, suffix)),), is_one=True)
     first = Path(sources[0])
-    if len(sources) == 1 and not first.is_dir():
+    if len(sources) == 1 and not _is_folder(first):
         return Batch((_known(Job(first, _output_of_one(first, output, suffix))),), is_one=True)
     if output == STANDARD:
         raise ConfigError("--output: got - for several files, expected a folder")
@@ -82,7 +88,7 @@ def plan(sources: Sequence[str], output: str | None, *, wanted: Iterable[str], s
         raise ConfigError(f"{root}: got a file's name for several outputs, expected a folder's. Give another --output")
     jobs: list[Job] = []
     for source in dict.fromkeys(map(Path, sources)):
-        if source.is_dir():
+        if _is_folder(source):
             found = _below(source, frozenset(wanted), several=len(sources) > 1, root=root, suffix=suffix)
         else:
             name = source.with_suffix(suffix)
@@ -128,6 +134,10 @@ def _below(folder: Path, wanted: frozenset[str], *, several: bool, root: Path | 
     return jobs
 
 
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 -- False, not an error, for a name that is too long
+
+
 def _some(suffixes: frozenset[str]) -> str:
     shown = [suffix for suffix in (".png", ".jpg", ".hfd") if suffix in suffixes]
     return ", ".join(shown) + (", ..." if len(suffixes) > len(shown) else "")
@@ -136,9 +146,17 @@ def _some(suffixes: frozenset[str]) -> str:
 def _known(job: Job) -> Job:
     """The job, with its problem if the source is not a file."""
     assert job.source is not None
-    if job.source.is_file():
-        return job
-    got = "no such file" if not job.source.exists() else "something else than a file"
+    try:
+        with one_line(str(job.source)):
+            mode = job.source.stat().st_mode
+    except DataError as error:
+        if error.reason != "missing":
+            return Job(job.source, job.output, error)
+        got = "no such file"
+    else:
+        if stat.S_ISREG(mode) or stat.S_ISFIFO(mode):
+            return job
+        got = "something else than a file"
     problem = DataError(f"{job.source}: got {got}, expected a file or a folder", reason="missing")
     return Job(job.source, job.output, problem)
 
@@ -149,7 +167,7 @@ def _without_clashes(jobs: Sequence[Job]) -> tuple[Job, ...]:
     checked = []
     for job in jobs:
         if job.problem is None and job.output is not None:
-            first = taken.setdefault(job.output, job.source)
+            first = taken.setdefault(Path(os.path.realpath(job.output)), job.source)
             if first != job.source:
                 problem = DataError(f"{job.source}: {job.output} is that of {first}. Give this one another --output")
                 checked.append(Job(job.source, job.output, problem))
@@ -178,7 +196,7 @@ def run(batch: Batch, convert: Convert, *, label: str, existing: Existing) -> No
                     raise
                 failed += 1
                 sys.stdout.flush()
-                print(f"hfd: {error}", file=sys.stderr, flush=True)
+                print(f"hfd: {printable(str(error))}", file=sys.stderr, flush=True)
         progress(count, count)
     if failed:
         raise BatchError(f"{failed} of {count} failed")
@@ -209,7 +227,7 @@ def tell(name: str, notes: Iterable[Note]) -> None:
 
 def _say(line: str | None) -> None:
     if line is not None:
-        print(line, flush=True)
+        print(printable(line), flush=True)
 
 
 def _do(job: Job, convert: Convert, existing: Existing) -> str | None:
@@ -220,21 +238,28 @@ def _do(job: Job, convert: Convert, existing: Existing) -> str | None:
         return None
     if _is_skipped(job, existing):
         return f"{job.output}: exists already, skipped"
-    source, name = (job.source, str(job.source)) if job.source is not None else (_standard_input(), "standard input")
+    source, name = _source_of(job)
     data, description = convert(source, name)
     write_file(job.output, data)
-    if job.source is not None:
-        _keep_times(job.source, job.output)
+    if isinstance(source, Path):
+        _keep_times(source, job.output)
     return f"{job.output}: {description}"
 
 
 def _to_standard_output(job: Job, convert: Convert) -> None:
     if sys.stdout.isatty():
         raise ConfigError("standard output: got a terminal, expected a file or a pipe. Give --output FILE")
-    source, name = (job.source, str(job.source)) if job.source is not None else (_standard_input(), "standard input")
+    source, name = _source_of(job)
     data, _ = convert(source, name)
     for piece in data:
         sys.stdout.buffer.write(piece)
+
+
+def _source_of(job: Job) -> tuple[Source, str]:
+    """The path of a file, or the bytes of a pipe, which can be read once; and its name."""
+    if job.source is None:
+        return _standard_input(), "standard input"
+    return job.source if job.source.is_file() else read_file(job.source), str(job.source)
 
 
 def _standard_input() -> bytes:
@@ -247,12 +272,12 @@ def _is_skipped(job: Job, existing: Existing) -> bool:
     """True if an existing output is kept. Raises :class:`DataError` if it must not be written."""
     output = job.output
     assert output is not None
-    if output.is_dir():
-        raise DataError(f"{output}: got a folder, expected the name of a file for --output")
-    if not output.exists():
-        return False
-    if not output.is_file():
-        raise DataError(f"{output}: got something else than a file. Give another --output, or - for standard output")
+    with one_line(str(output)):
+        target = output_target(output)
+        if target.is_dir():
+            raise DataError(f"{output}: got a folder, expected the name of a file for --output")
+        if not target.exists():
+            return False
     if job.source is not None and output.samefile(job.source):
         raise DataError(f"{output}: is the input itself. Give another --output")
     if existing.skip:
@@ -264,6 +289,6 @@ def _is_skipped(job: Job, existing: Existing) -> bool:
 
 def _keep_times(source: Path, output: Path) -> None:
     """Copy the source's times of access and change."""
-    times = source.stat()
     with suppress(OSError):  # some network drives cannot set times; the file is whole
+        times = source.stat()
         os.utime(output, ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -114,6 +114,8 @@ def _compress_files(
         with naming(name):
             data = encode(picture, target, models, options, max_pixels=max_pixels).data
         bpp = 8 * len(data) / (picture.width * picture.height)
-        return [data], f"{picture.width} x {picture.height}, {len(data)} bytes, {bpp:.3f} bpp"
+        size = len(source) if isinstance(source, bytes) else source.stat().st_size
+        grown = f", larger than the source ({size:,} bytes)" if len(data) > size else f" (source: {size:,} bytes)"
+        return [data], f"{picture.width} x {picture.height}, {len(data)} bytes, {bpp:.3f} bpp{grown}"
 
     run(batch, convert, label="compress", existing=existing)

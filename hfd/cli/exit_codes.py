@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from hfd.errors import HfdError
+from hfd.errors import HfdError, printable
 
 STOPPED = 130
 """Exit code after Ctrl-C, by the convention of shells: 128 + SIGINT."""
@@ -17,6 +18,9 @@ STOPPED = 130
 
 def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and exit. Errors of no known kind keep their traceback: they are bugs."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no failure
     try:
         # typer returns an exit code for what it handles itself: 0 after --help, 130 after Ctrl-C
         code = app(None if arguments is None else list(arguments), prog_name="hfd", standalone_mode=False)
@@ -41,6 +45,6 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoRetur
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
-    for line in message.splitlines():
-        print(f"hfd: {line}", file=sys.stderr)
+    for line in message.split("\n"):
+        print(f"hfd: {printable(line)}", file=sys.stderr)
     sys.exit(code)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from hfd.codec.container import GREY, ICC, SAMPLING, SECTION_NAMES, VERSION, Con
 from hfd.codec.library import find_models
 from hfd.codec.sampling_options import SamplingOptions, decode_sampling
 from hfd.errors import BitstreamError, DataError
+from hfd.io.failures import one_line
 from hfd.io.model_folders import shipped_models
 from hfd.io.storage import Folder, read_file
 
@@ -22,10 +25,14 @@ def facts_of(path: str) -> list[Facts]:
 
     Raises :class:`hfd.errors.HfdError`.
     """
-    if path in shipped_models() or Path(path).is_dir():
+    if path in shipped_models() or os.path.isdir(path):  # noqa: PTH112 -- no error for a long name
         return [_model_facts(folder) for folder in find_models(path)]
-    if not Path(path).is_file():
-        raise DataError(f"{path}: got no such file, expected a file or a folder", reason="missing")
+    with one_line(path):
+        if not os.path.lexists(path):
+            raise DataError(f"{path}: got no such file, expected a file or a folder", reason="missing")
+        mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
+        raise DataError(f"{path}: got something else than a file, expected a file or a folder", reason="not-a-file")
     data = read_file(Path(path))
     try:
         return [_file_facts(path, unpack(data), len(data))]

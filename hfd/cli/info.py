@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hfd.errors import BatchError, HfdError
+from hfd.errors import BatchError, HfdError, printable
 
 if TYPE_CHECKING:
     from hfd.cli.facts import Facts
@@ -30,12 +30,12 @@ def info(
             if len(files) == 1:
                 raise
             failed += 1
-            print(f"hfd: {error}", file=sys.stderr)
+            print(f"hfd: {printable(str(error))}", file=sys.stderr)
     if as_json:
         print(json.dumps([facts for _, facts in found], indent=2))
     elif len(found) == 1 and len(files) == 1:
-        print(text_of(found[0][1]))
+        print(printable(text_of(found[0][1]), keep="\n"))
     else:
-        print("\n\n".join(f"{path}\n{text_of(facts)}" for path, facts in found))
+        print("\n\n".join(f"{printable(path)}\n{printable(text_of(facts), keep=chr(10))}" for path, facts in found))
     if failed:
         raise BatchError(f"{failed} of {len(files)} failed")

@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from hfd.errors import printable
+
 
 class Terminal:
     """Bars on standard error where it is a terminal, one line per finished step on standard output."""
@@ -44,4 +46,4 @@ class Terminal:
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
     def say(self, line: str) -> None:
-        print(line, flush=True)
+        print(printable(line), flush=True)

@@ -15,6 +15,15 @@ from hfd.errors import DataError
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
 """Waits between tries while a server is away or overloaded: half a minute, beside the client library's own tries."""
 
+_OF_ONE_FILE = {
+    errno.ENAMETOOLONG: "got a name that is too long for this file system, expected a shorter one. Rename it",
+    errno.EINVAL: "got a name or size that this file system does not take. Rename it, or use another disk",
+    errno.EILSEQ: "got a name with bytes that this file system does not take. Rename it, or use another disk",
+    errno.EFBIG: "got a file that is too large for this file system. Use another disk",
+    errno.ELOOP: "got symbolic links in a circle, expected a file. Remove the link",
+}
+"""Errors that concern one file and are no outage: the other files of a batch are processed."""
+
 _answered = threading.Event()
 
 T = TypeVar("T")
@@ -61,6 +70,8 @@ def one_line(what: str) -> Iterator[None]:
                 f"{what}: the disk is full. Free some space and run the same command again",
                 reason="disk-full",
             ) from error
+        if error.errno in _OF_ONE_FILE:
+            raise DataError(f"{what}: {_OF_ONE_FILE[error.errno]}", reason="unusable-name") from error
         if error.errno == errno.EROFS:
             raise DataError(f"{what}: the file system is read-only. Give another place", reason="io") from error
         raise _server_error(what, error) from error

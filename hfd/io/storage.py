@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,12 +18,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 from hfd.errors import ConfigError, DataError
 from hfd.io.failures import one_line
+from hfd.io.outputs import TEMPORARY, writing_local
 from hfd.io.uris import is_local, local_path
 
 if TYPE_CHECKING:
     from hfd.io.s3 import Prefix
-
-_TEMPORARY = ".tmp-"
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class Folder:
             with self._remote().writing(name) as stream:
                 yield stream
             return
-        with one_line(f"{self.uri}/{name}"), _writing_local(self.path / name) as stream:
+        with one_line(f"{self.uri}/{name}"), writing_local(self.path / name) as stream:
             yield stream
 
     def delete(self, name: str) -> None:
@@ -148,7 +146,7 @@ class Folder:
     def sweep_temporaries(self) -> None:
         """Remove what killed writers left in and below this local folder (S3 keeps nothing visible)."""
         if self.is_local and self.path.is_dir():
-            for leftover in self.path.rglob(f"{_TEMPORARY}*"):
+            for leftover in self.path.rglob(f"{TEMPORARY}*"):
                 leftover.unlink(missing_ok=True)
 
 
@@ -168,21 +166,6 @@ def read_file(path: Path) -> bytes:
 
 def write_file(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a local file whole or not at all; pieces are written as they come."""
-    with one_line(str(path)), _writing_local(path) as stream:
+    with one_line(str(path)), writing_local(path) as stream:
         for piece in [data] if isinstance(data, bytes) else data:
             stream.write(piece)
-
-
-@contextmanager
-def _writing_local(path: Path) -> Iterator[IO[bytes]]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{_TEMPORARY}{path.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

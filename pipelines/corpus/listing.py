@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hfd.errors import ConfigError, DataError
+from hfd.errors import ConfigError, DataError, printable
 from hfd.image.load import IMAGE_SUFFIXES
 from hfd.io.storage import Entry, Folder
 from pipelines.corpus.s3 import changed, fetch, list_objects
@@ -112,7 +112,8 @@ def _listed(folder: Folder, on_progress: Callable[[int, None], None] | None) -> 
         if on_progress is not None and number % PROGRESS_EVERY_FILES == 0:
             on_progress(number, None)
         if entry.key[entry.key.rfind(".") :].lower() in IMAGE_SUFFIXES:
-            photos.append(Photo(entry.key, folder, entry.key, entry.size, entry.stamp))
+            # Tables hold text: a name that is not UTF-8 is written there with escapes.
+            photos.append(Photo(printable(entry.key), folder, entry.key, entry.size, entry.stamp))
         else:
             others += 1
     # Servers differ in their order.

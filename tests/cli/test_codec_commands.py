@@ -30,7 +30,9 @@ def test_there_and_back_again(hfd: Hfd, photo: Path, model_folder: Folder, compr
     file = photo.with_suffix(".hfd")
     assert file.read_bytes() == compressed
     bpp = 8 * len(compressed) / (70 * 90)
-    assert ended.out == f"{file}: 90 x 70, {len(compressed)} bytes, {bpp:.3f} bpp\n"
+    assert ended.out == (
+        f"{file}: 90 x 70, {len(compressed)} bytes, {bpp:.3f} bpp (source: {photo.stat().st_size:,} bytes)\n"
+    )
 
     decoded = photo.with_name("decoded.png")
     ended = hfd("decompress", file, "-m", model_folder.path, "-o", decoded, "--steps", 2)
