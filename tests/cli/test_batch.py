@@ -102,7 +102,7 @@ def test_a_source_named_twice_is_done_once_and_a_clash_is_told(tree: Path, tmp_p
     ]
 
 
-def test_special_files_are_told(tmp_path: Path) -> None:
+def test_special_files_are_told() -> None:
     assert problems(pictures("/dev/null")) == ["/dev/null: got something else than a file, expected a file or a folder"]
 
 
