@@ -28,8 +28,8 @@ class UNet(nn.Module):
     number of residual blocks at 1/(patch 2^i) of the sides, on the way down and up (the coarsest level has one stack).
     H and W are multiples of ``stride``. The last convolution starts at zero.
 
-    An output pixel depends on no input pixel further than :attr:`receptive_field_px` along either axis: 139 px with the
-    defaults.
+    An output pixel depends on no input pixel further than :attr:`receptive_field_px` along either axis:
+    139 px with the defaults.
     """
 
     def __init__(self, patch: int = 4, channels: Sequence[int] = (128, 256), blocks: Sequence[int] = (2, 4)) -> None:

@@ -16,8 +16,8 @@ FILES = sorted([*(ROOT / "hfd").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py
 
 ORDER: Sequence[set[str]] = [
     {"hfd.errors", "hfd.kinds", "hfd.precision"},
-    {"hfd.config", "hfd.io", "hfd.image"},
-    {"hfd.geometry"},
+    {"hfd.io", "hfd.image"},
+    {"hfd.config", "hfd.geometry"},
     {"hfd.perceptual"},
     {"hfd.data", "hfd.autoencoder", "hfd.metrics", "hfd.baselines"},
     {"hfd.diffusion", "hfd.report"},
