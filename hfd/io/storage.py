@@ -27,11 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """One listed file: ``key`` relative to the listed folder, ``size`` in bytes, ``stamp`` that changes with it."""
+    """One listed file: ``key`` relative to the listed folder, ``size`` in bytes, ``stamp`` that changes with it.
+
+    ``archive``: the storage class of an object that has to be restored before it can be read; empty: none.
+    """
 
     key: str
     size: int
     stamp: str
+    archive: str = ""
 
 
 @dataclass(frozen=True)

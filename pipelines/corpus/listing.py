@@ -11,6 +11,7 @@ from hfd.errors import ConfigError, DataError, printable
 from hfd.image.load import IMAGE_SUFFIXES
 from hfd.io.storage import Entry, Folder
 from pipelines.corpus.s3 import changed, fetch, list_objects
+from pipelines.corpus.s3_client import archived
 
 BUILTIN = "builtin:photographs"
 WHEEL = "wheel"
@@ -39,15 +40,20 @@ class Photo:
     stamp: str
     """The ETag on S3, the modification time in a folder, ``wheel`` in a package."""
 
+    archive: str = ""
+    """The storage class on S3 of which the object has to be restored; empty: it can be read."""
+
     def read(self) -> bytes:
         """Return the bytes of the listed version.
 
         Raises:
-            DataError: ``reason`` is ``changed`` (size or stamp differ from the listing), ``bad-key``, or one of
-                :meth:`hfd.io.storage.Folder.read`.
+            DataError: ``reason`` is ``changed`` (size or stamp differ from the listing), ``archived``, ``bad-key``, or
+                one of :meth:`hfd.io.storage.Folder.read`.
         """
         if any(part in (".", "..") for part in self.key.split("/")):
             raise DataError(f"{self.key}: got . or .. in a key, expected names. Rename the object", reason="bad-key")
+        if self.archive:
+            raise archived(f"{self.folder.uri.rstrip('/')}/{self.name}", self.archive)
         if _is_s3(self.folder):
             return fetch(self.folder.uri, self.name, self.size, self.stamp)
         data = self.folder.read(self.name)
@@ -78,7 +84,9 @@ class Corpus:
         """SHA-256 hex of keys, sizes and stamps, in order."""
         digest = hashlib.sha256()
         for photo in self.photos:
-            digest.update(f"{photo.key}\0{photo.size}\0{photo.stamp}\n".encode())
+            # An archived object that has been restored makes another corpus.
+            stamp = f"{photo.stamp}\0{photo.archive}" if photo.archive else photo.stamp
+            digest.update(f"{photo.key}\0{photo.size}\0{stamp}\n".encode())
         return digest.hexdigest()
 
 
@@ -113,7 +121,7 @@ def _listed(folder: Folder, on_progress: Callable[[int, None], None] | None) -> 
             on_progress(number, None)
         if entry.key[entry.key.rfind(".") :].lower() in IMAGE_SUFFIXES:
             # Tables hold text: a name that is not UTF-8 is written there with escapes.
-            photos.append(Photo(printable(entry.key), folder, entry.key, entry.size, entry.stamp))
+            photos.append(Photo(printable(entry.key), folder, entry.key, entry.size, entry.stamp, entry.archive))
         else:
             others += 1
     # Servers differ in their order.

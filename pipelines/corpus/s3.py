@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hfd.errors import DataError
@@ -15,7 +15,9 @@ from hfd.io.failures import patiently
 from hfd.io.storage import Entry
 from hfd.io.uris import parse_s3
 from pipelines.corpus.s3_client import Connection, connect, one_line
-from pipelines.corpus.s3_direct import DirectBucket, direct_bucket
+from pipelines.corpus.s3_direct import EXPRESS, DirectBucket, direct_bucket
+
+ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 def list_objects(uri: str) -> Iterator[Entry]:
@@ -30,14 +32,27 @@ def list_objects(uri: str) -> Iterator[Entry]:
     client = connection(where.region, where.endpoint).client
     found = False
     with one_line(uri):
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=where.bucket, Prefix=where.prefix):
+        more = {} if where.bucket.endswith(EXPRESS) else {"OptionalObjectAttributes": ["RestoreStatus"]}
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=where.bucket, Prefix=where.prefix, **more)
+        for page in pages:
             for item in page.get("Contents", ()):
                 found = True
                 key = item["Key"][len(where.prefix) :]
                 if key and not key.endswith("/") and not is_hidden(key):
-                    yield Entry(key, int(item["Size"]), str(item["ETag"]).strip('"'))
+                    yield Entry(key, int(item["Size"]), str(item["ETag"]).strip('"'), archive_of(item))
     if not found and where.prefix and _is_object(client, where.bucket, where.prefix.rstrip("/")):
         raise DataError(f"{uri}: got a file, expected a folder", reason="not-a-folder")
+
+
+def archive_of(item: Mapping[str, Any]) -> str:
+    """Return the archive class of a listed object that cannot be read before it is restored; empty for others.
+
+    GLACIER_IR is read at once. A restored copy can be read until it expires. Objects that INTELLIGENT_TIERING has
+    archived look like others in a listing.
+    """
+    kind, restored = str(item.get("StorageClass") or ""), item.get("RestoreStatus") or {}
+    readable = restored.get("RestoreExpiryDate") is not None and not restored.get("IsRestoreInProgress")
+    return kind if kind in ARCHIVES and not readable else ""
 
 
 def is_hidden(key: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -15,8 +16,13 @@ CONNECTIONS = 16
 
 _CREDENTIAL_CODES = {
     "SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidClientTokenId", "ExpiredToken", "InvalidToken",
-    "RequestTimeTooSkewed", "AuthorizationHeaderMalformed",
+    "RequestTimeTooSkewed", "AuthorizationHeaderMalformed", "TokenRefreshRequired", "RequestExpired",
+    "ExpiredTokenException",
 }  # fmt: skip
+
+
+_ACCOUNT_CODES = {"AccountProblem", "AllAccessDisabled", "NotSignedUp", "InvalidPayer"}
+"""Of 403 responses about a whole account or bucket: no object is to blame."""
 
 
 class Connection(NamedTuple):
@@ -84,6 +90,7 @@ def one_line(what: str) -> Iterator[None]:
 def _refusal(what: str, response: dict[str, Any]) -> DataError:
     code = str(response.get("Error", {}).get("Code", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    text = " ".join(str(response.get("Error", {}).get("Message", "")).split())[:200]
     if code == "PreconditionFailed" or status == 412:
         return DataError(
             f"{what}: got another object, expected the one that was listed. Run again to list anew", reason="changed"
@@ -99,6 +106,31 @@ def _refusal(what: str, response: dict[str, Any]) -> DataError:
             "in the environment",
             reason="connection",
         )
+    if code == "InvalidObjectState":
+        found = response.get("Error", {})
+        return archived(what, str(found.get("AccessTier") or found.get("StorageClass") or "its archive"))
+    if re.search(r"Disabled|InvalidState|NotFound|KeyUnavailable", code) and "KMS" in code:
+        return DataError(
+            f"{what}: got an object whose KMS key cannot be used ({code}), expected a key that is enabled. Enable or "
+            "restore the key, or leave the object out",
+            reason="encrypted",
+        )
+    if code in ("InvalidRequest", "InvalidArgument") and "encryption" in text.lower():
+        return DataError(
+            f"{what}: got an object encrypted with a key of its owner (SSE-C), expected one that the server decrypts. "
+            "Copy it without that key, or leave it out",
+            reason="encrypted",
+        )
+    if code in _ACCOUNT_CODES:
+        return DataError(f"{what}: the server refuses the account ({code}). Ask its owner", reason="connection")
     if status in (401, 403):
         return DataError(f"{what}: the server refuses ({code}). Ask for the right to access it", reason="permission")
     return DataError(f"{what}: the server answers {code or status}. Run the same command again", reason="connection")
+
+
+def archived(what: str, kind: str) -> DataError:
+    """Return the error for an object of an archive class, which its owner has to restore before it can be read."""
+    return DataError(
+        f"{what}: got an object in {kind}, expected one that can be read. Restore it from {kind}, or leave it out",
+        reason="archived",
+    )

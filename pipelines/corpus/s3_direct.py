@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from pipelines.corpus.s3_client import CONNECT_S, CONNECTIONS, READ_S, Connection
 
-_EXPRESS = "--x-s3"
+EXPRESS = "--x-s3"
 """Suffix of S3 Express buckets, whose requests need a session of their own."""
 
 _PROBE = "hfd-direct-probe"
@@ -72,7 +72,7 @@ def direct_bucket(connection: Connection, bucket: str) -> DirectBucket | None:
 
     session, client = connection
     credentials = session.get_credentials()
-    if credentials is None or bucket.endswith(_EXPRESS):
+    if credentials is None or bucket.endswith(EXPRESS):
         return None
     request = _intercepted(client, bucket)
     scope = re.search(r"AWS4-HMAC-SHA256 Credential=[^,]*/([^/,]+)/s3/aws4_request", _text(request, "Authorization"))

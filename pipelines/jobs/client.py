@@ -25,6 +25,9 @@ RETRY_S = 2.0
 SILENCE_S = 10.0
 """After so long without a line, ask whether the server and the job are still there."""
 
+MAX_LINE_CHARS = 20_000
+"""Of a line that the stream of a log left out."""
+
 STOPPED = 130
 NO_CODE = 1
 """Of a job that failed without an exit code of its own: it could not be started, or its node died."""
@@ -148,8 +151,11 @@ def follow(
             if lost_at is not None:
                 say(f"{server.address} answers again")
                 lost_at = None
-            asyncio.run(_tail(server, name, position, show))
+            # A stream ends for many reasons: whether the job and the server live is asked anew.
+            with contextlib.suppress(UnreachableError):
+                asyncio.run(_tail(server, name, position, show))
             job = _settled(server, name)
+            _show_rest(server, job, position, show, say)
             if job.status not in ALIVE:
                 return _exit_code(job, say)
         except UnreachableError as error:
@@ -226,6 +232,31 @@ async def _tail(server: Server, name: str, position: LogPosition, show: Callable
     finally:
         if waiting is not None:
             waiting.cancel()
+
+
+def _show_rest(
+    server: Server, job: Listed, position: LogPosition, show: Callable[[str], None], say: Callable[[str], None]
+) -> None:
+    """Show what the stream of a job's log left out: it ends early after silence, a lost connection or a long line.
+
+    A line longer than :data:`MAX_LINE_CHARS` is cut, with a note. Where the server answers but has no log, because the
+    job's node is gone, say so for a job that has ended.
+    """
+    for _ in range(3):
+        try:
+            with _answers(server.address, job.name):
+                whole = str(server.client.get_job_logs(job.name))
+            break
+        except UnreachableError as error:
+            find_job(server, job.name)  # raises where the server itself is away
+            failure = error
+            time.sleep(RETRY_S)
+    else:
+        if job.status not in ALIVE:
+            say(f"the end of the log of {job.name} cannot be read ({_brief(failure)})")
+        return
+    for line in position.unseen(0, whole).splitlines(keepends=True):
+        show(line if len(line) <= MAX_LINE_CHARS else f"{line[:MAX_LINE_CHARS]}... (cut: {len(line)} characters)\n")
 
 
 def _settled(server: Server, name: str) -> Listed:

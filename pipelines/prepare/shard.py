@@ -33,7 +33,7 @@ from pipelines.runs.parts import KILLED_WORKER, StepPart, killed_worker
 GLOBAL_REASONS = ("in-evaluation", "duplicate", "near-duplicate")
 """Reasons from comparison with other pictures, after all parts; all others are a photograph's own."""
 
-PASSING_REASONS = ("changed", "missing", "permission", KILLED_WORKER)
+PASSING_REASONS = ("changed", "missing", "permission", "archived", "encrypted", KILLED_WORKER)
 """Temporary reasons: a later snapshot tries these photographs again."""
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
-from pipelines.tracking.client import open_client
+from pipelines.tracking.client import is_missing, open_client
+from pipelines.tracking.database import is_file, mistake
 from pipelines.tracking.redaction import one_line, redact
 from pipelines.tracking.settings import check_uri
 
@@ -59,6 +60,12 @@ class Artifacts:
                     path = download_artifacts(artifact_uri=f"{where}/{name}", dst_path=scratch, tracking_uri=self.uri)
                     folder.write(name, Path(path).read_bytes())
         except (MlflowException, OSError) as error:
+            if is_missing(error) or isinstance(error, FileNotFoundError):
+                raise DataError(
+                    f"{self.label}: got no {part} in the registry's artifact store ({one_line(error)[:300]}), expected "
+                    "what was registered. Name another version",
+                    reason="missing",
+                ) from error
             raise DataError(
                 f"{self.label}: {part} cannot be read ({one_line(error)[:300]}). Check the registry's artifact store, "
                 "and the credentials for it in the environment",
@@ -107,14 +114,16 @@ def find_artifacts(uri: str | None, model: str) -> Artifacts:
         )
         source = str(client.get_model_version_download_uri(found.name, found.version)).rstrip("/")
     except MlflowException as error:
-        if getattr(error, "error_code", None) not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if not is_missing(error) and getattr(error, "error_code", None) != "INVALID_PARAMETER_VALUE":
+            if is_file(uri):
+                raise mistake(uri, error) from error
             raise ConfigError(
                 f"tracking.uri: got {redact(uri)}, expected a registry that answers ({one_line(error)[:300]}). "
                 "Start it, correct the address, or give a folder as warm_start"
             ) from error
         raise ConfigError(
             f"warm_start: got {model}, expected a model of the registry at {redact(uri)}: "
-            f"{_known_models(client, match['name'])}"
+            f"{_known_models(client, match['name'], match['alias'])}"
         ) from error
     identity = f"{found.name} {found.version} {found.creation_timestamp} {source}"
     folder = f"{found.name}-{found.version}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
@@ -123,12 +132,18 @@ def find_artifacts(uri: str | None, model: str) -> Artifacts:
     return Artifacts(uri, f"{model} (version {found.version})", source, folder, known)
 
 
-def _known_models(client: Any, name: str) -> str:
-    """Describe the model's aliases and newest version or, if there is no such model, list the models."""
+def _known_models(client: Any, name: str, wanted: str | None) -> str:
+    """Describe the model's aliases and newest version or, if there is no such model, list the models.
+
+    Aliases of deleted versions, which servers of MLflow before 2026-08 keep, are left out; ``wanted`` is explained.
+    """
     models = list(client.search_registered_models(max_results=100))
     for one in models:
         if one.name == name:
-            aliases = ", ".join(f"@{alias}" for alias in sorted(one.aliases)) or "none"
-            numbers = (int(version.version) for version in client.search_model_versions(f"name='{name}'"))
-            return f"{name} has the aliases {aliases} and versions up to {max(numbers, default=0)}"
+            numbers = {int(version.version) for version in client.search_model_versions(f"name='{name}'")}
+            valid = [f"@{alias}" for alias, number in sorted(one.aliases.items()) if int(number) in numbers]
+            has = f"{name} has the aliases {', '.join(valid) or 'none'} and versions up to {max(numbers, default=0)}"
+            if wanted in one.aliases and f"@{wanted}" not in valid:
+                return f"@{wanted} points to version {one.aliases[wanted]}, which was deleted. {has}"
+            return has
     return f"it has {', '.join(one.name for one in models[:10]) or 'no models'}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,10 +22,13 @@ from hfd.io.storage import Folder
 from hfd.io.weights import fingerprint_of
 from pipelines.registry.artifacts import FILES, FINGERPRINT, PARTS, Artifacts
 from pipelines.runs.step import digest_of
-from pipelines.tracking.client import open_client
+from pipelines.tracking.client import is_missing, open_client
+from pipelines.tracking.database import is_file, mistake
 from pipelines.tracking.link import FIRST_CONTACT_SECONDS, within
 from pipelines.tracking.redaction import one_line, redact, tag_texts
 from pipelines.tracking.settings import check_uri, tracking_settings
+
+log = logging.getLogger(__name__)
 
 CHAMPION, PREVIOUS = "champion", "previous"
 
@@ -51,10 +55,20 @@ class Registry:
     model: str
 
     def champion(self) -> Version | None:
-        """The champion; None where there is none, or no such model yet."""
+        """The champion; None where there is none, no such model yet, or the alias points to a deleted version."""
         with self._asking():
             number = self._aliases().get(CHAMPION)
-            return self._version(number) if number is not None else None
+            try:
+                return self._version(number) if number is not None else None
+            except Exception as error:
+                if not is_missing(error):
+                    raise
+        # Servers of MLflow before 2026-08 keep an alias whose version is deleted.
+        log.warning(
+            "promote.model: the alias %s of %s points to version %s, which was deleted: there is no champion",
+            CHAMPION, self.model, number,
+        )  # fmt: skip
+        return None
 
     def find(self, digest: str) -> Version | None:
         """The first version of a digest."""
@@ -88,17 +102,40 @@ class Registry:
 
         Raises :class:`HfdError` where the champion is no longer ``before``.
         """
+        self._expect(before)
+        with self._asking():
+            if before is not None:
+                self.client.set_model_version_tag(self.model, str(version.number), BEFORE, str(before.number))
+                self._point(PREVIOUS, before.number)
+        try:
+            with self._asking():
+                self.client.set_registered_model_alias(self.model, CHAMPION, str(version.number))
+        except HfdError:
+            # Two servers or threads that insert an alias at once: one fails on the database's unique key.
+            if (now := self.champion()) is not None and now.number == version.number:
+                return
+            self._expect(before)
+            self._point(CHAMPION, version.number)
+        self._expect(version)
+
+    def _expect(self, expected: Version | None) -> None:
+        """Raise :class:`HfdError` unless this version is the champion."""
         now = self.champion()
-        if (now.number if now else None) != (before.number if before else None):
+        if (now.number if now else None) != (expected.number if expected else None):
             raise HfdError(
                 f"promote.model: the champion of {self.model} became {f'version {now.number}' if now else 'none'} "
                 "meanwhile. Run the same command again to compare with it"
             )
+
+    def _point(self, alias: str, number: int) -> None:
+        """Set an alias; once more where another process inserted it at the same moment."""
         with self._asking():
-            if before is not None:
-                self.client.set_model_version_tag(self.model, str(version.number), BEFORE, str(before.number))
-                self.client.set_registered_model_alias(self.model, PREVIOUS, str(before.number))
-            self.client.set_registered_model_alias(self.model, CHAMPION, str(version.number))
+            try:
+                self.client.set_registered_model_alias(self.model, alias, str(number))
+            except Exception as error:
+                if is_missing(error):
+                    raise
+                self.client.set_registered_model_alias(self.model, alias, str(number))
 
     def rollback(self, to: int | None) -> str:
         """Make the version champion that was it before, or ``to``; a line that says so.
@@ -112,7 +149,7 @@ class Registry:
         number = to if to is not None or champion is None else self._before(champion)
         assert number is not None
         with self._asking():
-            target = self._existing(number)
+            target = self._existing(number, "--to" if to is not None else BEFORE)
             if champion is not None and target.number == champion.number:
                 return f"{self.model}: version {number} is champion already"
             if champion is not None:
@@ -120,7 +157,7 @@ class Registry:
                 self.client.set_model_version_tag(self.model, str(champion.number), ROLLED_BACK, now)
             if ROLLED_BACK in target.tags:
                 self.client.delete_model_version_tag(self.model, str(number), ROLLED_BACK)
-            self.client.set_registered_model_alias(self.model, CHAMPION, str(number))
+            self._point(CHAMPION, number)
         left = f"was version {champion.number}. Undo with --to {champion.number}" if champion else "was none"
         return f"{self.model}: version {number} is champion, {left}"
 
@@ -146,18 +183,19 @@ class Registry:
             )
         return int(text)
 
-    def _existing(self, number: int) -> Version:
+    def _existing(self, number: int, source: str) -> Version:
         numbers = sorted(int(found.version) for found in self.client.search_model_versions(f"name='{self.model}'"))
         if number not in numbers:
             known = ", ".join(map(str, numbers)) or "none"
-            raise ConfigError(f"--to: got {number}, expected a version of {self.model} ({known})")
+            advice = "" if source == "--to" else ". It was deleted: name another with --to VERSION"
+            raise ConfigError(f"{source}: got {number}, expected a version of {self.model} ({known}){advice}")
         return self._version(number)
 
     def _aliases(self) -> dict[str, int]:
         try:
             found = self.client.get_registered_model(self.model)
         except Exception as error:
-            if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
+            if is_missing(error):
                 return {}
             raise
         return {alias: int(number) for alias, number in found.aliases.items()}
@@ -190,6 +228,11 @@ class Registry:
         except (HfdError, AssertionError, AttributeError, KeyError, TypeError):  # the user's, or our own
             raise
         except Exception as error:
+            if is_missing(error):
+                raise ConfigError(
+                    f"promote.model: got {self.model}, expected the registry at {redact(self.uri)} to have what it had "
+                    f"({one_line(error)[:300]}). It was deleted: run the same command again, or name another version"
+                ) from error
             raise unanswered(self.uri, error) from error
 
 
@@ -203,14 +246,19 @@ def open_registry(config: Config) -> Registry:
     try:
         # A file's first contact may take longer than a network's, and always ends: see pipelines.tracking.link.
         client = open_client(uri)
-        if not uri.startswith("sqlite:"):
+        if not is_file(uri):
             within(FIRST_CONTACT_SECONDS, lambda: client.search_registered_models(max_results=1))
+    except HfdError:
+        raise
     except Exception as error:
         raise unanswered(uri, error) from error
     return Registry(client, uri, model)
 
 
 def unanswered(uri: str, error: BaseException) -> HfdError:
+    """Return one line for a registry that did not answer as expected."""
+    if is_file(uri):
+        return mistake(uri, error)
     return HfdError(
         f"tracking.uri: got {redact(uri)}, expected its model registry to answer ({one_line(error)[:300]}). "
         "Run the same command again once it does: what is done is kept"

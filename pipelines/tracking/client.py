@@ -6,6 +6,9 @@ import logging
 import os
 from typing import Any
 
+from hfd.errors import HfdError
+from pipelines.tracking.database import ensure_tables, is_file, mistake
+
 _PERMANENT = frozenset(
     {
         "INVALID_PARAMETER_VALUE",
@@ -21,7 +24,10 @@ def open_client(uri: str) -> Any:
     """An ``MlflowClient`` of ``uri``, with an mlflow that is silent on the terminal and on the network.
 
     A request is tried once (the retries are ours) and waits at most 20 s; explicit settings of the user win.
-    The process-wide tracking URI is neither read nor set.
+    The process-wide tracking URI is neither read nor set. A database file gets its tables first, whole or not at all.
+
+    Raises:
+        HfdError: a database file that cannot be used.
     """
     for name, value in (
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
@@ -37,6 +43,13 @@ def open_client(uri: str) -> Any:
 
     for name in ("mlflow", "alembic", "urllib3.connectionpool"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    if is_file(uri):
+        try:
+            ensure_tables(uri, lambda fresh: MlflowClient(tracking_uri=fresh).search_experiments(max_results=1))
+        except HfdError:
+            raise
+        except Exception as error:  # SQLite's, SQLAlchemy's, MLflow's and the file system's
+            raise mistake(uri, error) from error
     return MlflowClient(tracking_uri=uri)
 
 
@@ -44,3 +57,8 @@ def is_permanent(error: BaseException) -> bool:
     """Whether sending the same thing again cannot help."""
     own = (TypeError, ValueError, FileNotFoundError, PermissionError, IsADirectoryError)
     return getattr(error, "error_code", None) in _PERMANENT or isinstance(error, own)
+
+
+def is_missing(error: BaseException) -> bool:
+    """Report whether a server answers that it has no such run, model, version or file: it is there, and works."""
+    return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"

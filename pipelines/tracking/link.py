@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 from hfd.errors import ConfigError, HfdError
 from pipelines.tracking.client import is_permanent, open_client
+from pipelines.tracking.database import is_file, mistake
 from pipelines.tracking.redaction import one_line, redact, tag_texts
-from pipelines.tracking.settings import TrackingSettings, check_uri, database_file
+from pipelines.tracking.settings import TrackingSettings, check_uri
 from pipelines.tracking.stale import close_stale, process_tags
 
 log = logging.getLogger(__name__)
@@ -68,13 +69,13 @@ def connect(settings: TrackingSettings, uri: str, name: str, tags: Mapping[str, 
         return link, link.start(name, tags)
 
     try:
-        if uri.startswith("sqlite:"):
-            database_file(uri).parent.mkdir(parents=True, exist_ok=True)
         # Creating a file's tables takes seconds on a slow disk but always ends; a network may never answer.
-        return contact() if uri.startswith("sqlite:") else within(FIRST_CONTACT_SECONDS, contact)
+        return contact() if is_file(uri) else within(FIRST_CONTACT_SECONDS, contact)
     except HfdError:
         raise
     except Exception as exc:
+        if is_file(uri):
+            raise mistake(uri, exc) from exc
         raise HfdError(
             f"tracking.uri: got {redact(uri)}, expected a tracking server that answers "
             f"({one_line(exc)[:300]}). Start it, correct the address, or set tracking.uri=null."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.jobs.client import connect, follow
 from tests.support.proxy import proxy
 from tests.support.ray_head import RayHead, ray_head
 from tests.support.tiny_run import tiny_overrides, write_photographs
@@ -138,6 +140,21 @@ def test_a_live_job_is_found_again_survives_a_cut_line_and_stops(head: RayHead, 
     assert any(work.rglob("checkpoint-*"))
     log = head.log_of(name)
     assert log.splitlines()[-1] == "hfd: stopped. Run the same command again to continue."
+
+
+@pytest.mark.parametrize("pause_s", [10.2, 10.6])
+def test_what_a_job_says_last_after_a_long_silence_is_shown(
+    head: RayHead, monkeypatch: pytest.MonkeyPatch, pause_s: float
+) -> None:
+    for name, value in head.environment.items():
+        monkeypatch.setenv(name, value)
+    code = f"import time, sys; print('begin', flush=True); time.sleep({pause_s}); print('why it failed'); sys.exit(3)"
+    server = connect(head.address)
+    name = server.client.submit_job(entrypoint=f"{sys.executable} -c {shlex.quote(code)}")
+    shown: list[str] = []
+    assert follow(server, name, shown.append, lambda _line: None, 300.0) == 3
+    assert "".join(shown) == head.log_of(name)
+    assert "why it failed" in "".join(shown)
 
 
 class Said:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from hfd.errors import ConfigError, DataError, HfdError
 from hfd.io.storage import Folder
-from pipelines.registry.artifacts import FILES, MAX_BYTES
+from pipelines.registry.artifacts import FILES, MAX_BYTES, find_artifacts
 from pipelines.registry.champion import ROLLED_BACK, Registry, Version, model_digest, open_registry
 from pipelines.tracking.client import open_client
 from tests.support.command_line import Hfd
@@ -217,3 +221,88 @@ def test_a_registry_without_tracking_is_a_mistake(tmp_path: Path) -> None:
 def test_too_few_draws_for_an_interval_are_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^evaluate.bootstrap_draws: got 19, expected 20 or more with promote.model"):
         tiny_config(tmp_path, tmp_path, "promote.model=x", "tracking.uri=auto", "evaluate.bootstrap_draws=19")
+
+
+def dangle(server: Server, registry: Registry, version: int = 9) -> None:
+    """Leave what servers of MLflow before 2026-08 leave when the champion's version is deleted."""
+    with contextlib.closing(sqlite3.connect(server.folder / "server.db")) as database, database:
+        database.execute(
+            "update registered_model_aliases set version = ? where name = ? and alias = 'champion'",
+            (version, registry.model),
+        )
+
+
+def test_an_alias_of_a_deleted_version_is_no_champion(
+    registry: Registry, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = register(registry, model(tmp_path, "a"))
+    registry.crown(first, None)
+    dangle(server, registry)
+    assert registry.champion() is None
+    assert f"the alias champion of {registry.model} points to version 9, which was deleted" in caplog.text
+    with pytest.raises(ConfigError, match=r"has no champion, expected one\. Give --to VERSION"):
+        registry.rollback(None)
+    with pytest.raises(
+        ConfigError, match=rf"@champion points to version 9, which was deleted\. {registry.model} has the"
+    ):
+        find_artifacts(server.uri, f"models:/{registry.model}@champion")
+    assert registry.rollback(1) == f"{registry.model}: version 1 is champion, was none"
+    dangle(server, registry)
+    second = register(registry, model(tmp_path, "b"))
+    registry.crown(second, None)
+    assert alias(registry, "champion") == second.number
+
+
+def test_a_predecessor_that_was_deleted_is_named(registry: Registry, tmp_path: Path) -> None:
+    three(registry, tmp_path)
+    registry.client.delete_model_version(registry.model, "2")
+    with pytest.raises(ConfigError, match=r"^hfd.previous: got 2, expected a version of \w+ \(1, 3\)\. It was deleted"):
+        registry.rollback(None)
+    assert registry.rollback(1).startswith(f"{registry.model}: version 1 is champion")
+
+
+def test_a_version_deleted_meanwhile_is_no_outage(registry: Registry, tmp_path: Path) -> None:
+    version = register(registry, model(tmp_path, "a"))
+    registry.client.delete_model_version(registry.model, "1")
+    for use in (lambda: registry.fetch(version, Folder(str(tmp_path / "f"))), lambda: registry.crown(version, None)):
+        with pytest.raises(ConfigError, match=r"^promote.model: got \w+, expected .* It was deleted: run the same"):
+            use()
+
+
+def test_of_two_first_champions_at_the_same_moment_the_slower_learns_of_the_faster(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow inserts an alias without a lock: the slower gets the error of the database's unique key."""
+    ours, theirs = (register(registry, model(tmp_path, name)) for name in "ab")
+    set_alias = registry.client.set_registered_model_alias
+
+    def late(*_: str) -> None:
+        monkeypatch.undo()
+        set_alias(registry.model, "champion", str(theirs.number))
+        raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: registered_model_aliases.name")
+
+    monkeypatch.setattr(registry.client, "set_registered_model_alias", late)
+    with pytest.raises(HfdError, match=r"the champion of \w+ became version 2 meanwhile\. Run the same command again"):
+        registry.crown(ours, None)
+    assert alias(registry, "champion") == theirs.number
+
+
+@pytest.mark.parametrize("names", ["abc", "def"])
+def test_champions_crowned_at_once_end_with_one_and_no_outage(registry: Registry, tmp_path: Path, names: str) -> None:
+    """The first three find no champion; the others find one of those, in the same registered model."""
+    made = [register(registry, model(tmp_path, name)) for name in names]
+    before = registry.champion()
+    assert (before is None) == (names == "abc")
+
+    def crown(version: Version) -> str:
+        try:
+            registry.crown(version, before)
+        except HfdError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(3) as pool:
+        ends = dict(zip([version.number for version in made], pool.map(crown, made), strict=True))
+    champion = alias(registry, "champion")
+    assert champion in ends and ends[champion] == ""
+    assert all(not end or "meanwhile. Run the same command again" in end for end in ends.values())
