@@ -75,6 +75,11 @@ def top_octave_energy(reference: RgbArray, decoded: RgbArray) -> float:
     return got / expected
 
 
+def top_octave_is_empty(x: RgbArray) -> bool:
+    """Report if a picture, uint8 (H, W, 3), has nothing in the top octave (flat colour)."""
+    return _top_octave(x) < _EMPTY
+
+
 def _top_octave(x: RgbArray) -> float:
     power = radial_power(x)
     return float(power[power.size // 2 :].sum())

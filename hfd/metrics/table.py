@@ -6,14 +6,17 @@ follow from it: to add a metric, add one entry.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from hfd.image.load import RgbArray
 from hfd.metrics import distortion
 from hfd.metrics.frechet import FloatArray
-from hfd.metrics.spectrum import top_octave_energy
+from hfd.metrics.spectrum import top_octave_energy, top_octave_is_empty
 from hfd.perceptual.lpips import LEAST_SIDE_PX, lpips
 
 
@@ -104,8 +107,17 @@ def measure_set(images: ImageSet) -> dict[str, float | None]:
 
 
 def mean_of(name: str) -> Callable[[ImageSet], float | None]:
-    """The mean of a per-image metric over the images whose value is known; None where there is none."""
-    return lambda images: float(images.columns[name].mean()) if len(images.columns[name]) else None
+    """The mean of a per-image metric over the images whose value is finite; None where there is none.
+
+    A PSNR of infinity (a picture decoded exactly) has no mean; `SummaryRow.counts` says how many images are in it.
+    """
+    return lambda images: float(known.mean()) if len(known := finite(images.columns[name])) else None
+
+
+def finite(values: FloatArray) -> FloatArray:
+    """The values that a mean can be taken of."""
+    kept: FloatArray = values[np.isfinite(values)]
+    return kept
 
 
 def _per_megapixel(name: str) -> Callable[[ImageSet], float | None]:
@@ -115,6 +127,12 @@ def _per_megapixel(name: str) -> Callable[[ImageSet], float | None]:
 def _bpp(image: DecodedImage) -> float:
     height, width = image.original.shape[:2]
     return distortion.bpp(image.num_bytes, width, height)
+
+
+def _energy(image: DecodedImage) -> float | None:
+    energy = top_octave_energy(image.original, image.decoded)
+    # Only an original without a top octave gives these values by rule; it has no energy to compare with.
+    return None if energy in (1.0, math.inf) and top_octave_is_empty(image.original) else energy
 
 
 def _lpips(image: DecodedImage) -> float | None:
@@ -157,7 +175,7 @@ for _metric in (
         "energy",
         2,
         "top-octave power over the original's; 1 is right, below 1 is blur",
-        of_image=lambda image: top_octave_energy(image.original, image.decoded),
+        of_image=_energy,
         of_set=mean_of("top_octave_energy"),
     ),
     Metric(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,15 @@ class SummaryRow:
     """One system at one setting over a set of images; ``values`` by the names of `hfd.metrics.table.METRICS`.
 
     Distortions and rates are means over images, times are in seconds per megapixel. None (or NaN): not measured.
+    ``counts``: the images in a mean, by name, where these are fewer than ``num_images``: a value that is missing or
+    without bound (an exact picture's PSNR, an energy or MS-SSIM that does not apply) is left out.
     """
 
     system: str
     setting: str
     num_images: int
     values: Mapping[str, float | None]
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def bpp(self) -> float:
@@ -47,12 +50,19 @@ class SummaryRow:
 
     def to_record(self) -> dict[str, Any]:
         """The row as one flat JSON object."""
-        return {"system": self.system, "setting": self.setting, "num_images": self.num_images, **self.values}
+        return {
+            "system": self.system,
+            "setting": self.setting,
+            "num_images": self.num_images,
+            "counts": dict(self.counts),
+            **self.values,
+        }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> SummaryRow:
         values = dict(record)
-        return cls(values.pop("system"), values.pop("setting"), values.pop("num_images"), values)
+        counts = values.pop("counts", {})
+        return cls(values.pop("system"), values.pop("setting"), values.pop("num_images"), values, counts)
 
 
 @dataclass(frozen=True)
@@ -68,11 +78,14 @@ class Gain:
 
 @dataclass(frozen=True)
 class RatePoint:
-    """A baseline at our rate, interpolated between its settings: ``bpp``, ``psnr`` in dB, both distances."""
+    """A baseline at our rate, interpolated between its settings: ``bpp``, ``psnr`` in dB, both distances.
+
+    ``psnr``: None where the two settings have PSNR of other images (some are decoded exactly).
+    """
 
     system: str
     bpp: float
-    psnr: float
+    psnr: float | None
     fd_effnet: float
     kd_effnet: float
 

@@ -16,7 +16,8 @@ from hfd.metrics.table import METRICS, set_metrics
 from hfd.report.charts import Chart
 from hfd.report.content import OUR_SYSTEMS, Example, ImageRow, Report, SummaryRow, Version, system_label
 from hfd.report.plots import energy_chart, rate_plot, system_colour
-from hfd.report.tables import Column, cell_text, cell_value, format_number, image_columns, summary_columns
+from hfd.report.summarise import same_images
+from hfd.report.tables import Column, cell_text, cell_value, counted, format_number, image_columns, summary_columns
 from hfd.report.template import read_template, render_template, webp_uri
 
 RAW_BPP = 24
@@ -137,12 +138,13 @@ def _headline(rows: Sequence[SummaryRow]) -> Headline | None:
         Tile(name, unit, _number(ours, metric), [(row.system, _number(row, metric)) for row in others])
         for metric, name, unit in _TILES
     ]
-    return Headline(ours.system, f"{claim}.", _explanation(ours, others), tiles)
+    return Headline(ours.system, f"{claim}.", _explanation(ours, others, rows), tiles)
 
 
 def _others(ours: SummaryRow, rows: Sequence[SummaryRow]) -> list[SummaryRow]:
     """One row per other system: the lowest rate that is not below ours (to its advantage), else the highest rate."""
     others = []
+    rows = [row for row in rows if same_images(row, [ours])]
     for system in dict.fromkeys(row.system for row in rows if row.system != ours.system):
         own = sorted((row for row in rows if row.system == system), key=lambda row: row.bpp)
         # Both of our pictures come out of one file, so their rates are equal up to rounding.
@@ -150,8 +152,8 @@ def _others(ours: SummaryRow, rows: Sequence[SummaryRow]) -> list[SummaryRow]:
     return others
 
 
-def _explanation(ours: SummaryRow, others: Sequence[SummaryRow]) -> str:
-    """Two or three sentences, each only where its numbers were measured."""
+def _explanation(ours: SummaryRow, others: Sequence[SummaryRow], rows: Sequence[SummaryRow]) -> str:
+    """Two to four sentences, each only where its numbers were measured."""
     parts = []
     stage_1 = next((row for row in others if row.system == "autoencoder"), None)
     if stage_1 and ours.system == "sample" and math.isclose(ours.bpp, stage_1.bpp, rel_tol=1e-3):
@@ -164,11 +166,15 @@ def _explanation(ours: SummaryRow, others: Sequence[SummaryRow]) -> str:
             "Other codecs are shown at their lowest measured rate that is not below ours or, if there is none, at "
             "their highest."
         )
+    fewer = [row for row in rows if not same_images(row, [ours])]
+    if fewer:
+        named = ", ".join(f"{system_label(row.system)} {row.setting} ({row.num_images})" for row in fewer)
+        parts.append(f"Not compared, since they lack some of the {ours.num_images} images: {named}.")
     return " ".join(parts)
 
 
 def _number(row: SummaryRow, metric: str) -> str:
-    return format_number(row.values[metric], METRICS[metric].digits)
+    return counted(format_number(row.values[metric], METRICS[metric].digits), row, metric)
 
 
 def _example(example: Example) -> ShownExample:

@@ -20,7 +20,7 @@ from hfd.metrics.frechet import (
     kernel_distance,
     kernel_of_counts,
 )
-from hfd.metrics.table import ImageSet, measure_set
+from hfd.metrics.table import ImageSet, finite, measure_set
 from hfd.report.content import OUR_SYSTEMS, Gain, RatePoint, SummaryRow
 
 Curve = tuple[str, str]
@@ -133,12 +133,16 @@ def gains_over_x_hat(distances: Mapping[Curve, CurveDistances]) -> list[Gain]:
 def baselines_at_our_rate(summary: Sequence[SummaryRow]) -> list[RatePoint]:
     """Every baseline with settings on both sides of our rate, linearly interpolated in log(bpp) between the nearest.
 
-    Our rate is that of the rows "autoencoder". A baseline that lacks a side, or the distances, is left out.
+    Our rate is that of the rows "autoencoder". A baseline that lacks a side, or the distances, is left out,
+    and so is a setting that lacks images of ours: its mean is of other images.
     """
-    rates = [row.bpp for row in summary if row.system == "autoencoder"]
+    ours = [row for row in summary if row.system == "autoencoder"]
+    rates = [row.bpp for row in ours]
     points = []
     for system in dict.fromkeys(row.system for row in summary if row.system not in OUR_SYSTEMS):
-        rows = sorted((row for row in summary if row.system == system), key=lambda row: row.bpp)
+        rows = sorted(
+            (row for row in summary if row.system == system and same_images(row, ours)), key=lambda row: row.bpp
+        )
         below = [row for row in rows if rates and row.bpp <= rates[0]]
         above = [row for row in rows if rates and row.bpp > rates[0]]
         if below and above and (point := _between(below[-1], above[0], rates[0])) is not None:
@@ -148,13 +152,25 @@ def baselines_at_our_rate(summary: Sequence[SummaryRow]) -> list[RatePoint]:
 
 def _between(low: SummaryRow, high: SummaryRow, bpp: float) -> RatePoint | None:
     share = math.log(bpp / low.bpp) / math.log(high.bpp / low.bpp)
-    pairs = [(low.values[name], high.values[name]) for name in ("psnr", "fd_effnet", "kd_effnet")]
-    if any(value is None for pair in pairs for value in pair):
-        return None
-    psnr, fd, kd = (first + share * (second - first) for first, second in pairs)  # type: ignore[operator]
-    return RatePoint(low.system, bpp, psnr, fd, kd)
+
+    def value(name: str) -> float | None:
+        first, second = low.values[name], high.values[name]
+        if first is None or second is None or name in low.counts or name in high.counts:
+            return None
+        between = first + share * (second - first)
+        return between if math.isfinite(between) else None
+
+    fd, kd = value("fd_effnet"), value("kd_effnet")
+    return None if fd is None or kd is None else RatePoint(low.system, bpp, value("psnr"), fd, kd)
+
+
+def same_images(row: SummaryRow, ours: Sequence[SummaryRow]) -> bool:
+    """Report if a row has all the images of ours; a baseline has no others, so equal numbers mean the same images."""
+    return bool(ours) and row.num_images == ours[0].num_images
 
 
 def _summary(rows: CurveRows, distances: CurveDistances) -> SummaryRow:
     images = ImageSet(rows.columns, rows.num_pixels, distances.fd, distances.kd)
-    return SummaryRow(rows.system, rows.setting, rows.num_images, measure_set(images))
+    known = {name: len(finite(values)) for name, values in rows.columns.items()}
+    counts = {name: num for name, num in known.items() if 0 < num < rows.num_images}
+    return SummaryRow(rows.system, rows.setting, rows.num_images, measure_set(images), counts)

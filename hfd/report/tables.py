@@ -64,7 +64,7 @@ def gain_text(gain: Gain) -> str:
 def rate_text(point: RatePoint) -> str:
     """One line: ``AVIF at 0.251 bpp, interpolated: 29.60 dB, FD-EffNet 251.3, KD-EffNet 0.1402``."""
     return (
-        f"{system_label(point.system)} at {point.bpp:.3f} bpp, interpolated: {point.psnr:.2f} dB, "
+        f"{system_label(point.system)} at {point.bpp:.3f} bpp, interpolated: {format_number(point.psnr, 2)} dB, "
         f"FD-EffNet {point.fd_effnet:.1f}, KD-EffNet {point.kd_effnet:.4f}"
     )
 
@@ -85,7 +85,12 @@ def cell_text(row: SummaryRow | ImageRow, column: Column) -> str:
     value = cell_value(row, column)
     if isinstance(value, str):
         return "".join(char if char.isprintable() else " " for char in value)
-    return format_number(value, column.digits or 0)
+    return counted(format_number(value, column.digits or 0), row, column.field)
+
+
+def counted(number: str, row: SummaryRow | ImageRow, name: str) -> str:
+    """A number with the images in its mean where some are left out: ``0.9207 of 1``."""
+    return f"{number} of {row.counts[name]}" if isinstance(row, SummaryRow) and name in row.counts else number
 
 
 def summary_text(rows: Sequence[SummaryRow]) -> str:

@@ -193,7 +193,9 @@ def _listed(table: pa.Table, shown: set[int]) -> list[ImageRow]:
 def tracked_metrics(row: SummaryRow) -> dict[str, float]:
     """The finite numbers of ``row`` under names that are valid in MLflow: ``sample 50 steps grain/psnr``."""
     line = re.sub(r"[^\w\-. :/]", "", f"{row.system} {row.setting}").strip()
-    return {f"{line}/{name}": value for name, value in row.values.items() if value is not None and math.isfinite(value)}
+    values = {name: value for name, value in row.values.items() if value is not None and math.isfinite(value)}
+    counts = {f"{name}_images": float(num) for name, num in row.counts.items()}
+    return {f"{line}/{name}": value for name, value in {**values, "images": float(row.num_images), **counts}.items()}
 
 
 def images_of(context: Context, prepared: Done) -> list[EvaluatedImage]:

@@ -73,14 +73,15 @@ def compare(champion: Sampled, candidate: Sampled, limits: Limits) -> list[Crite
 
 
 def sanity(candidate: Sampled, distances: Sequence[str]) -> list[Criterion]:
-    """What is asked of a first champion: a finite PSNR on every image. Distances are stated and not judged."""
+    """Check a first champion: a PSNR on every image (infinite: exact). Distances are stated and not judged."""
     criteria = []
     for name in distances:
         level = _finite(candidate.distances[name].value) if name in candidate.distances else None
         criteria.append(Criterion(name, None, level, None, None, None, "none", True))
     values = list(candidate.psnr.values())
-    finite = bool(values) and all(math.isfinite(value) for value in values)
-    criteria.append(Criterion("PSNR dB", None, _finite(_average(values)), None, None, None, "finite", finite))
+    known = [value for value in values if math.isfinite(value)]
+    sane = bool(values) and all(math.isfinite(value) or value == math.inf for value in values)
+    criteria.append(Criterion("PSNR dB", None, _average(known), None, None, None, "finite or exact", sane))
     rate = _finite(_average(list(candidate.bpp.values())))
     criteria.append(Criterion("bpp", None, rate, None, None, None, "none", rate is not None))
     return [*criteria, Criterion("images", None, float(len(values)), None, None, None, "1 or more", bool(values))]
@@ -152,6 +153,14 @@ def _mean(
     """Means over images and their difference, which has to be within limits; the interval is stated alone."""
     bound, value = ("at least", at_least) if math.isfinite(at_least) else ("at most", at_most)
     limit = f"{bound} {value:+.{_DIGITS[name]}f}"
+    # An exact picture (infinite PSNR) has no mean. One that both decode exactly does not differ.
+    exact = [image for image in images if math.inf in (champion[image], candidate[image])]
+    if exact:
+        limit += f", {len(exact)} exact left out"
+        if len(exact) == len(images):
+            same = all(candidate[image] == math.inf for image in images)
+            return Criterion(name, None, None, None, None, None, limit, same)
+        images = [image for image in images if image not in set(exact)]
     theirs, ours = (np.array([values[image] for image in images]) for values in (champion, candidate))
     if not images or not np.isfinite(theirs).all() or not np.isfinite(ours).all():
         return Criterion(name, _finite(_average(theirs)), _finite(_average(ours)), None, None, None, limit, False)

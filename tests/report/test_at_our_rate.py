@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
+import numpy as np
 import pytest
 
+from hfd.metrics.table import image_metrics
 from hfd.report.content import RatePoint, SummaryRow
-from hfd.report.summarise import baselines_at_our_rate
-from hfd.report.tables import rate_text
+from hfd.report.summarise import CurveDistances, CurveRows, baselines_at_our_rate, summarise
+from hfd.report.tables import rate_text, summary_text
 from tests.support.report_rows import summary_row
 
 
@@ -48,3 +51,25 @@ def test_without_our_own_rate_there_is_nothing() -> None:
 def test_one_line() -> None:
     point = RatePoint("avif", 0.2512, 29.604, 251.26, 0.14019)
     assert rate_text(point) == "AVIF at 0.251 bpp, interpolated: 29.60 dB, FD-EffNet 251.3, KD-EffNet 0.1402"
+
+
+def test_a_setting_of_other_images_is_not_compared() -> None:
+    fewer = dataclasses.replace(row("avif", 0.2), num_images=23)
+    assert baselines_at_our_rate([row("autoencoder", 0.25), fewer, row("avif", 0.3)]) == []
+    (point,) = baselines_at_our_rate([row("autoencoder", 0.25), row("avif", 0.1, 20.0), fewer, row("avif", 0.3, 20.0)])
+    assert point.psnr == pytest.approx(20.0)
+    exact = dataclasses.replace(row("avif", 0.2), counts={"psnr": 23})
+    (point,) = baselines_at_our_rate([row("autoencoder", 0.25), exact, row("avif", 0.3)])
+    assert point.psnr is None and "interpolated: – dB" in rate_text(point)
+
+
+def test_means_leave_out_what_has_no_bound_and_count_it() -> None:
+    columns = {metric.name: np.array([1.0, 2.0, 6.0]) for metric in image_metrics()}
+    columns |= {"psnr": np.array([math.inf, 30.0, 40.0]), "ms_ssim": np.array([0.9]), "lpips": np.array([])}
+    curve = CurveRows("autoencoder", "x_hat", 3, 3e6, columns)
+    (summary,) = summarise([curve], {("autoencoder", "x_hat"): CurveDistances(None, None)})
+    assert (summary.values["psnr"], summary.values["ms_ssim"], summary.values["bpp"]) == (35.0, 0.9, 3.0)
+    assert summary.counts == {"psnr": 2, "ms_ssim": 1}
+    text = summary_text([summary])
+    assert "35.00 of 2" in text and "0.9000 of 1" in text and "∞" not in text and "nan" not in text
+    assert SummaryRow.from_record(summary.to_record()) == summary

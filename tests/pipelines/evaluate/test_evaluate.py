@@ -17,7 +17,7 @@ def test_numbers_are_tracked_under_names_that_mlflow_takes(setting: str) -> None
     for name in found:
         _validate_metric_name(name)
     assert {name.rsplit("/")[-1] for name in found} == {
-        "bpp", "ms_ssim", "top_octave_energy", "fd_effnet", "encode_s_per_mp", "decode_s_per_mp",
+        "bpp", "ms_ssim", "top_octave_energy", "fd_effnet", "encode_s_per_mp", "decode_s_per_mp", "images",
     }  # fmt: skip
 
 

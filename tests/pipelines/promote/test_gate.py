@@ -160,7 +160,7 @@ def test_better_within_the_interval_is_not_better(sampled: Callable[..., Sampled
     [
         ("PSNR dB", {"psnr": 27.91}, True), ("PSNR dB", {"psnr": 27.89}, False), ("PSNR dB", {"psnr": 40.0}, True),
         ("bpp", {"bpp": 0.2549}, True), ("bpp", {"bpp": 0.2551}, False), ("bpp", {"bpp": 0.1}, True),
-        ("PSNR dB", {"psnr": math.nan}, False), ("PSNR dB", {"psnr": math.inf}, False),
+        ("PSNR dB", {"psnr": math.nan}, False), ("PSNR dB", {"psnr": math.inf}, True),
         ("bpp", {"bpp": math.nan}, False),
     ],
 )  # fmt: skip
@@ -177,6 +177,25 @@ def test_a_tolerance_is_kept_to_whatever_it_is(loss: float, limit: float) -> Non
     found = by_name(compare(one, other, limits))["PSNR dB"]
     if abs(loss - limit) > 1e-6:
         assert found.passed is (loss <= limit)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "passed", "difference"),
+    [
+        ((math.inf, 30.0), (42.0, 30.0), True, 0.0), ((42.0, 30.0), (math.inf, 29.0), False, -1.0),
+        ((math.inf, 30.0), (math.inf, 30.0), True, 0.0), ((math.inf, math.inf), (math.inf, math.inf), True, None),
+        ((math.inf, math.inf), (math.inf, 42.0), False, None), ((math.inf, 30.0), (math.inf, math.nan), False, None),
+    ],
+)  # fmt: skip
+def test_exact_pictures_are_left_out_and_counted(
+    theirs: tuple[float, ...], ours: tuple[float, ...], passed: bool, difference: float | None
+) -> None:
+    one, other = (Sampled({"a": 1.0, "b": 1.0}, dict(zip("ab", psnr, strict=True)), {}) for psnr in (theirs, ours))
+    found = by_name(compare(one, other, dataclasses.replace(LIMITS, distances=())))["PSNR dB"]
+    assert (found.passed, found.difference) == (passed, difference)
+    assert found.limit.endswith(" exact left out")
+    assert "∞" not in table([found]) and "nan" not in table([found])
+    assert by_name(sanity(one, ()))["PSNR dB"].passed
 
 
 def test_other_images_are_no_comparison(sampled: Callable[..., Sampled]) -> None:
@@ -214,7 +233,7 @@ def test_a_first_champion_is_sane(sampled: Callable[..., Sampled]) -> None:
     criteria = sanity(sampled(0.5), LIMITS.distances)
     assert all(criterion.passed for criterion in criteria)
     assert by_name(criteria)["FD-EffNet"].candidate is not None
-    for psnr in (math.nan, math.inf):
+    for psnr in (math.nan, -math.inf):
         assert [one.name for one in sanity(sampled(psnr=psnr), LIMITS.distances) if not one.passed] == ["PSNR dB"]
     empty = Sampled({}, {}, {})
     assert {one.name for one in sanity(empty, ("FD-EffNet",)) if not one.passed} == {"PSNR dB", "bpp", "images"}
