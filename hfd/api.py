@@ -95,7 +95,7 @@ def decompress(
 ) -> Image.Image:
     """Decode an ``.hfd`` file to mode RGB, or L if it is grey, with A where it has transparency.
 
-    Its profile, EXIF and XMP rights, if kept, are in ``info``.
+    Its profile, and EXIF, if kept, are in ``info``.
 
     Args:
         data: the file's bytes, or its path.

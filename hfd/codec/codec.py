@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hfd.autoencoder.coding import LatentCoder, Latents
+from hfd.autoencoder.coding import LatentCoder
 from hfd.autoencoder.model import STRIDE
 from hfd.autoencoder.weights import Autoencoder, read_autoencoder
 from hfd.codec.container import (
@@ -29,6 +29,7 @@ from hfd.codec.memory import give_back
 from hfd.codec.patches import LatentSource, MapPieces, OnProgress, Piece, PixelSource, Source, known_in, sample_by_plan
 from hfd.codec.pixels import GreyWatch, RgbRows, padded_rows, picture_to_tensor, tensor_to_picture, to_grey
 from hfd.codec.reconstruction import LatentCut, reach_cells, synthesise
+from hfd.codec.results import Analysis, Compressed
 from hfd.codec.sections import holds_grey
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, read_decoder
 from hfd.diffusion.samplers import OnStep
@@ -44,15 +45,6 @@ from hfd.io.storage import Folder
 
 
 @dataclass(frozen=True)
-class Compressed:
-    """``data``: the finished file; ``bpp``: 8 x its bytes over the pixels; ``bpp_est``: the likelihood estimate."""
-
-    data: bytes
-    bpp: float
-    bpp_est: float
-
-
-@dataclass(frozen=True)
 class Request:
     """A picture to render. ``sampling`` None: the reconstruction; ``box`` None: the whole picture."""
 
@@ -61,16 +53,6 @@ class Request:
     box: Box | None = None
     precision: str = "auto"
     layout: PatchLayout = field(default_factory=PatchLayout)
-
-
-@dataclass(frozen=True, eq=False)
-class Analysis:
-    """A picture of ``width`` x ``height`` px, half-way to files of any rate. ``is_grey``: R = G = B everywhere."""
-
-    width: int
-    height: int
-    latents: Latents
-    is_grey: bool = False
 
 
 class Codec:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from hfd.autoencoder.rates import DEFAULT_RATE
-from hfd.codec.codec import Analysis, Codec
+from hfd.codec.codec import Codec
 from hfd.codec.container import MAX_CODEC_PIXELS, unpack
 from hfd.codec.decode import check_sampler
 from hfd.codec.library import borrowed, lmbda_of, name_of
@@ -19,6 +19,7 @@ from hfd.codec.memory import enough_memory
 from hfd.codec.quality import RATES, rung_of
 from hfd.codec.rate_control import Choice, best_within
 from hfd.codec.reconstruction import CELL_PX, TILE_CELLS
+from hfd.codec.results import Analysis
 from hfd.codec.sampling_options import SamplingOptions
 from hfd.codec.sections import Extras
 from hfd.errors import ConfigError

@@ -8,12 +8,13 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hfd.errors import HfdError
+from pipelines.jobs.answers import TakenError, UnreachableError, answers, brief
 from pipelines.jobs.plan import Job
 from pipelines.tracking.redaction import redact
 
@@ -47,10 +48,6 @@ _CHATTY = (
     "ray._private.runtime_env.packaging",
 )
 """Parts of Ray that tell of every request; what the user should know is said here."""
-
-
-class UnreachableError(HfdError):
-    """A job server that does not answer."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def connect(address: str) -> Server:
     import requests
 
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray lets the environment win over an argument
-    with _answers(address):
+    with answers(address):
         # Ray's own client has no time limit, and would wait for ever for a host that drops what it is sent.
         requests.get(f"{address}/api/version", timeout=CONNECT_S)
         from ray.job_submission import JobSubmissionClient
@@ -106,7 +103,7 @@ def connect(address: str) -> Server:
 
 def list_jobs(server: Server) -> list[Listed]:
     """Every submitted job that the server knows, the oldest first."""
-    with _answers(server.address):
+    with answers(server.address):
         found = server.client.list_jobs()
     jobs = [_listed(details) for details in found if details.submission_id is not None]
     return sorted(jobs, key=lambda job: (job.started_s or 0.0, job.name))
@@ -114,7 +111,7 @@ def list_jobs(server: Server) -> list[Listed]:
 
 def find_job(server: Server, name: str) -> Listed:
     """Raises :class:`HfdError` for an unknown name."""
-    with _answers(server.address, name):
+    with answers(server.address, name):
         return _listed(server.client.get_job_info(name))
 
 
@@ -133,7 +130,7 @@ def start(server: Server, job: Job) -> tuple[str, bool]:
             return name, False
         try:
             _submit(server, job, name)
-        except _TakenError:
+        except TakenError:
             continue  # by somebody who asked for the same at the same moment
         return name, True
 
@@ -173,7 +170,7 @@ def stop(server: Server, name: str, patience_s: float = 120.0) -> Listed:
     job = find_job(server, name)
     if job.status not in ALIVE:
         return job
-    with _answers(server.address, name):
+    with answers(server.address, name):
         server.client.stop_job(name)
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
@@ -182,10 +179,6 @@ def stop(server: Server, name: str, patience_s: float = 120.0) -> Listed:
             return job
         time.sleep(0.5)
     raise HfdError(f"{name}: still {job.status} after {patience_s:.0f} s, expected it to stop. Look with hfd jobs")
-
-
-class _TakenError(Exception):
-    """The submission id exists."""
 
 
 def _submit(server: Server, job: Job, name: str) -> None:
@@ -197,7 +190,7 @@ def _submit(server: Server, job: Job, name: str) -> None:
             target.write_bytes(sent.read())
         if job.upload:
             environment["working_dir"] = folder
-        with _answers(server.address, name):
+        with answers(server.address, name):
             server.client.submit_job(
                 entrypoint=job.entrypoint,
                 submission_id=name,
@@ -228,7 +221,7 @@ async def _tail(server: Server, name: str, position: LogPosition, show: Callable
     except StopAsyncIteration:
         return
     except (aiohttp.ClientError, OSError, RuntimeError) as error:
-        raise UnreachableError(f"{server.address}: lost the connection ({_brief(error)})") from error
+        raise UnreachableError(f"{server.address}: lost the connection ({brief(error)})") from error
     finally:
         if waiting is not None:
             waiting.cancel()
@@ -244,7 +237,7 @@ def _show_rest(
     """
     for _ in range(3):
         try:
-            with _answers(server.address, job.name):
+            with answers(server.address, job.name):
                 whole = str(server.client.get_job_logs(job.name))
             break
         except UnreachableError as error:
@@ -253,7 +246,7 @@ def _show_rest(
             time.sleep(RETRY_S)
     else:
         if job.status not in ALIVE:
-            say(f"the end of the log of {job.name} cannot be read ({_brief(failure)})")
+            say(f"the end of the log of {job.name} cannot be read ({brief(failure)})")
         return
     for line in position.unseen(0, whole).splitlines(keepends=True):
         show(line if len(line) <= MAX_LINE_CHARS else f"{line[:MAX_LINE_CHARS]}... (cut: {len(line)} characters)\n")
@@ -276,7 +269,7 @@ def _exit_code(job: Listed, say: Callable[[str], None]) -> int:
         say(f"{job.name} was stopped. Submit the same again to go on")
         return STOPPED
     if job.exit_code is None:
-        say(f"{job.name} failed: {_brief(job.message)}")
+        say(f"{job.name} failed: {brief(job.message)}")
         return NO_CODE
     # a negative one is a signal, as a shell's 128 and more
     return job.exit_code if job.exit_code > 0 else 128 - job.exit_code
@@ -288,40 +281,3 @@ def _listed(details: Any) -> Listed:
     command = redact(metadata.get("command", details.entrypoint))
     code, message = details.driver_exit_code, details.message or ""
     return Listed(details.submission_id, str(details.status.value), command, times[0], times[1], code, message)
-
-
-@contextlib.contextmanager
-def _answers(address: str, name: str = "") -> Iterator[None]:
-    """One line for whatever a server, or its absence, answers to a request about the job ``name``."""
-    import requests
-    from ray.exceptions import AuthenticationError
-
-    try:
-        yield
-    except AuthenticationError as error:
-        raise HfdError(
-            f"{address}: refused the token, expected the cluster's. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
-            "RAY_AUTH_TOKEN_PATH"
-        ) from error
-    except (OSError, requests.exceptions.RequestException) as error:
-        raise UnreachableError(f"{address}: no job server answers ({_brief(_root(error))})") from error
-    except RuntimeError as error:
-        if "already exists" in str(error):
-            raise _TakenError from error
-        if "status code 404" in str(error):
-            raise HfdError(f"{name}: got no such job at {address}, expected one that hfd jobs lists") from error
-        if "status code 5" in str(error):
-            raise UnreachableError(f"{address}: answers with an error ({_brief(error)})") from error
-        raise HfdError(f"{address}: refused the request ({_brief(error)})") from error
-
-
-def _root(error: BaseException) -> BaseException:
-    """Where an error began: the libraries between wrap it in their own words."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return error
-
-
-def _brief(error: object) -> str:
-    text = redact(" ".join(str(error).split()))
-    return text if len(text) <= 200 else f"{text[:200]}…"

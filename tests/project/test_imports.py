@@ -45,7 +45,7 @@ LEVELS = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 MAX_LOOSE_FILES = 8
 
 ENGINES = {
-    "ray": {"pipelines.engine", "pipelines.jobs.client"},
+    "ray": {"pipelines.engine", "pipelines.jobs"},
     "mlflow": {"pipelines.tracking", "pipelines.registry"},
     "boto3": {"pipelines.runs.compare_and_swap", "pipelines.corpus"},
     "botocore": {"pipelines.runs.compare_and_swap", "pipelines.corpus"},
