@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from hfd.config.presets import load_config
-from hfd.errors import DataError
+from hfd.errors import ConfigError
 from pipelines.cli import main
 from tests.support.command_line import Hfd
 from tests.support.pictures import photograph
@@ -264,7 +264,7 @@ def test_an_interrupt_is_exit_code_130(hfd: Hfd, monkeypatch: pytest.MonkeyPatch
 
 def test_every_line_of_a_message_is_marked_as_ours(hfd: Hfd, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
-        raise DataError("photos: got nothing,\nexpected something")
+        raise ConfigError("photos: got nothing,\nexpected something")
 
     monkeypatch.setattr("hfd.config.presets.load_config", fail)
     assert hfd("retrain", "-c", "desk").err == "hfd: photos: got nothing,\nhfd: expected something\n"
