@@ -49,7 +49,7 @@ def test_what_cannot_be_locked_or_reached_is_one_line(
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DataError, match=r"cannot be locked \(.*\)\. Check the folder's owner"):
         open_cas_object(Folder(str(tmp_path / "file")), NAME).read()
-    with pytest.raises(ConfigError, match=r"^workspace: got gs://bucket/x, expected a local folder or s3://"):
+    with pytest.raises(ConfigError, match=r"^gs://bucket/x: got an unusable URI \(another scheme\)"):
         open_cas_object(Folder("gs://bucket/x"), NAME)
     with pytest.raises(DataError, match=r"got no such bucket, expected one that exists"):
         open_cas_object(Folder("s3://no-such-bucket/x"), NAME).swap(b"x", None)
