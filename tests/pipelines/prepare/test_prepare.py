@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
 import zlib
 from dataclasses import replace
@@ -184,9 +185,12 @@ def test_parts_that_are_gone_are_made_again_the_same(messy: Path, tmp_path: Path
 
 def test_a_photograph_that_cannot_be_fetched_stops_the_step(messy: Path, tmp_path: Path) -> None:
     """A failing server says nothing about a photograph: no rejects table is written."""
-    config = tiny_config(messy, tmp_path)
-    corpus = list_corpus(str(messy), setting="data.uri")
-    unreadable = replace(corpus.photos[0], name="x" * 300)  # opening it fails in the file system
+    photographs = tmp_path / "photographs"
+    shutil.copytree(messy, photographs)
+    (photographs / "failing").symlink_to("/proc/self/mem")  # reading its first bytes is an I/O error
+    config = tiny_config(photographs, tmp_path)
+    corpus = list_corpus(str(photographs), setting="data.uri")
+    unreadable = replace(corpus.photos[0], name="failing")
     broken = replace(corpus, photos=(unreadable, *corpus.photos[1:]))
     with pytest.raises(DataError) as caught:
         prepare.plan(replace(context_of(config), inputs=Inputs(broken))).run()
