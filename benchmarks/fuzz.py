@@ -230,17 +230,13 @@ def outcome_of(data: bytes, codec, max_pixels: int, *, again: bool = True) -> st
             second = outcome_of(forged, codec, max_pixels, again=False)
             if second != "picture":
                 return second if second.startswith(("failure", "BitstreamError")) else f"failure: then {second}"
-        return _named(error)
+        return type(error).__name__
     except BitstreamError as error:
-        return _named(error)
+        return type(error).__name__
     except DataError as error:
-        return _named(error) if error.reason == "too-large" else f"failure: DataError {error}"
+        return type(error).__name__ if error.reason == "too-large" else f"failure: DataError {error}"
     except BaseException as error:
         return f"failure: {type(error).__name__} {' '.join(str(error).split())[:100]}"
-
-
-def _named(error: Exception) -> str:
-    return type(error).__name__ if "\n" not in str(error) else "failure: a message of several lines"
 
 
 def _address_space() -> int:

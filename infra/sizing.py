@@ -115,7 +115,7 @@ def _training(config: Config, step: str, train: TrainConfig, forward_flop_per_pi
 def _forward_flop_per_pixel(config: Config) -> tuple[float, float]:
     """Of a whole forward pass of each stage, counted as it runs."""
     from hfd.autoencoder.weights import build_autoencoder
-    from hfd.diffusion.decoder import build_unet
+    from hfd.diffusion.decoder import build_network
 
     side = 256
     x = torch.zeros(1, 3, side, side)
@@ -124,7 +124,7 @@ def _forward_flop_per_pixel(config: Config) -> tuple[float, float]:
         stage1(x)
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter2:
         y = torch.empty(1, 3, side, side)
-        build_unet(config.decoder.model_dump(mode="json"))(y, y, torch.empty(1))
+        build_network(config.decoder.model_dump(mode="json"))(y, y, torch.empty(1))
     return counter1.get_total_flops() / side**2, counter2.get_total_flops() / side**2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -63,6 +64,11 @@ class PosteriorMeanFlowConfig(FlowConfig):
 ProcessConfig = Annotated[DiffusionConfig | RectifiedFlowConfig | PosteriorMeanFlowConfig, Field(discriminator="kind")]
 
 
+def _check_resolutions(channels: Sequence[int], blocks: Sequence[int]) -> None:
+    if len(channels) != len(blocks):
+        raise ValueError(f"blocks: got {len(blocks)} entries, expected as many as channels ({len(channels)})")
+
+
 class UNetConfig(Section):
     """The convolutional U-Net of stage 2."""
 
@@ -76,10 +82,7 @@ class UNetConfig(Section):
 
     @model_validator(mode="after")
     def _one_entry_per_resolution(self) -> Self:
-        if len(self.channels) != len(self.blocks):
-            raise ValueError(
-                f"blocks: got {len(self.blocks)} entries, expected as many as channels ({len(self.channels)})"
-            )
+        _check_resolutions(self.channels, self.blocks)
         return self
 
     @property
@@ -101,10 +104,7 @@ class LeanConfig(Section):
 
     @model_validator(mode="after")
     def _one_entry_per_resolution(self) -> Self:
-        if len(self.channels) != len(self.blocks):
-            raise ValueError(
-                f"blocks: got {len(self.blocks)} entries, expected as many as channels ({len(self.channels)})"
-            )
+        _check_resolutions(self.channels, self.blocks)
         return self
 
     @property

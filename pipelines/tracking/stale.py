@@ -1,4 +1,4 @@
-"""Runs whose process is gone: told by tags that every run carries, and closed."""
+"""Close runs whose process has ended, found by the tags that every run carries."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import psutil
 
 
 def process_tags() -> dict[str, str]:
-    """Tags that tell later whether this process still lives.
+    """Return tags by which another process finds out whether this one is alive.
 
-    Containers may share a host name but number their processes separately: the PID name space tells.
+    The PID name space is one of them: containers may share a host name and number their processes separately.
     """
     try:
         space = str(Path("/proc/self/ns/pid").readlink())
@@ -54,5 +54,7 @@ def close_stale(client: Any, experiment_id: str) -> None:
         pid, started = written.get("hfd.pid", ""), written.get("hfd.pid_started", "")
         if not pid.isdigit() or is_alive(int(pid), float(started or 0)):
             continue
+        if client.get_run(run.info.run_id).info.status != "RUNNING":
+            continue  # its process closed it after the search and ended
         client.set_tag(run.info.run_id, "hfd.error", f"process {pid} ended without closing this run")
         client.set_terminated(run.info.run_id, "KILLED")

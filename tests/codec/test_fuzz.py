@@ -46,7 +46,7 @@ def test_hostile_files_are_refused_or_a_picture(tmp_path: Path) -> None:
     assert all(count > 0 for count in table["all"]) and sum(table["all"]) == CASES
 
 
-SECTIONS = st.dictionaries(st.sampled_from([128, 129, 130, 131, 200]), st.binary(max_size=60), max_size=2)
+SECTIONS = st.dictionaries(st.sampled_from([128, 129, 130, 131, 132, 200]), st.binary(max_size=60), max_size=2)
 PAYLOADS = st.binary(max_size=400).map(lambda data: data[: len(data) // 4 * 4]) | st.binary(max_size=20)
 
 
@@ -56,7 +56,6 @@ def test_sound_containers_of_hostile_content(
     small_codec: Codec, width: int, height: int, rate: int, payload: bytes, optional: dict[int, bytes], tail: bytes
 ) -> None:
     """What hypothesis makes of the parts; where symbols do not match, the checksum is forged too."""
-    fuzz = sys.modules["fuzz"]
     container = Container(width, height, small_codec.model, rate, 0, {LATENTS: payload, **optional})
     for data in (pack(container), sealed(pack(container)[:-4] + tail)):
         assert not fuzz.outcome_of(data, small_codec, 2**15).startswith("failure")
@@ -118,7 +117,6 @@ MISMATCH = DecodeMismatchError("checksum of symbols: got 01234567, expected 0000
         ([PICTURE[:1]], "failure: a picture of shape (1, 3, 3)"),
         ([DataError("other")], "failure: DataError other"),
         ([MemoryError()], "failure: MemoryError "),
-        ([BitstreamError("two\nlines")], "failure: a message of several lines"),
     ],
 )
 def test_outcomes(answers: list[object], outcome: str) -> None:

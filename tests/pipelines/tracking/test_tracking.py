@@ -24,7 +24,7 @@ from pipelines.tracking import (
     parent_run,
 )
 from pipelines.tracking.client import open_client
-from pipelines.tracking.stale import process_tags
+from pipelines.tracking.stale import close_stale, process_tags
 from tests.support.mlflow_server import Server, free_port
 
 pytestmark = pytest.mark.integration
@@ -204,6 +204,23 @@ def test_a_process_number_that_was_given_again_does_not_keep_a_run_open(settings
             status = {name: run.info.status for name, run in runs_of(settings).items()}
     assert status.pop("reused") == "KILLED"
     assert set(status) == {"elsewhere", "container", "now", "next"} and set(status.values()) == {"RUNNING"}
+
+
+def test_a_run_that_its_process_closes_meanwhile_stays_closed(
+    settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process ends the run after another one has listed it as running, and then exits."""
+    client = open_client(str(settings.uri))
+    experiment = client.create_experiment("of one run")
+    ending = client.create_run(experiment, tags=process_tags()).info.run_id
+
+    def ends_now(*_: object) -> bool:
+        client.set_terminated(ending, "FINISHED")
+        return False
+
+    monkeypatch.setattr("pipelines.tracking.stale.is_alive", ends_now)
+    close_stale(client, experiment)
+    assert client.get_run(ending).info.status == "FINISHED"
 
 
 def test_another_process_logs_to_a_step(settings: TrackingSettings) -> None:
