@@ -82,4 +82,4 @@ class TrainingError(HfdError):
 
 
 class PictureWarning(UserWarning):
-    """What of a picture's file was left out, though the picture was read (:class:`hfd.image.notes.Note`)."""
+    """A part of a picture's file was left out; the picture was read (:class:`hfd.image.notes.Note`)."""

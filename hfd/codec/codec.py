@@ -89,7 +89,7 @@ class Codec:
 
     @property
     def model(self) -> bytes:
-        """What a file names its autoencoder by."""
+        """Identifier of the autoencoder in a file: the first bytes of its fingerprint."""
         return bytes.fromhex(self.autoencoder.fingerprint)[:MODEL_BYTES]
 
     @property
@@ -268,7 +268,7 @@ class Codec:
         return self.sample_piece(Piece(patch, size, x_hat, (), settings, seed, precision))
 
     def reach(self, settings: Sampling) -> Reach:
-        """How far a sample's pixel looks, for plans of tiles."""
+        """Return the context of a sample's pixel in px, for plans of tiles."""
         net = self._decoder().net
         return Reach(self._decoder().reach_px(settings), net.receptive_field_px, net.stride)
 

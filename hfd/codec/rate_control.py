@@ -15,7 +15,7 @@ from typing import Protocol
 from hfd.errors import DataError
 
 _IDS_PER_OCTAVE = 18.0
-"""How many ids halve a file, about, while only one size is known. A wrong figure only costs encodings."""
+"""Approximate number of ids that halve a file, used while one size is known. An error only costs encodings."""
 
 _GUIDED = 7
 """Encodings after which plain bisection takes over, to bound the search for unusual sizes."""

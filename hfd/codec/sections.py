@@ -84,7 +84,7 @@ def read_extras(container: Container, *, max_pixels: int) -> Extras:
 
 
 def holds_grey(container: Container) -> bool:
-    """Whether a file is of a grey picture. Raises :class:`BitstreamError` on a damaged section."""
+    """Return True for the file of a grey picture. Raises :class:`BitstreamError` on a damaged section."""
     held = container.sections.get(GREY, b"")
     if held:
         raise BitstreamError(f"grey: got {len(held)} bytes, expected none. {DAMAGED}")

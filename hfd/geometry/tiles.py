@@ -9,7 +9,7 @@ from hfd.geometry.box import Box, Tile
 
 @dataclass(frozen=True)
 class Reach:
-    """How far a pixel of the sample looks, px: over all evaluations of the network (``total``), and over one
+    """Context of a pixel of the sample, px: over all evaluations of the network (``total``), and over one
     (``evaluation``). ``stride``: of the network's grid."""
 
     total: int

@@ -47,7 +47,7 @@ class Curve:
 
 SRGB_CURVE = Curve(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 BT1886_CURVE = Curve(2.4)
-"""How displays show the values of BT.709 and BT.2020 (ITU-R BT.1886, black of 0)."""
+"""Display transfer function for BT.709 and BT.2020 (ITU-R BT.1886, black of 0)."""
 
 BT709 = Primaries(_D65, (0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
 _BT601 = Primaries(_D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070))

@@ -117,7 +117,7 @@ def eight_bit_float(samples: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.ui
 
 @lru_cache(maxsize=32)
 def fits_profile(profile: bytes, mode: str) -> bool:
-    """Whether a profile is whole, and of the colours that a picture of a mode has."""
+    """Return True for an intact profile of the colour space of the mode."""
     try:
         space = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space
         _transform(profile, mode)
@@ -156,7 +156,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether a transform moves no colour of a 17 x 17 x 17 grid by more than a level: the profile is sRGB."""
+    """Return True if a transform moves no colour of a 17 x 17 x 17 grid by more than a level: the profile is sRGB."""
     levels = np.linspace(0, 255, 17).round().astype(np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(17, -1, 3)
     moved = ImageCms.applyTransform(Image.fromarray(grid), transform)

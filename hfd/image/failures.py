@@ -93,7 +93,7 @@ def _is_cut_short(error: Exception, stream: BinaryIO) -> bool:
 
 
 def codestream_ends(stream: BinaryIO) -> bool:
-    """Whether JPEG 2000 data reach their end marker; OpenJPEG leaves missing tiles black, in silence."""
+    """Return True if JPEG 2000 data reach their end marker; OpenJPEG leaves missing tiles black without an error."""
     stream.seek(0)
     data = stream.read()
     return data.find(b"\xff\xd9", data.find(b"\xff\x93")) >= 0

@@ -28,7 +28,7 @@ _SUFFIXES: Mapping[str, str] = {
     ".svg": "an SVG drawing", **dict.fromkeys(_RAW_SUFFIXES, RAW), **dict.fromkeys(HEIC_SUFFIXES, HEIC),
 }  # fmt: skip
 
-# Offset, bytes, name. Camera raw files that begin as a TIFF are told by their tags (hfd.image.tiff).
+# Offset, bytes, name. Camera raw files that begin as a TIFF are recognised by their tags (hfd.image.tiff).
 _HEADS = (
     (0, b"\xff\x0a", JXL), (0, b"\0\0\0\x0cJXL \r\n\x87\n", JXL), (0, b"II\xbc\x01", "a JPEG XR picture"),
     (0, b"v/1\x01", "an OpenEXR picture"), (0, b"#?RADIANCE", "a Radiance picture"),

@@ -40,10 +40,10 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset({
     ".pcx", ".sgi", ".psd",
 }) | (HEIC_SUFFIXES if reads_heic() else frozenset())
 # fmt: on
-"""What listing a folder accepts; compare with ``path.suffix.lower()``."""
+"""Suffixes of pictures in a listing; compare with ``path.suffix.lower()``."""
 
 # Opened by Pillow, but drawings, containers or films: some would run another program to be drawn.
-# What is compressed already, where our plugin is registered, would lose twice.
+# Files of our own plugin are excluded: compressing them again would lose quality twice.
 _NOT_PICTURES = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "HFD"})
 
 _TRANSPOSE = {
@@ -137,7 +137,7 @@ def upright_srgb(image: Image.Image, raw_mode: str) -> Image.Image:
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """What turns a picture upright, as its EXIF (or XMP) says. Ask before its ``info`` is lost in a conversion."""
+    """Return the transposition that EXIF (or XMP) asks for. Call it before a conversion drops ``info``."""
     return _TRANSPOSE.get(_orientation(image.getexif))
 
 
@@ -153,7 +153,7 @@ def look_with(
     name: str = "",
     max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> T:
-    """What ``look`` finds in a picture that was opened and not decoded, and in its stream.
+    """Call ``look`` with a picture that is opened and not decoded, and with its stream.
 
     Arguments and errors are those of `load_picture`.
     """
@@ -188,7 +188,7 @@ def _from_array(x: RgbArray) -> Image.Image:
 
 
 def label_of(source: ImageSource, name: str) -> str:
-    """What messages call a picture."""
+    """Name of a picture in messages."""
     return name or (str(source) if isinstance(source, Path) else "image")
 
 
@@ -237,7 +237,7 @@ def _orientation(read_exif: Callable[[], Image.Exif]) -> int:
 
 
 def _metadata_follows_pixels(stream: BinaryIO) -> bool:
-    """Whether a PNG has chunks that may hold an orientation behind its pixels."""
+    """Return True for a PNG with chunks behind its pixels that may hold an orientation."""
     stream.seek(len(PNG_SIGNATURE))
     seen_pixels = False
     while len(head := stream.read(8)) == 8:

@@ -30,7 +30,7 @@ _KINDS: dict[bytes, NoteKind] = {**dict.fromkeys(_TEXTS, "text"), b"iCCP": "prof
 
 @dataclass(frozen=True)
 class PngParts:
-    """What a PNG states of its colours. ``left_out``: (start, end) of parts that Pillow must not see, ascending.
+    """Statements of a PNG about its colours. ``left_out``: (start, end) of parts that Pillow must not see, ascending.
 
     ``icc``: the profile, unpacked; ``cicp``: primaries, transfer, matrix, full range; ``gamma``: times 100,000;
     ``chromaticities``: white, red, green, blue, x and y, times 100,000; ``is_grey``: pixels without colour.

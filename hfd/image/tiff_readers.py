@@ -21,7 +21,7 @@ def readers_of(found: Directory) -> list[Reader]:
 
 
 def _pillow_reads(found: Directory) -> bool:
-    """Whether Pillow's table of layouts knows this one, and its decoder does what the table says.
+    """Return True if Pillow's table has this layout and its decoder reads it as the table says.
 
     It takes planes of any depth for 8-bit ones, ignores an inverted scale above 8 bits, takes signed 8-bit samples for
     unsigned ones, and takes decompressed samples for big-endian ones, which they are not.
@@ -54,7 +54,7 @@ def _pillow_reads(found: Directory) -> bool:
 
 
 def _libvips_reads(found: Directory) -> bool:
-    """Whether libvips hands over this layout's samples unchanged, inverted grey turned round.
+    """Return True if libvips returns the samples of this layout unchanged, or inverts grey whose 0 is white.
 
     It mixes the samples of grey with alpha, of CIELAB and of 16-bit floats in planes. It divides colours by their alpha
     where they were multiplied, for integers on the right scale. Of YCbCr it converts subsampled pictures alone.

@@ -85,7 +85,7 @@ def writing_local(path: Path) -> Iterator[IO[bytes]]:
     target.parent.mkdir(parents=True, exist_ok=True)
     before = target.stat() if target.exists() else None
     temporary = target.parent / f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    # What replaces a private file is private from the first byte.
+    # The replacement of a private file is private from its first byte.
     mode = 0o666 if before is None else 0o600
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as stream:

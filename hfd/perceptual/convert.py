@@ -43,7 +43,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def unpickle_arrays(data: bytes, where: str) -> Any:
-    """What a pickle of NumPy arrays holds. Raises :class:`DataError` where it holds more than that."""
+    """Read a pickle that holds NumPy arrays alone. Raises :class:`DataError` where it holds more than that."""
     try:
         return _ArraysOnly(io.BytesIO(data)).load()
     except Exception as error:  # damaged pickles end in any kind of exception

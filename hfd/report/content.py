@@ -1,4 +1,4 @@
-"""What a report is made of: plain, frozen values. No torch, no configuration, no files."""
+"""The content of a report as plain, frozen values. No torch, no configuration, no files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SYSTEM_LABELS: dict[str, str] = {
     "webp": "WebP",
     "avif": "AVIF",
 }
-"""How each ``system`` is written for people. A system that is not listed keeps its own name."""
+"""Display name of each ``system``. A system that is not listed keeps its own name."""
 
 OUR_SYSTEMS = ("autoencoder", "sample")
 """The two stages of this codec; every other system is a baseline."""
@@ -67,7 +67,7 @@ class SummaryRow:
 
 @dataclass(frozen=True)
 class Gain:
-    """What a sample's distance ``metric`` is below (negative) that of x_hat, with its 95 % bootstrap interval."""
+    """Difference of a sample's ``metric`` from that of x_hat (negative: lower), with its 95 % bootstrap interval."""
 
     setting: str
     metric: str
@@ -114,7 +114,7 @@ class ImageRow:
 
 
 IMAGE_FIELDS = ("image", "system", "setting", "width", "height", "num_bytes")
-"""What a row of ``images.parquet`` holds beside the metrics."""
+"""Columns of ``images.parquet`` beside the metrics."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,7 +70,7 @@ def rate_text(point: RatePoint) -> str:
 
 
 def cell_value(row: SummaryRow | ImageRow, column: Column) -> str | float | None:
-    """What a cell holds: text, a number, or None where nothing was measured (NaN included)."""
+    """Content of a cell: text, a number, or None where nothing was measured (NaN included)."""
     name = column.field
     value: str | float | None = row.values[name] if name in row.values else getattr(row, name)
     if isinstance(value, float) and math.isnan(value):

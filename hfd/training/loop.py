@@ -56,7 +56,7 @@ class Judging(Protocol):
     """A task that knows more of its losses than that they have to be finite."""
 
     def problem(self, means: Mapping[str, float]) -> str | None:
-        """What is wrong with the means of its losses over a window, in a user's words; None: nothing."""
+        """Describe a fault that the means of the losses over a window show, as a message; None: no fault."""
 
 
 class Loader(Protocol):

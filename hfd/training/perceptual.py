@@ -227,7 +227,7 @@ class PerceptualTask:
         return norm
 
     def problem(self, means: Mapping[str, float]) -> str | None:
-        """What is wrong with the critic, of the losses' means over all workers, and what to try."""
+        """Describe a critic that has won, from the means of the losses over all workers, and what to try."""
         critic, mean = self._perceptual.critic, means.get("critic")
         if critic is None or mean is None or mean >= critic.least_loss + CERTAIN:  # a NaN is not
             return None

@@ -47,7 +47,7 @@ _CHATTY = (
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
-"""Parts of Ray that tell of every request; what the user should know is said here."""
+"""Loggers of Ray that report every request; this module prints what a user needs."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ class Server:
 
 @dataclass
 class LogPosition:
-    """How much of a job's log has been shown: a log is read from its beginning after a lost connection."""
+    """Number of characters of a job's log shown so far: a lost connection restarts the log from its beginning."""
 
     num_chars: int = field(default=0)
 
     def unseen(self, start: int, text: str) -> str:
-        """What of ``text``, which begins at ``start``, has not been shown yet; counts as shown from now on."""
+        """Return the part of ``text`` (at ``start`` in the log) that is not shown yet, and count it as shown."""
         fresh = text[max(0, self.num_chars - start) :]
         self.num_chars = max(self.num_chars, start + len(text))
         return fresh

@@ -1,4 +1,4 @@
-"""What ``hfd submit``, ``hfd jobs`` and ``hfd stop`` print and how they end."""
+"""Output and exit codes of ``hfd submit``, ``hfd jobs`` and ``hfd stop``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
 
 def describe(job: Job) -> str:
-    """What ``hfd submit --dry-run`` prints."""
+    """Return the output of ``hfd submit --dry-run``."""
     lines = [f"id:          {job.name}", f"entrypoint:  {job.entrypoint}"]
     lines += [f"environment: {name}" for name in sorted(job.env)]
     lines.append(f"upload:      {len(job.upload)} files, {job.upload_bytes / 1024**2:.1f} MiB")

@@ -1,4 +1,4 @@
-"""What a job on a cluster is: one command, what is sent with it, and a name that a second try finds again.
+"""The plan of a job on a cluster: one command, its upload, and a name that a second attempt finds again.
 
 Nothing here talks to a cluster; :mod:`pipelines.jobs.client` does.
 """
@@ -27,11 +27,11 @@ MAX_UPLOAD_BYTES = 100 * 1024**2
 """Ray refuses larger packages, after it has sent them."""
 
 ON_THE_CLUSTER = ("cluster.kind=attach", "cluster.address=auto")
-"""What makes a command use the Ray that its job runs on. Comes last, and so wins."""
+"""Overrides that make a command use the Ray of its job. They come last and take precedence."""
 
 CODE_ROOMS = ("hfd", "pipelines", "conf")
 CODE_SUFFIXES = {".py", ".yaml", ".json", ".safetensors", ".html", ".css", ".js", ".typed"}
-"""What is code (and the weights that ship with it); anything else in a checkout stays where it is."""
+"""Suffixes of code and of shipped weights; other files of a checkout are not sent."""
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_NAME = re.compile(
@@ -156,7 +156,7 @@ def checkout_root() -> Path:
 
 
 def is_checkout() -> bool:
-    """Whether ``hfd`` runs from a checkout, whose code may differ from what the cluster has."""
+    """Return True if ``hfd`` runs from a checkout, whose code may differ from the cluster's."""
     try:
         checkout_root()
     except ConfigError:
@@ -178,7 +178,7 @@ def code_files(root: Path, models: Sequence[str]) -> list[Sent]:
 
 
 def _digest(asked: Asked, config: Config) -> str:
-    """What a job does, without where: two sizes of cluster must not train the same workspace at once."""
+    """Digest a job without its cluster: two sizes of cluster must not train the same workspace at once."""
     settings = config.model_dump(mode="json", exclude={"cluster"})
     text = json.dumps([asked.command, asked.options, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
@@ -209,7 +209,7 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def looks_secret(value: str) -> bool:
-    """Whether a text holds a password, a signature, or a key of a well-known form."""
+    """Return True for a text with a password, a signature, or a key of a well-known form."""
     return redact(value) != value or _SECRET_VALUE.search(value) is not None
 
 

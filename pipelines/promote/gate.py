@@ -20,7 +20,7 @@ _DIGITS = {"FD-EffNet": 1, "KD-EffNet": 4, "PSNR dB": 2, "bpp": 4, "images": 0, 
 
 @dataclass(frozen=True)
 class Sampled:
-    """What a model makes of each image: ``bpp`` of its file, ``psnr`` in dB of its sample; and all samples' distances.
+    """Figures of a model: for each image ``bpp`` of its file and ``psnr`` in dB of its sample; distances of all.
 
     ``distances``: by name, with the draws of a bootstrap over the images, which are the same draws for every model
     that is measured on the same images. One that could not be measured is missing.
@@ -33,7 +33,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a candidate has to keep to. Each of ``distances`` has to be lower beyond its interval."""
+    """Limits for a candidate. Each of ``distances`` has to be lower beyond its interval."""
 
     distances: Sequence[str]
     max_psnr_loss_db: float
@@ -88,7 +88,7 @@ def sanity(candidate: Sampled, distances: Sequence[str]) -> list[Criterion]:
 
 
 def decoding(decodes: bool) -> Criterion:
-    """Whether a file of the candidate decodes with the weights that would be registered."""
+    """Criterion: a file of the candidate decodes with the weights that would be registered."""
     return Criterion("decodes", None, float(decodes), None, None, None, "1", decodes)
 
 

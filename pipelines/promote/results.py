@@ -32,7 +32,7 @@ def read_sample(folder: Folder) -> Sampled:
 
 
 def first_file_decodes(evaluation: Folder, image: str, model: Folder) -> bool:
-    """Whether the file that was measured for ``image`` decodes with the weights in ``model``."""
+    """Return True if the file measured for ``image`` decodes with the weights in ``model``."""
     data = evaluation.read(f"files/{image}.hfd")
     try:
         return bool(Codec.load(model).reconstruct(data).size)

@@ -31,7 +31,7 @@ CHAMPION_STEP = "champion"
 
 @dataclass(frozen=True)
 class Upstream:
-    """What the step reads: the candidate is ``model``, its figures are in ``evaluated``."""
+    """Inputs of the step: the candidate ``model``, and its figures in ``evaluated``."""
 
     prepared: Done
     autoencoder: Done
@@ -128,7 +128,7 @@ def _limits(settings: PromoteConfig) -> Limits:
 
 
 def _tags(context: Context, upstream: Upstream, verdict: Verdict) -> dict[str, str]:
-    """What a version says of itself: where it came from, its settings, and how it was measured."""
+    """Return the tags of a version: its origin, its settings and its figures."""
     done: Sequence[Done] = (upstream.prepared, upstream.autoencoder, upstream.model, upstream.evaluated)
     tags = {f"hfd.key.{one.step.name}": one.step.key for one in done}
     tags |= {f"hfd.digest.{one.step.name}": one.digest for one in done}

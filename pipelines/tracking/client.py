@@ -54,7 +54,7 @@ def open_client(uri: str) -> Any:
 
 
 def is_permanent(error: BaseException) -> bool:
-    """Whether sending the same thing again cannot help."""
+    """Return True for an error that the same request would meet again."""
     own = (TypeError, ValueError, FileNotFoundError, PermissionError, IsADirectoryError)
     return getattr(error, "error_code", None) in _PERMANENT or isinstance(error, own)
 

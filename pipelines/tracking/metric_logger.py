@@ -188,7 +188,7 @@ class MetricLogger:
 
 @dataclass(frozen=True)
 class WorkerLogger:
-    """What a worker process needs to log to a run; picklable, holds no credentials."""
+    """Handle for a worker process to log to a run; picklable, holds no credentials."""
 
     uri: str | None
     run_id: str

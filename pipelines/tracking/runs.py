@@ -76,7 +76,7 @@ class StepRun:
             )
 
     def worker_handle(self) -> WorkerLogger:
-        """What a Ray worker needs to log metrics to this run."""
+        """Return the handle with which a Ray worker logs metrics to this run."""
         return WorkerLogger(self._link.uri if self._link else None, self.run_id)
 
     def flush(self, timeout: float = 30.0) -> bool:

@@ -29,7 +29,7 @@ def process_tags() -> dict[str, str]:
 
 
 def is_alive(pid: int, started: float) -> bool:
-    """Whether the process that began at ``started`` (seconds since the epoch) runs on this machine."""
+    """Return True if the process that began at ``started`` (seconds since the epoch) runs on this machine."""
     try:
         process = psutil.Process(pid)
         # The clock's correction moves start times by up to a second or so.

@@ -1,4 +1,4 @@
-"""What a file keeps of a picture: its colours and, beside them, transparency and metadata."""
+"""The parts of a picture that a file stores: colours, transparency and metadata."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def _convert(
 def split_picture(
     image: Image.Image, raw_mode: str, *, keep_alpha: bool, keep_profile: bool
 ) -> tuple[RgbArray, AlphaArray | None, bytes | None]:
-    """What a file keeps of a loaded picture or a strip of one: colours, opacity, the colours' profile.
+    """Split a loaded picture, or a strip of one, into colours, opacity and the profile of the colours.
 
     See :func:`read_picture`, and :func:`hfd.image.colour.split_srgb`, whose errors are raised.
     """
@@ -203,7 +203,7 @@ def split_picture(
 
 
 def over_white(colour: Image.Image, plane: Image.Image) -> Image.Image:
-    """What is seen of an RGB picture with opacity ``plane`` (mode L) on white paper."""
+    """Composite an RGB picture with opacity ``plane`` (mode L) over white."""
     white = Image.new("RGB", colour.size, (255, 255, 255))
     white.paste(colour, mask=plane)
     return white

@@ -47,7 +47,7 @@ _TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe
 
 @dataclass(frozen=True)
 class _Header:
-    """What Pillow says of a file whose strips can be read. ``offset``: of pixels that lie there uncompressed;
+    """Header of a file that can be read by strips, from Pillow. ``offset``: of pixels that lie there uncompressed;
     ``page``: libvips's options for the directory of a TIFF."""
 
     format: str
@@ -124,7 +124,7 @@ def open_picture(
         for strip in strips_of(header, source, label):
             yield split_picture(strip, header.mode, keep_alpha=keep_alpha, keep_profile=keep_metadata)[:2]
 
-    # Which profile goes with the colours does not depend on them.
+    # The profile does not depend on the pixels.
     pixel = _image(header, (1, 1), bytes(len(header.mode)))
     with collected_notes() as more_notes:
         _, _, icc = split_picture(pixel, header.mode, keep_alpha=keep_alpha, keep_profile=keep_metadata)
