@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from hfd.cli.progress import Terminal
-from hfd.errors import BatchError, BitstreamError, ConfigError, DataError, HfdError, printable
-from hfd.image.notes import Note
+from hfd.cli.totals import Totals
+from hfd.errors import BatchError, ConfigError, DataError, HfdError, printable
 from hfd.io.failures import one_line
 from hfd.io.outputs import is_standard_input, is_standard_output, output_target
 from hfd.io.storage import read_file, write_file
@@ -28,8 +28,10 @@ STANDARD = "-"
 
 Source: TypeAlias = Path | bytes
 
-Convert: TypeAlias = Callable[[Source, str], tuple[Iterable[bytes], str]]
-"""(a path or standard input's bytes, its name) -> the bytes to write, in pieces, and a description of them."""
+Convert: TypeAlias = Callable[[Source, str], tuple[Iterable[bytes] | None, str]]
+"""(a path or standard input's bytes, its name) -> the bytes to write, in pieces, and a description of them.
+
+None: they would not be smaller than the source, and are not written."""
 
 
 @dataclass(frozen=True)
@@ -177,52 +179,31 @@ def _without_clashes(jobs: Sequence[Job]) -> tuple[Job, ...]:
 
 
 def run(batch: Batch, convert: Convert, *, label: str, existing: Existing) -> None:
-    """Run every job; print a line for each, unless its bytes go to standard output.
+    """Run every job; print a line for each, unless its bytes go to standard output; of several, one with the totals.
 
     Raises the :class:`HfdError` of a single file; :class:`BatchError` at the end if some of several failed; at once an
     error that stops them all: a mistake of usage, a full disk.
     """
+    count = len(batch.jobs)
+    totals = Totals(count)
     if batch.is_one:
-        _say(_do(batch.jobs[0], convert, existing))
+        _say(_do(batch.jobs[0], convert, existing, totals))
         return
-    failed, count = 0, len(batch.jobs)
     with Terminal().bar(label, "files") as progress:
         for done, job in enumerate(batch.jobs):
             progress(done, count)
             try:
-                _say(_do(job, convert, existing))
+                _say(_do(job, convert, existing, totals))
             except HfdError as error:
                 if isinstance(error, ConfigError) or (isinstance(error, DataError) and error.is_outage):
                     raise
-                failed += 1
+                totals.failed += 1
                 sys.stdout.flush()
                 print(f"hfd: {printable(str(error))}", file=sys.stderr, flush=True)
         progress(count, count)
-    if failed:
-        raise BatchError(f"{failed} of {count} failed")
-
-
-@contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Name the file in errors about its bytes. Errors of the model name the model."""
-    try:
-        yield
-    except BitstreamError as error:
-        raise type(error)(f"{name}: {error}") from error
-    except DataError as error:
-        if error.reason not in _OF_THE_FILE:
-            raise
-        raise DataError(f"{name}: {error}", reason=error.reason) from error
-
-
-_OF_THE_FILE = ("too-large", "target", "memory", "region", "format")
-
-
-def tell(name: str, notes: Iterable[Note]) -> None:
-    """Report on standard error what of a file was left out."""
-    sys.stdout.flush()
-    for note in notes:
-        print(f"hfd: {name}: {note.text}", file=sys.stderr, flush=True)
+    _say(totals.line)
+    if totals.failed:
+        raise BatchError(f"{totals.failed} of {count} failed")
 
 
 def _say(line: str | None) -> None:
@@ -230,17 +211,23 @@ def _say(line: str | None) -> None:
         print(printable(line), flush=True)
 
 
-def _do(job: Job, convert: Convert, existing: Existing) -> str | None:
+def _do(job: Job, convert: Convert, existing: Existing, totals: Totals) -> str | None:
     if job.problem is not None:
         raise job.problem
     if job.output is None:
         _to_standard_output(job, convert)
         return None
     if _is_skipped(job, existing):
+        totals.skipped += 1
         return f"{job.output}: exists already, skipped"
     source, name = _source_of(job)
     data, description = convert(source, name)
-    write_file(job.output, data)
+    if data is None:
+        totals.not_smaller += 1
+        return f"{name}: {description}"
+    write_file(job.output, totals.count(data))
+    totals.written += 1
+    totals.bytes_in += size_of(source)
     if isinstance(source, Path):
         _keep_times(source, job.output)
     return f"{job.output}: {description}"
@@ -251,7 +238,7 @@ def _to_standard_output(job: Job, convert: Convert) -> None:
         raise ConfigError("standard output: got a terminal, expected a file or a pipe. Give --output FILE")
     source, name = _source_of(job)
     data, _ = convert(source, name)
-    for piece in data:
+    for piece in data or ():
         sys.stdout.buffer.write(piece)
 
 
@@ -260,6 +247,11 @@ def _source_of(job: Job) -> tuple[Source, str]:
     if job.source is None:
         return _standard_input(), "standard input"
     return job.source if job.source.is_file() else read_file(job.source), str(job.source)
+
+
+def size_of(source: Source) -> int:
+    """Return the bytes of a source."""
+    return len(source) if isinstance(source, bytes) else source.stat().st_size
 
 
 def _standard_input() -> bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hfd.cli import options as opt
+from hfd.errors import ConfigError
 
 if TYPE_CHECKING:
     from hfd.cli.batch import Existing
@@ -43,6 +44,9 @@ def compress(
     finish: opt.Finish = None,
     seed: opt.Seed = None,
     max_pixels: opt.MaxPixels = opt.MAX_PIXELS,
+    only_smaller: Annotated[
+        bool, typer.Option("--only-smaller", help="Write no file that is not smaller than its source.")
+    ] = False,
     force: opt.Force = False,
     skip: opt.Skip = False,
 ) -> None:
@@ -50,8 +54,8 @@ def compress(
 
     Sampling options are stored in the file as its decoding defaults.
 
-    With several inputs, failures are reported and the other files still processed (exit code 1). Outputs keep the
-    times of their sources.
+    With several inputs, failures are reported and the other files still processed (exit code 1), and the last line has
+    the totals. Outputs keep the times of their sources.
     """
     from hfd.cli.batch import Existing
     from hfd.codec.encode import Target
@@ -65,6 +69,7 @@ def compress(
         kept=Kept(alpha, keep_metadata),
         options=SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed),
         max_pixels=max_pixels,
+        only_smaller=only_smaller,
         existing=Existing(force, skip),
     )
 
@@ -86,13 +91,15 @@ def _compress_files(
     kept: Kept,
     options: SamplingOptions,
     max_pixels: int,
+    only_smaller: bool,
     existing: Existing,
 ) -> None:
     """Compress pictures by the rules of :mod:`hfd.cli.batch`. ``options``: stored in the files.
 
     Raises :class:`hfd.errors.HfdError`.
     """
-    from hfd.cli.batch import naming, plan, run, tell
+    from hfd.cli.batch import plan, run, size_of
+    from hfd.cli.messages import naming, tell
     from hfd.codec.encode import encode
     from hfd.codec.library import borrowed, find_models
     from hfd.codec.picture.strips import open_picture
@@ -101,12 +108,14 @@ def _compress_files(
     if max_pixels != opt.MAX_PIXELS:
         allow_pixels(max_pixels)
     batch = plan(sources, output, wanted=IMAGE_SUFFIXES, suffix=".hfd")
+    if only_smaller and batch.is_one and batch.jobs[0].output is None:
+        raise ConfigError("--only-smaller: got standard output, expected a file or a folder. Give --output FILE")
     models = find_models(model)
     if not batch.is_one:
         with borrowed(models[-1]):
             pass  # report a model that cannot be loaded once, not for every file
 
-    def convert(source: Path | bytes, name: str) -> tuple[Iterable[bytes], str]:
+    def convert(source: Path | bytes, name: str) -> tuple[Iterable[bytes] | None, str]:
         picture = open_picture(
             source, name=name, keep_alpha=kept.alpha, keep_metadata=kept.metadata, max_pixels=max_pixels
         )
@@ -114,7 +123,9 @@ def _compress_files(
         with naming(name):
             data = encode(picture, target, models, options, max_pixels=max_pixels).data
         bpp = 8 * len(data) / (picture.width * picture.height)
-        size = len(source) if isinstance(source, bytes) else source.stat().st_size
+        size = size_of(source)
+        if only_smaller and len(data) >= size:
+            return None, f"{len(data)} bytes would not be smaller than the source ({size:,} bytes), not written"
         grown = f", larger than the source ({size:,} bytes)" if len(data) > size else f" (source: {size:,} bytes)"
         return [data], f"{picture.width} x {picture.height}, {len(data)} bytes, {bpp:.3f} bpp{grown}"
 

@@ -46,8 +46,8 @@ def decompress(
 ) -> None:
     """Decode .hfd files into pictures.
 
-    With several inputs, failures are reported and the other files still processed (exit code 1). Outputs keep the
-    times of their sources.
+    With several inputs, failures are reported and the other files still processed (exit code 1), and the last line has
+    the totals. Outputs keep the times of their sources.
     """
     from hfd.cli.batch import Existing
     from hfd.codec.sampling_options import SamplingOptions
@@ -83,7 +83,8 @@ def _decompress_files(
     ``model`` None: the shipped model that made each file. ``file_format``: one of
     :data:`hfd.codec.picture.save.FORMATS`; None: by the suffix of ``output``, or else PNG.
     """
-    from hfd.cli.batch import naming, plan, run
+    from hfd.cli.batch import plan, run
+    from hfd.cli.messages import naming
     from hfd.cli.progress import Terminal
     from hfd.codec.container import unpack
     from hfd.codec.decode import decode

@@ -153,6 +153,7 @@ def test_a_failure_leaves_the_others_done_and_is_counted(tree: Path, capsys: pyt
         f"{tree}/a.hfd: 5 bytes",
         f"{tree}/sub/c.hfd: 9 bytes",
         f"{tree}/sub/deep/d.hfd: 15 bytes",
+        "3 of 4 files written, 29 bytes in, 29 bytes out, ratio 1.000, 1 failed",
     ]
     assert said.err == f"hfd: {tree}/b.png: got nonsense, expected sense. Leave it out\n"
     assert (tree / "sub/c.hfd").read_bytes() == b"SUB/C.PNG"
@@ -172,10 +173,36 @@ def test_existing_outputs_are_refused_skipped_or_replaced(tree: Path, capsys: py
     assert "a.hfd: exists already. Give another --output, or --force to replace it" in capsys.readouterr().err
     (tree / "sub/c.hfd").write_bytes(b"older")
     run(pictures(tree), shout, label="x", existing=Existing(skip=True))
-    assert [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines()] == ["exists already, skipped"] * 3
+    *lines, total = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[2] for line in lines] == ["exists already, skipped"] * 3
+    assert total == "0 of 3 files written, 3 skipped"
     assert ((tree / "a.hfd").read_bytes(), (tree / "sub/c.hfd").read_bytes()) == (b"precious", b"older")
     run(pictures(tree), shout, label="x", existing=Existing(force=True))
     assert ((tree / "a.hfd").read_bytes(), (tree / "sub/c.hfd").read_bytes()) == (b"A.JPG", b"SUB/C.PNG")
+
+
+def test_outputs_that_would_not_be_smaller_are_counted_and_not_written(
+    tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def halve(source: Source, name: str) -> tuple[list[bytes] | None, str]:
+        if name.endswith("c.png"):
+            return None, "not smaller"
+        assert isinstance(source, Path)
+        data = source.read_bytes()
+        return [data[: len(data) // 2]], "half"
+
+    (tree / "b.hfd").write_bytes(b"older")
+    run(pictures(tree), halve, label="x", existing=Existing(skip=True))
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tree}/a.hfd: half",
+        f"{tree}/b.hfd: exists already, skipped",
+        f"{tree}/sub/c.png: not smaller",
+        f"{tree}/sub/deep/d.hfd: half",
+        "2 of 4 files written, 20 bytes in, 9 bytes out, ratio 0.450, 1 skipped, 1 not smaller",
+    ]
+    assert not (tree / "sub/c.hfd").exists()
+    run(pictures(tree / "sub/c.png"), halve, label="x", existing=Existing())
+    assert capsys.readouterr().out == f"{tree}/sub/c.png: not smaller\n"
 
 
 def test_outputs_are_as_old_as_their_sources(tree: Path) -> None:

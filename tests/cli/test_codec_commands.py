@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hfd.autoencoder.coding import build_tables
 from hfd.autoencoder.model import Elic
@@ -39,6 +40,32 @@ def test_there_and_back_again(hfd: Hfd, photo: Path, model_folder: Folder, compr
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith(f"{decoded}: 90 x 70, sample of 2 steps, seed ")
     assert load_rgb(decoded).shape == (70, 90, 3)
+
+
+def test_only_smaller_files_are_written(hfd: Hfd, photo: Path, model_folder: Folder, tmp_path: Path) -> None:
+    icon = tmp_path / "in/icon.png"
+    icon.parent.mkdir()
+    Image.new("1", (64, 64)).save(icon)
+    size = icon.stat().st_size
+    command = ["compress", "-m", model_folder.path, "--only-smaller"]
+    ended = hfd(*command, icon)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith(f"{icon}: ")
+    assert ended.out.endswith(f" bytes would not be smaller than the source ({size} bytes), not written\n")
+    assert [path.name for path in icon.parent.iterdir()] == ["icon.png"]
+
+    shutil.copy(photo, icon.parent / "photo.png")
+    ended = hfd(*command, icon.parent)
+    taken, made = photo.stat().st_size, icon.with_name("photo.hfd").stat().st_size
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines()[-1] == (
+        f"1 of 2 files written, {taken:,} bytes in, {made:,} bytes out, ratio {made / taken:.3f}, 1 not smaller"
+    )
+    assert not icon.with_suffix(".hfd").exists()
+
+    assert hfd(*command, photo, "-o", "-").complaint == (
+        "--only-smaller: got standard output, expected a file or a folder. Give --output FILE"
+    )
 
 
 def test_a_picture_that_is_read_by_strips_gives_the_same_file(
