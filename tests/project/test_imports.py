@@ -18,7 +18,7 @@ ORDER: Sequence[set[str]] = [
     {"hfd.errors", "hfd.kinds", "hfd.precision"},
     {"hfd.io", "hfd.image"},
     {"hfd.config", "hfd.geometry"},
-    {"hfd.perceptual"},
+    {"hfd.perceptual", "hfd.engine"},
     {"hfd.data", "hfd.autoencoder", "hfd.metrics", "hfd.baselines"},
     {"hfd.diffusion", "hfd.report"},
     {"hfd.codec", "hfd.training"},

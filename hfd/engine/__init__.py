@@ -1,0 +1,1 @@
+"""The networks of both stages on NumPy arrays, evaluated by ONNX Runtime or by torch."""
