@@ -123,7 +123,7 @@ def test_orientation_is_applied_and_metadata_kept_if_asked(model: str, tmp_path:
         (X.astype(np.float32), "image: got float32 (40, 70, 3), expected uint8"),
         (X[..., :2], "image: got uint8 (40, 70, 2), expected uint8"),
         (X[:0], "image: got uint8 (0, 70, 3), expected uint8"),
-        (Image.new("RGB", (0, 5)), "image: got 0 x 5 px, expected a pixel at least"),
+        (Image.new("RGB", (0, 5)), "image: got 0 x 5 px, expected at least 1 pixel"),
         (Image.fromarray(np.full((4, 4), np.nan, np.float32)), "image: grey samples are not all finite"),
         ("no/such/file.png", "no/such/file.png: got 'No such file or directory', expected a readable file"),
     ],

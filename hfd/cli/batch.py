@@ -29,9 +29,9 @@ STANDARD = "-"
 Source: TypeAlias = Path | bytes
 
 Convert: TypeAlias = Callable[[Source, str], tuple[Iterable[bytes] | None, str]]
-"""(a path or standard input's bytes, its name) -> the bytes to write, in pieces, and a description of them.
+"""(a path or the bytes of standard input, its name) -> (the output's bytes in pieces, a description of them).
 
-None: they would not be smaller than the source, and are not written."""
+None for the bytes: they would not be smaller than the source, and are not written."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ class Existing:
 
 
 def plan(sources: Sequence[str], output: str | None, *, wanted: Iterable[str], suffix: str) -> Batch:
-    """Plan inputs and outputs. Only folders are read.
+    """Plan inputs and outputs without reading any file.
 
-    ``sources``: files, folders (all that is in and below them with a suffix in ``wanted``, sorted, hidden files left
-    out), or ``-`` alone. ``output`` None: beside each source, with ``suffix``; a file, or ``-``, for one source; a
+    ``sources``: files, folders (searched recursively for suffixes in ``wanted``, sorted, without hidden files), or
+    ``-`` alone. ``output`` None: beside each source, with ``suffix``; a file, or ``-``, for one source; a
     folder otherwise, which keeps a folder's tree, below the folder's name if there are several sources.
     Raises :class:`ConfigError` on arguments that contradict each other, :class:`DataError` for a single
     folder without such files.
@@ -111,7 +111,7 @@ def _output_of_one(source: Path | None, output: str | None, suffix: str) -> Path
     if not path.is_dir() and not output.endswith(("/", os.sep)):
         return path
     if source is None:
-        raise ConfigError(f"{output}: got a folder, expected the name of a file for what comes from standard input")
+        raise ConfigError(f"{output}: got a folder, expected the name of a file for the output of standard input")
     return path / source.with_suffix(suffix).name
 
 
@@ -137,7 +137,7 @@ def _below(folder: Path, wanted: frozenset[str], *, several: bool, root: Path | 
 
 
 def _is_folder(path: Path) -> bool:
-    return os.path.isdir(path)  # noqa: PTH112 -- False, not an error, for a name that is too long
+    return os.path.isdir(path)  # noqa: PTH112 -- returns False for a name that is too long
 
 
 def _some(suffixes: frozenset[str]) -> str:
@@ -146,7 +146,7 @@ def _some(suffixes: frozenset[str]) -> str:
 
 
 def _known(job: Job) -> Job:
-    """The job, with its problem if the source is not a file."""
+    """Add the problem to a job whose source is not a file."""
     assert job.source is not None
     try:
         with one_line(str(job.source)):
@@ -158,20 +158,22 @@ def _known(job: Job) -> Job:
     else:
         if stat.S_ISREG(mode) or stat.S_ISFIFO(mode):
             return job
-        got = "something else than a file"
+        got = "a special file"
     problem = DataError(f"{job.source}: got {got}, expected a file or a folder", reason="missing")
     return Job(job.source, job.output, problem)
 
 
 def _without_clashes(jobs: Sequence[Job]) -> tuple[Job, ...]:
-    """Give an output that several sources share to the first of them."""
+    """Keep the first of several jobs with the same output; mark the others as failed."""
     taken: dict[Path, Path | None] = {}
     checked = []
     for job in jobs:
         if job.problem is None and job.output is not None:
             first = taken.setdefault(Path(os.path.realpath(job.output)), job.source)
             if first != job.source:
-                problem = DataError(f"{job.source}: {job.output} is that of {first}. Give this one another --output")
+                problem = DataError(
+                    f"{job.source}: {job.output} is also the output of {first}. Give this one another --output"
+                )
                 checked.append(Job(job.source, job.output, problem))
                 continue
         checked.append(job)
@@ -181,8 +183,8 @@ def _without_clashes(jobs: Sequence[Job]) -> tuple[Job, ...]:
 def run(batch: Batch, convert: Convert, *, label: str, existing: Existing) -> None:
     """Run every job; print a line for each, unless its bytes go to standard output; of several, one with the totals.
 
-    Raises the :class:`HfdError` of a single file; :class:`BatchError` at the end if some of several failed; at once an
-    error that stops them all: a mistake of usage, a full disk.
+    Raises the :class:`HfdError` of a single file; :class:`BatchError` at the end if some of several failed. An error
+    that affects all of them, such as wrong usage or a full disk, is raised at once.
     """
     count = len(batch.jobs)
     totals = Totals(count)
@@ -243,7 +245,7 @@ def _to_standard_output(job: Job, convert: Convert) -> None:
 
 
 def _source_of(job: Job) -> tuple[Source, str]:
-    """The path of a file, or the bytes of a pipe, which can be read once; and its name."""
+    """Return the path of a file, or the bytes of a pipe, which can only be read once; and its name."""
     if job.source is None:
         return _standard_input(), "standard input"
     return job.source if job.source.is_file() else read_file(job.source), str(job.source)
@@ -280,7 +282,7 @@ def _is_skipped(job: Job, existing: Existing) -> bool:
 
 
 def _keep_times(source: Path, output: Path) -> None:
-    """Copy the source's times of access and change."""
-    with suppress(OSError):  # some network drives cannot set times; the file is whole
+    """Copy the source's times of access and modification."""
+    with suppress(OSError):  # some network drives cannot set times; the file is complete
         times = source.stat()
         os.utime(output, ns=(times.st_atime_ns, times.st_mtime_ns))

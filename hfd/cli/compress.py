@@ -99,7 +99,7 @@ def _compress_files(
     Raises :class:`hfd.errors.HfdError`.
     """
     from hfd.cli.batch import plan, run, size_of
-    from hfd.cli.messages import naming, tell
+    from hfd.cli.messages import naming, report_notes
     from hfd.codec.encode import encode
     from hfd.codec.library import borrowed, find_models
     from hfd.codec.picture.strips import open_picture
@@ -113,13 +113,13 @@ def _compress_files(
     models = find_models(model)
     if not batch.is_one:
         with borrowed(models[-1]):
-            pass  # report a model that cannot be loaded once, not for every file
+            pass  # load now, to report a missing model once, not per file
 
     def convert(source: Path | bytes, name: str) -> tuple[Iterable[bytes] | None, str]:
         picture = open_picture(
             source, name=name, keep_alpha=kept.alpha, keep_metadata=kept.metadata, max_pixels=max_pixels
         )
-        tell(name, picture.notes)
+        report_notes(name, picture.notes)
         with naming(name):
             data = encode(picture, target, models, options, max_pixels=max_pixels).data
         bpp = 8 * len(data) / (picture.width * picture.height)

@@ -102,7 +102,7 @@ def _decompress_files(
         with naming(name):
             container = unpack(data)  # report a damaged file before loading the model
             folder = model_that_made(container, model)
-            # one picture's steps or patches; of several files, the batch counts files
+            # steps or patches of a single picture; the batch counts several files
             bar = Terminal().bar("decompress", "parts") if batch.is_one else nullcontext(None)
             with borrowed(folder) as codec, bar as on_progress:
                 decoded = decode(

@@ -17,12 +17,12 @@ STOPPED = 130
 
 
 def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a command line and exit. Errors of no known kind keep their traceback: they are bugs."""
+    """Run a command line and exit. Errors of other types keep their traceback: they are bugs."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no failure
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot encode must not fail
     try:
-        # typer returns an exit code for what it handles itself: 0 after --help, 130 after Ctrl-C
+        # typer returns the exit code of cases that it handles itself: 0 after --help, 130 after Ctrl-C
         code = app(None if arguments is None else list(arguments), prog_name="hfd", standalone_mode=False)
         if code == STOPPED:
             raise KeyboardInterrupt
@@ -34,7 +34,7 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoRetur
     except (KeyboardInterrupt, typer.Abort):
         print("hfd: stopped. Run the same command again to continue.", file=sys.stderr)
         sys.exit(STOPPED)
-    except BrokenPipeError:  # the reader (head, say) has closed the pipe; the flush at exit must not complain
+    except BrokenPipeError:  # the reader (e.g. head) closed the pipe; prevent an error of the flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:

@@ -16,7 +16,7 @@ def export(
         int | None, typer.Option(min=1, max=10_000, help="Default sampling steps of the copy. Default: the model's.")
     ] = None,
 ) -> None:
-    """Copy a trained model into its own folder, to pass on."""
+    """Copy a trained model into its own folder."""
     from hfd.codec.export import export_model
     from hfd.io.model_folders import find_model
     from hfd.io.storage import Folder

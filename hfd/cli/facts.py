@@ -1,4 +1,4 @@
-"""Facts about a file, a model or a folder of models, and their text, for ``hfd info``."""
+"""Collect and format facts about a file, a model or a folder of models, for ``hfd info``."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Facts = dict[str, Any]
 
 
 def facts_of(path: str) -> list[Facts]:
-    """Facts of an ``.hfd`` file, or of each model under a name (a folder, a workspace, a shipped model).
+    """Collect facts of an ``.hfd`` file, or of each model under a name (a folder, a workspace, a shipped model).
 
     Raises :class:`hfd.errors.HfdError`.
     """
-    if path in shipped_models() or os.path.isdir(path):  # noqa: PTH112 -- no error for a long name
+    if path in shipped_models() or os.path.isdir(path):  # noqa: PTH112 -- returns False for a long name
         return [_model_facts(folder) for folder in find_models(path)]
     with one_line(path):
         if not os.path.lexists(path):
             raise DataError(f"{path}: got no such file, expected a file or a folder", reason="missing")
         mode = Path(path).stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
-        raise DataError(f"{path}: got something else than a file, expected a file or a folder", reason="not-a-file")
+        raise DataError(f"{path}: got a special file, expected a file or a folder", reason="not-a-file")
     data = read_file(Path(path))
     try:
         return [_file_facts(path, unpack(data), len(data))]
@@ -71,14 +71,14 @@ def _file_facts(path: str, container: Container, num_bytes: int) -> Facts:
 
 
 def _sampling_facts(options: SamplingOptions) -> Facts:
-    """The stored options that differ from the defaults."""
+    """Return the stored options that differ from the defaults."""
     stated = options.stated()
     kind = {"kind": stated.pop("sampler")} if options.sampler else {}
     return kind | stated
 
 
 def text_of(facts: Facts) -> str:
-    """Facts in lines."""
+    """Format facts as lines of text."""
     if "file" not in facts:
         lines = {
             "model": facts["model"],

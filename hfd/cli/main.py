@@ -15,7 +15,7 @@ from hfd.cli.info import info
 
 
 def create_app(help: str) -> typer.Typer:
-    """An app with the codec's commands, ``--version`` and shell completion. Importing it loads nothing heavy."""
+    """Create the app with the codec's commands, ``--version`` and shell completion. The import is light."""
     app = typer.Typer(
         name="hfd",
         help=help,

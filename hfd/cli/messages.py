@@ -12,7 +12,7 @@ from hfd.image.notes import Note
 
 @contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Name the file in errors about its bytes. Errors of the model name the model."""
+    """Prefix errors about a file's bytes with its name. Errors about the model name the model."""
     try:
         yield
     except BitstreamError as error:
@@ -26,8 +26,8 @@ def naming(name: str) -> Iterator[None]:
 _OF_THE_FILE = ("too-large", "target", "memory", "region", "format")
 
 
-def tell(name: str, notes: Iterable[Note]) -> None:
-    """Report on standard error what of a file was left out."""
+def report_notes(name: str, notes: Iterable[Note]) -> None:
+    """Print the notes about a file on standard error."""
     sys.stdout.flush()
     for note in notes:
         print(f"hfd: {name}: {note.text}", file=sys.stderr, flush=True)

@@ -40,7 +40,7 @@ class Terminal:
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
-            redirect_stdout=sys.stdout.isatty(),  # lines for a file or a pipe do not belong on the screen
+            redirect_stdout=sys.stdout.isatty(),  # lines are for a file or a pipe, not the screen
         ) as progress:
             task = progress.add_task(label, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -82,9 +82,9 @@ class Codec:
         return codec
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A codec travels to another process as the name of its folder, and is loaded there once."""
+        """Pickle the name of the codec's folder; the receiving process loads the model once."""
         if self._loaded_from is None:
-            raise TypeError("codec: got one of no folder, expected one of Codec.load. Another process loads it there")
+            raise TypeError("codec: got one without a folder, expected one of Codec.load. Only that can be pickled")
         return _load_once, self._loaded_from
 
     @property
@@ -94,7 +94,7 @@ class Codec:
 
     @property
     def default_sampling(self) -> Sampling:
-        """The decoder's own setting: as many steps as it was fine-tuned for."""
+        """The decoder's default: the number of steps that it was fine-tuned for."""
         return Sampling(steps=DEFAULT_STEPS if self.decoder is None else self.decoder.default_steps)
 
     def compress(
@@ -107,7 +107,7 @@ class Codec:
     ) -> Compressed:
         """Compress a picture, uint8 (H, W, 3) sRGB.
 
-        ``rate``: the quantiser's id, 64 to 192; ``sections``: what goes with the picture
+        ``rate``: the quantiser's id, 64 to 192; ``sections``: optional sections of the file
         (:meth:`hfd.codec.sections.Extras.to_sections`).
         """
         height, width = x.shape[:2]
@@ -115,9 +115,9 @@ class Codec:
         return self.encode(analysis, rate=rate, sections=sections, consume=True)
 
     def analyse(self, rows: RgbRows, width: int, height: int, *, max_pixels: int = MAX_CODEC_PIXELS) -> Analysis:
-        """The first half of :meth:`compress`, the same for all rates, of a picture that need never be whole.
+        """Compute the part of :meth:`compress` that all rates share. The picture may be read piece by piece.
 
-        Raises :class:`DataError` for one of more than ``max_pixels``, before anything is read.
+        Raises :class:`DataError` for more than ``max_pixels``, before any pixel is read.
         """
         check_size(width, height, max_pixels, stride=STRIDE)
         padded = (height + -height % STRIDE, width + -width % STRIDE)
@@ -133,7 +133,7 @@ class Codec:
         sections: Mapping[int, bytes] = MappingProxyType({}),
         consume: bool = False,
     ) -> Compressed:
-        """The second half of :meth:`compress`. ``consume``: in the memory of the analysis, which is useless then."""
+        """Code an analysis at one rate. ``consume``: overwrite the analysis, which cannot be used again."""
         width, height = analysis.width, analysis.height
         coded, _ = self._coder.code(analysis.latents, rate, consume=consume)
         held = {**sections, LATENTS: coded.payload} | ({GREY: b""} if analysis.is_grey else {})
@@ -147,7 +147,7 @@ class Codec:
 
     @torch.no_grad()
     def open(self, container: Container, *, max_pixels: int = MAX_CODEC_PIXELS) -> LatentSource:
-        """Entropy-decode the latent of a file, from which any part of x_hat is synthesised.
+        """Entropy-decode the latent of a file. Any part of x_hat can be synthesised from it.
 
         Raises :class:`BitstreamError` for a file that is damaged, foreign, or made by another model, and
         :class:`DataError` for one of more than ``max_pixels``, before memory is taken.
@@ -171,12 +171,12 @@ class Codec:
     def render(
         self, source: Source, request: Request, *, map_fn: MapPieces = map, on_progress: OnProgress | None = None
     ) -> RgbArray:
-        """The requested picture or box of it, uint8 (H, W, 3), in memory that does not grow with a large picture.
+        """Render the picture or a box of it, uint8 (H, W, 3), in bounded memory.
 
-        Only what the box depends on is computed, apart from the latent, which is decoded as a whole. A box equals that
-        part of the whole picture up to rounding: a grey level in float32, and in bfloat16 what
-        :meth:`ScoreDecoder.sample` states. ``map_fn`` changes nothing. ``on_progress`` counts steps if the picture fits
-        in one patch, which is sampled here, and patches otherwise.
+        The latent is decoded as a whole; of the rest, only the pixels that the box depends on are computed. A box
+        equals that part of the whole picture up to rounding: one grey level in float32; :meth:`ScoreDecoder.sample`
+        states the bound in bfloat16. ``map_fn`` does not change the result. ``on_progress`` counts steps if the picture
+        fits in one patch, which is sampled in this process, and patches otherwise.
 
         Raises :class:`ConfigError` for a box that is not in the picture, :class:`DataError` without a decoder.
         """
@@ -215,13 +215,13 @@ class Codec:
         map_fn: MapPieces = map,
         on_progress: OnProgress | None = None,
     ) -> RgbArray:
-        """The stage-2 sample for a reconstruction, uint8 (H, W, 3) to uint8 (H, W, 3): :meth:`render` of it."""
+        """Sample stage 2 for a reconstruction, uint8 (H, W, 3) to uint8 (H, W, 3), as :meth:`render` does."""
         request = Request(settings, seed, None, precision, layout)
         return self.render(PixelSource(x_hat), request, map_fn=map_fn, on_progress=on_progress)
 
     def sample_piece(self, piece: Piece, *, on_step: OnStep | None = None) -> RgbArray:
         """Sample a piece of a plan: ``patch.finished``, uint8 (H, W, 3)."""
-        give_back()  # memory of the piece before
+        give_back()  # memory of the previous piece
         tile, condition = piece.patch.tile, piece.condition
         if isinstance(condition, LatentCut):
             condition = synthesise(self.autoencoder.model, condition, self._reach_cells)
@@ -244,7 +244,7 @@ class Codec:
     def sample_batch(
         self, x_hats: Sequence[RgbArray], settings: Sampling, *, seeds: Sequence[int], precision: str = "auto"
     ) -> list[RgbArray]:
-        """The samples for reconstructions of one size, at once; :meth:`sample` of each up to rounding."""
+        """Sample reconstructions of one size as a batch; each equals its :meth:`sample` up to rounding."""
         sample = self._decoder().sample(self._cond(x_hats), settings, seeds=seeds, precision=precision)
         return [tensor_to_picture(sample[i : i + 1]) for i in range(len(x_hats))]
 
@@ -262,13 +262,13 @@ class Codec:
         """Sample ``tile.core`` of a picture of ``size`` (height, width) from ``tile.window`` of its x_hat.
 
         The tile is one of a plan with this codec's :meth:`reach` (:func:`hfd.geometry.plan.plan_units`). ``steps``: the
-        tiles by which the network sees the window at every step (`UnitKind.STEPS`).
+        tiles into which the window is cut at every step (`UnitKind.STEPS`).
         """
         patch = Patch(tile, steps=tuple(steps))
         return self.sample_piece(Piece(patch, size, x_hat, (), settings, seed, precision))
 
     def reach(self, settings: Sampling) -> Reach:
-        """Return the context of a sample's pixel in px, for plans of tiles."""
+        """Return the distance in px up to which a sampled pixel depends on x_hat, for plans of tiles."""
         net = self._decoder().net
         return Reach(self._decoder().reach_px(settings), net.receptive_field_px, net.stride)
 

@@ -1,6 +1,6 @@
 """The ``.hfd`` container, version 2. Pure bytes: no torch, no numpy. ``docs/format.md`` is its specification.
 
-PatchLayout, integers little-endian, ``varint`` as unsigned LEB128 (7 bits a byte, least significant first, the
+Layout (integers are little-endian; ``varint`` is unsigned LEB128: 7 bits a byte, least significant first, the
 shortest form only):
 
 ====================  ==========================================================
@@ -12,15 +12,15 @@ shortest form only):
 1 byte                rate: the quantiser's id
 1 to 3 bytes each     width - 1 and height - 1 in pixels, the shortest form only
 4 bytes               checksum: CRC32 of the decoded symbols
-sections              where bit 4 says so, at least one: tag (1 byte, 1 to 255, ascending), length (varint),
-                      bytes; behind the last, the byte ``00``
-the rest              the entropy-coded latents: their length is what is left
+sections              if bit 4 is set, at least one: tag (1 byte, 1 to 255, ascending), length (varint),
+                      bytes; after the last, the byte ``00``
+the rest              the entropy-coded latents, up to the last 4 bytes
 4 bytes               CRC32 of everything before it
 ====================  ==========================================================
 
-That is at most 23 bytes beside the latents of a plain picture of up to 65,536 pixels a side, and at most 25 above. A
-tag below 128 that a reader does not know makes the file unreadable for it, one from 128 on may be skipped. Numbers
-are never given a second meaning.
+A picture without sections takes at most 23 bytes beside the latents up to 65,536 pixels a side, and at most 25 above.
+A reader rejects a file with an unknown tag below 128, and may skip unknown tags from 128 on. Numbers are never
+reused for another meaning.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ VERSION = 2
 MODEL_BYTES = 4
 MAX_SIDE_PX = 2**24
 DEFAULT_RATE = 128
-"""The rate id of a quantiser step of 1, which the networks are trained for."""
+"""The rate id of quantiser step 1, at which the networks are trained."""
 
 MAX_CODEC_PIXELS = 64_000_000
-"""Pictures above this are refused before any memory is taken: a forged header may claim any size."""
+"""Larger pictures are refused before memory is allocated, since a forged header may claim any size."""
 
 LATENTS, ALPHA, ICC, EXIF, SAMPLING, GREY = 0, 128, 129, 130, 131, 132
-"""Keys of a container's sections, and their tags in a file. ``LATENTS``: required, in a file the last."""
+"""Keys of a container's sections, and their tags in a file. ``LATENTS`` is required, and is the last in a file."""
 SECTION_NAMES: Mapping[int, str] = {
     LATENTS: "latents",
     ALPHA: "alpha",
@@ -76,7 +76,7 @@ class Container:
 
 
 def pack(container: Container) -> bytes:
-    """The bytes of a file."""
+    """Serialise a container to the bytes of a file."""
     assert len(container.model) == MODEL_BYTES
     assert 0 <= container.rate <= 255
     assert LATENTS in container.sections
@@ -94,11 +94,11 @@ def pack(container: Container) -> bytes:
 
 
 def unpack(data: bytes) -> Container:
-    """Read a file. Raises :class:`BitstreamError` on anything that :func:`pack` does not write."""
+    """Parse a file. Raises :class:`BitstreamError` on bytes that :func:`pack` does not write."""
     if not data:
         raise BitstreamError("file: got no bytes, expected an .hfd file. Fetch it again")
     if data[:4] != MAGIC:
-        raise BitstreamError(f"magic: got {data[:4].hex(' ')}, expected {MAGIC.hex(' ')}. This is no .hfd file")
+        raise BitstreamError(f"magic: got {data[:4].hex(' ')}, expected {MAGIC.hex(' ')}. This is not an .hfd file")
     if len(data) > 4 and data[4] != VERSION:
         release = "the hfd release that wrote it" if data[4] < VERSION else "a newer hfd"
         raise BitstreamError(f"version: got version {data[4]}, expected version {VERSION}. Use {release}")
@@ -118,14 +118,14 @@ def unpack(data: bytes) -> Container:
 
 
 def seed_of_file(data: bytes) -> int:
-    """The default sampling seed of a file, its final CRC32: the same file gives the same picture."""
+    """Return a file's final CRC32, its default sampling seed, so that the same file gives the same picture."""
     return int.from_bytes(data[-4:], "little")
 
 
 def check_size(width: int, height: int, max_pixels: int, *, stride: int = 1) -> None:
-    """Raises :class:`DataError` where a picture, or a header that claims one, is larger than its reader allows.
+    """Raise :class:`DataError` if a picture, or the size that a header claims, is above ``max_pixels``.
 
-    ``stride``: the sides count as multiples of this, which is what memory is taken for: a line one pixel high is not.
+    ``stride``: sides are rounded up to multiples of this, as memory is, so that a picture one pixel high counts fully.
     """
     if (width + -width % stride) * (height + -height % stride) > max_pixels:
         rounded = f", each side rounded up to a multiple of {stride}" if stride > 1 else ""

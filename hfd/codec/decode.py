@@ -1,4 +1,4 @@
-"""From a file to a picture: options resolved, extras read, stage 1 and stage 2 run."""
+"""Decode a file to a picture: resolve options, read extras, run stage 1 and stage 2."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def decode(
 ) -> Decoded:
     """Decode a file with the model that made it.
 
-    ``region``: only that part, with what it depends on; ``workers``: processes that share the patches of a large
-    picture. Neither changes the pixels, up to rounding. ``max_pixels``: a larger picture is refused.
+    ``region``: decode only that part; ``workers``: processes that share the patches of a large picture. Neither
+    changes the pixels, up to rounding. ``max_pixels``: larger pictures are refused.
     Raises :class:`hfd.errors.BitstreamError`, :class:`DataError`, :class:`ConfigError`.
     """
     extras = read_extras(container, max_pixels=max_pixels)

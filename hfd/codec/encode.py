@@ -1,4 +1,4 @@
-"""From a picture and a target to a file: choice of model and rate."""
+"""Encode a picture to a target size or quality: choose the model and the rate."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _BAND_PX = TILE_CELLS * CELL_PX
 
 @dataclass(frozen=True)
 class Target:
-    """The file's target size or quality, at most one of them. None: the trained rate of the last of the models.
+    """The file's target size or quality, at most one of them. All None: the last model at its trained rate.
 
     ``quality``: 1 to 100 (:mod:`hfd.codec.quality`); ``bpp``: bits of the whole file per pixel, above 0;
     ``num_bytes``: of the whole file, at least 1. Raises :class:`ConfigError`.
@@ -58,14 +58,14 @@ class Target:
             raise ConfigError(f"bytes: got {self.num_bytes}, expected a whole number of at least 1")
 
     def limit_bytes(self, width: int, height: int) -> int | None:
-        """The most bytes of a picture's file. None: no limit."""
+        """Return the largest allowed size of a picture's file in bytes; None: no limit."""
         if self.num_bytes is not None or self.bpp is None:
             return self.num_bytes
         return math.floor(self.bpp * width * height / 8)
 
 
 class Original(Protocol):
-    """A picture to compress: :class:`hfd.codec.picture.content.Picture`, or one that is read piece by piece."""
+    """A picture to compress: a :class:`hfd.codec.picture.content.Picture`, or one that is read by strips."""
 
     @property
     def width(self) -> int: ...
@@ -77,7 +77,7 @@ class Original(Protocol):
     def extras(self) -> Extras: ...
 
     def rows(self, first: int, last: int) -> RgbArray:
-        """Those rows, ``last`` exclusive, uint8 (last - first, W, 3)."""
+        """Return rows ``first`` to ``last`` (exclusive), uint8 (last - first, W, 3)."""
 
 
 def encode(
@@ -90,8 +90,8 @@ def encode(
 ) -> Choice:
     """Compress a picture with one of the models (:func:`hfd.codec.library.find_models`, sorted by rate).
 
-    ``options``: stored in the file. Raises :class:`DataError` where a limit on bytes cannot be met, or the picture is
-    too large; :class:`ConfigError` for a sampler that does not fit a model.
+    ``options``: stored in the file. Raises :class:`DataError` if a limit on bytes cannot be met or the picture is too
+    large, :class:`ConfigError` for a sampler that does not fit a model.
     """
     sections = replace(picture.extras, sampling=options).to_sections()
     if options.sampler is not None:
@@ -130,7 +130,7 @@ class _Candidate:
         return name_of(self.folder)
 
     def start(self) -> Callable[[int], bytes]:
-        """Analyse the picture once for all rates, unless it is large; return the encoder of a rate."""
+        """Analyse the picture once for all rates, unless it is large; return the function that encodes at a rate."""
         if self.picture.width * self.picture.height > KEPT_PIXELS:
             return partial(self._encode, None)
         with borrowed(self.folder) as codec, enough_memory():

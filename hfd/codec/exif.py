@@ -1,4 +1,4 @@
-"""EXIF of pictures that were turned or cut: sizes that it states follow, and its small preview goes."""
+"""Update the EXIF of rotated or cropped pictures: correct the stated sizes and remove the preview."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _SHORT, _LONG = 3, 4
 
 
 def fitted_exif(exif: bytes, width: int, height: int) -> bytes:
-    """EXIF for a picture that is ``width`` x ``height`` px now, and no longer the one that its preview shows.
+    """Return EXIF for a rotated or cropped picture of ``width`` x ``height`` px: sizes corrected, preview zeroed.
 
-    Of the same length, without ``Exif\\0\\0``; what cannot be parsed stays.
+    The length stays the same, less a leading ``Exif\\0\\0``; entries that cannot be parsed stay unchanged.
     """
     data = bytearray(exif.removeprefix(b"Exif\0\0"))
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(data[:4]))
     if order is None:
         return bytes(data)
-    with suppress(struct.error):  # it ends too early
+    with suppress(struct.error):  # truncated EXIF
         _fit(data, order, width, height)
     return bytes(data)
 
@@ -40,11 +40,11 @@ def _fit(data: bytearray, order: str, width: int, height: int) -> None:
     preview = {tag: struct.unpack_from(f"{order}I", data, at)[0] for tag, _, at in _entries(data, order, second)}
     start, size = preview.get(_PREVIEW_START, 0), preview.get(_PREVIEW_BYTES, 0)
     if link + 4 <= start <= start + size <= len(data):
-        data[start : start + size] = bytes(size)  # which takes next to no space once deflated
+        data[start : start + size] = bytes(size)  # zeros compress to almost nothing
 
 
 def _entries(data: bytearray, order: str, at: int) -> Iterator[tuple[int, int, int]]:
-    """Tag, type and position of the value of each single-valued entry of an IFD; none for no IFD."""
+    """Yield tag, type and value offset of each single-valued entry of an IFD; ``at`` 0: no IFD."""
     if at == 0:
         return
     (count,) = struct.unpack_from(f"{order}H", data, at)

@@ -11,7 +11,7 @@ from hfd.io.storage import Folder
 from hfd.io.weights import fingerprint_of, read_weights, write_weights
 
 _KEPT = ("tables.", "entropy_bottleneck.")
-"""Tensors of entropy coding keep their precision."""
+"""Prefixes of the entropy coding's tensors, which keep their precision."""
 
 
 def export_model(source: Folder, target: Folder, *, half: bool, steps: int | None = None) -> list[str]:

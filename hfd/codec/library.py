@@ -1,4 +1,4 @@
-"""Models: found by name, matched to a file, loaded and kept."""
+"""Find models by name or by the file that they made; load and cache them."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def model_that_made(container: Container, model: str | None) -> Folder:
 
 
 def name_of(folder: Folder) -> str:
-    """A model's short name: its folder's."""
+    """Return a model's short name, that of its folder."""
     return PurePosixPath(folder.uri.rstrip("/")).name
 
 
 @contextmanager
 def borrowed(folder: Folder) -> Iterator[Codec]:
-    """A loaded model, reserved for this thread until the block ends. Kept, and reloaded if it has changed."""
+    """Yield a loaded model, reserved for this thread until the block ends. It is cached, and reloaded if it changed."""
     key = (folder.uri if not folder.is_local else str(folder.path), _stamp(folder))
     with _lock:
         entry = _loaded.setdefault(key, _Entry())
@@ -82,7 +82,7 @@ def borrowed(folder: Folder) -> Iterator[Codec]:
 
 
 def forget() -> None:
-    """Drop the loaded models."""
+    """Empty the cache of loaded models."""
     with _lock:
         _loaded.clear()
 
@@ -99,7 +99,7 @@ _loaded: OrderedDict[tuple[str, _Stamp], _Entry] = OrderedDict()
 
 
 def _stamp(folder: Folder) -> _Stamp:
-    """Times and sizes of a model's files; nothing for a remote folder, which counts as fixed."""
+    """Return times and sizes of a model's files; empty for a remote folder, which is assumed not to change."""
     if not folder.is_local:
         return ()
     paths = [folder.path / name for name in _FILES]
@@ -125,7 +125,7 @@ def _by_rate(folders: Sequence[Folder]) -> list[Folder]:
 
 
 def lmbda_of(folder: Folder) -> float:
-    """The rate-distortion weight that a model was trained with; the rate rises with it. Raises :class:`DataError`."""
+    """Return a model's rate-distortion weight; the rate rises with it. Raises :class:`DataError`."""
     try:
         lmbda = float(json.loads(folder.read(_CONFIG))["lmbda"])
     except (KeyError, TypeError, ValueError) as error:

@@ -12,7 +12,7 @@ from hfd.errors import DataError
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Raise :class:`DataError` if memory runs out. PyTorch on a CPU has no error of its own for it."""
+    """Raise :class:`DataError` if memory runs out. PyTorch on a CPU has no error type for it."""
     try:
         yield
     except MemoryError as error:
@@ -26,7 +26,7 @@ def enough_memory() -> Iterator[None]:
 def give_back() -> None:
     """Return free heap to the system, if the C library can (glibc). Takes milliseconds.
 
-    glibc keeps the gaps that large tensors leave: gigabytes over the patches of a gigapixel picture.
+    glibc does not return the memory of freed large tensors: gigabytes over the patches of a gigapixel picture.
     """
     malloc_trim()(0)
 

@@ -1,4 +1,4 @@
-"""Stage 2 of one picture by its plan: the pieces that workers sample, and how they are assembled."""
+"""Sample stage 2 of one picture by its plan: create pieces for the workers and assemble their results."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from hfd.geometry.plan import Plan, Scheme
 from hfd.image.load import RgbArray
 
 Condition: TypeAlias = RgbArray | LatentCut
-"""A window of x_hat, uint8 (h, w, 3), or what it is synthesised from."""
+"""A window of x_hat, uint8 (h, w, 3), or the part of the latent that it is synthesised from."""
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Work for one call, in any process. Only ``patch.finished`` comes back.
+    """Work for one call, in any process. The result is ``patch.finished``.
 
     ``size``: (height, width) of the whole picture; ``condition``: of ``patch.tile.window``; ``known``: uint8 (h, w, 3)
     of each of ``patch.known``.
@@ -43,14 +43,14 @@ class Piece:
 
 
 OnProgress: TypeAlias = Callable[[int, int], None]
-"""(done, total): steps of a picture that is sampled at once, patches of any other."""
+"""(done, total): steps of a picture of one patch, patches of a larger one."""
 
 SamplePiece: TypeAlias = Callable[[Piece], RgbArray]
-"""``patch.finished`` of a piece, uint8 (H, W, 3): its core, and what it spills in four groups."""
+"""Samples ``patch.finished`` of a piece, uint8 (H, W, 3): its core and, in four groups, its spills."""
 
 
 class MapPieces(Protocol):
-    """Apply a function to pieces and yield the results in their order; take pieces only when they are needed.
+    """Apply a function to pieces; yield the results in order. Pieces are consumed lazily.
 
     The builtin ``map`` works in this process; a pool's ``imap`` on threads, processes or other machines.
     """
@@ -67,17 +67,17 @@ class Source(Protocol):
 
     @property
     def is_grey(self) -> bool:
-        """The picture's channels are equal."""
+        """True if the picture's channels are equal."""
 
     def cut(self, box: Box) -> Condition: ...
 
     def read(self, box: Box) -> RgbArray:
-        """x_hat there, uint8 (H, W, 3)."""
+        """Return x_hat in ``box``, uint8 (H, W, 3)."""
 
 
 @dataclass(frozen=True, eq=False)
 class PixelSource:
-    """Windows of an x_hat that is in memory as a whole: 3 bytes per pixel."""
+    """Windows of an x_hat that is held in memory as a whole, 3 bytes per pixel."""
 
     x_hat: RgbArray
     is_grey: bool = False
@@ -94,7 +94,7 @@ class PixelSource:
 
 
 class LatentSource:
-    """Windows of an x_hat that are synthesised where they are needed, from the latent y_hat (1, M, h, w) float32."""
+    """Windows of an x_hat that the workers synthesise from the latent y_hat (1, M, h, w) float32."""
 
     def __init__(self, model: Elic, y_hat: Tensor, size: tuple[int, int], *, is_grey: bool = False) -> None:
         self.size, self.y_hat, self.is_grey = size, y_hat, is_grey
@@ -144,7 +144,7 @@ def sample_by_plan(
 
 
 def known_in(piece: Piece) -> Tensor | None:
-    """Finished pixels in a piece's window as the network's input, (1, 4, h, w); None where there are none."""
+    """Return the finished pixels in a piece's window as the network's input, (1, 4, h, w); None if there are none."""
     window = piece.patch.tile.window
     if not piece.known:
         return None
@@ -176,7 +176,7 @@ def _write(canvas: RgbArray, covers: Box, patch: Patch, finished: RgbArray) -> N
 
 
 def _ramp(length: int, first: int, last: int) -> npt.NDArray[np.float32]:
-    """Shares in (0, 1] that rise over the ``first`` places and fall over the ``last``."""
+    """Return weights in (0, 1] that rise over the ``first`` pixels and fall over the ``last``."""
     at = np.arange(length, dtype=np.float32) + np.float32(0.5)
     shares: npt.NDArray[np.float32] = np.ones(length, np.float32)
     for px, along in ((first, at), (last, at[::-1])):

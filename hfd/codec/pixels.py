@@ -15,7 +15,7 @@ from hfd.autoencoder.transforms import PixelRows
 from hfd.image.load import RgbArray
 
 RgbRows: TypeAlias = Callable[[int, int], RgbArray]
-"""(first, last) -> those rows of a picture, uint8 (last - first, W, 3), last exclusive; called from top to bottom."""
+"""(first, last) -> rows of a picture, uint8 (last - first, W, 3), last exclusive; called from top to bottom."""
 
 
 def picture_to_tensor(x: RgbArray) -> Tensor:
@@ -35,13 +35,13 @@ def to_grey_levels(x: Tensor) -> RgbArray:
 
 
 def to_grey(x: RgbArray) -> RgbArray:
-    """The mean of the channels of uint8 (H, W, 3), rounded, in all three."""
+    """Replace the three channels of uint8 (H, W, 3) by their rounded mean."""
     mean = (x.sum(axis=2, keepdims=True, dtype=np.uint16) * 2 + 3) // 6
     return np.repeat(mean.astype(np.uint8), 3, axis=2)
 
 
 class GreyWatch:
-    """Rows that are passed on; ``is_grey``: all that were asked for have R = G = B."""
+    """Pass rows on and check them; ``is_grey``: all rows so far have R = G = B."""
 
     def __init__(self, rows: RgbRows) -> None:
         self._rows = rows

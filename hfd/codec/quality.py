@@ -23,8 +23,8 @@ SHIPPED_LADDER: Sequence[tuple[int, str, int]] = (
 
 Between two corners of one model the id is linear in the quality, and so the logarithm of the bytes, nearly. The
 models change where their curves of PSNR over bytes cross on the Kodak pictures, at about 0.2 bpp. From there each
-quality is one id, up to where finer steps buy less than a tenth of a decibel, and down to where little more than
-colours is left (`benchmarks/rate_control.py KODAK` prints the curves and the ladder)."""
+quality is one id: up to where finer steps gain less than 0.1 dB, and down to where little more than colours remains
+(`benchmarks/rate_control.py KODAK` prints the curves and the ladder)."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def rung_of(quality: int, names: Sequence[str], lmbdas: Sequence[float]) -> Rung
 
 
 def nearest_rate(rate: int) -> int:
-    """The nearest id of `RATES`."""
+    """Return the id in `RATES` nearest to ``rate``."""
     return min(RATES, key=lambda one: (abs(one - rate), one))
 
 

@@ -15,14 +15,14 @@ from typing import Protocol
 from hfd.errors import DataError
 
 _IDS_PER_OCTAVE = 18.0
-"""Approximate number of ids that halve a file, used while one size is known. An error only costs encodings."""
+"""Approximate number of ids that halve a file, used while only one size is known. An error only costs encodings."""
 
 _GUIDED = 7
-"""Encodings after which plain bisection takes over, to bound the search for unusual sizes."""
+"""Encodings after which the search uses plain bisection, to bound it for unusual sizes."""
 
 
 class RatedEncoder(Protocol):
-    """A model that is searched for one picture. ``rates``: ids, ascending, from fine to coarse."""
+    """A model in the search for one picture. ``rates``: ids, ascending, from fine to coarse."""
 
     @property
     def name(self) -> str: ...
@@ -31,7 +31,7 @@ class RatedEncoder(Protocol):
     def rates(self) -> Sequence[int]: ...
 
     def start(self) -> Callable[[int], bytes]:
-        """Do the work that all rates share; return the function from a rate id to the finished file."""
+        """Do the work that all rates share; return a function from a rate id to the finished file."""
 
     def mse(self, data: bytes) -> float:
         """Mean squared error of a file's stage 1."""
@@ -39,7 +39,7 @@ class RatedEncoder(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """A file and what made it: the model's ``name`` and the ``rate`` id."""
+    """A file, with the ``name`` of the model and the ``rate`` id that made it."""
 
     name: str
     rate: int
@@ -57,8 +57,8 @@ class Finest:
 def finest_within(encoder: RatedEncoder, limit_bytes: int) -> Finest:
     """Find the finest of a model's rates whose file fits, by bisection guided by sizes: mostly four or five encodings.
 
-    Sizes need not fall strictly: the result was measured to fit, and the next finer rate not to. If the coarsest rate
-    does not fit, none does.
+    Sizes need not fall strictly: the result fits and the next finer rate does not, both as measured. If the coarsest
+    rate does not fit, none does.
     """
     rates, sizes = encoder.rates, dict[int, int]()
     best: Choice | None = None
@@ -77,7 +77,7 @@ def finest_within(encoder: RatedEncoder, limit_bytes: int) -> Finest:
 
 
 def _guess(sizes: dict[int, int], too_large: int, fitting: int, limit_bytes: int) -> int:
-    """Where log bytes cross the limit if they are linear in the rate id, as they nearly are; inside the bracket."""
+    """Estimate where log bytes, nearly linear in the rate id, cross the limit; inside the bracket."""
     if not sizes:
         return (too_large + fitting) // 2
     ends = sorted(sizes, key=lambda at: abs(math.log(sizes[at] / limit_bytes)))[:2]
@@ -91,7 +91,7 @@ def _guess(sizes: dict[int, int], too_large: int, fitting: int, limit_bytes: int
 def best_within(encoders: Sequence[RatedEncoder], limit_bytes: int) -> Choice:
     """Find the file of at most ``limit_bytes`` with the least error, over all models and rates.
 
-    Of equal errors the smaller file. Raises :class:`DataError`, naming the smallest possible file, if none fits.
+    With equal errors the smaller file wins. Raises :class:`DataError`, which names the smallest size, if none fits.
     """
     found = [(encoder, finest_within(encoder, limit_bytes)) for encoder in encoders]
     fitting = [(encoder, finest.choice) for encoder, finest in found if finest.choice is not None]

@@ -1,4 +1,4 @@
-"""Stage-1 synthesis by tiles: memory is bounded by a tile, at any size of the picture."""
+"""Stage-1 synthesis by tiles, in the memory of one tile at any picture size."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from hfd.geometry.box import Box
 from hfd.image.load import RgbArray
 
 CELL_PX = STRIDE // 4
-"""Side of the picture area of one cell of the latent y."""
+"""Side in px of the area of one cell of the latent y."""
 
 TILE_CELLS = 64
-"""Side of a tile's core, 1024 px: a picture up to it is one tile, and exactly what the transform makes of the whole."""
+"""Side of a tile's core, 1024 px. A smaller picture is one tile, bit-identical to the transform of the whole."""
 
 
 @dataclass(frozen=True, eq=False)
 class LatentCut:
     """The part of a latent from which ``box`` of a picture is synthesised; small enough to send to other processes.
 
-    ``y``: float32 (M, h, w), whose first cell is that of row ``top`` and column ``left`` of the whole latent. It holds
-    the context of the box (:func:`reach_cells`) as far as the picture goes.
+    ``y``: float32 (M, h, w); its first cell is row ``top``, column ``left`` of the whole latent. It covers the box and
+    its context (:func:`reach_cells`), clipped to the picture.
     """
 
     y: npt.NDArray[np.float32]
@@ -37,12 +37,12 @@ class LatentCut:
 
 
 def reach_cells(g_s: nn.Module) -> int:
-    """An upper bound of the distance, in cells along an axis, between a pixel and the latent that it depends on.
+    """Return an upper bound of the distance along an axis between a pixel and a latent cell it depends on, in cells.
 
     Counted through all convolutions, last to first, as if parallel branches followed each other. A k x k convolution
-    looks (k - 1) / 2 cells far. A transposed one of stride s and padding p takes output o from inputs i with o = s i
-    - p + tap, tap from 0 to k - 1, up to max(p, k - 1 - p) / s cells far. Depth-to-space by r takes output o from input
-    o // r.
+    reaches (k - 1) / 2 cells. A transposed one of stride s and padding p computes output o from inputs i with o = s i
+    - p + tap, tap from 0 to k - 1, and reaches max(p, k - 1 - p) / s cells. Depth-to-space by r computes output o from
+    input o // r.
     """
     reach = 0
     for layer in reversed(list(g_s.modules())):
@@ -67,9 +67,9 @@ def cut_latent(y_hat: Tensor, box: Box, reach: int) -> LatentCut:
 
 @torch.no_grad()
 def synthesise(model: Elic, cut: LatentCut, reach: int) -> RgbArray:
-    """The reconstruction x_hat of ``cut.box``, uint8 (H, W, 3).
+    """Synthesise the reconstruction x_hat of ``cut.box``, uint8 (H, W, 3).
 
-    It is what the whole latent gives there, up to rounding: a grey level, where a value lies between two.
+    It equals that part of the whole latent's synthesis, except that a value near a rounding boundary may differ by 1.
     """
     box = cut.box
     picture = np.empty((box.height, box.width, 3), np.uint8)
@@ -91,5 +91,5 @@ def _tiles(box: Box) -> Iterator[Box]:
 
 
 def _moved(tile: Box, cut: LatentCut) -> Box:
-    """The tile, in pixels from the cut's first cell."""
+    """Return the tile relative to the cut's first cell, in px."""
     return Box(tile.top - cut.top * CELL_PX, tile.left - cut.left * CELL_PX, tile.height, tile.width)

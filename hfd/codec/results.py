@@ -18,7 +18,7 @@ class Compressed:
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """A picture of ``width`` x ``height`` px, half-way to files of any rate. ``is_grey``: R = G = B everywhere."""
+    """An analysed picture, ``width`` x ``height`` px, ready to code at any rate. ``is_grey``: R = G = B everywhere."""
 
     width: int
     height: int

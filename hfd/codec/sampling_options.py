@@ -24,7 +24,7 @@ _DAMAGED = "The file is damaged; fetch it again"
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """Requested settings of stage 2. None: not stated; the file's value applies, then the model's.
+    """Requested settings of stage 2. None: use the file's value, or else the model's.
 
     Fields as in :class:`hfd.diffusion.sampling.Sampling`, whose ``kind`` is ``sampler`` here. ``seed``: at least 0;
     None: derived from the file's bytes, so that the same file always gives the same picture.
@@ -43,7 +43,7 @@ class SamplingOptions:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def over(self, stored: SamplingOptions) -> SamplingOptions:
-        """These options, and those of ``stored`` where these state nothing."""
+        """Fill options that are None from ``stored``."""
         return replace(stored, **self.stated())
 
 
@@ -67,7 +67,7 @@ def encode_sampling(options: SamplingOptions) -> bytes:
 
 
 UNSTATED = encode_sampling(SamplingOptions())
-"""The section of options that are all defaults. No file holds it."""
+"""The section of all-default options, which is never written."""
 
 
 def decode_sampling(section: bytes) -> SamplingOptions:

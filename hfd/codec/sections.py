@@ -23,7 +23,7 @@ from hfd.errors import BitstreamError, DataError
 AlphaArray = npt.NDArray[np.uint8]
 
 MAX_METADATA_BYTES = 2**22
-"""The most that an ICC profile or EXIF block may take, unpacked: the largest printer profiles have 3 MB."""
+"""Largest ICC profile or EXIF block, unpacked: the largest printer profiles have 3 MB."""
 
 _STORED, _DEFLATED = 0, 1
 _PNG, _WEBP = 0, 1
@@ -36,10 +36,10 @@ DAMAGED = "The file is damaged; fetch it again"
 
 @dataclass(frozen=True)
 class Extras:
-    """Contents of a file beside the colours.
+    """Contents of a file other than the colours.
 
-    ``alpha``: uint8 (H, W), None: opaque; ``icc``: the profile of the RGB values as they are coded, None: sRGB;
-    ``exif``: a TIFF stream, with or without ``Exif\\0\\0`` before it, written as :func:`upright_exif` gives it;
+    ``alpha``: uint8 (H, W), None: opaque; ``icc``: the profile of the coded RGB values, None: sRGB; ``exif``: a TIFF
+    stream, with or without a leading ``Exif\\0\\0``, written as :func:`upright_exif` returns it;
     ``is_grey``: the channels are equal.
     """
 
@@ -50,7 +50,7 @@ class Extras:
     is_grey: bool = False
 
     def to_sections(self) -> dict[int, bytes]:
-        """The sections of a container that hold this; none for what is None or the default.
+        """Encode as the sections of a container, without those that are None or the default.
 
         Raises :class:`DataError` on metadata above ``MAX_METADATA_BYTES``.
         """
@@ -95,7 +95,7 @@ def holds_grey(container: Container) -> bool:
 
 
 def encode_metadata(data: bytes, *, name: str) -> bytes:
-    """One byte, 0 or 1, and the data, as they are or as a zlib stream (RFC 1950), whichever is shorter."""
+    """Encode as a byte, 0 or 1, and the data, plain or as a zlib stream (RFC 1950), whichever is shorter."""
     if len(data) > MAX_METADATA_BYTES:
         raise DataError(f"{name}: got {len(data)} bytes, expected at most {MAX_METADATA_BYTES}. Leave it out")
     deflated = zlib.compress(data, 9)
@@ -103,7 +103,7 @@ def encode_metadata(data: bytes, *, name: str) -> bytes:
 
 
 def decode_metadata(section: bytes, *, name: str) -> bytes:
-    """The data of a section. Raises :class:`BitstreamError`; never takes more than the limit allows."""
+    """Decode the data of a section, in bounded memory. Raises :class:`BitstreamError`."""
     coding, packed = section[:1], section[1:]
     if coding == bytes([_STORED]):
         data = packed
@@ -124,9 +124,9 @@ def decode_metadata(section: bytes, *, name: str) -> bytes:
 
 
 def upright_exif(exif: bytes) -> bytes:
-    """EXIF for a picture that was turned upright: without ``Exif\\0\\0``, and its orientation, where it has one, is 1.
+    """Return EXIF for a picture that was rotated upright: orientation, if any, 1, and no leading ``Exif\\0\\0``.
 
-    All else stays as it is, byte for byte; what cannot be parsed stays altogether.
+    All other bytes stay the same; EXIF that cannot be parsed is returned unchanged.
     """
     tiff = exif.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
@@ -146,7 +146,7 @@ def upright_exif(exif: bytes) -> bytes:
 
 
 def encode_alpha(alpha: AlphaArray) -> bytes:
-    """One byte, 0 or 1, and the plane uint8 (H, W), 255 opaque, as a PNG or a lossless WebP, whichever is shorter."""
+    """Encode uint8 (H, W), 255 opaque, as a byte, 0 or 1, and a PNG or lossless WebP, whichever is shorter."""
     assert alpha.dtype == np.uint8 and alpha.ndim == 2 and alpha.size
     plane = Image.fromarray(alpha)
     candidates = [bytes([_PNG]) + _saved(plane, "PNG", optimize=True)]
@@ -156,23 +156,23 @@ def encode_alpha(alpha: AlphaArray) -> bytes:
 
 
 def decode_alpha(section: bytes, width: int, height: int) -> AlphaArray:
-    """The plane, uint8 (height, width). Raises :class:`BitstreamError`; takes memory only for a plane of that size."""
+    """Decode to uint8 (height, width), in memory for a plane of that size. Raises :class:`BitstreamError`."""
     coding, data = section[:1], section[1:]
     if coding not in (bytes([_PNG]), bytes([_WEBP])):
         raise _unknown("alpha", coding)
     is_png = coding[0] == _PNG
     kind, mode = ("PNG", "L") if is_png else ("WebP", "RGB")
-    # Before Pillow sees it, which takes memory for a canvas when it opens one.
+    # Check before Pillow opens it, which allocates memory for the canvas.
     size = _png_size(data) if is_png else _webp_size(data)
     if size != (width, height):
         got = "no such picture" if size is None else f"{size[0]} x {size[1]}"
         raise BitstreamError(f"alpha: got {got}, expected a {kind} of {width} x {height}. {DAMAGED}")
     try:
-        # Not by Image.open, whose limit on pixels is for pictures of unknown size.
+        # Not Image.open: its pixel limit is for pictures of unknown size.
         with PngImageFile(io.BytesIO(data)) if is_png else WebPImageFile(io.BytesIO(data)) as image:
             plane = np.array(image.getchannel("L" if is_png else "G"))
             fits = image.mode == mode and plane.shape == (height, width)
-    # Damaged pictures make Pillow's plugins raise errors of many kinds.
+    # Pillow's plugins raise errors of many types on damaged pictures.
     except Exception as error:
         why = " ".join(str(error).split())[:80]
         raise BitstreamError(f"alpha: got a damaged {kind} ({why}). {DAMAGED}") from error
@@ -188,7 +188,7 @@ def _saved(image: Image.Image, file_format: str, **options: object) -> bytes:
 
 
 def _png_size(data: bytes) -> tuple[int, int] | None:
-    # Eight bits, greyscale: the only kind in use.
+    # 8 bits, greyscale: the only kind written
     if not data.startswith(_PNG_HEAD) or data[24:26] != b"\x08\x00":
         return None
     width, height = struct.unpack(">II", data[16:24])

@@ -16,19 +16,19 @@ from hfd.errors import ConfigError, DataError
 from hfd.image.load import RgbArray
 
 AHEAD = 2
-"""Most pieces in flight per worker, which bounds memory for a large picture."""
+"""Largest number of pieces in flight per worker, which bounds memory for a large picture."""
 
 
 @contextmanager
 def process_map(workers: int) -> Iterator[MapPieces]:
-    """Yield a ``map_fn`` on so many processes, each with one arithmetic thread; 1: in this process, with its own.
+    """Yield a ``map_fn`` on ``workers`` processes, each with one arithmetic thread; 1: run in this process.
 
     A process loads the model once, with its first piece (:class:`hfd.codec.codec.Codec` is pickled as the name of its
     folder). Processes are spawned: threads of torch do not survive a fork. They end with the context.
 
     Raises:
         ConfigError: below one worker.
-        DataError: from the map, when a worker was killed (``reason="worker-killed"``), by lack of memory most likely.
+        DataError: from the map, if a worker was killed (``reason="worker-killed"``), most likely for lack of memory.
     """
     if workers < 1:
         raise ConfigError(f"workers: got {workers}, expected at least 1")
@@ -55,7 +55,7 @@ def map_ahead(pool: Executor, function: SamplePiece, pieces: Iterable[Piece], ah
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
         raise DataError(
-            "workers: got a process that was killed, expected all to finish. Give fewer --workers, or more memory",
+            "workers: got a killed process, expected all to finish. Give fewer --workers, or more memory",
             reason="worker-killed",
         ) from error
     finally:

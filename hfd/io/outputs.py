@@ -39,7 +39,7 @@ def output_target(path: Path) -> Path:
         )
     if target.exists() and not target.is_file() and not target.is_dir():
         raise DataError(
-            f"{path}: got something else than a file. Give another --output, or - for standard output",
+            f"{path}: got a special file. Give another --output, or - for standard output",
             reason="not-a-file",
         )
     return target

@@ -93,17 +93,17 @@ def test_a_source_named_twice_is_done_once_and_a_clash_is_told(tree: Path, tmp_p
     batch = pictures(tree / "b.png", tree / "b.png", tree / "b.jpg", tree / "gone.png")
     assert planned(batch, tree) == {"b.png": "b.hfd"}
     assert problems(batch) == [
-        f"{tree}/b.jpg: {tree}/b.hfd is that of {tree}/b.png. Give this one another --output",
+        f"{tree}/b.jpg: {tree}/b.hfd is also the output of {tree}/b.png. Give this one another --output",
         f"{tree}/gone.png: got no such file, expected a file or a folder",
     ]
     clash = pictures(tree / "b.png", tree / "sub/c.png", tree, output=tmp_path / "out")
     assert problems(clash) == [
-        f"{tree}/b.png: {tmp_path}/out/in/b.hfd is that of {tree}/b.jpg. Give this one another --output"
+        f"{tree}/b.png: {tmp_path}/out/in/b.hfd is also the output of {tree}/b.jpg. Give this one another --output"
     ]
 
 
 def test_special_files_are_told() -> None:
-    assert problems(pictures("/dev/null")) == ["/dev/null: got something else than a file, expected a file or a folder"]
+    assert problems(pictures("/dev/null")) == ["/dev/null: got a special file, expected a file or a folder"]
 
 
 def test_plans_that_cannot_be_meant(tree: Path, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_plans_that_cannot_be_meant(tree: Path, tmp_path: Path) -> None:
         pictures(tree, output=tmp_path / "file")
     with pytest.raises(ConfigError, match="got a file's name for several outputs, expected a folder's"):
         pictures(tree / "b.png", tree / "sub/c.png", output=tmp_path / "out.hfd")
-    with pytest.raises(ConfigError, match="got a folder, expected the name of a file for what comes from standard"):
+    with pytest.raises(ConfigError, match="got a folder, expected the name of a file for the output of standard"):
         pictures("-", output=tmp_path)
     with pytest.raises(DataError, match=r"empty: got a folder without such files, expected \.png, \.jpg, \.\.\. in"):
         pictures(tmp_path / "empty")
@@ -240,7 +240,7 @@ def test_a_read_only_file_system_is_one_line(tree: Path, monkeypatch: pytest.Mon
 
 def test_an_output_that_is_a_device_is_never_replaced(tree: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "out")
-    with pytest.raises(DataError, match=r"got something else than a file. Give another --output, or - for standard"):
+    with pytest.raises(DataError, match=r"got a special file. Give another --output, or - for standard"):
         run(pictures(tree / "sub/c.png", output=tmp_path / "out"), shout, label="x", existing=Existing(force=True))
 
 

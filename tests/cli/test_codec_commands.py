@@ -222,7 +222,7 @@ def test_a_truncated_file(hfd: Hfd, command: str, kept: float, file: Path, model
     file.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
     complaint = hfd(command, file, *([] if command == "info" else ["-m", model_folder.path])).complaint
     assert complaint.startswith(f"{file}: ")
-    assert any(words in complaint for words in ("truncated or damaged", "no .hfd file", "got no bytes"))
+    assert any(words in complaint for words in ("truncated or damaged", "not an .hfd file", "got no bytes"))
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
@@ -237,7 +237,7 @@ def test_a_damaged_file(hfd: Hfd, file: Path, model_folder: Folder) -> None:
 def test_a_foreign_file(hfd: Hfd, command: str, photo: Path, model_folder: Folder) -> None:
     model = [] if command == "info" else ["-m", model_folder.path, "-o", photo.with_name("x.png")]
     assert hfd(command, photo, *model).complaint == (
-        f"{photo}: magic: got 89 50 4e 47, expected 89 48 46 44. This is no .hfd file"
+        f"{photo}: magic: got 89 50 4e 47, expected 89 48 46 44. This is not an .hfd file"
     )
 
 

@@ -93,7 +93,7 @@ def test_truncation_at_every_byte(codec: Codec) -> None:
     data = codec.compress(photograph(20, 30), sections={ICC: b"\0profile"}).data
     for length in range(len(data)):
         message = refusal(codec, data[:length])
-        words = "no bytes" if length == 0 else "no .hfd file" if length < 4 else "truncated or damaged; fetch it again"
+        words = "no bytes" if length == 0 else "not an .hfd file" if length < 4 else "truncated or damaged; fetch it"
         assert words in message
 
 

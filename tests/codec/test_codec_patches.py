@@ -128,7 +128,7 @@ def test_processes_give_the_same_and_only_finished_cores_come_back(codec: Codec,
             settings = Sampling(1, realism=0.6)
             there = rendered(codec, data, None, settings, seed=1, layout=layout, map_fn=map_fn)
             assert np.array_equal(there, rendered(codec, data, None, settings, seed=1, layout=layout))
-        with pytest.raises(DataError, match=r"^workers: got a process that was killed") as caught:
+        with pytest.raises(DataError, match=r"^workers: got a killed process") as caught:
             list(map_fn(_die, [_piece(codec)]))
     assert caught.value.reason == "worker-killed"
 
@@ -157,7 +157,7 @@ def test_what_travels_is_small(codec: Codec, data: bytes) -> None:
 
 
 def test_a_codec_of_no_folder_does_not_travel(codec: Codec) -> None:
-    with pytest.raises(TypeError, match=r"^codec: got one of no folder, expected one of Codec.load"):
+    with pytest.raises(TypeError, match=r"^codec: got one without a folder, expected one of Codec.load"):
         pickle.dumps(Codec(codec.autoencoder, codec.decoder))
 
 

@@ -93,7 +93,7 @@ def test_sides_at_the_edges_of_their_bytes(side: int) -> None:
 @pytest.mark.parametrize("length", range(len(GOLDEN) + 4))
 def test_truncation_at_every_byte_is_refused(length: int) -> None:
     message = _refusal(pack(SMALL)[:length])
-    words = "got no bytes" if length == 0 else "no .hfd file" if length < 4 else "truncated or damaged"
+    words = "got no bytes" if length == 0 else "not an .hfd file" if length < 4 else "truncated or damaged"
     assert words in message
 
 
@@ -103,7 +103,7 @@ def test_every_single_bit_flip_is_refused(byte: int) -> None:
         data = bytearray(pack(SMALL))
         data[byte] ^= 1 << bit
         message = _refusal(bytes(data))
-        words = "no .hfd file" if byte < 4 else "version: got" if byte == 4 else "CRC32: does not match"
+        words = "not an .hfd file" if byte < 4 else "version: got" if byte == 4 else "CRC32: does not match"
         assert words in message
 
 
@@ -132,7 +132,7 @@ def test_an_empty_file_is_called_one() -> None:
 
 @pytest.mark.parametrize("data", [b"\x89", b"\x89PNG\r\n\x1a\n" + bytes(50), b"\xff\xd8\xff\xe0" + bytes(50)])
 def test_a_foreign_file_is_called_one(data: bytes) -> None:
-    assert "no .hfd file" in _refusal(data)
+    assert "not an .hfd file" in _refusal(data)
 
 
 def test_another_version_asks_for_another_release() -> None:

@@ -1,1 +1,1 @@
-"""Pictures for the codec: split into what a file stores, read and written by strips."""
+"""Pictures for the codec: colours, transparency and metadata, read and written by strips."""

@@ -32,13 +32,13 @@ _TURNS: Mapping[Image.Transpose, Callable[[npt.NDArray[np.uint8]], npt.NDArray[n
 
 _CONVERTED = "left out, and the colours converted to sRGB"
 _TIFF_KEPT = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853})
-"""What a TIFF's tags say of the picture (description, camera, resolution, time, rights, EXIF, GPS); the others say how
-its file is laid out."""
+"""Tags of a TIFF that describe the picture (description, camera, resolution, time, rights, EXIF, GPS); the others
+describe the file's layout."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """``rgb``: uint8 (H, W, 3), upright; ``extras``: what goes with it; ``notes``: on its file."""
+    """``rgb``: uint8 (H, W, 3), upright; ``extras``: transparency and metadata; ``notes``: about its file."""
 
     rgb: RgbArray
     extras: Extras = field(default_factory=Extras)
@@ -54,15 +54,15 @@ class Picture:
 
     @property
     def is_grey(self) -> bool:
-        """One channel is enough. A kept profile is of three, always."""
+        """True if one channel is enough. A kept profile always has three."""
         return self.extras.is_grey and self.extras.icc is None
 
     def rows(self, first: int, last: int) -> RgbArray:
-        """Those rows, ``last`` exclusive."""
+        """Return rows ``first`` to ``last`` (exclusive), uint8 (last - first, W, 3)."""
         return self.rgb[first:last]
 
     def to_image(self) -> Image.Image:
-        """For Pillow: mode RGB, or L of a grey picture, with A where there is transparency; metadata in ``info``."""
+        """Convert to a Pillow image: mode RGB, or L if grey, with A if there is transparency; metadata in ``info``."""
         image = Image.fromarray(self.rgb[..., 0].copy() if self.is_grey else self.rgb)
         if self.extras.alpha is not None:
             image.putalpha(Image.fromarray(self.extras.alpha))
@@ -71,7 +71,7 @@ class Picture:
 
 
 def info_of(extras: Extras) -> dict[str, bytes]:
-    """Profile and EXIF under the keys, and in the form, that Pillow has for them."""
+    """Return profile and EXIF under Pillow's keys and in its form."""
     exif = None if extras.exif is None else b"Exif\0\0" + extras.exif
     return {key: data for key, data in (("icc_profile", extras.icc), ("exif", exif)) if data is not None}
 
@@ -84,11 +84,11 @@ def read_picture(
     keep_metadata: bool = False,
     max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Picture:
-    """A picture from its file, upright; see :func:`hfd.image.load.load_picture`, whose errors are raised.
+    """Read a picture, upright. Raises the errors of :func:`hfd.image.load.load_picture`.
 
-    ``keep_alpha``: transparency stays beside the colours, which are white where nothing of them shows; otherwise it is
-    composited over white. ``keep_metadata``: EXIF stays, and colours of an RGB profile stay what they are, with it.
-    Otherwise colours are converted to sRGB.
+    ``keep_alpha``: keep transparency; colours are white where opacity is 0. Otherwise the picture is composited over
+    white. ``keep_metadata``: keep EXIF, and an RGB profile with its unconverted colours. Otherwise colours are
+    converted to sRGB.
     """
 
     def convert(image: Image.Image, raw_mode: str) -> Picture:
@@ -108,13 +108,13 @@ def picture_of_image(
     icc: bytes | None = None,
     exif: bytes | None = None,
 ) -> Picture:
-    """`read_picture` of an image that Pillow has opened or made; the image stays as it is.
+    """As `read_picture`, for an image that Pillow opened or made; the image is not changed.
 
-    ``icc``, ``exif``: to be kept in place of the image's own. Raises :class:`DataError` where there are no pixels, or
-    they have no defined white.
+    ``icc``, ``exif``: replace the image's own. Raises :class:`DataError` if there are no pixels, or they have no
+    defined white.
     """
     if 0 in image.size:
-        raise DataError(f"image: got {image.width} x {image.height} px, expected a pixel at least")
+        raise DataError(f"image: got {image.width} x {image.height} px, expected at least 1 pixel")
     with collected_notes() as notes:
         picture = _picture_of_image(image, keep_alpha, keep_metadata, icc, exif)
     return replace(picture, notes=tuple(notes))
@@ -129,7 +129,7 @@ def _picture_of_image(
     turn = turn_of(image)
     if exif is None and keep_metadata:
         exif = exif_of(image)
-    own = image.copy() if stated is not None or len(image.info) else image  # its info is changed on the way
+    own = image.copy() if stated is not None or len(image.info) else image  # its info is changed below
     own.info["icc_profile"] = stated
     keep_profile = keep_metadata or icc is not None
     try:
@@ -139,14 +139,14 @@ def _picture_of_image(
 
 
 def picture_of_array(x: npt.NDArray[np.uint8], *, keep_alpha: bool = True) -> Picture:
-    """A picture from uint8 (H, W), (H, W, 3) or (H, W, 4) in sRGB, the fourth channel opacity.
+    """Make a picture from uint8 (H, W), (H, W, 3) or (H, W, 4) in sRGB, the fourth channel opacity.
 
     Raises :class:`DataError` for another shape or type.
     """
     fits = x.ndim == 2 or (x.ndim == 3 and x.shape[2] in (3, 4))
     if x.dtype != np.uint8 or not fits or 0 in x.shape:
         raise DataError(
-            f"image: got {x.dtype} {x.shape}, expected uint8 (H, W), (H, W, 3) or (H, W, 4) with a pixel at least. "
+            f"image: got {x.dtype} {x.shape}, expected uint8 (H, W), (H, W, 3) or (H, W, 4) with at least 1 pixel. "
             "Scale floats by 255, round and convert them"
         )
     return picture_of_image(Image.fromarray(np.ascontiguousarray(x)), keep_alpha=keep_alpha)
@@ -161,12 +161,12 @@ def _convert(
     keep_profile: bool,
     exif: bytes | None,
 ) -> Picture:
-    """By strips, so that a large picture is in memory once as Pillow has it and once as an array."""
+    """Convert by strips, so that memory holds a large picture only twice: as a Pillow image and as an array."""
     note_if_all_transparent(is_all_transparent(image))
     rgb = np.empty((image.height, image.width, 3), dtype=np.uint8)
     alpha: AlphaArray | None = None
     icc: bytes | None = None
-    # Floats are read by what the largest of them is, in the whole picture.
+    # The scale of floats depends on the largest of the whole picture.
     rows = image.height if image.mode == "F" else max(1, STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
@@ -198,7 +198,7 @@ def split_picture(
     if plane is None or not keep_alpha:
         return np.asarray(colour if plane is None else over_white(colour, plane)), None, icc
     rgb, alpha = np.array(colour), np.asarray(plane)
-    rgb[alpha == 0] = 255  # what cannot be seen is not to cost bits
+    rgb[alpha == 0] = 255  # invisible colours must not cost bits
     return rgb, alpha, icc
 
 
@@ -214,9 +214,9 @@ def _turned(x: npt.NDArray[np.uint8], method: Image.Transpose | None) -> npt.NDA
 
 
 def exif_of(image: Image.Image) -> bytes | None:
-    """A picture's EXIF as its file has it; of a TIFF, what its tags say of the picture.
+    """Return a picture's EXIF as stored in its file; for a TIFF, the tags that describe the picture.
 
-    None where there is none, or it is too long for a file, which is noted.
+    None if there is none, or it is too long for an ``.hfd`` file, which adds a note.
     """
     exif = _exif_of(image)
     if exif is not None and len(exif.removeprefix(b"Exif\0\0")) > MAX_METADATA_BYTES:
@@ -229,9 +229,9 @@ def _exif_of(image: Image.Image) -> bytes | None:
     if image.format != "TIFF":
         exif = image.info.get("exif")
         return exif if isinstance(exif, bytes) and len(exif.removeprefix(b"Exif\0\0")) > 0 else None
-    # Damaged EXIF breaks its parser in as many ways as there are field types, and the picture is still good.
+    # The parser raises errors of many types on damaged EXIF; the pixels are still valid.
     try:
-        copy = Image.Exif()  # the image keeps its own
+        copy = Image.Exif()  # do not change the image's own
         copy.load(image.getexif().tobytes())
         for tag in set(copy) - _TIFF_KEPT:
             del copy[tag]

@@ -1,4 +1,4 @@
-"""PNG by strips: the picture's array is all that is ever in memory of a large picture that is written."""
+"""Write PNG by strips, so that memory holds little beside the picture's array."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def png_chunks(picture: Picture) -> Iterator[bytes]:
-    """A picture's PNG in pieces (ISO/IEC 15948): 8 bits, grey or RGB, with alpha and metadata where it has them.
+    """Yield a picture's PNG in pieces (ISO/IEC 15948): 8 bits, grey or RGB, with its alpha and metadata if any.
 
-    Each row has the filter of the five whose result has the least sum of magnitudes, as the standard suggests.
+    Each row uses the filter, of the five, whose result has the least sum of magnitudes, as the standard suggests.
     """
     rgb, extras = picture.rgb, picture.extras
     colour = (_GREY if picture.is_grey else _RGB) | (0 if extras.alpha is None else _ALPHA)
@@ -52,7 +52,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _filtered(lines: Bytes, above: Bytes, samples: int) -> Bytes:
-    """Rows (H, W x samples) behind the number of each one's filter. ``above``: the row before them."""
+    """Filter rows (H, W x samples); the filter's number precedes each row. ``above``: the row before them."""
     up = np.concatenate([above, lines[:-1]])
     left, corner = _moved(lines, samples), _moved(up, samples)
     mean = ((left.astype(np.int16) + up) >> 1).astype(np.uint8)
@@ -72,7 +72,7 @@ def _moved(lines: Bytes, samples: int) -> Bytes:
 
 
 def _paeth(left: Bytes, up: Bytes, corner: Bytes) -> Bytes:
-    """Of the three the one nearest to left + up - corner, in this order where two are."""
+    """Return the value nearest to left + up - corner of left, up and corner; ties in this order."""
     a, b, c = (one.astype(np.int16) for one in (left, up, corner))
     to_left, to_up, to_corner = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
     by_left = (to_left <= to_up) & (to_left <= to_corner)

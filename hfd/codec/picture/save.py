@@ -18,17 +18,17 @@ _OPTIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 
 WHOLE_PIXELS = 2**24
-"""Up to so many Pillow makes the file, faster and in twice the memory."""
+"""Up to this size Pillow writes the file: faster, in twice the memory."""
 
 _JPEG_MAX_SIDE_PX = 65_500
-"""libjpeg's limit. It prints a line of its own for a larger side, so that is checked before."""
+"""libjpeg's limit, checked first because libjpeg prints its own message for a larger side."""
 
 FORMATS = tuple(_OPTIONS)
-"""The suffixes of files that can be written, without the dot: PNG and WebP without loss, JPEG at quality 95."""
+"""Suffixes of output formats, without the dot: PNG and WebP are lossless, JPEG has quality 95."""
 
 
 def format_of(name: str) -> str:
-    """The format of a file's name. Raises :class:`DataError`."""
+    """Return the format for a file's name. Raises :class:`DataError`."""
     suffix = name.rpartition("/")[2].rpartition(".")
     found = suffix[2].lower() if suffix[1] else ""
     if found not in FORMATS:
@@ -38,9 +38,9 @@ def format_of(name: str) -> str:
 
 
 def encode_picture(picture: Picture, file_format: str) -> Iterable[bytes]:
-    """A picture's file, in pieces, with its profile and EXIF; over white where the format has no transparency.
+    """Encode a picture with its profile and EXIF, in pieces; over white if the format has no transparency.
 
-    A large PNG is made by strips while it is asked for. Raises :class:`DataError` where the format cannot hold it.
+    A large PNG is written lazily by strips. Raises :class:`DataError` if the format cannot hold the picture.
     """
     if file_format == "png" and picture.width * picture.height > WHOLE_PIXELS:
         return png_chunks(picture)

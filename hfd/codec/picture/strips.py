@@ -1,8 +1,7 @@
-"""Large pictures that are read by strips, as the encoder asks for them, and are never in memory as a whole.
+"""Read large pictures by strips, on demand, so that they are never in memory as a whole.
 
-Pillow decodes whole pictures alone. Here it reads the header, and says by it what the file is; libvips decodes the
-strips, to the same pixels, or they lie in the file as they are; colours go the way of every picture
-(:mod:`hfd.image.colour`).
+Pillow can only decode whole pictures. It reads the header here; libvips decodes the strips to the same pixels, or
+they are stored uncompressed in the file. Colours are converted as for every picture (:mod:`hfd.image.colour`).
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ from hfd.image.notes import Note, collected_notes
 from hfd.image.tiff import page_options, picture_of
 
 WHOLE_PIXELS = 2**24
-"""Up to so many Pillow reads a picture, in eight bytes a pixel."""
+"""Up to this size Pillow reads a picture as a whole, in eight bytes a pixel."""
 
 STRIP_PIXELS = 2**20
 
 _LOADERS = {"JPEG": ("jpegload", "truncated"), "PNG": ("pngload", "error"), "TIFF": ("tiffload", "error")}
-"""By format: libvips's operation, and the least damage that ends it. Of JPEG any bits make a picture, as for Pillow."""
+"""By format: libvips's operation and ``fail_on`` level. Any bits decode as a JPEG, as in Pillow."""
 
 _MODES = ("L", "LA", "RGB", "RGBA")
 _TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
@@ -47,7 +46,7 @@ _TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe
 
 @dataclass(frozen=True)
 class _Header:
-    """Header of a file that can be read by strips, from Pillow. ``offset``: of pixels that lie there uncompressed;
+    """Header of a file that can be read by strips, from Pillow. ``offset``: position of uncompressed pixels;
     ``page``: libvips's options for the directory of a TIFF."""
 
     format: str
@@ -60,7 +59,7 @@ class _Header:
 
 
 class StripPicture:
-    """A picture, upright, whose rows are read when they are asked for: from above at best, or it is read again."""
+    """A picture, upright, whose rows are read on demand, best from top to bottom: going back reads the file again."""
 
     def __init__(
         self,
@@ -74,12 +73,12 @@ class StripPicture:
         self._open = open_strips
         self._strips: Iterator[RgbArray] = iter(())
         self._held: list[RgbArray] = []
-        self._top = self._bottom = 0  # of the rows that are held
+        self._top = self._bottom = 0  # first row in memory
 
     def rows(self, first: int, last: int) -> RgbArray:
         """Rows ``first`` to ``last`` (exclusive), uint8 (last - first, W, 3).
 
-        Raises :class:`DataError` where the file turns out to be damaged.
+        Raises :class:`DataError` if the file is damaged.
         """
         if first < self._top or self._bottom == 0:
             self._strips, self._held, self._top, self._bottom = self._open(), [], 0, 0
@@ -103,13 +102,13 @@ def open_picture(
     keep_metadata: bool = False,
     max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Picture | StripPicture:
-    """:func:`hfd.codec.picture.content.read_picture`, the same pixels, but large pictures by strips where possible.
+    """As :func:`hfd.codec.picture.content.read_picture`, same pixels, but large pictures by strips if possible.
 
-    Those are JPEG, PNG without interlacing, PPM and PGM, and TIFF (uncompressed, PackBits, LZW, deflate), upright, of
-    8 bits a sample, grey or RGB. Of one with transparency the plane is held whole, and the colours are not. What is
-    damaged behind the header is found when it is read.
+    Strips work for JPEG, PNG without interlacing, PPM and PGM, and TIFF (uncompressed, PackBits, LZW, deflate), if
+    upright, of 8 bits a sample, grey or RGB. Memory holds the whole plane of opacity, if any, and not the colours.
+    Damage after the header raises only when those rows are read.
     """
-    is_pipe = isinstance(source, Path) and source.exists() and not source.is_file()  # it can be read once
+    is_pipe = isinstance(source, Path) and source.exists() and not source.is_file()  # a pipe can be read only once
     with collected_notes() as notes:
         look = partial(_header_of, keep_exif=keep_metadata)
         header = None if is_pipe else look_with(look, source, name=name, max_pixels=max_pixels)
@@ -134,7 +133,7 @@ def open_picture(
 
 
 def _alpha_of(header: _Header, parts: Iterator[tuple[RgbArray, AlphaArray | None]]) -> AlphaArray | None:
-    """The whole plane: a file holds it without loss. It costs one reading of the picture."""
+    """Read the whole opacity plane, which a file stores lossless. Reads the picture once."""
     alpha = np.empty(header.size[::-1], np.uint8)
     for (top, count), (_, plane) in zip(_spans(header), parts, strict=True):
         alpha[top : top + count] = plane
@@ -143,7 +142,7 @@ def _alpha_of(header: _Header, parts: Iterator[tuple[RgbArray, AlphaArray | None
 
 
 def _header_of(image: Image.Image, stream: BinaryIO, *, keep_exif: bool) -> _Header | None:
-    """None where the picture is small, or its file has to be read whole."""
+    """Return None if the picture is small, or its file cannot be read by strips."""
     if image.width * image.height <= WHOLE_PIXELS or image.format not in (*_LOADERS, "PPM"):
         return None
     is_plain = image.mode in _MODES and raw_mode_of(image) == image.mode and "transparency" not in image.info
@@ -189,9 +188,9 @@ def _read(header: _Header, source: bytes | Path, label: str) -> Iterator[Image.I
 def _decoded(header: _Header, source: bytes | Path, label: str) -> Iterator[Image.Image]:
     import pyvips  # a native library, which few pictures need
 
-    pyvips.cache_set_max(0)  # a file that is read again is not what was left of it
+    pyvips.cache_set_max(0)  # reading a file again must not return a partly read cached one
     width, height = header.size
-    pyvips.vips_lib.vips_error_clear()  # of warnings about other files
+    pyvips.vips_lib.vips_error_clear()  # remove warnings about other files
     loader, fail_on = _LOADERS[header.format]
     options = {"access": "sequential", "fail_on": fail_on, **header.page}
     try:
