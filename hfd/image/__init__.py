@@ -1,1 +1,1 @@
-"""Pictures: encoded files in, sRGB pixels out, and back."""
+"""Read picture files as sRGB pixels, and write them."""

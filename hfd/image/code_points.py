@@ -1,4 +1,4 @@
-"""Colours stated by numbers (ITU-T H.273, PNG's gAMA and cHRM) as ICC profiles of a matrix and a curve."""
+"""ICC matrix profiles of colours that a file states by numbers (ITU-T H.273, PNG's gAMA and cHRM)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Primaries:
 
 @dataclass(frozen=True)
 class Curve:
-    """From a value v to light: (a v + b)^g from ``d`` on, and c v + f below."""
+    """Transfer from a value v to linear light: (a v + b)^g for v >= ``d``, and c v + f below."""
 
     g: float
     a: float = 1.0
@@ -39,7 +39,7 @@ class Curve:
     f: float = 0.0
 
     def of_narrow_range(self) -> Curve:
-        """The curve of values whose black is 16/255 and white 235/255."""
+        """Return the curve for values with black at 16/255 and white at 235/255."""
         scale, shift = 255 / 219, -16 / 219
         d = (self.d - shift) / scale
         return Curve(self.g, self.a * scale, self.a * shift + self.b, self.c * scale, d, self.c * shift + self.f)
@@ -79,7 +79,7 @@ CURVES: Mapping[int, Curve] = {
     15: BT1886_CURVE,
     17: Curve(2.6, a=(52.37 / 48) ** (1 / 2.6)),
 }
-"""ITU-T H.273, table 3. Not in it: PQ (16), HLG (18), and curves that no still picture has."""
+"""ITU-T H.273, table 3, without PQ (16), HLG (18), and curves that are not used for still pictures."""
 
 VIDEO_CURVES = frozenset({1, 6, 14, 15})
 HDR_CURVES: Mapping[int, str] = {16: "PQ", 18: "HLG"}
@@ -87,7 +87,7 @@ UNSPECIFIED = 2
 
 
 def rgb_profile(primaries: Primaries, curve: Curve) -> bytes | None:
-    """An ICC profile of RGB; None where the primaries span no colours."""
+    """Return an ICC profile of RGB; None if the primaries span no colours."""
     adapted = _adapted(primaries)
     if adapted is None:
         return None
@@ -99,12 +99,12 @@ def rgb_profile(primaries: Primaries, curve: Curve) -> bytes | None:
 
 
 def grey_profile(curve: Curve) -> bytes:
-    """An ICC profile of grey."""
+    """Return an ICC profile of grey."""
     return _profile(b"GRAY", {b"kTRC": _curve_tag(curve)})
 
 
 def _adapted(primaries: Primaries) -> tuple[_Matrix, _Matrix] | None:
-    """Primaries in columns, XYZ adapted to D50, and the adaptation (Bradford)."""
+    """Return the XYZ of the primaries, in columns, adapted to D50, and the adaptation matrix (Bradford)."""
     corners = np.array([primaries.red, primaries.green, primaries.blue, primaries.white])
     xyz = np.column_stack([corners, 1.0 - corners.sum(axis=1)]).T
     if not np.isfinite(xyz).all() or xyz[1, 3] < 1e-3 or abs(np.linalg.det(xyz[:, :3])) < 1e-4:
@@ -119,7 +119,7 @@ def _adapted(primaries: Primaries) -> tuple[_Matrix, _Matrix] | None:
 
 
 def _profile(space: bytes, tags: Mapping[bytes, bytes]) -> bytes:
-    """An ICC.1:2010 display profile (sections 7.2 and 7.3); equal tags share their bytes."""
+    """Build an ICC.1:2010 display profile (sections 7.2 and 7.3); equal tags share their bytes."""
     text = {b"desc": _text("Colours stated by the file"), b"cprt": _text("None"), b"wtpt": _xyz(_D50)}
     tags = {**text, **tags}
     offset, at = 128 + 4 + 12 * len(tags), dict[bytes, int]()

@@ -1,4 +1,4 @@
-"""From whatever pixel format Pillow decoded to 8-bit sRGB: sample depth, transparency, colour profile."""
+"""Convert any pixel format of Pillow to 8-bit sRGB: sample depth, transparency, colour profile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GREY_STRETCH = {"L;2": 85, "L;4": 17}
 
 
 def raw_mode_of(image: Image.Image) -> str:
-    """Name the sample layout in the file (``"I;12"``, ``"RGB;16B"``, ``""``: unknown); ask before loading."""
+    """Name the sample layout in the file (``"I;12"``, ``"RGB;16B"``, ``""``: unknown). Call before loading."""
     tiles = getattr(image, "tile", None) or []
     args = tiles[0].args if tiles else None
     first = args[0] if isinstance(args, tuple) and args else args
@@ -26,11 +26,11 @@ def raw_mode_of(image: Image.Image) -> str:
 
 
 def to_srgb(image: Image.Image, raw_mode: str) -> Image.Image:
-    """Convert a loaded picture of any mode to RGB: colour managed first, then composited over white.
+    """Convert a loaded picture of any mode to RGB: apply its colour profile, then composite it over white.
 
     Args:
-        image: loaded, of any mode Pillow decodes to, with its ``info`` (profile, transparency).
-        raw_mode: what `raw_mode_of` said before loading.
+        image: loaded, of any mode that Pillow decodes to, with its ``info`` (profile, transparency).
+        raw_mode: result of `raw_mode_of` before loading.
 
     Returns:
         Mode RGB, the same size, sRGB.
@@ -49,10 +49,10 @@ def to_srgb(image: Image.Image, raw_mode: str) -> Image.Image:
 def split_srgb(
     image: Image.Image, raw_mode: str, *, keep_profile: bool = False
 ) -> tuple[Image.Image, Image.Image | None, bytes | None]:
-    """`to_srgb` before it is composited: colour (RGB), alpha (L, or None) and the ICC profile of the colour.
+    """Convert as `to_srgb` without compositing, to colour (RGB), alpha (L, or None) and the colour's ICC profile.
 
-    The profile is None, for sRGB, unless ``keep_profile`` and the picture has one for RGB that is whole and says
-    something else: then the values are as they are in the file, for that profile. Raises as `to_srgb`.
+    The profile is None, for sRGB, unless ``keep_profile`` is set and the picture has an intact RGB profile other than
+    sRGB; then the values stay as in the file, for that profile. Raises as `to_srgb`.
     """
     colour, alpha = _split_alpha(image, raw_mode)
     profile = image.info.get("icc_profile")
@@ -67,12 +67,12 @@ def split_srgb(
 
 
 def note_of_profile() -> None:
-    """Note that a picture's profile is not used."""
+    """Add a note that a picture's profile is not used."""
     add_note("profile", "its colour profile is damaged, or of other colours than its pixels; left out, taken as sRGB")
 
 
 def _split_alpha(image: Image.Image, raw_mode: str) -> tuple[Image.Image, Image.Image | None]:
-    """The colour in 8 bits a sample, and the alpha channel (mode L) where the picture has transparency."""
+    """Return the colour in 8 bits a sample, and the alpha channel (mode L) if the picture has transparency."""
     if image.mode == "F":
         return Image.fromarray(eight_bit_float(np.asarray(image))), None
     if image.mode == "I" or image.mode.startswith("I;16"):
@@ -110,14 +110,14 @@ def eight_bit_float(samples: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.ui
     """Convert greys of [0, 1], or of [0, 255] where one exceeds 2. Raises ValueError unless all are finite."""
     if not np.isfinite(samples).all():
         raise ValueError("grey samples are not all finite")
-    # Resampling overshoots 1 a little; a picture in [0, 255] that never passes 2 would be black anyway.
+    # The limit is 2, since resampling overshoots 1 a little; a picture in [0, 255] below 2 would be black anyway.
     scale = 255.0 if samples.size == 0 or float(samples.max()) <= 2.0 else 1.0
     return np.rint(np.clip(samples * scale, 0.0, 255.0)).astype(np.uint8)
 
 
 @lru_cache(maxsize=32)
 def fits_profile(profile: bytes, mode: str) -> bool:
-    """Return True for an intact profile of the colour space of the mode."""
+    """Return True if a profile is intact and has the colour space of the mode."""
     try:
         space = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space
         _transform(profile, mode)
@@ -127,7 +127,7 @@ def fits_profile(profile: bytes, mode: str) -> bool:
 
 
 def _manage(colour: Image.Image, profile: bytes) -> Image.Image | None:
-    """Mode RGB by way of the embedded ICC profile, or None where the profile is broken or does not fit."""
+    """Convert to mode RGB by the embedded ICC profile; None if the profile is broken or does not fit."""
     try:
         transform = _transform(profile, colour.mode)
         if transform is None:
@@ -143,20 +143,20 @@ def _manage(colour: Image.Image, profile: bytes) -> Image.Image | None:
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a profile to sRGB. None where it is of another colour space, or sRGB already. Many photographs share one."""
+    """Build the transform to sRGB; None for another colour space, or sRGB already. Cached: many pictures share one."""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     if source.profile.xcolor_space != _PROFILE_SPACE.get(mode):
         return None
     target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    # LittleCMS shortens a grey transform to a coarse table, up to 10 levels off near black. All 256 greys
-    # cost nothing to convert without the short cut.
+    # LittleCMS approximates a grey transform by a coarse table, up to 10 levels off near black. Exact conversion
+    # of all 256 greys costs almost nothing.
     flags = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
     transform = ImageCms.buildTransform(source, target, mode, "RGB", flags=flags)
     return None if mode == "RGB" and _changes_nothing(transform) else transform
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Return True if a transform moves no colour of a 17 x 17 x 17 grid by more than a level: the profile is sRGB."""
+    """Return True if a transform changes a 17 x 17 x 17 grid of colours by at most one level: the profile is sRGB."""
     levels = np.linspace(0, 255, 17).round().astype(np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(17, -1, 3)
     moved = ImageCms.applyTransform(Image.fromarray(grid), transform)

@@ -1,4 +1,4 @@
-"""Open the picture of a container, by the decoder that reads it rightly; refuse by name what neither reads."""
+"""Open the picture of a container with the decoder that reads it correctly; name formats that cannot be read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TGA_ATTRIBUTE_BITS = 15
 
 
 def open_container(stream: BinaryIO, label: str, max_pixels: int) -> Image.Image:
-    """Open a picture without decoding it. Of a TIFF the chosen directory (:func:`hfd.image.tiff.picture_of`) counts.
+    """Open a picture without decoding it; for a TIFF, the directory that :func:`hfd.image.tiff.picture_of` chooses.
 
     Raises:
         DataError: reason ``"unread-format"``, with the name of the format or of the layout.
@@ -44,7 +44,7 @@ def open_container(stream: BinaryIO, label: str, max_pixels: int) -> Image.Image
 
 
 def without_padding(image: Image.Image, stream: BinaryIO) -> Image.Image:
-    """Drop the alpha of a decoded TGA that states no attribute bits: what Pillow takes for alpha is padding."""
+    """Drop the alpha of a decoded TGA that states no attribute bits: Pillow reads its padding as alpha."""
     stream.seek(17)
     attribute_bits = stream.read(1)[0] & _TGA_ATTRIBUTE_BITS
     if attribute_bits or not image.has_transparency_data:
@@ -53,32 +53,32 @@ def without_padding(image: Image.Image, stream: BinaryIO) -> Image.Image:
 
 
 def is_all_transparent(image: Image.Image) -> bool:
-    """True for a decoded image that shows nothing: each pixel has an opacity of 0."""
+    """Return True for a decoded image in which each pixel has an opacity of 0."""
     if not image.has_transparency_data:
         return False
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         return bool(image.getchannel(image.mode[-1]).getextrema()[1] == 0)
     try:
         return bool(image.convert("RGBA").getchannel("A").getextrema()[1] == 0)
-    except ValueError:  # of deep grey
+    except ValueError:  # deep grey
         return False
 
 
 def note_if_all_transparent(is_transparent: bool) -> None:
-    """Add a note to a picture whose colours nobody can have back."""
+    """Add a note to a picture whose colours are lost."""
     if is_transparent:
-        add_note("picture", "is transparent in every pixel; colours that cannot be seen are not kept")
+        add_note("picture", "is transparent in every pixel; its invisible colours are not kept")
 
 
 def _unread(label: str, name: str) -> DataError:
-    return DataError(f"{label}: got {name}, expected a format that is read. {advice_for(name)}", reason="unread-format")
+    return DataError(f"{label}: got {name}, expected a supported format.  {advice_for(name)}", reason="unread-format")
 
 
 def _open_tiff(stream: BinaryIO, found: Directory, label: str, max_pixels: int) -> Image.Image:
     if found.is_camera_raw:
         raise _unread(label, RAW)
     if found.sub is None and (pages := count_pages(stream)) > 1:
-        add_note("picture", f"has {pages} pages, of which the first is taken")
+        add_note("picture", f"has {pages} pages; only the first is read")
     readers = readers_of(found)
     if "pillow" in readers:
         is_first = found.page == 0 and found.sub is None
@@ -90,7 +90,7 @@ def _open_tiff(stream: BinaryIO, found: Directory, label: str, max_pixels: int) 
         raise UnidentifiedImageError("no size")
     if "libvips" not in readers:
         raise DataError(
-            f"{label}: got a TIFF of {found.kind}, expected samples that are read. "
+            f"{label}: got a TIFF of {found.kind}, expected supported samples.  "
             "Convert it to 8 or 16 bits of grey or RGB, or leave it out.",
             reason="unread-format",
         )
@@ -99,7 +99,7 @@ def _open_tiff(stream: BinaryIO, found: Directory, label: str, max_pixels: int) 
 
 
 class _Deferred(Image.Image):
-    """An opened TIFF whose samples are decoded on `load`; then it becomes the decoded image."""
+    """An opened TIFF whose samples are decoded on `load`, which replaces its content by the decoded image."""
 
     def __init__(self, size: tuple[int, int], decode: Callable[[], Image.Image]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""TIFF layouts that Pillow misreads or does not know, decoded by libvips to an image of Pillow's."""
+"""Decode TIFF layouts that Pillow misreads or does not know, with libvips, to a Pillow image."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from hfd.image.tiff import Directory, page_options
 
 
 def read_by_libvips(stream: BinaryIO, found: Directory) -> Image.Image:
-    """Decode one directory. Of 16-bit colour the high byte stays, as from Pillow; deep grey stays deep.
+    """Decode one directory. 16-bit colour keeps the high byte, as in Pillow; deep grey keeps its depth.
 
     Raises:
-        OSError: libvips gives up on the file.
+        OSError: libvips cannot decode the file.
         ValueError: the samples have no defined white.
     """
     import pyvips  # a native library, which few pictures need
 
     stream.seek(0)
-    pyvips.vips_lib.vips_error_clear()  # of warnings about other files
+    pyvips.vips_lib.vips_error_clear()  # remove warnings about other files
     try:
         decoded = pyvips.Image.tiffload_buffer(stream.read(), fail_on="error", autorotate=False, **page_options(found))
         samples = decoded.numpy()
@@ -59,7 +59,7 @@ def _grey_image(samples: npt.NDArray[Any], *, has_alpha: bool) -> Image.Image:
         if samples.dtype in (np.uint8, np.uint16):
             return Image.fromarray(np.ascontiguousarray(grey))
         kind = np.float32 if samples.dtype.kind == "f" else np.int32
-        # Integers above 31 bits have no white here either: they stay above the limit of 16 bits.
+        # Integers above 31 bits have no defined white: they stay above the limit of 16 bits.
         return Image.fromarray(grey.astype(kind) if kind is np.float32 else np.minimum(grey, 2**31 - 1).astype(kind))
     if samples.dtype.kind == "f":
         alpha = np.rint(np.clip(np.nan_to_num(samples[..., 1]), 0.0, 1.0) * 255).astype(np.uint8)
@@ -70,7 +70,7 @@ def _grey_image(samples: npt.NDArray[Any], *, has_alpha: bool) -> Image.Image:
 
 
 def _lab_image(samples: npt.NDArray[Any], found: Directory) -> Image.Image:
-    """L* from 0 to 255, a* and b* as signed bytes: CIELAB of 16 bits comes as L* up to 32767, a* and b* times 256."""
+    """Return L* in 0 to 255, a* and b* as signed bytes. 16-bit CIELAB has L* up to 32767, a* and b* times 256."""
     if found.photometric == 9:
         eight = samples ^ np.array([0, 128, 128], np.uint8)
     else:

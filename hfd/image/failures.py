@@ -1,4 +1,4 @@
-"""Failures of reading pictures as one-line errors with a reason."""
+"""One-line errors, with a reason, for pictures that cannot be read."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def not_an_image(label: str, got: str) -> DataError:
 
 
 def cut_short(label: str) -> DataError:
-    """Of a file that ends too early."""
+    """Return the error of a file that ends too early."""
     return DataError(
         f"{label}: got a cut file, expected a whole image. Fetch it again or leave it out.", reason="truncated"
     )
 
 
 def broken(label: str, error: Exception) -> DataError:
-    """Of a file that a decoder gives up on, in its words."""
+    """Return the error of a file that a decoder rejects, with the decoder's message."""
     message = f"{label}: got {one_line(error)!r} on decoding, expected a whole image. {ADVICE}"
     return DataError(message, reason="broken")
 
 
 @contextmanager
 def pillow_failures(label: str, stream: BinaryIO) -> Iterator[None]:
-    """Turn whatever Pillow raises inside the block into one `DataError`."""
+    """Convert any error that Pillow raises inside the block to a `DataError`."""
     try:
         yield
     except DataError:
@@ -55,7 +55,7 @@ def pillow_failures(label: str, stream: BinaryIO) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise DataError(
-            f"{label}: got more than {limit} pixels, expected at most that. Leave it out or cut it.",
+            f"{label}: got more than {limit} pixels, expected at most that. Leave it out or crop it.",
             reason="too-large",
         ) from error
     except UnidentifiedImageError as error:
@@ -67,7 +67,7 @@ def pillow_failures(label: str, stream: BinaryIO) -> Iterator[None]:
             raise not_an_image(label, f"a file that begins with {head[:8]!r}") from error
         message = f"{label}: got a header that is damaged, cut or of an unknown kind, expected a whole image. {ADVICE}"
         raise DataError(message, reason="broken") from error
-    # Pillow's plugins let almost any type escape on damaged input (KeyError, ZeroDivisionError, EOFError).
+    # On damaged input Pillow's plugins raise almost any type (KeyError, ZeroDivisionError, EOFError).
     except Exception as error:
         if _is_cut_short(error, stream):
             raise cut_short(label) from error
@@ -83,7 +83,7 @@ def _is_cut_short(error: Exception, stream: BinaryIO) -> bool:
     text = str(error).lower()
     if isinstance(error, EOFError) or "truncated" in text or "but only got" in text:
         return True
-    # Two decoders do not name the cause, but JPEG 2000 ends with a marker and WebP states its own length.
+    # Two decoders do not state the cause, but JPEG 2000 ends with a marker and WebP states its length.
     length = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     head = stream.read(12)

@@ -1,4 +1,4 @@
-"""Names of picture formats that are not read, by a file's first bytes or its suffix."""
+"""Name picture formats that cannot be read, by a file's first bytes or its suffix."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _HEADS = (
 
 
 def unread_format(*, head: bytes = b"", suffix: str = "") -> str | None:
-    """Name the format of a picture that is not read (``"an HEIC picture"``); None for one that is, or is no picture.
+    """Name a picture format that cannot be read (``"an HEIC picture"``); None for any other file.
 
     Args:
-        head: the file's first 64 bytes or more; they count before the suffix.
+        head: the file's first 64 bytes or more; they take precedence over the suffix.
         suffix: of the file's name, ``".heic"``, in any case.
     """
     if head:
@@ -59,7 +59,7 @@ def _by_head(head: bytes) -> str | None:
 
 
 def is_heic(head: bytes) -> bool:
-    """True for first bytes of HEIC and HEIF files (ISO/IEC 23008-12), which AVIF files share but for their brands."""
+    """Return True for the first bytes of an HEIC or HEIF file (ISO/IEC 23008-12), by its brands; False for AVIF."""
     if head[4:8] != b"ftyp":
         return False
     end = min(int.from_bytes(head[:4], "big"), len(head))
@@ -68,11 +68,11 @@ def is_heic(head: bytes) -> bool:
 
 
 def reads_heic() -> bool:
-    """True where the package of the extra ``heic`` is installed."""
+    """Return True if the package of the extra ``heic`` is installed."""
     return find_spec("pillow_heif") is not None
 
 
 def advice_for(name: str) -> str:
-    """Return what to do with a picture of a format that `unread_format` named."""
+    """Return the advice for a format that `unread_format` named."""
     install = "Install hfd[heic], or convert" if name == HEIC else "Convert"
     return f"{install} it to JPEG or PNG, or leave it out."

@@ -31,7 +31,7 @@ RgbArray: TypeAlias = npt.NDArray[np.uint8]
 T = TypeVar("T")
 
 MAX_IMAGE_PIXELS = 2**27
-"""134 million pixels, 400 MB once decoded: above any camera in use but for stitched panoramas."""
+"""134 million pixels, 400 MB decoded: more than any camera takes, except stitched panoramas."""
 
 # fmt: off
 IMAGE_SUFFIXES: frozenset[str] = frozenset({
@@ -42,8 +42,8 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset({
 # fmt: on
 """Suffixes of pictures in a listing; compare with ``path.suffix.lower()``."""
 
-# Opened by Pillow, but drawings, containers or films: some would run another program to be drawn.
-# Files of our own plugin are excluded: compressing them again would lose quality twice.
+# Pillow opens these, but they are drawings, containers or films; some would run another program.
+# Files of our own plugin are excluded: compressing them again loses quality twice.
 _NOT_PICTURES = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "HFD"})
 
 _TRANSPOSE = {
@@ -61,21 +61,21 @@ def load_picture(source: ImageSource, *, name: str = "", max_pixels: int = MAX_I
     """Decode a picture to sRGB, upright, over white.
 
     EXIF (or XMP) orientation is applied. Colours that the file states (an ICC profile; cICP or gAMA with cHRM of a PNG,
-    nclx of an AVIF) are converted to sRGB with perceptual intent. What cannot be is taken as sRGB, with a note
-    (:mod:`hfd.image.notes`), as with a profile that is damaged or of other colours. Transparency is
-    composited over white. Of several frames the first is taken; of a TIFF the first page or SubIFD that is
-    neither a reduced version of another nor a mask. Integer greys of 16 bits map 65535 to 255
+    nclx of an AVIF) are converted to sRGB with perceptual intent. Pixels whose colours cannot be converted, or whose
+    profile is damaged or of another colour space, are read as sRGB, with a note (:mod:`hfd.image.notes`). Transparency
+    is composited over white. Only the first frame is read; of a TIFF, the first page or SubIFD that is neither a
+    reduced version of another nor a mask. Integer greys of 16 bits map 65535 to 255
     (12-bit TIFF: 4095), rounded. Floating-point greys are read as [0, 1], or as [0, 255] when a value exceeds
-    2, and clipped. Of 16-bit *colour* Pillow hands over the high byte alone.
+    2, and clipped. Of 16-bit *colour* Pillow returns only the high byte.
 
     Args:
-        source: the encoded bytes, a path, or a binary stream, which is read from its beginning and left open.
-        name: what error messages call the picture; a path names itself.
+        source: encoded bytes, a path, or a binary stream, which is read from its beginning and left open.
+        name: the picture's name in error messages; default: the path.
         max_pixels: width x height allowed, checked on the header before any pixel is decoded. Pillow's own
-            guard, twice ``PIL.Image.MAX_IMAGE_PIXELS``, stays in force above it.
+            limit, twice ``PIL.Image.MAX_IMAGE_PIXELS``, also applies.
 
     Returns:
-        Mode RGB, loaded, of no file.
+        Mode RGB, loaded, independent of the file.
 
     Raises:
         DataError: one line; ``reason`` is ``"not-an-image"``, ``"truncated"``, ``"too-large"``, ``"broken"``
@@ -123,14 +123,14 @@ def load_with(
 
 
 def allow_pixels(max_pixels: int) -> None:
-    """Raise Pillow's own guard, for the whole process, to pictures of so many pixels; it is never lowered."""
+    """Raise Pillow's own limit to ``max_pixels``, for the whole process; it is never lowered."""
     guard = Image.MAX_IMAGE_PIXELS
     if guard is not None:
         Image.MAX_IMAGE_PIXELS = max(guard, -(-max_pixels // 2))
 
 
 def upright_srgb(image: Image.Image, raw_mode: str) -> Image.Image:
-    """A decoded picture in sRGB, upright, over white: mode RGB. See `load_picture`."""
+    """Convert a decoded picture to sRGB, upright, over white, mode RGB. See `load_picture`."""
     method = turn_of(image)
     rgb = to_srgb(image, raw_mode)
     return rgb if method is None else rgb.transpose(method)
@@ -153,7 +153,7 @@ def look_with(
     name: str = "",
     max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> T:
-    """Call ``look`` with a picture that is opened and not decoded, and with its stream.
+    """Call ``look`` with an opened picture, not decoded, and its stream.
 
     Arguments and errors are those of `load_picture`.
     """
@@ -163,10 +163,10 @@ def look_with(
 
 
 def orientation_of_header(image: Image.Image, stream: BinaryIO) -> int | None:
-    """The orientation tag, 1 to 8, of a picture that is not decoded yet; None where it would have to be, to know."""
+    """Return the orientation tag, 1 to 8, of a picture that is not decoded; None if only decoding would tell it."""
     if image.format != "PNG":
         return _orientation(image.getexif)
-    # PngImageFile.getexif would decode the whole picture to look for what is not there.
+    # PngImageFile.getexif would decode the whole picture to search for a missing tag.
     return None if _metadata_follows_pixels(stream) else _orientation(lambda: Image.Image.getexif(image))
 
 
@@ -188,13 +188,13 @@ def _from_array(x: RgbArray) -> Image.Image:
 
 
 def label_of(source: ImageSource, name: str) -> str:
-    """Name of a picture in messages."""
+    """Return the name of a picture in messages."""
     return name or (str(source) if isinstance(source, Path) else "image")
 
 
 @contextmanager
 def _stream(source: ImageSource, label: str) -> Iterator[BinaryIO]:
-    """A seekable stream over the source, at its beginning; closes only what it opened itself."""
+    """Yield a seekable stream over the source, at its beginning; close it only if it was opened here."""
     if isinstance(source, bytes):
         yield io.BytesIO(source)
         return
@@ -221,23 +221,23 @@ def _open_header(stream: BinaryIO, label: str, max_pixels: int) -> Image.Image:
     if (profile := stated_profile(image, stream, parts)) is not None:
         image.info["icc_profile"] = profile
     if image.format in ("JPEG", "MPO") and isinstance(image, ImageFile.ImageFile):
-        # Of arithmetic-coded data libjpeg cannot suspend the decoding between blocks: it gets them at once.
+        # libjpeg cannot suspend the decoding of arithmetic-coded data between blocks: pass all of it at once.
         image.decodermaxblock = max(image.decodermaxblock, stream.seek(0, os.SEEK_END))
     return image
 
 
 def _orientation(read_exif: Callable[[], Image.Exif]) -> int:
-    """The orientation tag, 1 to 8; 1 where the metadata lack it or are damaged."""
+    """Return the orientation tag, 1 to 8; 1 if it is missing or the metadata are damaged."""
     try:
         value = read_exif().get(ExifTags.Base.Orientation, 1)
-    # Damaged EXIF breaks its parser in as many ways as there are field types, and the picture is still good.
+    # The parser raises errors of many types on damaged EXIF; the pixels are still valid.
     except Exception:
         return 1
     return value if isinstance(value, int) and value in _TRANSPOSE else 1
 
 
 def _metadata_follows_pixels(stream: BinaryIO) -> bool:
-    """Return True for a PNG with chunks behind its pixels that may hold an orientation."""
+    """Return True for a PNG with chunks after its pixels that may hold an orientation."""
     stream.seek(len(PNG_SIGNATURE))
     seen_pixels = False
     while len(head := stream.read(8)) == 8:

@@ -1,4 +1,4 @@
-"""Notes about a picture that was read all the same: what of its file was left out, and why."""
+"""Notes about parts of a picture's file that were left out, and the reasons. The picture itself was read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NoteKind: TypeAlias = Literal["profile", "colours", "text", "metadata", "picture
 
 @dataclass(frozen=True)
 class Note:
-    """``text``: one line about the file, to follow its name: what was got, and what was done with it."""
+    """``text``: one line to print after the file's name: the problem, and its consequence."""
 
     kind: NoteKind
     text: str
@@ -24,14 +24,14 @@ _held: ContextVar[dict[Note, None] | None] = ContextVar("_held", default=None)
 
 
 def add_note(kind: NoteKind, text: str) -> None:
-    """Add a note to the picture that is being read; equal notes count once. Nothing where nobody collects them."""
+    """Add a note to the picture that is being read; equal notes count once. No-op outside :func:`collected_notes`."""
     if (held := _held.get()) is not None:
         held[Note(kind, text)] = None
 
 
 @contextmanager
 def collected_notes() -> Iterator[dict[Note, None]]:
-    """Collect the notes of this thread inside the block, as a dict's keys in order; a block around it has them too."""
+    """Collect the notes of this thread inside the block, as a dict's keys in order. An outer block gets them too."""
     held: dict[Note, None] = {}
     token = _held.set(held)
     try:

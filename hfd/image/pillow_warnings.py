@@ -1,4 +1,4 @@
-"""Pillow's own warnings, silenced while pictures are read."""
+"""Silence Pillow's warnings while pictures are read."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager
 
 
 class _PillowWarningsOff(AbstractContextManager[None]):
-    """Silences Pillow's own warnings while any thread decodes: sizes are judged here, not by warning filters.
+    """Silence Pillow's warnings while any thread decodes: this package checks sizes itself.
 
-    Re-entrant and shared by threads: ``warnings.catch_warnings`` alone, entered by two of them in turn, would
-    restore the filters in the wrong order and leave warnings off for good.
+    Re-entrant and shared by threads: two threads that enter ``warnings.catch_warnings`` in turn would restore the
+    filters in the wrong order and leave warnings off.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
-"""Parts of a PNG beside its pixels: those that a damaged, long or unread part must not cost the picture.
+"""Read the chunks of a PNG beside its pixels, so that a damaged or long one does not make the picture unreadable.
 
-Pillow refuses a picture for a text of more than 1 MiB, and for a wrong checksum or length of any part.
+Pillow rejects a picture with a text above 1 MiB, or a wrong checksum or length of any chunk.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hfd.image.notes import NoteKind, add_note
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PROFILE_BYTES = 2**22
-"""The longest colour profile that is read: as long as an ``.hfd`` file can hold."""
+"""Longest colour profile that is read, in bytes: the limit of an ``.hfd`` file."""
 
 _PILLOW_TEXT_BYTES = 2**20
 _MAX_TEXT_BYTES = 2**24
@@ -30,7 +30,7 @@ _KINDS: dict[bytes, NoteKind] = {**dict.fromkeys(_TEXTS, "text"), b"iCCP": "prof
 
 @dataclass(frozen=True)
 class PngParts:
-    """Statements of a PNG about its colours. ``left_out``: (start, end) of parts that Pillow must not see, ascending.
+    """Colour chunks of a PNG. ``left_out``: (start, end) of chunks that Pillow must not read, ascending.
 
     ``icc``: the profile, unpacked; ``cicp``: primaries, transfer, matrix, full range; ``gamma``: times 100,000;
     ``chromaticities``: white, red, green, blue, x and y, times 100,000; ``is_grey``: pixels without colour.
@@ -46,14 +46,14 @@ class PngParts:
 
 
 def read_png_parts(stream: BinaryIO) -> PngParts:
-    """Read the parts of a PNG. Notes what is damaged or too long, and is to be left out."""
+    """Read the chunks of a PNG. Adds a note for each that is damaged or too long, and therefore left out."""
     stream.seek(len(PNG_SIGNATURE))
     head = stream.read(25)
     found = PngParts(is_grey=len(head) > 17 and head[17] in (0, 4))
     total, count, seen_pixels = 0, 0, False
     for kind, length, start in _parts(stream):
         seen_pixels = seen_pixels or kind == b"IDAT"
-        is_needed = not kind[0] & 0x20  # PNG: a small first letter marks parts that a reader may leave out
+        is_needed = not kind[0] & 0x20  # PNG: a lower-case first letter marks chunks that a reader may skip
         if is_needed or kind in _OF_PIXELS:
             continue
         count += 1
@@ -66,7 +66,7 @@ def read_png_parts(stream: BinaryIO) -> PngParts:
             add_note(_KINDS.get(kind, "colours"), f"its {kind.decode()} part is {fault}, and is left out")
             found = replace(found, left_out=(*found.left_out, (start, start + 12 + length)))
         elif kind == b"iCCP":
-            # Pillow would unpack a part of it; it gets the whole from here.
+            # Pillow would unpack only part of it; the whole profile is added later.
             found = replace(found, left_out=(*found.left_out, (start, start + 12 + length)), icc=_profile(body))
         elif not seen_pixels:
             found = _stated(found, kind, body)
@@ -74,7 +74,7 @@ def read_png_parts(stream: BinaryIO) -> PngParts:
 
 
 def _parts(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, length and start of each part; the stream is at the part's content."""
+    """Yield kind, length and start of each chunk, with the stream at the chunk's content."""
     at, end = len(PNG_SIGNATURE), stream.seek(0, os.SEEK_END)
     while True:
         stream.seek(at)
@@ -123,7 +123,7 @@ def _fault_of_text(kind: bytes, body: bytes) -> str | None:
 
 
 def _fault_of_packed(packed: bytes, limit: int, *, whole: bool) -> str | None:
-    """``whole``: what cannot be unpacked is a fault; otherwise Pillow passes over it itself."""
+    """Name the fault of packed text. ``whole``: a failure to unpack is a fault; otherwise Pillow ignores it."""
     inflater = zlib.decompressobj()
     try:
         size = len(inflater.decompress(packed, limit + 1))
@@ -149,16 +149,16 @@ def _stated(found: PngParts, kind: bytes, body: bytes) -> PngParts:
 
 
 def without_parts(stream: BinaryIO, parts: PngParts) -> BinaryIO:
-    """The stream for Pillow."""
+    """Return the stream for Pillow."""
     return cast(BinaryIO, _WithoutRanges(stream, parts.left_out)) if parts.left_out else stream
 
 
 class _WithoutRanges(io.RawIOBase):
-    """A stream without some of its ranges, for readers that must not see them."""
+    """A view of a stream without some of its ranges."""
 
     def __init__(self, stream: BinaryIO, left_out: tuple[tuple[int, int], ...]) -> None:
         self._stream, self._position = stream, 0
-        self._pieces: list[tuple[int, int, int]] = []  # start here, start there, end there
+        self._pieces: list[tuple[int, int, int]] = []  # start in this view, start and end in the stream
         here = there = 0
         for start, end in (*left_out, (stream.seek(0, os.SEEK_END), 0)):
             if start > there:
@@ -182,7 +182,7 @@ class _WithoutRanges(io.RawIOBase):
         return self._position
 
     def read(self, size: int | None = -1) -> bytes:
-        """Up to ``size`` bytes; all that are left where it is negative or None."""
+        """Read up to ``size`` bytes; all that remain if it is negative or None."""
         stop = self._size if size is None or size < 0 else min(self._size, self._position + size)
         found = []
         for here, there, end in self._pieces:

@@ -1,4 +1,4 @@
-"""The ICC profile of the colours that a picture's file states, in whatever way it states them."""
+"""Find the ICC profile of the colours that a picture's file states, in any of its forms."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _XY_TOLERANCE, _GAMMA_TOLERANCE = 200, 500
 
 
 def stated_profile(image: Image.Image, stream: BinaryIO, parts: PngParts | None) -> bytes | None:
-    """The profile of a picture that Pillow opened from ``stream``; ``parts``: of a PNG. None: sRGB.
+    """Return the profile of a picture that Pillow opened from ``stream``; ``parts``: of a PNG. None: sRGB.
 
-    The picture's own profile, where it has one, is returned unchecked unless the file is a PNG.
+    An embedded profile is returned unchecked unless the file is a PNG.
     """
     if parts is not None:
         return _profile_of_png(parts)
@@ -52,9 +52,9 @@ def stated_profile(image: Image.Image, stream: BinaryIO, parts: PngParts | None)
 
 
 def profile_of_image(image: Image.Image) -> bytes | None:
-    """`stated_profile` of an image that somebody opened, or made, with Pillow.
+    """As `stated_profile`, for an image that the caller opened or made with Pillow.
 
-    Of a PNG or AVIF its file is read, if it is still there."""
+    Reads the file of a PNG or AVIF if it still exists."""
     with ExitStack() as stack:
         stream, at = getattr(image, "fp", None), 0
         if image.format in ("PNG", "AVIF", "HEIF"):
@@ -71,7 +71,7 @@ def profile_of_image(image: Image.Image) -> bytes | None:
 
 
 def _profile_of_info(image: Image.Image) -> bytes | None:
-    """By what Pillow keeps of a PNG's statements."""
+    """Return the profile by the entries that Pillow keeps of a PNG's chunks."""
     info = image.info
     own, gamma, x_y = info.get("icc_profile"), info.get("gamma"), info.get("chromaticity")
     if (isinstance(own, bytes) and own) or not isinstance(gamma, int | float):
@@ -85,7 +85,7 @@ def _profile_of_info(image: Image.Image) -> bytes | None:
 
 
 def _profile_of_png(parts: PngParts) -> bytes | None:
-    """The profile of a PNG: cICP before iCCP, sRGB, and gAMA with cHRM (PNG, third edition); None: sRGB."""
+    """Return the profile of a PNG: cICP before iCCP, sRGB, and gAMA with cHRM (PNG, third edition); None: sRGB."""
     if parts.cicp is not None:
         primaries, transfer, _, is_full = parts.cicp
         if transfer in HDR_CURVES or _are_known(primaries, transfer):
@@ -99,7 +99,7 @@ def _profile_of_png(parts: PngParts) -> bytes | None:
     if parts.is_srgb or parts.gamma is None:
         return None
     if parts.gamma not in _GAMMAS:
-        add_note("colours", f"states a gamma of {parts.gamma / 100_000:g}, which cannot be; taken as sRGB")
+        add_note("colours", f"states a gamma of {parts.gamma / 100_000:g}, which is not valid; read as sRGB")
         return None
     return _of_gamma(parts.gamma, parts.chromaticities, is_grey=parts.is_grey)
 
@@ -108,7 +108,7 @@ def _of_gamma(gamma: int, chromaticities: tuple[int, ...] | None, *, is_grey: bo
     is_like_srgb = abs(gamma - _GAMMA_OF_SRGB) <= _GAMMA_TOLERANCE
     is_bt709 = chromaticities is None or _near(chromaticities, _BT709_XY)
     if is_like_srgb and (is_bt709 or is_grey):
-        return None  # what writers put beside an sRGB chunk, or in place of it
+        return None  # common values of writers beside an sRGB chunk, or in place of it
     curve = Curve(100_000 / gamma)
     if is_grey:
         return grey_profile(curve)
@@ -118,7 +118,7 @@ def _of_gamma(gamma: int, chromaticities: tuple[int, ...] | None, *, is_grey: bo
     white, red, green, blue = ((x_y[i], x_y[i + 1]) for i in (0, 2, 4, 6))
     profile = rgb_profile(Primaries(white, red, green, blue), curve)
     if profile is None:
-        add_note("colours", "states primaries (cHRM) that span no colours; those of sRGB are taken")
+        add_note("colours", "states primaries (cHRM) that span no colours; those of sRGB are used")
         return _of_gamma(gamma, None, is_grey=False)
     return profile
 
@@ -128,16 +128,16 @@ def _near(got: tuple[int, ...], expected: tuple[int, ...]) -> bool:
 
 
 def _profile_of_bmff(stream: BinaryIO, *, is_grey: bool) -> bytes | None:
-    """The profile of the nclx colours of an AVIF or HEIC file; None: sRGB.
+    """Return the profile of the nclx colours of an AVIF or HEIC file; None: sRGB.
 
-    The curves of video count as that of sRGB: most encoders write them for pictures in sRGB.
+    Video transfer curves are read as that of sRGB: most encoders write them for pictures in sRGB.
     """
     for primaries, transfer in _nclx(stream):
         transfer = 13 if transfer in (*VIDEO_CURVES, UNSPECIFIED) else transfer
         primaries = 1 if primaries == UNSPECIFIED else primaries
         if transfer in HDR_CURVES or _are_known(primaries, transfer):
             return _of_code_points(primaries, transfer, is_grey=is_grey, is_narrow=False)
-        add_note("colours", _unknown(primaries, transfer) + "; taken as sRGB")
+        add_note("colours", _unknown(primaries, transfer) + "; read as sRGB")
     return None
 
 
@@ -146,13 +146,13 @@ def _are_known(primaries: int, transfer: int) -> bool:
 
 
 def _unknown(primaries: int, transfer: int) -> str:
-    return f"states colours that are not read (primaries {primaries}, transfer {transfer})"
+    return f"states unsupported colours (primaries {primaries}, transfer {transfer})"
 
 
 def _of_code_points(primaries: int, transfer: int, *, is_grey: bool, is_narrow: bool) -> bytes | None:
     if (name := HDR_CURVES.get(transfer)) is not None:
         add_note(
-            "colours", f"states {name} (HDR) colours, which cannot be converted; taken as sRGB. Give an SDR version"
+            "colours", f"states {name} (HDR) colours, which cannot be converted; read as sRGB. Give an SDR version"
         )
         return None
     if (primaries, transfer) == _SRGB and not is_narrow:
@@ -169,7 +169,7 @@ _MAX_META_BYTES = 2**22
 
 
 def _nclx(stream: BinaryIO) -> list[tuple[int, int]]:
-    """Primaries and transfer that the primary item of a file states; at most one pair."""
+    """Return the primaries and transfer of a file's primary item; at most one pair."""
     try:
         return _nclx_of(_meta(stream))
     except (struct.error, IndexError, KeyError):
@@ -220,7 +220,7 @@ def _nclx_of(meta: bytes) -> list[tuple[int, int]]:
 
 
 def _associated(ipma: bytes, item: int) -> list[int]:
-    """Numbers, from 1, of the properties of an item."""
+    """Return the numbers, from 1, of an item's properties."""
     wide_ids, wide_indices = ipma[0] >= 1, ipma[3] & 1
     (entries,), at = struct.unpack_from(">I", ipma, 4), 8
     for _ in range(entries):

@@ -1,4 +1,4 @@
-"""TIFF: the directory that holds the picture, and the decoder that reads its samples rightly (TIFF 6.0)."""
+"""Find the directory of a TIFF that holds the picture, and describe its samples (TIFF 6.0)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Tags: TypeAlias = dict[int, tuple[int, ...]]
 
 _MAX_DIRECTORIES = 4096
 _MAX_VALUES = 64
-"""Of a tag. Of longer ones, sizes of strips and the like, the first are enough here."""
+"""Number of values that are read of a tag; longer tags, such as strip sizes, are cut."""
 
 _TYPES = {1: "B", 3: "H", 4: "I", 5: "II", 13: "I", 16: "Q", 18: "Q"}
 _WANTED = frozenset(
     {254, 255, 256, 257, 258, 259, 262, 266, 277, 278, 279, 284, 330, 338, 339, 530, 532, 50706}
-)  # what `Directory` names
+)  # tags that `Directory` names
 _REDUCED, _MASK = 1, 4
 _OLD_REDUCED = 2
 
@@ -28,7 +28,7 @@ _CAMERA_RAW = (32803, 34892)  # colour filter array, linear raw
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 _SAMPLE_FORMATS = {1: "", 2: "signed ", 3: "floating-point ", 4: "untyped ", 5: "complex ", 6: "complex "}
 
-# Compressions that both decoders know and that keep samples as they are: none, LZW, deflate (two numbers), PackBits.
+# Lossless compressions that both decoders know: none, LZW, deflate (two numbers), PackBits.
 UNCOMPRESSED = 1
 PLAIN = frozenset({UNCOMPRESSED, 5, 8, 32946, 32773})
 
@@ -49,12 +49,12 @@ class Directory:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height as stored, not turned."""
+        """Width and height as stored, before rotation."""
         return self.first(256, 0), self.first(257, 0)
 
     @property
     def is_picture(self) -> bool:
-        """False for a reduced version of another directory's picture and for a transparency mask."""
+        """False for a reduced version of another directory's picture or a transparency mask."""
         reduced = self.first(254, 0) & (_REDUCED | _MASK) or self.first(255, 0) == _OLD_REDUCED
         return not reduced and self.photometric != 4
 
@@ -76,13 +76,13 @@ class Directory:
 
     @cached_property
     def bits(self) -> int | None:
-        """Bits of each sample; None where they differ."""
+        """Bits of each sample; None if they differ."""
         found = set(self.tags.get(258, (1,))[: self.samples])
         return found.pop() if len(found) == 1 else None
 
     @cached_property
     def format(self) -> int | None:
-        """Sample format; None where samples differ in it."""
+        """Sample format; None if samples differ in it."""
         found = set(self.tags.get(339, (UNSIGNED,))[: self.samples])
         return found.pop() if len(found) == 1 else None
 
@@ -92,17 +92,17 @@ class Directory:
 
     @property
     def is_planar(self) -> bool:
-        """Samples lie in planes of their own. With one sample there is no difference."""
+        """True if each sample has its own plane and there are several."""
         return self.first(284, 1) == 2 and self.samples > 1
 
     @property
     def is_reversed(self) -> bool:
-        """The lowest bit of a byte comes first."""
+        """True if the lowest bit of a byte comes first."""
         return self.first(266, 1) == 2
 
     @property
     def has_full_chroma(self) -> bool:
-        """Of uncompressed YCbCr. Some writers leave out the tag of the subsampling; then the strips' size tells."""
+        """True for uncompressed YCbCr without subsampling. If the tag is missing, the strips' size decides."""
         if 530 in self.tags:
             return self.tags[530] == (1, 1)
         width, height = self.size
@@ -110,7 +110,7 @@ class Directory:
 
     @property
     def has_full_range(self) -> bool:
-        """Of YCbCr: its black and white are those of JPEG, 0 and 255 around a chroma of 128."""
+        """True for YCbCr with the black and white of JPEG, 0 and 255, and a chroma of 128 for grey."""
         values = self.tags.get(532, (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1))
         pairs = zip(values[::2], values[1::2], (0, 255, 128, 255, 128, 255), strict=False)
         return all(number == expected * divisor for number, divisor, expected in pairs)
@@ -130,10 +130,10 @@ class Directory:
 
 
 def picture_of(stream: BinaryIO) -> Directory | None:
-    """Return the directory that holds a TIFF's picture: the first that is no reduced version and no mask.
+    """Return the directory of a TIFF's picture: the first that is neither a reduced version nor a mask.
 
-    Each page is followed by its SubIFDs. Where there is none, the largest counts. In a camera raw file it is a
-    directory that marks it as one. None: the file is damaged.
+    SubIFDs follow their page. If there is no such directory, the largest is returned; of a camera raw file, the
+    directory that marks it as raw. None: the file is damaged.
     """
     try:
         found = _picture_of(stream)
@@ -144,12 +144,12 @@ def picture_of(stream: BinaryIO) -> Directory | None:
 
 
 def page_options(found: Directory) -> dict[str, int]:
-    """Return what libvips's ``tiffload`` needs to load this directory."""
+    """Return the options with which libvips's ``tiffload`` loads this directory."""
     return {"page": found.page} if found.sub is None else {"page": found.page, "subifd": found.sub}
 
 
 def count_pages(stream: BinaryIO) -> int:
-    """Count the pages of a TIFF that are pictures. 1 for a file that is damaged behind its first page."""
+    """Count the pages of a TIFF that are pictures; 1 if the file is damaged after its first page."""
     try:
         return sum(page.is_picture for page, _ in _pages(stream))
     except (struct.error, OverflowError, OSError, ValueError):
@@ -197,7 +197,7 @@ def _pages(stream: BinaryIO) -> Iterator[tuple[Directory, list[Directory]]]:
 
 
 def _read_directory(stream: BinaryIO, offset: int, order: str, is_big: bool) -> tuple[Tags, int]:
-    """Read the wanted tags of a directory, and the offset of the next in the chain."""
+    """Read the known tags of a directory, and the offset of the next in the chain."""
     stream.seek(offset)
     counter, entry, word = ("Q", "HHQ8s", "Q") if is_big else ("H", "HHI4s", "I")
     size = struct.calcsize("<" + entry)
@@ -219,12 +219,12 @@ def _read_directory(stream: BinaryIO, offset: int, order: str, is_big: bool) -> 
 
 
 def from_directory(stream: BinaryIO, found: Directory) -> BinaryIO:
-    """Return a view of the file in which this directory comes first, for decoders that read the first alone."""
+    """Return a view of the file in which this directory comes first, for decoders that only read the first."""
     return io.BufferedReader(_Redirected(stream, found))
 
 
 class _Redirected(io.RawIOBase):
-    """A file whose header points to another directory. It does not close the file it reads."""
+    """View of a file whose header points to another directory. Closing it leaves the file open."""
 
     def __init__(self, stream: BinaryIO, found: Directory) -> None:
         stream.seek(0)

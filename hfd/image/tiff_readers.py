@@ -1,4 +1,4 @@
-"""Decoders that read a TIFF's samples by the rules of the format (TIFF 6.0): tables of what Pillow and libvips do."""
+"""Decoders that read a TIFF's samples correctly (TIFF 6.0): tables of the behaviour of Pillow and libvips."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COMPRESSIONS = PLAIN | {2, 3, 4, 6, 7, 32771, 34925, 50000, 50001}
 
 
 def readers_of(found: Directory) -> list[Reader]:
-    """Return the decoders that read a directory's samples by the rules of the format, the preferred one first."""
+    """Return the decoders that read a directory's samples correctly, the preferred one first."""
     if found.compression not in _COMPRESSIONS or found.samples < _COLOURS.get(found.photometric, 99):
         return []
     readers: list[Reader] = ["pillow"] if _pillow_reads(found) else []
@@ -21,10 +21,10 @@ def readers_of(found: Directory) -> list[Reader]:
 
 
 def _pillow_reads(found: Directory) -> bool:
-    """Return True if Pillow's table has this layout and its decoder reads it as the table says.
+    """Return True if Pillow's table has this layout and its decoder follows the table.
 
-    It takes planes of any depth for 8-bit ones, ignores an inverted scale above 8 bits, takes signed 8-bit samples for
-    unsigned ones, and takes decompressed samples for big-endian ones, which they are not.
+    Pillow reads planes of any depth as 8-bit, ignores an inverted scale above 8 bits, and wrongly reads signed 8-bit
+    samples as unsigned and decompressed samples as big-endian.
     """
     bits, colours = found.bits, found.photometric
     if found.compression in (6, 7):
@@ -56,8 +56,8 @@ def _pillow_reads(found: Directory) -> bool:
 def _libvips_reads(found: Directory) -> bool:
     """Return True if libvips returns the samples of this layout unchanged, or inverts grey whose 0 is white.
 
-    It mixes the samples of grey with alpha, of CIELAB and of 16-bit floats in planes. It divides colours by their alpha
-    where they were multiplied, for integers on the right scale. Of YCbCr it converts subsampled pictures alone.
+    libvips mixes the samples of grey with alpha, of CIELAB and of 16-bit floats in planes. It divides premultiplied
+    colours by their alpha, on the right scale only for integers. Of YCbCr it only converts subsampled pictures.
     """
     bits, colours, samples = found.bits, found.photometric, found.samples
     if (found.is_planar and colours in (0, 1, 8, 9)) or (found.is_reversed and (bits or 0) > 8):
