@@ -163,7 +163,7 @@ def _run_pipeline(preset: str, overrides: list[str] | None, dry_run: bool, *, on
 def _print_plan(config: Config, only: str | None) -> None:
     import yaml
 
-    from pipelines.retrain import list_inputs, plan
+    from pipelines.retrain import list_inputs, notes_on, plan
     from pipelines.train.model_sizes import describe_models
 
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
@@ -171,6 +171,8 @@ def _print_plan(config: Config, only: str | None) -> None:
     if config.data.uri is None:
         print("steps: unknown until data.uri is given")
         return
+    for line in notes_on(config):
+        print(f"{line}\n")
     for one in plan(config, list_inputs(config)):
         if only in (None, one.name):
             state = "done" if one.done else "would run"

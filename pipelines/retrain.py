@@ -16,7 +16,7 @@ from pipelines.corpus.listing import list_corpus
 from pipelines.engine.inline import Inline
 from pipelines.engine.open import open_engine
 from pipelines.runs.lease import lease
-from pipelines.runs.step import Done, Step, point_latest, require
+from pipelines.runs.step import Done, Step, describe_other_format, point_latest, require
 from pipelines.spec import MODEL
 from pipelines.tracking import ParentRun, parent_run
 from pipelines.tracking.settings import tracking_settings
@@ -56,7 +56,10 @@ def retrain(config: Config, display: Display, *, only: str | None = None) -> lis
     if only is not None and only not in (spec.name for spec in steps_of(config)):
         setting = next(spec.setting for spec in STEPS if spec.name == only)
         raise ConfigError(f"{setting}: missing, expected what hfd {only} needs. Set it")
-    idle = replace(_idle_context(config), display=display, inputs=list_inputs(config, display))
+    idle = replace(_idle_context(config), display=display)
+    for line in notes_on(config):
+        display.say(line)
+    idle = replace(idle, inputs=list_inputs(config, display))
     states = _states(idle, only)
     if only is not None:
         for before in itertools.takewhile(lambda state: state.name != only, states):
@@ -77,6 +80,12 @@ def retrain(config: Config, display: Display, *, only: str | None = None) -> lis
 def plan(config: Config, inputs: Inputs) -> list[StepState]:
     """Plan every step whose inputs are known, and write nothing: a step after one that will run has no key yet."""
     return _states(replace(_idle_context(config), inputs=inputs))
+
+
+def notes_on(config: Config) -> list[str]:
+    """List what a user should know of the workspace before a run, one line each."""
+    note = describe_other_format(_idle_context(config).workspace)
+    return [] if note is None else [note]
 
 
 def _states(context: Context, last: str | None = None) -> list[StepState]:

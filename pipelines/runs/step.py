@@ -158,11 +158,35 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
+def describe_other_format(workspace: Folder) -> str | None:
+    """Describe outputs that another version of this program made, in one line; None where ``latest.json`` names none.
+
+    Their keys differ from today's, so every step would run again: hours that a user should know of beforehand. Raises
+    :class:`DataError` where ``latest.json`` is unreadable.
+    """
+    for place in _read_latest(workspace).values():
+        folder = "/".join(str(place).split("/")[:2])  # STEP/KEY, also of a report in it
+        try:
+            found = json.loads((workspace / folder).read("manifest.json")).get("format")
+        except (DataError, ValueError, AttributeError):
+            continue  # whoever needs that folder reports what is wrong with it
+        if found != FORMAT:
+            return (
+                f"{workspace.uri}: got outputs of format {found!r} ({folder}), expected {FORMAT}. Every step runs "
+                "again in a new folder; the old folders stay, delete them once nothing needs them"
+            )
+    return None
+
+
 def point_latest(workspace: Folder, **names: str) -> None:
     """Update the paths of the newest ``model`` and ``report`` in ``latest.json``; others stay."""
-    try:
-        latest = dict(json.loads(workspace.read("latest.json"))) if workspace.exists("latest.json") else {}
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{workspace.uri}/latest.json: not readable. Delete it and run again") from error
+    latest = _read_latest(workspace)
     if latest != {**latest, **names}:
         workspace.write("latest.json", json.dumps({**latest, **names}, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def _read_latest(workspace: Folder) -> dict[str, Any]:
+    try:
+        return dict(json.loads(workspace.read("latest.json"))) if workspace.exists("latest.json") else {}
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{workspace.uri}/latest.json: not readable. Delete it and run again") from error

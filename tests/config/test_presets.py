@@ -93,6 +93,17 @@ def test_a_preset_that_extends_an_unknown_one(tmp_path: Path) -> None:
     assert "got 'dsk'" in _mistake(str(tmp_path / "a.yaml"))
 
 
+def test_a_preset_of_an_older_form_says_where_each_setting_went(tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text(
+        "extends: desk\nname: old\ndecoder: {kind: diffusion, s: 0.5}\nevaluate: {sampler: {steps: 20}}\n"
+    )
+    assert _mistakes(str(tmp_path / "old.yaml")) == [
+        "decoder.kind: unknown key. Did you mean decoder.process.kind?",
+        "decoder.s: unknown key. Did you mean decoder.process.s?",
+        "evaluate.sampler: unknown key. Did you mean evaluate.samplers?",
+    ]
+
+
 def test_an_unknown_preset_names_what_there_is_and_the_nearest() -> None:
     assert _mistake("dmeo").endswith(
         "expected one of clic, coco256, demo, desk, desk-012, lean, score or a .yaml file. Did you mean demo?"

@@ -50,3 +50,44 @@ def test_other_settings_are_not_skipped(hfd: Hfd, tmp_path: Path, override: str,
     ended = hfd("retrain", "-c", "demo", "--dry-run", *tiny_overrides(photographs, workspace, override))
     planned = [line.split() for line in ended.out.rstrip("\n").split("\n\n")[-1].splitlines()]
     assert next(name for name, state, *_ in planned if state != "done") == first
+
+
+def set_format(workspace: Path, version: int | None) -> None:
+    """Make every manifest one of another version of the program: another format, and so another key."""
+    for path in sorted(workspace.glob("*/*/manifest.json")):
+        found = json.loads(path.read_bytes())
+        del found["format"]
+        path.write_text(json.dumps(found if version is None else {"format": version, **found}))
+        path.parent.rename(path.parent.with_name(path.parent.name[::-1]))
+    latest = workspace / "latest.json"
+    places = {name: place.split("/") for name, place in json.loads(latest.read_bytes()).items()}
+    latest.write_text(json.dumps({name: "/".join([p[0], p[1][::-1], *p[2:]]) for name, p in places.items()}))
+
+
+@pytest.mark.parametrize("version", [0, 2, None])
+def test_outputs_of_another_version_are_announced_and_stay(hfd: Hfd, tmp_path: Path, version: int | None) -> None:
+    photographs, workspace = copy_recorded(tmp_path)
+    set_format(workspace, version)
+    folder = json.loads((workspace / "latest.json").read_bytes())["model"]
+    note = (
+        f"{workspace}: got outputs of format {version} ({folder}), expected 1. Every step runs again in a new folder; "
+        "the old folders stay, delete them once nothing needs them"
+    )
+    before = snapshot(tmp_path)
+    ended = hfd("retrain", "-c", "demo", "--dry-run", *tiny_overrides(photographs, workspace))
+    shown, planned = ended.out.rstrip("\n").split("\n\n")[-2:]
+    assert (ended.code, shown) == (0, note)
+    assert {line.split()[1] for line in planned.splitlines()} == {"would"}
+    ended = hfd("evaluate", "-c", "demo", *tiny_overrides(photographs, workspace))
+    assert ended.code == 2 and ended.out == f"{note}\n"
+    assert ended.err.startswith("hfd: prepare: not done for these settings (") and ended.err.count("\n") == 1
+    assert snapshot(tmp_path) == before
+
+
+def test_an_unreadable_latest_is_reported_before_anything_runs(hfd: Hfd, tmp_path: Path) -> None:
+    photographs, workspace = copy_recorded(tmp_path)
+    (workspace / "latest.json").write_text("train-decoder/b63c6ece1bb0cccb\n")
+    before = snapshot(tmp_path)
+    ended = hfd("retrain", "-c", "demo", *tiny_overrides(photographs, workspace))
+    assert (ended.code, ended.err) == (2, f"hfd: {workspace}/latest.json: not readable. Delete it and run again\n")
+    assert snapshot(tmp_path) == before
