@@ -1,4 +1,4 @@
-"""``python -m hfd``: the full command line if the pipeline's package is there, the codec's otherwise."""
+"""``python -m hfd``: the full command line if ``pipelines`` is installed, otherwise the codec's."""
 
 from importlib import import_module
 from importlib.util import find_spec

@@ -63,7 +63,7 @@ def compress(
         max_pixels: refuse larger pictures. For files, Pillow's own limit also applies
             (:func:`hfd.image.load.allow_pixels`).
 
-    Warns with :class:`hfd.errors.PictureWarning` of what in the file was left out.
+    Warns with :class:`hfd.errors.PictureWarning` of parts of the file that were left out.
 
     Raises:
         hfd.errors.DataError: no picture, no model, or a limit that cannot be met (the smallest one is named).

@@ -6,7 +6,7 @@ _BIDI = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def printable(text: str, keep: str = "") -> str:
-    """The text for a terminal: line breaks, escape sequences and bytes that are not UTF-8 are written as escapes.
+    """Make text safe for a terminal: escape line breaks, escape sequences and bytes that are not UTF-8.
 
     The result can be encoded in UTF-8. ``keep``: control characters to leave.
     """
@@ -30,7 +30,7 @@ class HfdError(Exception):
     """
 
     exit_code = 2
-    """Of the command line."""
+    """Exit code of the command line."""
 
     kept = "\n"
     """Control characters of messages: some list several mistakes, one on each line."""
@@ -57,7 +57,7 @@ class DataError(HfdError):
 
     @property
     def is_outage(self) -> bool:
-        """True for a failed server or a full disk, which stop the work: the picture at hand is not to blame."""
+        """True for a failed server or a full disk, which stop the work: the current picture is not the cause."""
         return self.reason in ("connection", "io", "disk-full")
 
 
@@ -68,7 +68,7 @@ class BitstreamError(HfdError):
 
 
 class DecodeMismatchError(BitstreamError):
-    """The decoded symbols do not match the checksum the encoder wrote: the picture would be wrong."""
+    """The decoded symbols do not match the encoder's checksum: the picture would be wrong."""
 
 
 class BatchError(HfdError):
@@ -78,7 +78,7 @@ class BatchError(HfdError):
 
 
 class TrainingError(HfdError):
-    """Training cannot go on (a NaN loss, a checkpoint of another configuration)."""
+    """Training cannot continue (a NaN loss, a checkpoint of another configuration)."""
 
 
 class PictureWarning(UserWarning):

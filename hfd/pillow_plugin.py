@@ -3,7 +3,7 @@
 ``Image.open`` reads and checks the whole file and decodes nothing: size, mode and ``info`` come from the header and
 the sections. PyTorch, the model and the pixels are loaded at the first ``load()``, with the shipped model that made
 the file or the one in ``image.model``. ``image.options`` may hold further arguments of :func:`hfd.api.decompress`,
-such as ``{"realism": 0.0}``. Nothing of a file is ever unpickled or executed.
+such as ``{"realism": 0.0}``. Nothing in a file is unpickled or executed.
 
 ``image.save("a.hfd")`` takes the size, model and sampling arguments of :func:`hfd.api.compress`, and ``icc_profile``
 and ``exif`` as Pillow's other formats do. Without a profile, colours are converted to sRGB.

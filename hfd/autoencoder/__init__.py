@@ -3,6 +3,6 @@
 import warnings
 
 with warnings.catch_warnings():
-    # CompressAI scripts its bounds on import, which torch reports as deprecated.
+    # CompressAI compiles its bounds with TorchScript on import, which torch reports as deprecated.
     warnings.simplefilter("ignore", FutureWarning)
     import compressai  # noqa: F401

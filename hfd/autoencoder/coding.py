@@ -45,7 +45,7 @@ class FrequencyTables:
     offsets: Tensor
 
     def as_lists(self) -> tuple[list[list[int]], list[int], list[int]]:
-        """As lists for the coder, which copies them at every call: without padding, which is most of y's table."""
+        """Return lists for the coder, which copies them at every call: without padding, most of y's table."""
         lengths = self.lengths.tolist()
         rows = [row[:length] for row, length in zip(self.cdf.tolist(), lengths, strict=True)]
         return rows, lengths, self.offsets.tolist()
@@ -247,10 +247,8 @@ class _Sums:
 
     def add(self, step: int, symbols: Tensor) -> Tensor:
         """Add symbols (C, n) and return them as int32 in the order of the stream, (n C,). Raises on NaN."""
-        if bool(symbols.isnan().any()):  # the coder would not end
-            raise DataError(
-                "latent: got values that are no numbers. The weights are broken; make or fetch the model again"
-            )
+        if bool(symbols.isnan().any()):  # the coder would not terminate
+            raise DataError("latent: got NaN, expected numbers. The weights are damaged; make or fetch the model again")
         flat = symbols.t().to(torch.int32).contiguous().flatten()
         self._count(step, flat)
         return flat

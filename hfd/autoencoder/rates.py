@@ -31,7 +31,7 @@ def step_units(rate: int) -> int:
 
 
 def step_of(rate: float) -> float:
-    """Delta(rate) as theory has it, of any real id: what a training draws from."""
+    """Unrounded Delta(rate) of any real id, as training draws it."""
     return float(2.0 ** ((rate - DEFAULT_RATE) / 16))
 
 

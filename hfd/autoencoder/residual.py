@@ -1,9 +1,9 @@
 """Transforms of residual blocks without normalisation, cheap on processors and GPUs alike.
 
-The picture goes through space-to-depth at once, so that nothing is computed at its full size. Most of the work is done
-at 1/8 of the sides, where a block is wide enough for a matrix unit and its activations stay in the cache. Beside the
-blocks there is one linear layer, which begins as the cosine transform of 16 x 16 px: training starts from a codec that
-works, where stacks of convolutions first have to learn what a mean colour is.
+Space-to-depth comes first, so that nothing is computed at full size. Most of the work is done at 1/8 of the sides,
+where a block is wide enough for a matrix unit and its activations stay in the cache. A parallel linear layer starts as
+the cosine transform of 16 x 16 px, so that training starts from a working codec, whereas plain stacks of convolutions
+first have to learn mean colours.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ FIRST = 4
 """Space-to-depth factor at the picture; two halvings follow."""
 
 SLOPE = 0.1
-"""Of the leaky rectifiers: plain ones died in the first steps of trainings."""
+"""Slope of the leaky ReLUs: plain ReLUs became inactive in the first steps of training."""
 
 CELL = 16
-"""Sides of what one position of the latent stands for, px."""
+"""Side in px of the area of one position of the latent."""
 
 FIRST_STEP = 0.5
 """The first quantiser step, of orthonormal coefficients of pictures in [0, 1]: at lmbda 0.0038 and half of it the loss
@@ -29,15 +29,15 @@ of the bare cosine transform is least near it."""
 
 _SPREADS = (1.14, 0.27, 0.48)
 _LEAST_FREQUENCY = 0.3
-"""Spread times frequency, of orthonormal coefficients of luma and both colour differences, as measured on photographs;
-and the frequency that stands for that of a mean."""
+"""Standard deviation times frequency of orthonormal coefficients of luma and both colour differences, as measured on
+photographs; and the frequency assigned to the mean."""
 
 _CHROMA_SHARE = 8
-"""One of so many latent channels begins as a coefficient of each colour difference."""
+"""One channel of this number begins as a coefficient of each colour difference."""
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(leaky(conv(leaky(x)))), 3x3 convolutions of one width, x (B, C, h, w). It begins as the identity."""
+    """x + conv(leaky(conv(leaky(x)))), 3x3 convolutions of one width, x (B, C, h, w). It starts as the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class ResidualBlock(nn.Module):
 
 
 class Scale(nn.Module):
-    """A factor that does not learn."""
+    """A fixed factor."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -130,14 +130,14 @@ def residual_synthesis(channels: Sequence[int], blocks: Sequence[int], M: int) -
         _conv(quarter, 3 * FIRST**2, 3, gain=0.0),
         nn.PixelShuffle(FIRST),
     )
-    # The step stands apart: in weights that small, an optimiser's step would move the picture by much.
+    # The step is a separate factor: in weights that small, an optimiser's step would change the picture too much.
     return nn.Sequential(Scale(FIRST_STEP), Branches(deep, nn.Sequential(linear, nn.PixelShuffle(CELL))))
 
 
 def cosine_basis(M: int) -> Tensor:
     """M orthonormal rows over a cell's samples (M, 3 * 16 * 16), colours first.
 
-    They are cosines of rising frequency, of luma and of two colour differences.
+    The rows are cosines of rising frequency, of luma and of two colour differences.
     """
     along = torch.arange(CELL) + 0.5
     waves = torch.cos(torch.pi / CELL * along * torch.arange(CELL).unsqueeze(1)) * (2.0 / CELL) ** 0.5
@@ -149,7 +149,7 @@ def cosine_basis(M: int) -> Tensor:
 
 
 def first_spreads(M: int) -> Tensor:
-    """Standard deviations (M,), in steps of ``FIRST_STEP``, of photographs in that basis: they fall as one over the
+    """Standard deviations (M,) of photographs in that basis, in units of ``FIRST_STEP``: inversely proportional to the
     frequency."""
     return torch.tensor(
         [_SPREADS[c] / FIRST_STEP / max((u * u + v * v) ** 0.5, _LEAST_FREQUENCY) for c, u, v in _coefficients(M)]
@@ -161,7 +161,7 @@ def _coefficients(M: int) -> list[tuple[int, int, int]]:
     places = sorted(((u, v) for u in range(CELL) for v in range(CELL)), key=lambda uv: (uv[0] ** 2 + uv[1] ** 2, uv))
     found, taken = [], [0, 0, 0]
     for index in range(M):
-        # Both differences of a place follow each other, after so much luma that all have their share.
+        # Both differences of a frequency follow each other, after enough luma channels to keep the shares.
         colour = {_CHROMA_SHARE - 2: 1, _CHROMA_SHARE - 1: 2}.get(index % _CHROMA_SHARE, 0)
         u, v = places[taken[colour] % len(places)]
         taken[colour] += 1
@@ -170,8 +170,8 @@ def _coefficients(M: int) -> list[tuple[int, int, int]]:
 
 
 def _conv(inputs: int, outputs: int, size: int, *, gain: float = 1.0) -> nn.Conv2d:
-    """A convolution of stride 1 whose weights keep the spread of rectified inputs (He et al., arXiv 1502.01852), times
-    ``gain``: torch's own would make the first latents so small that all of them are rounded to zero for long."""
+    """A convolution of stride 1 with He initialisation (arXiv 1502.01852) times ``gain``: with torch's default, the
+    first latents are so small that all are rounded to zero for many steps."""
     conv = nn.Conv2d(inputs, outputs, size, padding=size // 2)
     assert conv.bias is not None
     nn.init.zeros_(conv.bias)

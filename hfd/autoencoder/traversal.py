@@ -62,7 +62,7 @@ class LatentTraversal:
 
         ``z_hat``: (N, h, w), float64 in units of 1/1024. ``bands``: rows of the latent, from even ones on. ``out``:
         where y_hat is written. It may be the latent y that ``code`` reads: a value is read before it is written, and
-        the networks look at those alone that have been.
+        the networks read only written values.
         """
         height, width = Z_STRIDE * z_hat.shape[1], Z_STRIDE * z_hat.shape[2]
         z_hat = z_hat.clamp(-LIMIT, LIMIT)
@@ -103,7 +103,7 @@ class LatentTraversal:
 
 
 def _units(y_hat: Tensor) -> Tensor:
-    # float32 holds whole units exactly up to LIMIT, and what lies beyond is saturated.
+    # float32 holds whole units exactly up to LIMIT; larger values are saturated.
     return y_hat.double().mul_(UNITS).clamp_(-LIMIT, LIMIT)
 
 
@@ -120,7 +120,7 @@ def _cells(x: Tensor) -> Tensor:
 
 
 def put(x: Tensor, phase: int, units: Tensor) -> None:
-    """Write values in units of 1/1024, (C, H W/2), to the places of a map that :func:`take` takes from."""
+    """Write values in units of 1/1024, (C, H W/2), to the positions of a map that :func:`take` reads."""
     cells = _cells(x)
     values = units.reshape(cells.shape[:4]).mul(1 / UNITS)
     cells[:, :, 0, :, phase] = values[:, :, 0]

@@ -109,23 +109,23 @@ class LeanConfig(Section):
 
     @property
     def stride(self) -> int:
-        """Sides of what the network is given must be multiples of this."""
+        """Sides of the network's input are multiples of this."""
         return int(2 ** len(self.channels))
 
 
 class FeatureCriticConfig(Section):
-    """A critic made of small heads on the features of a frozen VGG16."""
+    """A critic of small heads on the features of a frozen VGG16."""
 
-    weight: float = Field(0.004, gt=0.0, description="Of the adversarial loss, beside the others.")
+    weight: float = Field(0.004, gt=0.0, description="Weight of the adversarial loss, beside the others.")
     label: float = Field(0.8, gt=0.5, le=1.0, description="Target of real pictures in the cross-entropy; samples: 0.")
     lr: float = Field(4e-4, gt=0.0, le=1.0, description="Learning rate of the heads.")
     widths: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] = Field(
-        (32, 64), description="Of the heads on relu1_2 and relu2_2."
+        (32, 64), description="Widths of the heads on relu1_2 and relu2_2."
     )
 
 
 class PerceptualConfig(Section):
-    """Training of a few-step sampler by what its samples look like, in place of score matching (beyond the paper)."""
+    """Training of a few-step sampler by perceptual losses, in place of score matching (beyond the paper)."""
 
     steps: int = Field(1, ge=1, le=8, description="Steps of the sampler that is trained.")
     mse: float = Field(1.0, ge=0.0, description="Weight of the MSE of pictures in [-1, 1].")
@@ -261,7 +261,7 @@ class DecoderConfig(Section):
     def _lean_knows_no_neighbours(self) -> Self:
         if self.lean is not None and self.neighbours_share > 0.0:
             raise ValueError(
-                f"neighbours_share: got {self.neighbours_share:g}, expected 0 with lean, which looks at no known pixels"
+                f"neighbours_share: got {self.neighbours_share:g}, expected 0 with lean, which ignores known pixels"
             )
         return self
 

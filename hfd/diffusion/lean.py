@@ -1,8 +1,8 @@
-"""A lean stage-2 network for processors: one or few steps, at most 40 kMAC a pixel, and no grid by construction.
+"""A lean stage-2 network for processors: one or few steps, at most 40 kMAC a pixel, and no grid artefacts.
 
-Most of the work is done at 1/4 and 1/8 of the sides. What is found there comes back to full resolution and goes, beside
-the inputs, through a thin tail of convolutions over pixels: its weights are the same for all places in a cell, so that
-it can undo what differs between them, and nothing it makes repeats from cell to cell on its own.
+Most of the work is done at 1/4 and 1/8 of the sides. Its result is upsampled to full resolution, joined with the
+inputs, and passes through a narrow tail of convolutions over pixels. The tail has the same weights at all positions in
+a cell, so that it can correct differences between positions and does not itself create a pattern that repeats per cell.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ FIRST = 2
 class LeanNet(nn.Module):
     """Maps x_t and x_hat, (B, 3, H, W) in about [-1, 1] each, and a noise level (B,) to (B, 3, H, W).
 
-    ``channels``, ``blocks``: widths and residual blocks at 1/2, 1/4, 1/8, ... of the sides; the coarsest level is
-    visited once, the others on the way down and up, with their blocks on both ways. ``tail``: width at full
-    resolution. H and W are multiples of :attr:`stride`. The last convolution starts at zero.
+    ``channels``, ``blocks``: widths and residual blocks at 1/2, 1/4, 1/8, ... of the sides; each level but the coarsest
+    has its blocks twice, on the way down and up. ``tail``: width at full resolution. H and W are multiples of
+    :attr:`stride`. The last convolution starts at zero.
 
-    Pixels that are known already are not looked at: in one step a patch with enough context gives what the whole
-    picture gives, and needs no neighbour. An output pixel depends on no input pixel further than
-    :attr:`receptive_field_px` from it along either axis.
+    Known pixels are ignored: in one step, a patch with enough context gives the result of the whole picture and needs
+    no neighbour. An output pixel depends on no input pixel further than :attr:`receptive_field_px` along either axis.
     """
 
     def __init__(
@@ -56,11 +55,11 @@ class LeanNet(nn.Module):
 
     @property
     def receptive_field_px(self) -> int:
-        """The largest distance along an axis between an output pixel and an input pixel it depends on.
+        """Largest distance along an axis between an output pixel and an input pixel that it depends on.
 
-        A 3x3 convolution reaches one cell of its level, 2^(i+1) px: stem and head one each at level 0, a block two, and
-        every level but the coarsest is visited twice. The tail reaches two pixels. Cells are a grid of up to stride
-        px, so a pixel at one's edge reaches stride - 1 px further.
+        A 3x3 convolution reaches one cell of its level, 2^(i+1) px: stem and head one each at level 0, a block two;
+        every level but the coarsest counts twice. The tail reaches two pixels. Cells are a grid of up to stride px, so
+        that a pixel at the edge of a cell reaches stride - 1 px further.
         """
         coarsest = len(self.blocks) - 1
         cells = [2 * count * (1 if i == coarsest else 2) for i, count in enumerate(self.blocks)]

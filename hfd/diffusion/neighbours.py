@@ -14,12 +14,12 @@ CHANNELS = 4
 
 
 def known_pixels(x0: Tensor, mask: Tensor) -> Tensor:
-    """(B, 4, H, W) of pictures (B, 3, H, W) in [-1, 1] and masks (B, 1, H, W), 1 where known."""
+    """Join pictures (B, 3, H, W) in [-1, 1] and masks (B, 1, H, W), 1 where known, to (B, 4, H, W)."""
     return torch.cat([x0 * mask, mask], dim=1)
 
 
 def mask_numbers(batch: int, generator: torch.Generator) -> Tensor:
-    """The random numbers, uniform (B, 9), that :func:`masks_of` turns into masks."""
+    """Draw the uniform random numbers (B, 9) of :func:`masks_of`."""
     return torch.rand((batch, 9), generator=generator)
 
 

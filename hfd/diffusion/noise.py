@@ -20,8 +20,8 @@ BLOCK_PX = 1024
 def noise_in(
     seeds: Sequence[int], channels: int, shape: tuple[int, int], device: torch.device, window: Window | None = None
 ) -> NoiseSource:
-    """Standard normal noise (B, ``channels``, *shape*) per seed and step; of ``window``, the part that it shows of the
-    larger picture's noise.
+    """Standard normal noise (B, ``channels``, *shape*) per seed and step; with ``window``, that part of the larger
+    picture's noise.
 
     A picture's noise is drawn in blocks of ``BLOCK_PX`` x ``BLOCK_PX`` px, clipped at its right and lower edge, each by
     :func:`block_generator`, so that time and memory depend on the window only. Noise is drawn on the CPU, so that every

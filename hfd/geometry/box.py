@@ -48,24 +48,24 @@ class Box:
         return x[..., self.top : self.bottom, self.left : self.right]
 
     def clipped(self, height: int, width: int) -> Box:
-        """The part that lies in a picture of this size."""
+        """Return the part inside a picture of this size."""
         top, left = max(0, self.top), max(0, self.left)
         return Box(top, left, min(height, self.bottom) - top, min(width, self.right) - left)
 
     def shared_with(self, other: Box) -> Box:
-        """The intersection; of height or width 0 if there is none."""
+        """Return the intersection; of height or width 0 if there is none."""
         top, left = max(self.top, other.top), max(self.left, other.left)
         height, width = min(self.bottom, other.bottom) - top, min(self.right, other.right) - left
         return Box(top, left, max(0, height), max(0, width))
 
     def within(self, outer: Box) -> Box:
-        """The same rectangle in the coordinates of ``outer``."""
+        """Return the same rectangle in the coordinates of ``outer``."""
         return Box(self.top - outer.top, self.left - outer.left, self.height, self.width)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """``core``: the wanted part of a picture; ``window``: the core with the context that it is computed from."""
+    """``core``: the part of a picture to compute; ``window``: the core with the context that it depends on."""
 
     core: Box
     window: Box
@@ -81,7 +81,7 @@ class Window:
 
 
 def around(boxes: Iterable[Box]) -> Box:
-    """The smallest box that holds all of these, at least one."""
+    """Return the smallest box that contains all of these, at least one."""
     boxes = list(boxes)
     top, left = min(box.top for box in boxes), min(box.left for box in boxes)
     return Box(top, left, max(box.bottom for box in boxes) - top, max(box.right for box in boxes) - left)
@@ -97,7 +97,7 @@ def parse_box(text: str) -> Box:
 
 
 def checked_box(box: Box | None, height: int, width: int) -> Box:
-    """A box in a picture; None: all of it. Raises :class:`ConfigError` if it is empty or extends outside."""
+    """Return a box of a picture; None: all of it. Raises :class:`ConfigError` if it is empty or extends outside."""
     box = Box(0, 0, height, width) if box is None else box
     if min(box.height, box.width) <= 0 or box.clipped(height, width) != box:
         raise ConfigError(

@@ -1,6 +1,6 @@
-"""Patches of a picture in four groups, each of which continues the pixels of the groups before it. Pure geometry.
+"""Patches of a picture in four groups, each of which continues the pixels of the previous groups. Pure geometry.
 
-The scheme of Hoogeboom et al. (arXiv 2305.18231): cores on a grid coloured 2 x 2, colour after colour. The overlap
+The scheme of Hoogeboom et al. (arXiv 2305.18231): cores on a grid coloured 2 x 2, one colour after another. The overlap
 and the order of colours are ours.
 """
 
@@ -13,11 +13,11 @@ from hfd.geometry.box import Box, Tile, around
 from hfd.geometry.tiles import grown
 
 CONTEXT_PX = 128
-"""Around it. Training shows the network known pixels in bands of up to half a crop, about as wide."""
+"""Context around a core. The bands of known pixels in training, up to half a crop, are about as wide."""
 
 OVERLAP_PX = 32
-"""A core extends so far into neighbours of later groups, which fade from it to their own result. A network that sees
-finished pixels beside it samples slightly differently; without the fade that shows as a seam."""
+"""Distance by which a core extends into neighbours of later groups, which blend from it to their own result. Known
+pixels change the network's samples slightly; without the blend the boundary would be visible."""
 
 Place = tuple[int, int]
 """Row and column in the grid of cores."""
@@ -30,7 +30,7 @@ _AROUND: tuple[Place, ...] = tuple((i, j) for i in (-1, 0, 1) for j in (-1, 0, 1
 class Patch:
     """Work for one call. ``known``: boxes in its window, px of the picture, that earlier groups have finished.
 
-    ``steps``: the network sees the window by these tiles at every step; they cut the window as padded to the stride.
+    ``steps``: the tiles into which the window, padded to the stride, is cut at every step.
     ``spills``: boxes beside its core, in cores of later groups, that it finishes too. ``fades``: px at the core's top,
     bottom, left and right over which it fades from the spills of earlier groups.
     """

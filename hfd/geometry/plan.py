@@ -10,15 +10,15 @@ in any order, on any workers. Two schemes:
   and a patch's work do not grow, with the picture or with the steps; the sample is one for this grid of patches.
 
 Many pictures have units (:func:`plan_units`), for several processes. A large picture becomes tiles with the context
-that their cores depend on. The context grows with the number of the network's evaluations, since each looks a receptive
-field further than the one after it:
+that their cores depend on. The context grows with the number of evaluations of the network, by one receptive field
+each:
 
-- few evaluations: each tile runs all steps by itself, with the context of all of them (`UnitKind.TILES`);
-- many: context would be most of the work. One process samples the whole picture, and at every step the network sees
-  one tile after another, with the context of one evaluation (`UnitKind.STEPS`). Processes in
-  lock-step are not attempted: each step would wait for the slowest.
+- few evaluations: each tile runs all steps independently, with the context of all of them (`UnitKind.TILES`);
+- many: context would be most of the work. One process samples the whole picture, and at every step evaluates the
+network on one tile after another, with the context of one evaluation (`UnitKind.STEPS`). Processes do not run in
+lock-step, since each step would wait for the slowest.
 
-Small pictures of one size share a batch. Either way the sample is what the whole picture alone gives, up to the
+Small pictures of one size share a batch. In both cases the sample equals that of the whole picture alone, up to the
 rounding that :meth:`hfd.diffusion.decoder.ScoreDecoder.sample` states.
 """
 
@@ -38,12 +38,12 @@ from hfd.geometry.four_groups import CONTEXT_PX, OVERLAP_PX, Grid, Patch, four_g
 from hfd.geometry.tiles import Reach, cut_into_tiles, grown, least_pixels, on_grid
 
 MAX_OVERHEAD = 3.0
-"""Independent tiles are used while all windows together have at most so many times the picture's pixels."""
+"""Independent tiles are used while all windows together have at most this factor of the picture's pixels."""
 
 
 PATCH_PIXELS = 2112**2
-"""Of a window in one group, context included. With the shipped models, whose reach is 126 px, the largest pictures cost
-1.3 times the work of the whole at once, and photographs of 12 megapixels, in four patches, 1.15 times."""
+"""Pixels of a window in one group, context included. With the shipped models, whose reach is 126 px, the largest
+pictures cost 1.3 times the work of the whole at once, and photographs of 12 megapixels, in four patches, 1.15 times."""
 
 GROUPS_PX = 1024
 """Side of a core in four groups."""
@@ -61,7 +61,7 @@ class Scheme(enum.Enum):
 
 @dataclass(frozen=True)
 class PatchLayout:
-    """Settings of the cut of a picture into patches.
+    """Settings for cutting a picture into patches.
 
     ``scheme`` None: one group; in four, a picture of more than ``STEPS_PIXELS`` whose patches would be mostly context,
     that is, those with many steps. ``patch_pixels``: of a window in one group at most, up to the stride's
@@ -94,7 +94,7 @@ class Plan:
 
     @property
     def pixels(self) -> int:
-        """In all windows together: what the network sees."""
+        """Pixels of all windows together, the network's input."""
         return sum(patch.tile.window.pixels for group in self.groups for patch in group)
 
     @property
@@ -126,8 +126,8 @@ class Unit:
 def plan_units(sizes: Sequence[tuple[int, int]], reach: Reach, *, unit_pixels: int, batch_pixels: int) -> list[Unit]:
     """Cut pictures (height, width) into units: every picture in exactly one batch, or covered by tiles exactly once.
 
-    The network never sees more than ``unit_pixels`` at once (up to the stride's padding), nor, where it sees several
-    pictures, more than ``batch_pixels``. The result depends on the sizes and their order alone.
+    An input of the network has at most ``unit_pixels`` (up to the stride's padding) and, with several pictures, at most
+    ``batch_pixels``. The result depends on the sizes and their order only.
 
     Raises:
         ConfigError: ``unit_pixels`` has no room for the context that one evaluation needs.
@@ -159,7 +159,7 @@ def _units_of_large(index: int, height: int, width: int, reach: Reach, unit_pixe
 
 
 def _tiles_of_their_own(box: Box, height: int, width: int, reach: Reach, max_pixels: int) -> list[Tile]:
-    """None where context would be most of the work."""
+    """Return None if context would be most of the work."""
     tiles = cut_into_tiles(height, width, reach.total, reach.stride, max_pixels=max_pixels, box=box)
     return tiles if sum(tile.window.pixels for tile in tiles) <= MAX_OVERHEAD * box.pixels else []
 
@@ -170,20 +170,20 @@ def _tiles_of_steps(window: Box, reach: Reach, max_pixels: int) -> list[Tile]:
 
 
 def _no_room(got: int, reach: Reach) -> str:
-    return f"got {got}, expected at least {least_pixels(reach)}, for a network that looks {reach.evaluation} px far"
+    return f"got {got}, expected at least {least_pixels(reach)}, for a network with a reach of {reach.evaluation} px"
 
 
 def plan_picture(
     height: int, width: int, reach: Reach, layout: PatchLayout = PatchLayout(), *, box: Box | None = None
 ) -> Plan:
-    """The plan of a picture, or of a ``box`` of it. It depends on these numbers only, not on the workers.
+    """Plan a picture, or a ``box`` of it. The plan depends on these numbers only, not on the workers.
 
     Raises:
         ConfigError: patches without room for context, or a box that is not in the picture.
     """
     whole, scheme = Box(0, 0, height, width), layout.scheme
     box = checked_box(box, height, width)
-    if scheme is None:  # by the whole picture: a region is a region of what the whole would be
+    if scheme is None:  # decided by the whole picture, so that a region equals that part of the whole
         alone = bool(_tiles_of_their_own(whole, height, width, reach, layout.patch_pixels))
         scheme = Scheme.ONE_GROUP if alone or whole.pixels <= STEPS_PIXELS else Scheme.FOUR_GROUPS
     if scheme is Scheme.FOUR_GROUPS:
@@ -213,14 +213,14 @@ def plan_four_groups(
     context_px: int = CONTEXT_PX,
     overlap_px: int = OVERLAP_PX,
 ) -> Plan:
-    """The paper's scheme, :func:`hfd.geometry.four_groups.four_groups`, on a grid of cores of ``core_px``.
+    """Plan by the paper's scheme, :func:`hfd.geometry.four_groups.four_groups`, on a grid of cores of ``core_px``.
 
     Raises:
         ConfigError: ``core_px`` is not a multiple of the network's stride, or below ``context_px``.
     """
     context = on_grid(context_px, stride)
     if core_px % stride or core_px < context:
-        raise ConfigError(f"groups_px: got {core_px}, expected a multiple of {stride} from {context} on")
+        raise ConfigError(f"groups_px: got {core_px}, expected a multiple of {stride}, at least {context}")
     grid = Grid(height, width, core_px)
     box = grid.picture if box is None else box
     groups = four_groups(grid, stride, box, context_px=context, overlap_px=min(context, overlap_px))
@@ -228,7 +228,7 @@ def plan_four_groups(
 
 
 def stitched(height: int, width: int, cores: Sequence[tuple[Box, npt.NDArray[np.uint8]]]) -> npt.NDArray[np.uint8]:
-    """A picture, uint8 (H, W, 3), from cores. Raises :class:`ValueError` where they do not cover every pixel once."""
+    """Assemble a picture, uint8 (H, W, 3), from cores. Raises :class:`ValueError` unless each pixel is covered once."""
     picture = np.empty((height, width, 3), np.uint8)
     covered = np.zeros((height, width), np.uint8)
     for box, core in cores:

@@ -18,7 +18,7 @@ class Reach:
 
 
 def least_pixels(reach: Reach) -> int:
-    """Pixels of a square tile of which the context is at most three quarters: smaller tiles are not planned."""
+    """Return the pixels of a square tile with three quarters of context: smaller tiles are not planned."""
     return (4 * on_grid(reach.evaluation, reach.stride)) ** 2
 
 
@@ -28,8 +28,8 @@ def cut_into_tiles(
     """Tiles of at most ``max_pixels`` each, context included, by rows; none if that leaves no room for cores.
 
     Cores begin at multiples of ``stride`` and cut the picture, or its ``box``, whose top and left are such multiples; a
-    window is its core and ``reach_px``, rounded up to the stride, on each side that the picture has. Of the ways to cut
-    into a grid, the one with the fewest pixels in all windows together is taken.
+    window is its core and ``reach_px``, rounded up to the stride, on each side inside the picture. Of the possible
+    grids, the one with the fewest pixels in all windows together is used.
     """
     box = Box(0, 0, height, width) if box is None else box
     margin = on_grid(reach_px, stride)
@@ -53,7 +53,7 @@ def cut_into_tiles(
 
 
 def _spans(wanted: tuple[int, int], length: int, core: int, margin: int) -> list[tuple[int, int, int, int]]:
-    """Along one axis: begin and end of each core, and of its window."""
+    """Return begin and end of each core, and of its window, along one axis."""
     return [
         (start, min(start + core, wanted[1]), max(0, start - margin), min(start + core + margin, length))
         for start in range(*wanted, core)
@@ -70,7 +70,7 @@ def on_grid(length: int, stride: int) -> int:
 
 
 def grown(box: Box, margin: int, stride: int) -> Box:
-    """A box with a margin, a multiple of the stride, on each side, and grown to the stride's grid."""
+    """Add a margin, a multiple of the stride, on each side of a box, and extend it to the stride's grid."""
     top, left = (start // stride * stride - margin for start in (box.top, box.left))
     bottom, right = (on_grid(end, stride) + margin for end in (box.bottom, box.right))
     return Box(top, left, bottom - top, right - left)

@@ -1,1 +1,1 @@
-"""Files by URI, weights on disk, and where models lie."""
+"""Files by URI, weights on disk, and model folders."""

@@ -1,4 +1,4 @@
-"""Failures of files and servers as one-line errors, and repeated tries while a server is away."""
+"""One-line errors for failed files and servers, and retries while a server is unavailable."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from typing import TypeVar
 from hfd.errors import DataError
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
-"""Waits between tries while a server is away or overloaded: half a minute, beside the client library's own tries."""
+"""Waits between retries while a server is unavailable or overloaded: half a minute, beside the client's own retries."""
 
 _OF_ONE_FILE = {
     errno.ENAMETOOLONG: "got a name that is too long for this file system, expected a shorter one. Rename it",
-    errno.EINVAL: "got a name or size that this file system does not take. Rename it, or use another disk",
-    errno.EILSEQ: "got a name with bytes that this file system does not take. Rename it, or use another disk",
+    errno.EINVAL: "got a name or size that this file system does not support. Rename it, or use another disk",
+    errno.EILSEQ: "got a name with bytes that this file system does not support. Rename it, or use another disk",
     errno.EFBIG: "got a file that is too large for this file system. Use another disk",
     errno.ELOOP: "got symbolic links in a circle, expected a file. Remove the link",
 }
-"""Errors that concern one file and are no outage: the other files of a batch are processed."""
+"""Errors of a single file, not an outage: the other files of a batch are processed."""
 
 _answered = threading.Event()
 
 T = TypeVar("T")
 
 
-def patiently(what: str, call: Callable[[], T], *, known: bool = False) -> T:
-    """Call a server, again over :data:`WAITS_S` while it is away or overloaded.
+def with_retries(what: str, call: Callable[[], T], *, known: bool = False) -> T:
+    """Call a server; retry after each of :data:`WAITS_S` while it is unavailable or overloaded.
 
-    A server that is not ``known`` and has never answered this process gets one try: its address is probably wrong.
+    A server that is not ``known`` and has never answered this process is called once: its address is probably wrong.
     """
     for wait_s in (*WAITS_S, None):
         try:
@@ -53,7 +53,7 @@ def patiently(what: str, call: Callable[[], T], *, known: bool = False) -> T:
 
 @contextmanager
 def one_line(what: str) -> Iterator[None]:
-    """Raise system errors of the block as :class:`DataError` with one line and a ``reason``."""
+    """Convert system errors in the block to :class:`DataError` with one line and a ``reason``."""
     try:
         yield
     except FileNotFoundError as error:
@@ -78,7 +78,7 @@ def one_line(what: str) -> Iterator[None]:
 
 
 def _server_error(what: str, error: OSError) -> DataError:
-    """The three most common mistakes with S3, by name; anything else in Arrow's words."""
+    """Name the three most common mistakes with S3; for any other, use Arrow's message."""
     found = re.search(r"AWS Error ([A-Z_]+)", str(error))
     kind = found[1] if found else ""
     if kind == "NO_SUCH_BUCKET":

@@ -1,4 +1,4 @@
-"""Where models are: in the package, in folders, in workspaces.
+"""Find models in the package, in folders and in workspaces.
 
 A model folder holds ``autoencoder/`` and, for stage 2, ``decoder/``: each a ``config.json`` beside a
 ``weights.safetensors``. A workspace is accepted too: its ``latest.json`` names the newest model.
@@ -13,13 +13,13 @@ from hfd.errors import DataError
 from hfd.io.storage import Folder
 
 MODELS = Path(__file__).resolve().parent.parent / "pretrained"
-"""The models in the package, each in a folder of its name."""
+"""Folder of the models in the package, each in a folder of its name."""
 
 _NO_MODEL = "got no model there, expected a folder with autoencoder/config.json, or a workspace"
 
 
 def resolve_model(folder: Folder) -> Folder:
-    """The model folder that a path stands for: itself, or the newest one of a workspace."""
+    """Return the model folder of a path: itself, or the newest one of a workspace."""
     if folder.exists("autoencoder/config.json"):
         return folder
     if folder.exists("latest.json"):
@@ -33,13 +33,13 @@ def resolve_model(folder: Folder) -> Folder:
 
 
 def shipped_models() -> dict[str, Folder]:
-    """The models in the package, by name."""
+    """Return the models in the package, by name."""
     found = sorted(path.parent.parent for path in MODELS.glob("*/autoencoder/config.json"))
     return {path.name: Folder(str(path)) for path in found}
 
 
 def find_model(model: str) -> Folder:
-    """The model folder of a shipped name, a folder, a workspace or an s3:// prefix. Raises :class:`DataError`."""
+    """Return the model folder of a shipped name, folder, workspace or s3:// prefix. Raises :class:`DataError`."""
     shipped, folder = shipped_models(), Folder(model)
     if model in shipped:
         return shipped[model]

@@ -1,4 +1,4 @@
-"""Write to a name that the user gave: whole or not at all, through symbolic links, never over a device."""
+"""Write to a path that the user gave: atomically, through symbolic links, never over a device."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import IO
 from hfd.errors import DataError
 
 TEMPORARY = ".tmp-"
-"""Beginning of the names of unfinished files. The rest is short: a legal name must not become too long."""
+"""Prefix of the names of unfinished files. The rest is short, so that a valid name does not become too long."""
 
 _SYSTEM = ("/dev", "/proc", "/sys")
-_MEMORY = "/dev/shm"  # an ordinary file system
+_MEMORY = "/dev/shm"  # a regular file system
 _MAX_LINKS = 40
 
 
 def output_target(path: Path) -> Path:
-    """The file behind a path, links followed, as the shell's redirection does; it need not exist.
+    """Return the file of a path, with links resolved, as the shell's redirection does; it need not exist.
 
-    Raises :class:`DataError` for links in a circle, for what is no file, and for anything among the system's devices.
+    Raises :class:`DataError` for links in a circle, for a path that is not a file, and for system devices.
     """
     for step in _steps(path):
         target = step
         if _is_system(step):
             raise DataError(
-                f"{path}: got a name among the system's devices, expected a file. Give another --output, or - for "
+                f"{path}: got a path in the system's devices, expected a file. Give another --output, or - for "
                 "standard output",
                 reason="not-a-file",
             )
@@ -46,12 +46,12 @@ def output_target(path: Path) -> Path:
 
 
 def is_standard_output(path: str) -> bool:
-    """True for ``/dev/stdout``, its other names, and links to them."""
+    """Return True for ``/dev/stdout``, its aliases, and links to them."""
     return _is_stream(path, 1, "stdout")
 
 
 def is_standard_input(path: str) -> bool:
-    """True for ``/dev/stdin``, its other names, and links to them."""
+    """Return True for ``/dev/stdin``, its aliases, and links to them."""
     return _is_stream(path, 0, "stdin")
 
 
@@ -61,11 +61,11 @@ def _is_stream(path: str, number: int, name: str) -> bool:
 
 
 def _steps(path: Path) -> Iterator[Path]:
-    """The path, and each path that its links lead to in turn; their folders are real ones."""
+    """Yield the path and each target of its links in turn, with folders resolved."""
     for _ in range(_MAX_LINKS):
         path = Path(os.path.realpath(path.parent)) / path.name
         yield path
-        if not os.path.islink(path):  # noqa: PTH114 -- False, not an error, for a name that is too long
+        if not os.path.islink(path):  # noqa: PTH114 -- returns False for a name that is too long
             return
         path = path.parent / os.readlink(path)  # noqa: PTH115 -- keeps .. as it is
 
@@ -77,7 +77,7 @@ def _is_system(path: Path) -> bool:
 
 @contextmanager
 def writing_local(path: Path) -> Iterator[IO[bytes]]:
-    """A stream whose bytes replace the file when the block ends without an error.
+    """Yield a stream whose bytes replace the file when the block ends without an error.
 
     The file keeps its mode, and its owner where that is allowed. Raises :class:`OSError` and :class:`DataError`.
     """
@@ -85,7 +85,7 @@ def writing_local(path: Path) -> Iterator[IO[bytes]]:
     target.parent.mkdir(parents=True, exist_ok=True)
     before = target.stat() if target.exists() else None
     temporary = target.parent / f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    # The replacement of a private file is private from its first byte.
+    # The replacement of a private file is private from the start.
     mode = 0o666 if before is None else 0o600
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as stream:
@@ -105,5 +105,5 @@ def _restore(file: int, before: os.stat_result) -> None:
     if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
         with suppress(OSError):
             os.fchown(file, before.st_uid, before.st_gid)
-    with suppress(OSError):  # some network drives have no modes; the file is whole
+    with suppress(OSError):  # some network drives have no modes; the file is complete
         os.fchmod(file, stat.S_IMODE(before.st_mode) & 0o777)

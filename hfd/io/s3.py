@@ -1,7 +1,7 @@
 """``s3://`` prefixes on ``pyarrow.fs``: the remote half of :class:`hfd.io.storage.Folder`.
 
-Imported for remote URIs only, so that the codec runs without pyarrow. Every call waits for a server that goes away for
-a while.
+Imported for remote URIs only, so that the codec runs without pyarrow. Every call is retried while a server is
+unavailable.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from hfd.errors import ConfigError, DataError
-from hfd.io.failures import brief, no_bucket, one_line, patiently
+from hfd.io.failures import brief, no_bucket, one_line, with_retries
 from hfd.io.uris import parse_s3
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Prefix:
         return f"{self._base}/{name}" if name else self._base
 
     def _do(self, name: str, call: Callable[[], T]) -> T:
-        return patiently(f"{self.uri}/{name}", call)
+        return with_retries(f"{self.uri}/{name}", call)
 
     def exists(self, name: str) -> bool:
         return self._do(name, lambda: bool(self._info(self._at(name)).type != pafs.FileType.NotFound))
@@ -58,15 +58,15 @@ class Prefix:
         return self._do(name, fetch)
 
     def open_input(self, name: str) -> io.RawIOBase:
-        """A seekable file."""
+        """Open a seekable file."""
         file = self._do(name, lambda: self._filesystem.open_input_file(self._at(name)))
-        return _PatientFile(f"{self.uri}/{name}", file)
+        return _RetryingFile(f"{self.uri}/{name}", file)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """A stream that is uploaded when the block ends without an error."""
-        # An Arrow stream to S3 publishes its contents even when it is merely dropped: a block that fails must not
-        # have opened one.
+        """Yield a stream that is uploaded when the block ends without an error."""
+        # An Arrow stream to S3 publishes its contents even when it is only deleted: open it after the block has
+        # succeeded.
         with one_line(f"{self.uri}/{name}"), tempfile.NamedTemporaryFile(prefix="hfd-upload-") as spool:
             yield cast(IO[bytes], spool)
             spool.flush()
@@ -85,7 +85,7 @@ class Prefix:
         self._do(name, remove)
 
     def files(self) -> list[tuple[str, int, str]]:
-        """(key, size in bytes, stamp) of every object below the prefix."""
+        """Yield (key, size in bytes, stamp) of every object below the prefix."""
         found = self._do("", self._listing)
         start = len(self._base)
         return [
@@ -105,16 +105,16 @@ class Prefix:
 
 
 def upload(source: Path, filesystem: Any, path: str) -> None:
-    """Upload in one write and one close, so that nothing can come between them. ``copy_files`` would lose errors: it
-    leaves closing to a destructor (pyarrow 25)."""
+    """Upload in one write and one close. ``copy_files`` would lose errors: it leaves closing to a destructor
+    (pyarrow 25)."""
     data: Any = pa.memory_map(str(source)).read_buffer() if source.stat().st_size else b""
     stream = filesystem.open_output_stream(path)
     stream.write(data)
     stream.close()
 
 
-class _PatientFile(io.RawIOBase):
-    """A remote file whose reads wait while the server is away."""
+class _RetryingFile(io.RawIOBase):
+    """A remote file whose reads are retried while the server is unavailable."""
 
     def __init__(self, what: str, file: Any) -> None:
         self._what, self._file, self._position = what, file, 0
@@ -139,7 +139,7 @@ class _PatientFile(io.RawIOBase):
     def read(self, size: int | None = -1) -> bytes:
         start = self._position
         count = self._size - start if size is None or size < 0 else min(size, self._size - start)
-        data = patiently(self._what, lambda: cast(bytes, self._file.read_at(max(0, count), start)))
+        data = with_retries(self._what, lambda: cast(bytes, self._file.read_at(max(0, count), start)))
         self._position += len(data)
         return data
 

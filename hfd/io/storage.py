@@ -1,7 +1,7 @@
-"""Files by URI: local folders and ``s3://`` prefixes behind one small class.
+"""Files by URI: one class for local folders and ``s3://`` prefixes.
 
-A file is written whole or not at all: locally to a temporary name in the same folder and then renamed, for S3 to a
-temporary local file that is uploaded once it is whole (:mod:`hfd.io.s3`, the only part that needs pyarrow). Credentials
+Files are written atomically: locally to a temporary name in the same folder that is then renamed, for S3 to a
+temporary local file that is uploaded when complete (:mod:`hfd.io.s3`, the only part that needs pyarrow). Credentials
 come from the environment (``AWS_*``, ``AWS_ENDPOINT_URL``) and are never part of a URI.
 """
 
@@ -40,9 +40,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder on some file system. Cheap to make, picklable; ``folder / "name"`` is a folder below it.
+    """A folder on any file system. Cheap to create, picklable; ``folder / "name"`` is a folder below it.
 
-    Raises :class:`DataError` from every method, in one line with a ``reason``.
+    Every method raises :class:`DataError` with one line and a ``reason``.
     """
 
     uri: str
@@ -83,7 +83,7 @@ class Folder:
             return (self.path / name).read_bytes()
 
     def open_input(self, name: str) -> Any:
-        """A seekable file: memory-mapped by Arrow if it is local, so that Parquet is read without copies."""
+        """Open a seekable file, memory-mapped by Arrow if it is local, so that Parquet is read without copies."""
         if not self.is_local:
             return self._remote().open_input(name)
         import pyarrow.fs
@@ -97,7 +97,7 @@ class Folder:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """A stream whose bytes appear under ``name`` when the block ends without an error, and nowhere otherwise."""
+        """Yield a stream whose bytes appear under ``name`` only if the block ends without an error."""
         if not self.is_local:
             with self._remote().writing(name) as stream:
                 yield stream
@@ -106,7 +106,7 @@ class Folder:
             yield stream
 
     def delete(self, name: str) -> None:
-        """Delete a file, or a folder with its contents; nothing if there is none."""
+        """Delete a file, or a folder with its contents, if it exists."""
         if not self.is_local:
             self._remote().delete(name)
             return
@@ -118,7 +118,7 @@ class Folder:
                 path.unlink(missing_ok=True)
 
     def files(self) -> list[Entry]:
-        """Every file below this folder, sorted by key. Temporary and hidden files are left out."""
+        """Return every file below this folder, sorted by key, without temporary and hidden files."""
         if self.is_local:
             with one_line(f"{self.uri}/"):
                 found = self._local_files()
@@ -140,7 +140,7 @@ class Folder:
                     continue
                 try:
                     info = os.stat(f"{parent}/{name}")  # noqa: PTH116 -- called for every file of a corpus
-                except FileNotFoundError:  # a broken link, or a file that has just gone
+                except FileNotFoundError:  # a broken link, or a file that was just deleted
                     continue
                 if stat.S_ISREG(info.st_mode):
                     key = name if below == "." else f"{below}/{name}"
@@ -148,7 +148,7 @@ class Folder:
         return found
 
     def sweep_temporaries(self) -> None:
-        """Remove what killed writers left in and below this local folder (S3 keeps nothing visible)."""
+        """Remove the temporary files of killed writers in and below this local folder (S3 shows none)."""
         if self.is_local and self.path.is_dir():
             for leftover in self.path.rglob(f"{TEMPORARY}*"):
                 leftover.unlink(missing_ok=True)
@@ -163,13 +163,13 @@ def _raise(error: OSError) -> None:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a local file. Raises :class:`DataError` with one line."""
+    """Read the bytes of a local file. Raises :class:`DataError` with one line."""
     with one_line(str(path)):
         return path.read_bytes()
 
 
 def write_file(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Write a local file whole or not at all; pieces are written as they come."""
+    """Write a local file atomically, piece by piece."""
     with one_line(str(path)), writing_local(path) as stream:
         for piece in [data] if isinstance(data, bytes) else data:
             stream.write(piece)

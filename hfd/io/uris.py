@@ -1,4 +1,4 @@
-"""Names of folders as users write them: local paths, ``file:`` and ``s3://`` URIs. The only place that parses URIs."""
+"""Parse folders as users write them: local paths, ``file:`` and ``s3://`` URIs. No other module parses URIs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class S3Prefix:
 
     @property
     def arrow_uri(self) -> str:
-        """The URI for Arrow, with escapes for all that Arrow would drop or misread."""
+        """Return the URI for Arrow, with escapes for characters that Arrow would drop or misread."""
         path = quote(self.prefix.rstrip("/"), safe="/")
         scheme, _, host = (self.endpoint or "").partition("://")
         stated = {"region": self.region, "endpoint_override": host, "scheme": scheme}
@@ -36,13 +36,13 @@ class S3Prefix:
 
 
 def is_local(uri: str) -> bool:
-    """True for a path and for a ``file:`` URI. A colon alone does not make a URI of a folder's name."""
+    """Return True for a path or a ``file:`` URI. A folder's name with a colon is still a path."""
     found = _SCHEME.match(uri)
     return found is None or found[0].lower().startswith("file:")
 
 
 def local_path(uri: str) -> str:
-    """The path of a local folder, escapes of ``file:`` URIs decoded. Raises :class:`ConfigError`."""
+    """Return the path of a local folder, with escapes of ``file:`` URIs decoded. Raises :class:`ConfigError`."""
     if "\0" in uri:
         raise ConfigError(f"{uri!r}: got a NUL character in a path, expected none. Correct the path")
     if _SCHEME.match(uri) is None:
@@ -59,11 +59,11 @@ def local_path(uri: str) -> str:
 def parse_s3(uri: str) -> S3Prefix:
     """Parse ``s3://bucket/prefix``, with the queries region, endpoint_override and scheme.
 
-    Escapes are decoded. Refused is what Arrow, boto3 or a server would drop, normalise or read in another way: two
-    names that differ must never be one folder.
+    Escapes are decoded. Names that Arrow, boto3 or a server would shorten, normalise or read differently are refused:
+    two different names must never be the same folder.
     Raises :class:`ConfigError`.
     """
-    shown = re.sub(r"//[^/]*@", "//...@", uri)  # credentials do not belong on the screen
+    shown = re.sub(r"//[^/]*@", "//...@", uri)  # never print credentials
     if not uri.startswith("s3://"):
         raise _unusable(shown, "another scheme", "Write s3://, or give a local path")
     if "#" in uri:
@@ -128,9 +128,9 @@ def check_place(uri: str, *, with_query: bool = True) -> str:
 
 
 def expand_home(path: str) -> str:
-    """The path with a leading ``~`` or ``~user/`` replaced by the home folder; unchanged for an unknown user.
+    """Replace a leading ``~`` or ``~user/`` by the home folder; a path of an unknown user is unchanged.
 
-    ``~backup`` without a slash is a name: systems have users such as backup, games and mail.
+    ``~backup`` without a slash is a file name, since systems have users such as backup, games and mail.
     """
     is_home = path == "~" or re.match(r"~[^/]*/", path)
     return os.path.expanduser(path) if is_home else path  # noqa: PTH111 -- keeps the other parts as they are

@@ -18,7 +18,7 @@ FORMAT = 1
 
 
 def write_weights(folder: Folder, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Write tensors and configuration; ``config.json`` comes last, so that its presence means both are whole."""
+    """Write tensors and configuration; ``config.json`` last, so that its presence means that both are complete."""
     folder.write(
         "weights.safetensors",
         save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}),
@@ -27,7 +27,7 @@ def write_weights(folder: Folder, tensors: Mapping[str, Tensor], config: Mapping
 
 
 def read_weights(folder: Folder) -> tuple[dict[str, Tensor], dict[str, Any], str]:
-    """Tensors, configuration and fingerprint (SHA-256 hex over both files) of a weights folder."""
+    """Read tensors, configuration and fingerprint (SHA-256 hex over both files) of a weights folder."""
     config_bytes, weights_bytes = folder.read("config.json"), folder.read("weights.safetensors")
     try:
         config = json.loads(config_bytes)
@@ -43,7 +43,7 @@ def read_weights(folder: Folder) -> tuple[dict[str, Tensor], dict[str, Any], str
 
 
 def fingerprint_of(folder: Folder) -> str:
-    """SHA-256 hex over both files of a weights folder."""
+    """Compute the SHA-256 (hex) over both files of a weights folder."""
     return _fingerprint(folder.read("config.json"), folder.read("weights.safetensors"))
 
 
@@ -52,7 +52,7 @@ def _fingerprint(config_bytes: bytes, weights_bytes: bytes) -> str:
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Copy tensors into a module's parameters. Raises :class:`DataError` that names what does not fit."""
+    """Copy tensors into a module's parameters. Raises :class:`DataError` that names those that do not fit."""
     parameters = dict(module.named_parameters())
     missing, unknown = sorted(parameters.keys() - tensors.keys()), sorted(tensors.keys() - parameters.keys())
     shapes = [

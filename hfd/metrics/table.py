@@ -1,7 +1,7 @@
-"""METRICS, the one table of metrics, and their values for one image and for a set of images.
+"""METRICS, the table of all metrics, and their values for one image and for a set of images.
 
 Rows, the schema of ``images.parquet``, the summary, the plots, the columns of the report and the metric names in MLflow
-follow from it: to add a metric, add one entry.
+are derived from it: to add a metric, add one entry.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Metric:
 
     ``name``: the column of ``images.parquet``, the key in a summary, and the last part of the name in MLflow.
     ``label``, ``unit``, ``digits`` (decimals) and ``hint`` are for headings and cells. ``better``: the direction; None
-    where there is none. ``of_image``: the value of one image, None where it does not apply (to a baseline, say).
-    ``of_set``: the value of a set. A metric that has only one of the two leaves the other out. ``caption``: the text
-    under its plot against bits per pixel; empty: no plot.
+    if there is none. ``of_image``: the value of one image, None if it does not apply (such as for a baseline).
+    ``of_set``: the value of a set. At least one of the two is set. ``caption``: the text under its plot against bits
+    per pixel; empty: no plot.
     """
 
     name: str
@@ -80,7 +80,7 @@ METRICS: dict[str, Metric] = {}
 
 
 def register(metric: Metric) -> None:
-    """Add a metric after those that are there. Raises :class:`ValueError` for a name that is taken."""
+    """Append a metric. Raises :class:`ValueError` if its name exists."""
     if metric.name in METRICS:
         raise ValueError(f"metric: got the name {metric.name!r} again, expected a new one")
     METRICS[metric.name] = metric
@@ -97,25 +97,25 @@ def set_metrics() -> list[Metric]:
 
 
 def measure_image(image: DecodedImage) -> dict[str, float | None]:
-    """The value of every per-image metric by name."""
+    """Compute every per-image metric, by name."""
     return {metric.name: metric.of_image(image) for metric in METRICS.values() if metric.of_image is not None}
 
 
 def measure_set(images: ImageSet) -> dict[str, float | None]:
-    """The value of every metric of a set by name."""
+    """Compute every metric of a set, by name."""
     return {metric.name: metric.of_set(images) for metric in METRICS.values() if metric.of_set is not None}
 
 
 def mean_of(name: str) -> Callable[[ImageSet], float | None]:
-    """The mean of a per-image metric over the images whose value is finite; None where there is none.
+    """Return the mean of a per-image metric, as a function of a set: over finite values, None if there is none.
 
-    A PSNR of infinity (a picture decoded exactly) has no mean; `SummaryRow.counts` says how many images are in it.
+    A PSNR of infinity (a picture decoded exactly) has no mean; `SummaryRow.counts` holds the number of images in it.
     """
     return lambda images: float(known.mean()) if len(known := finite(images.columns[name])) else None
 
 
 def finite(values: FloatArray) -> FloatArray:
-    """The values that a mean can be taken of."""
+    """Return the finite values."""
     kept: FloatArray = values[np.isfinite(values)]
     return kept
 
@@ -131,7 +131,7 @@ def _bpp(image: DecodedImage) -> float:
 
 def _energy(image: DecodedImage) -> float | None:
     energy = top_octave_energy(image.original, image.decoded)
-    # Only an original without a top octave gives these values by rule; it has no energy to compare with.
+    # Only an original without a top octave gives these values by definition; it has no energy to compare with.
     return None if energy in (1.0, math.inf) and top_octave_is_empty(image.original) else energy
 
 

@@ -1,1 +1,1 @@
-"""Features of pretrained classifiers: a metric (LPIPS), losses and a critic made of them."""
+"""Features of pretrained classifiers, with a metric (LPIPS), losses and a critic that use them."""

@@ -38,22 +38,22 @@ class _ArraysOnly(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            raise pickle.UnpicklingError(f"a reference to {module}.{name}")
         return super().find_class(module, name)
 
 
 def unpickle_arrays(data: bytes, where: str) -> Any:
-    """Read a pickle that holds NumPy arrays alone. Raises :class:`DataError` where it holds more than that."""
+    """Read a pickle of NumPy arrays. Raises :class:`DataError` if it holds anything else."""
     try:
         return _ArraysOnly(io.BytesIO(data)).load()
-    except Exception as error:  # damaged pickles end in any kind of exception
+    except Exception as error:  # damaged pickles raise exceptions of any type
         raise DataError(f"{where}: got {error}, expected a pickle of NumPy arrays", reason="unreadable") from error
 
 
 def converted(name: NetworkName, pickled: Mapping[str, Any], where: str) -> dict[str, Tensor]:
     """Tensors by the names of :class:`hfd.perceptual.networks.FrozenFeatures`, half precision.
 
-    Raises :class:`DataError` where a layer is missing or of another shape.
+    Raises :class:`DataError` if a layer is missing or of another shape.
     """
     trunk = next((value for key, value in pickled.items() if not key.startswith("NetLinLayer")), None)
     if not isinstance(trunk, Mapping):

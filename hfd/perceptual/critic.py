@@ -1,7 +1,7 @@
-"""A critic of heads on frozen features: what tells a picture from a sample is learned, what is seen is not.
+"""A critic made of small trained heads on frozen features.
 
-The heads see the features of the picture and those of its x_hat, so that they are of use from their first steps, and
-are too small to remember pictures. Beyond the paper of HFD.
+The heads get the features of the picture and of its x_hat, which makes them useful from their first steps, and are too
+small to memorise pictures. Beyond the paper of HFD.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from hfd.perceptual.networks import Features
 
 SLOPE = 0.2
-"""Of the leaky rectifiers."""
+"""Slope of the leaky ReLUs."""
 
 _FLOOR = 1e-3
 
@@ -24,9 +24,9 @@ _FLOOR = 1e-3
 class FeatureCritic(nn.Module):
     """Maps features of a picture and of x_hat to one map of logits per tap, (B, 1, H_i, W_i), high where it looks real.
 
-    ``inputs``: channels of the taps; ``widths``: of the heads. Features come at a root mean square of one, by a factor
-    per tap that is measured on x_hat's, the same for both. Every convolution is spectrally normalised (Miyato et al.,
-    arXiv 1802.05957), which bounds its slope.
+    ``inputs``: channels of the taps; ``widths``: of the heads. Features are scaled to a root mean square of one, by a
+    factor per tap that is measured on those of x_hat and used for both. Every convolution is spectrally normalised
+    (Miyato et al., arXiv 1802.05957), which bounds its slope.
     """
 
     def __init__(self, inputs: Sequence[int], widths: Sequence[int]) -> None:
@@ -52,8 +52,8 @@ def _head(inputs: int, width: int) -> nn.Sequential:
 
 
 def critic_loss(real: Sequence[Tensor], sampled: Sequence[Tensor], label: float) -> Tensor:
-    """Mean over the taps of the cross-entropies of real pictures, labelled ``label`` in (1/2, 1], and of samples,
-    labelled 0, added: 2 log 2 = 1.386 where it knows nothing; no less than the entropy of the label where it knows all.
+    """Mean over the taps of the sum of the cross-entropies of real pictures, labelled ``label`` in (1/2, 1], and of
+    samples, labelled 0: 2 log 2 = 1.386 for an untrained critic, at least the entropy of the label for a perfect one.
     """
     return torch.stack(
         [
@@ -65,5 +65,5 @@ def critic_loss(real: Sequence[Tensor], sampled: Sequence[Tensor], label: float)
 
 
 def persuasion_loss(sampled: Sequence[Tensor]) -> Tensor:
-    """Mean over the taps of the cross-entropy of samples labelled 1: what the sampler is to make small."""
+    """Mean over the taps of the cross-entropy of samples labelled 1, the sampler's adversarial loss."""
     return torch.stack([F.softplus(-s.float()).mean() for s in sampled]).mean()

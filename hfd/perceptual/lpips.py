@@ -1,4 +1,4 @@
-"""LPIPS (Zhang et al., arXiv 1801.03924), version 0.1 with AlexNet: how different two pictures look."""
+"""LPIPS (Zhang et al., arXiv 1801.03924), version 0.1 with AlexNet: the perceptual distance of two pictures."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hfd.perceptual.networks import Features
 from hfd.perceptual.weights import read_frozen
 
 LEAST_SIDE_PX = 31
-"""Smaller pictures leave AlexNet's last maps without a position."""
+"""Smaller pictures would leave AlexNet's last maps empty."""
 
 _EPSILON = 1e-10
 
 
 def lpips_of_features(a: Features, b: Features, linear: Sequence[Tensor]) -> Tensor:
-    """LPIPS (B,) of the features of two batches: squared differences of maps whose positions have unit length, times
-    ``linear`` (C_i,), averaged over positions and summed over maps."""
+    """LPIPS (B,) of the features of two batches: squared differences of maps normalised to unit length per position,
+    times ``linear`` (C_i,), averaged over positions and summed over maps."""
     total = a[0].new_zeros(a[0].shape[0], dtype=torch.float32)
     for one, other, weight in zip(a, b, linear, strict=True):
         difference = (_unit(one.float()) - _unit(other.float())).square()
@@ -29,7 +29,7 @@ def lpips_of_features(a: Features, b: Features, linear: Sequence[Tensor]) -> Ten
 
 
 def _unit(h: Tensor) -> Tensor:
-    # The root of a sum that is zero has no gradient: the epsilon inside gives it one, and moves no value above 1e-10.
+    # The square root of zero has no gradient: the epsilon inside gives it one, and changes no value above 1e-10.
     return h / ((h.square().sum(dim=1, keepdim=True) + _EPSILON**2).sqrt() + _EPSILON)
 
 

@@ -1,4 +1,4 @@
-"""The convolutions of AlexNet and of VGG16's first two stages, frozen, with the maps that distances are taken of."""
+"""Frozen convolutions of AlexNet and of VGG16's first two stages, with the feature maps of distances."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ALEXNET = (
     Conv(384, 256, 3, tap=True),
     Conv(256, 256, 3, tap=True),
 )
-"""Krizhevsky's network of one column (arXiv 1404.5997), as torchvision trained it; taps: relu1 to relu5."""
+"""Krizhevsky's one-column network (arXiv 1404.5997), as torchvision trained it; taps: relu1 to relu5."""
 
 VGG16 = (
     Conv(3, 64, 3),
@@ -54,7 +54,7 @@ _STD = (0.458, 0.448, 0.450)
 
 
 class FrozenFeatures(nn.Module):
-    """Maps pictures (B, 3, H, W) in [-1, 1] to their `Features`. Its weights never learn; gradients reach the picture.
+    """Maps pictures (B, 3, H, W) in [-1, 1] to their `Features`. Weights are fixed; gradients reach the picture.
 
     H and W are at least 31 px for AlexNet, 2 px for VGG16.
     """

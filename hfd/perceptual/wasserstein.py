@@ -1,8 +1,8 @@
-"""A Wasserstein-like distortion: how far the local statistics of two pictures' features are apart.
+"""A Wasserstein-like distortion: the distance between the local statistics of two pictures' features.
 
-After the Wasserstein distortion (Qiu et al., arXiv 2310.03629), which compares features as if each neighbourhood held a
-Gaussian: differences of local means and local standard deviations. A texture may be replaced by another of the same
-statistics, so that nothing has to be smooth; and unlike an adversary it does not move.
+After the Wasserstein distortion (Qiu et al., arXiv 2310.03629), which compares features as if each neighbourhood were
+Gaussian, by local means and local standard deviations. A texture may be replaced by another of the same statistics, so
+that the loss does not favour smooth pictures; unlike an adversarial loss it does not change during training.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ WINDOWS: tuple[tuple[int, ...], ...] = ((8, 16), (4, 8))
 """Sides of the neighbourhoods in each tap of VGG16, in cells of its map: 8 and 16 px of the picture."""
 
 _FLOOR = 1e-3
-"""Added to a channel's energy, so that one which is silent does not count."""
+"""Added to a channel's energy, so that a channel near zero has no weight."""
 _LEAST_VARIANCE = 1e-6
-"""Below it a standard deviation has no useful gradient."""
+"""Variance below which a standard deviation has no useful gradient."""
 
 
 def wasserstein_distortion(found: Features, wanted: Features, windows: Sequence[Sequence[int]] = WINDOWS) -> Tensor:
-    """Of each picture (B,), float32, at least 0: the mean over taps, window sizes, channels and positions of
+    """Return for each picture (B,), float32, at least 0, the mean over taps, window sizes, channels and positions of
     ((difference of local means)^2 + (difference of local standard deviations)^2) / energy.
 
     Square windows overlap by half, and their sides are even multiples of half the least; the maps are at least as
-    large. The energy is the mean square of the channel of ``wanted``, whose gradient is not taken, over the picture.
+    large. The energy is the mean square over the picture of the channel of ``wanted``, without gradient.
     """
     terms = []
     for one, other, sides in zip(found, wanted, windows, strict=True):
@@ -45,8 +45,8 @@ def wasserstein_distortion(found: Features, wanted: Features, windows: Sequence[
 
 @dataclass(frozen=True)
 class _Moments:
-    """Means of a map and of its square (B, C, H / cell, W / cell) over ``cell`` x ``cell`` positions, taken once:
-    windows of all sizes are put together from them."""
+    """Means of a map and of its square (B, C, H / cell, W / cell) over ``cell`` x ``cell`` positions, computed once;
+    windows of all sizes are composed of them."""
 
     cell: int
     mean: Tensor

@@ -21,17 +21,17 @@ SHA256: dict[NetworkName, str] = {
     "alexnet": "baf8d7fa81c01d36d9398cfc2e30c300b4051ca227bd76af83086f31f440c938",
     "vgg16": "e3d48ad9dfcf552d1cc58939b9c1761175df86cf89f26b807ce6ad60faf148a6",
 }
-"""Of the files as :mod:`hfd.perceptual.convert` makes them."""
+"""SHA-256 of the files that :mod:`hfd.perceptual.convert` writes, by name."""
 
 LINEAR = "lpips."
-"""Names of LPIPS's linear layers begin so."""
+"""Prefix of the names of LPIPS's linear layers."""
 
 
 @lru_cache(maxsize=4)
 def read_frozen(name: NetworkName, folder: Path = FOLDER) -> tuple[FrozenFeatures, tuple[Tensor, ...]]:
-    """A network, float32 on the CPU, and LPIPS's weights of its taps, (C_i,) each; () where none are stored.
+    """Return a network, float32 on the CPU, and LPIPS's weights of its taps, (C_i,) each; () if none are stored.
 
-    They are shared by all who ask: do not change them, and copy the network before moving it.
+    The result is cached and shared: do not change it, and copy the network before moving it to a device.
     Raises :class:`DataError`: weights missing or of another checksum, name or shape.
     """
     path = folder / f"{name}.safetensors"
@@ -48,9 +48,9 @@ def read_frozen(name: NetworkName, folder: Path = FOLDER) -> tuple[FrozenFeature
     return build_frozen(name, data, str(path))
 
 
-@torch.inference_mode(False)  # the network is kept, and gradients may have to pass later
+@torch.inference_mode(False)  # the network is cached, and later calls may need gradients
 def build_frozen(name: NetworkName, data: bytes, where: str) -> tuple[FrozenFeatures, tuple[Tensor, ...]]:
-    """The same of the bytes of a file. Raises :class:`DataError` naming what does not fit."""
+    """As :func:`read_frozen`, from the bytes of a file. Raises :class:`DataError` that names the fault."""
     try:
         tensors = {key: tensor.float() for key, tensor in load(data).items()}
     except SafetensorError as error:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 440
-"""Of every chart, in points."""
+"""Width of every chart, in points."""
 
 INK, MUTED, GRID = "#1c1c1d", "#6e6e70", "#dededf"
 _STYLE = {
@@ -38,7 +38,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Chart:
-    """An SVG file, what it shows in words, and its marks."""
+    """An SVG file, its description in words, and its marks."""
 
     svg: bytes
     label: str
@@ -50,7 +50,7 @@ class Chart:
 
 
 def new_axes(title: str, hint: str, *, height: int, left: int, right: int, bottom: int) -> tuple[Figure, Any]:
-    """A figure of `WIDTH` x ``height`` points with a title, a hint at the right, and one bare axes within margins."""
+    """Create a figure of `WIDTH` x ``height`` points with a title, a hint at the right, and bare axes in margins."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -70,7 +70,7 @@ def new_axes(title: str, hint: str, *, height: int, left: int, right: int, botto
 
 
 def mark_at(axes: Any, x: tuple[float, float], y: tuple[float, float], text: str, margin: float = 0.0) -> Mark:
-    """The mark over the data ranges ``x`` and ``y``, ``margin`` points larger on every side."""
+    """Return the mark over the data ranges ``x`` and ``y``, ``margin`` points larger on every side."""
     axes.get_xlim(), axes.get_ylim()  # sets the limits from the data
     width, height = axes.figure.bbox.size
     (x0, y0), (x1, y1) = axes.transData.transform([(x[0], y[0]), (x[1], y[1])])
@@ -81,14 +81,14 @@ def mark_at(axes: Any, x: tuple[float, float], y: tuple[float, float], text: str
 
 
 def empty(figure: Figure, axes: Any, title: str, text: str) -> Chart:
-    """A chart without data that says so."""
+    """Draw a chart without data, with a message."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=12, color=MUTED, transform=axes.transAxes)
     return finish(figure, f"{title}: {text}")
 
 
 def finish(figure: Figure, label: str, marks: tuple[Mark, ...] = ()) -> Chart:
-    """The figure as SVG. The bytes depend on the figure alone: no date, no random identifiers."""
+    """Write the figure as SVG. The bytes depend on the figure only: no date, no random identifiers."""
     import matplotlib
 
     buffer = io.BytesIO()

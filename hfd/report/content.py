@@ -24,7 +24,7 @@ OUR_SYSTEMS = ("autoencoder", "sample")
 
 
 def system_label(system: str) -> str:
-    """The name of a system for people: ``"avif"`` -> ``"AVIF"``; an unknown one as it is."""
+    """Return the display name of a system: ``"avif"`` -> ``"AVIF"``; an unknown one unchanged."""
     return SYSTEM_LABELS.get(system, system)
 
 
@@ -33,8 +33,8 @@ class SummaryRow:
     """One system at one setting over a set of images; ``values`` by the names of `hfd.metrics.table.METRICS`.
 
     Distortions and rates are means over images, times are in seconds per megapixel. None (or NaN): not measured.
-    ``counts``: the images in a mean, by name, where these are fewer than ``num_images``: a value that is missing or
-    without bound (an exact picture's PSNR, an energy or MS-SSIM that does not apply) is left out.
+    ``counts``: the number of images in a mean, by name, if below ``num_images``: missing and infinite values (an exact
+    picture's PSNR, an energy or MS-SSIM that does not apply) are left out.
     """
 
     system: str
@@ -45,11 +45,11 @@ class SummaryRow:
 
     @property
     def bpp(self) -> float:
-        """8 x bytes of the finished files / pixels; NaN where it is missing."""
+        """8 x bytes of the finished files / pixels; NaN if missing."""
         return _number(self.values.get("bpp"))
 
     def to_record(self) -> dict[str, Any]:
-        """The row as one flat JSON object."""
+        """Convert to one flat JSON object."""
         return {
             "system": self.system,
             "setting": self.setting,
@@ -103,7 +103,7 @@ class ImageRow:
     values: Mapping[str, float | None]
 
     def to_record(self) -> dict[str, Any]:
-        """The row as one flat object: a row of ``images.parquet``."""
+        """Convert to one flat object, a row of ``images.parquet``."""
         fields = {name: getattr(self, name) for name in IMAGE_FIELDS}
         return {**fields, **self.values}
 
@@ -155,10 +155,10 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Everything on the page. ``facts`` are (name, value) pairs, shown in order; a value may have many lines.
+    """Content of the page. ``facts`` are (name, value) pairs, shown in order; a value may have many lines.
 
-    ``summary``: the first row of system "sample" is the one that the headline speaks of.
-    ``warnings``: sentences a reader must see first, e.g. "12 of 1000 photographs rejected".
+    ``summary``: the headline describes the first row of system "sample".
+    ``warnings``: sentences at the top of the page, e.g. "12 of 1000 photographs rejected".
     """
 
     title: str

@@ -40,12 +40,12 @@ class Card:
     formats: Mapping[str, tuple[int, int]]
     reasons: Mapping[str, tuple[int, int]]
     sheet: bytes
-    """WebP of `contact_sheet`; empty where there is no crop."""
+    """WebP of `contact_sheet`; empty if there is no crop."""
     sheet_images: int
 
 
 def contact_sheet(pictures: Sequence[RgbArray]) -> bytes:
-    """Pictures, uint8 (H, W, 3), in rows of eight tiles, each cut to its middle square; as WebP. Empty for none."""
+    """Arrange pictures, uint8 (H, W, 3), in rows of eight tiles, cropped to the centre square, as WebP; none: empty."""
     if not pictures:
         return b""
     rows = -(-len(pictures) // COLUMNS)
@@ -62,7 +62,7 @@ def contact_sheet(pictures: Sequence[RgbArray]) -> bytes:
 
 
 def render_card(card: Card) -> str:
-    """The page as HTML text, with all text of ``card`` escaped; it depends on ``card`` alone."""
+    """Render the page as HTML text, with all text of ``card`` escaped; it depends on ``card`` only."""
     charts = [histogram(one.title, one.kept, one.rejected, unit=one.unit, log=one.log) for one in card.properties]
     charts += [bars("Formats", card.formats), bars("Reasons for rejection", card.reasons)]
     return render_template("card.html", card=card, charts=charts)

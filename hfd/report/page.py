@@ -38,7 +38,7 @@ _ENERGY_CAPTION = (
 
 @dataclass(frozen=True)
 class Tile:
-    """One number of ours beside those of the other systems."""
+    """One of our numbers beside those of the other systems."""
 
     name: str
     unit: str
@@ -97,10 +97,10 @@ class ShownExample:
 
 
 def render(report: Report) -> str:
-    """The page as HTML text, which contains pictures, plots, tables, style and script.
+    """Render the page as HTML text, which contains pictures, plots, tables, style and script.
 
     Pictures are embedded as lossless WebP: the browser shows the exact pixels of each ``Version.x``. All text of the
-    report is escaped. The output depends on ``report`` alone.
+    report is escaped. The output depends on ``report`` only.
 
     Raises:
         hfd.errors.DataError: a picture too large for WebP (more than 16383 pixels on a side).
@@ -125,7 +125,7 @@ def render(report: Report) -> str:
 
 
 def _headline(rows: Sequence[SummaryRow]) -> Headline | None:
-    """Rate and quality of the first sample row (else the first of ours), beside each codec near its rate."""
+    """Compare the first sample row (or else our first row) with each codec near its rate."""
     ours = next((row for name in reversed(OUR_SYSTEMS) for row in rows if row.system == name), None)
     if ours is None:
         return None
@@ -142,7 +142,7 @@ def _headline(rows: Sequence[SummaryRow]) -> Headline | None:
 
 
 def _others(ours: SummaryRow, rows: Sequence[SummaryRow]) -> list[SummaryRow]:
-    """One row per other system: the lowest rate that is not below ours (to its advantage), else the highest rate."""
+    """Select one row per other system: the lowest rate not below ours (in its favour), or else the highest rate."""
     others = []
     rows = [row for row in rows if same_images(row, [ours])]
     for system in dict.fromkeys(row.system for row in rows if row.system != ours.system):
@@ -153,7 +153,7 @@ def _others(ours: SummaryRow, rows: Sequence[SummaryRow]) -> list[SummaryRow]:
 
 
 def _explanation(ours: SummaryRow, others: Sequence[SummaryRow], rows: Sequence[SummaryRow]) -> str:
-    """Two to four sentences, each only where its numbers were measured."""
+    """Return two to four sentences, each only if its numbers were measured."""
     parts = []
     stage_1 = next((row for row in others if row.system == "autoencoder"), None)
     if stage_1 and ours.system == "sample" and math.isclose(ours.bpp, stage_1.bpp, rel_tol=1e-3):

@@ -1,4 +1,4 @@
-"""Plots of an evaluation: rate against each quality, and the energy in fine detail."""
+"""Plots of an evaluation: each quality against the rate, and the energy of fine detail."""
 
 from __future__ import annotations
 

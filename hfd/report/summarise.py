@@ -29,9 +29,9 @@ Curve = tuple[str, str]
 
 @dataclass(frozen=True)
 class CurveDistances:
-    """Both distances of one system at one setting; None where there are too few patches.
+    """Both distances of one system at one setting; None if there are too few patches.
 
-    ``fd_drawn``, ``kd_drawn``: their bootstrap draws; None with one image, or where no draws were requested.
+    ``fd_drawn``, ``kd_drawn``: their bootstrap draws; None with one image, or if no draws were requested.
     """
 
     fd: float | None
@@ -41,13 +41,13 @@ class CurveDistances:
 
     @property
     def drawn(self) -> dict[str, Drawn]:
-        """The draws that there are, by the distance's heading."""
+        """The existing draws, by the distance's heading."""
         drawn = {"FD-EffNet": self.fd_drawn, "KD-EffNet": self.kd_drawn}
         return {name: one for name, one in drawn.items() if one is not None}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> CurveDistances:
-        """From a JSON object, as `dataclasses.asdict` makes it."""
+        """Create from a JSON object, as `dataclasses.asdict` returns it."""
         drawn = [record["fd_drawn"], record["kd_drawn"]]
         return cls(
             record["fd"],
@@ -57,7 +57,7 @@ class CurveDistances:
 
 
 def distances_of_images(originals: ImageFeatures, decoded: ImageFeatures, draws: int) -> CurveDistances:
-    """From all patches at once: image -> features (P, D) of both; the images are those of ``decoded``.
+    """Compute distances from all patches at once: image -> features (P, D) of both, for the images of ``decoded``.
 
     0 ``draws``: no intervals.
     """
@@ -76,7 +76,7 @@ def distances_of_images(originals: ImageFeatures, decoded: ImageFeatures, draws:
 
 
 def distances_of_blocks(blocks: Sequence[BlockSums], draws: int) -> CurveDistances:
-    """From sums over blocks of images; intervals over blocks, in place of images."""
+    """Compute distances from sums over blocks of images; intervals over blocks, in place of images."""
     patches = [block.decoded.num for block in blocks]
     if sum(patches) < MIN_PATCHES:
         return CurveDistances(None, None)
@@ -109,7 +109,7 @@ class CurveRows:
 
 
 def summarise(curves: Sequence[CurveRows], distances: Mapping[Curve, CurveDistances]) -> list[SummaryRow]:
-    """One row per (system, setting): systems in the order in which they first appear, each by rising rate.
+    """Return one row per (system, setting): systems in order of first appearance, each by rising rate.
 
     Rates and distortions are means over images.
     """
@@ -119,7 +119,7 @@ def summarise(curves: Sequence[CurveRows], distances: Mapping[Curve, CurveDistan
 
 
 def gains_over_x_hat(distances: Mapping[Curve, CurveDistances]) -> list[Gain]:
-    """The distances of every sample less those of x_hat on the same files; empty without draws."""
+    """Return the distances of every sample less those of x_hat on the same files; empty without draws."""
     x_hat = distances.get(("autoencoder", "x_hat"), CurveDistances(None, None)).drawn
     gains = []
     for (system, setting), found in distances.items():
@@ -131,10 +131,10 @@ def gains_over_x_hat(distances: Mapping[Curve, CurveDistances]) -> list[Gain]:
 
 
 def baselines_at_our_rate(summary: Sequence[SummaryRow]) -> list[RatePoint]:
-    """Every baseline with settings on both sides of our rate, linearly interpolated in log(bpp) between the nearest.
+    """Interpolate each baseline to our rate, linearly in log(bpp) between its nearest settings on both sides.
 
-    Our rate is that of the rows "autoencoder". A baseline that lacks a side, or the distances, is left out,
-    and so is a setting that lacks images of ours: its mean is of other images.
+    Our rate is that of the rows "autoencoder". Baselines without a setting on both sides, or without distances, are
+    left out, and so are settings that lack some of our images, since their means are over other images.
     """
     ours = [row for row in summary if row.system == "autoencoder"]
     rates = [row.bpp for row in ours]
@@ -165,7 +165,7 @@ def _between(low: SummaryRow, high: SummaryRow, bpp: float) -> RatePoint | None:
 
 
 def same_images(row: SummaryRow, ours: Sequence[SummaryRow]) -> bool:
-    """Report if a row has all the images of ours; a baseline has no others, so equal numbers mean the same images."""
+    """Return True if a row has all of our images; a baseline has no others, so equal numbers mean the same images."""
     return bool(ours) and row.num_images == ours[0].num_images
 
 

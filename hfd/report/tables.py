@@ -27,12 +27,12 @@ class Column:
 
 
 def summary_columns() -> list[Column]:
-    """The columns of the summary: what a row is about, then every metric of a set."""
+    """Return the columns of the summary: the row's identity, then every metric of a set."""
     return [*_texts("system", "setting"), Column("num_images", "images", 0), *map(_column, set_metrics())]
 
 
 def image_columns() -> list[Column]:
-    """The columns of the table of images."""
+    """Return the columns of the table of images."""
     counts = [Column("width", "width", 0), Column("height", "height", 0), Column("num_bytes", "bytes", 0)]
     return [*_texts("image", "system", "setting"), *counts, *map(_column, image_metrics())]
 
@@ -46,7 +46,7 @@ def _column(metric: Metric) -> Column:
 
 
 def format_number(value: float | None, digits: int) -> str:
-    """``value`` with ``digits`` decimals; None and NaN as "–", infinities as "∞" and "-∞"."""
+    """Format ``value`` with ``digits`` decimals; None and NaN as "–", infinities as "∞" and "-∞"."""
     if value is None or math.isnan(value):
         return MISSING
     if math.isinf(value):
@@ -55,14 +55,14 @@ def format_number(value: float | None, digits: int) -> str:
 
 
 def gain_text(gain: Gain) -> str:
-    """One line: ``sample, 1 step: FD-EffNet -93.1 against x_hat, 95 % between -110.2 and -80.0``."""
+    """Format one line: ``sample, 1 step: FD-EffNet -93.1 against x_hat, 95 % between -110.2 and -80.0``."""
     digits = 4 if gain.metric.startswith("KD") else 1
     value, low, high = (f"{number:+.{digits}f}" for number in (gain.value, gain.low, gain.high))
     return f"sample, {gain.setting}: {gain.metric} {value} against x_hat, 95 % between {low} and {high}"
 
 
 def rate_text(point: RatePoint) -> str:
-    """One line: ``AVIF at 0.251 bpp, interpolated: 29.60 dB, FD-EffNet 251.3, KD-EffNet 0.1402``."""
+    """Format one line: ``AVIF at 0.251 bpp, interpolated: 29.60 dB, FD-EffNet 251.3, KD-EffNet 0.1402``."""
     return (
         f"{system_label(point.system)} at {point.bpp:.3f} bpp, interpolated: {format_number(point.psnr, 2)} dB, "
         f"FD-EffNet {point.fd_effnet:.1f}, KD-EffNet {point.kd_effnet:.4f}"
@@ -70,7 +70,7 @@ def rate_text(point: RatePoint) -> str:
 
 
 def cell_value(row: SummaryRow | ImageRow, column: Column) -> str | float | None:
-    """Content of a cell: text, a number, or None where nothing was measured (NaN included)."""
+    """Return the content of a cell: text, a number, or None if nothing was measured (or NaN)."""
     name = column.field
     value: str | float | None = row.values[name] if name in row.values else getattr(row, name)
     if isinstance(value, float) and math.isnan(value):
@@ -81,7 +81,7 @@ def cell_value(row: SummaryRow | ImageRow, column: Column) -> str | float | None
 
 
 def cell_text(row: SummaryRow | ImageRow, column: Column) -> str:
-    """A cell as it is shown, on one line: control characters and line breaks become spaces."""
+    """Format a cell on one line: control characters and line breaks become spaces."""
     value = cell_value(row, column)
     if isinstance(value, str):
         return "".join(char if char.isprintable() else " " for char in value)
@@ -89,12 +89,12 @@ def cell_text(row: SummaryRow | ImageRow, column: Column) -> str:
 
 
 def counted(number: str, row: SummaryRow | ImageRow, name: str) -> str:
-    """A number with the images in its mean where some are left out: ``0.9207 of 1``."""
+    """Format a number with the number of images in its mean if some are left out: ``0.9207 of 1``."""
     return f"{number} of {row.counts[name]}" if isinstance(row, SummaryRow) and name in row.counts else number
 
 
 def summary_text(rows: Sequence[SummaryRow]) -> str:
-    """The summary as an aligned table of plain text, without a final line break.
+    """Format the summary as an aligned table of plain text, without a final line break.
 
     Text columns are left-aligned, numbers right-aligned. No rows: the headings alone.
     """
@@ -112,7 +112,7 @@ def summary_text(rows: Sequence[SummaryRow]) -> str:
 
 
 def summary_markdown(rows: Sequence[SummaryRow]) -> str:
-    """The summary as a Markdown table (GitHub's), without a final line break. Cell text is escaped."""
+    """Format the summary as a Markdown table (GitHub's), without a final line break. Cell text is escaped."""
     columns = summary_columns()
     lines = [
         [column.heading for column in columns],

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def render_template(name: str, **values: Any) -> str:
-    """The text of a template of this package. Raises where the template uses a value that is missing."""
+    """Render a template of this package. Raises if the template uses a missing value."""
     return _environment().get_template(name).render(**values)
 
 
 def read_template(name: str) -> str:
-    """The source of a template or script."""
+    """Return the source of a template or script."""
     environment = _environment()
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0]

@@ -24,7 +24,7 @@ from hfd.training.strategy import Parallelism, Units, syncing, wrap_module
 from hfd.training.tasks import OptimiserSettings, adam, clipped_step, named_averages, sample_masks, units_of_network
 
 BETAS = (0.5, 0.95)
-"""Of both Adam optimisers: short averages, since each network's loss moves with the other's."""
+"""Betas of both Adam optimisers: short averages, since each network's loss changes with the other's."""
 
 PENALTY_NOISE = 0.2
 """Standard deviation of the noise of the gradient penalty, as a factor of ``residual_std``."""
@@ -106,7 +106,7 @@ class AdversarialTask:
         }
 
     def sample(self, x0: Tensor, x_hat: Tensor, randomness: SampleRandomness) -> Tensor:
-        """Samples (B, 3, h, w), with gradients, about [-1, 1]."""
+        """Sample (B, 3, h, w), about [-1, 1], with gradients."""
         masks = sample_masks(randomness, x0.shape[-1], self._neighbours_share).to(x0.device)
         known = known_pixels(x0, masks).contiguous(memory_format=torch.channels_last)
 
@@ -124,7 +124,7 @@ class AdversarialTask:
         )
 
     def _begin(self) -> None:
-        """Before each part of a step's batch, restore the spectral norms of the step's begin.
+        """Before each part of a step's batch, restore the spectral norms from the start of the step.
 
         Every pass updates them, and the result may not depend on the number of parts.
         """

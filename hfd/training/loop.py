@@ -53,7 +53,7 @@ class Task(Protocol):
 
 @runtime_checkable
 class Judging(Protocol):
-    """A task that knows more of its losses than that they have to be finite."""
+    """A task that checks more of its losses than that they are finite."""
 
     def problem(self, means: Mapping[str, float]) -> str | None:
         """Describe a fault that the means of the losses over a window show, as a message; None: no fault."""

@@ -15,7 +15,7 @@ EXPLODED = 100.0
 """Factor over the lowest mean loss at which a training counts as diverged."""
 
 Judge = Callable[[Mapping[str, float]], str | None]
-"""The means of a window's losses -> what is wrong with them, in a user's words; None: nothing."""
+"""The means of a window's losses -> a message about their fault, None if there is none."""
 
 
 class MetricWindow:

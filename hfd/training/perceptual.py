@@ -1,7 +1,7 @@
-"""Training of a few-step sampler by what its pictures look like: perceptual losses, and a critic on frozen features.
+"""Training of a few-step sampler with perceptual losses and a critic on frozen features.
 
-Beyond the paper of HFD. The score-matching losses ask for every noise level; these ask for the sample itself, after the
-sampler's own steps, and so make one or few of them enough.
+Beyond the paper of HFD. Score-matching losses train every noise level; these losses train the sample itself, after the
+sampler's own steps, so that one or few steps are enough.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from hfd.training.tasks import OptimiserSettings, adam, clipped_step, named_aver
 
 BETAS = (0.9, 0.99)
 CRITIC_BETAS = (0.5, 0.95)
-"""Of the critic's Adam: a short memory, since its task moves with the sampler."""
+"""Betas of the critic's Adam: short averages, since its task changes with the sampler."""
 
 CERTAIN = 0.15
-"""A critic's loss this close to the least there is says that it has won: no gradient is left for the sampler."""
+"""Margin over the least possible loss below which the critic counts as diverged: it gives the sampler no gradient."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class CriticSettings:
 
     @property
     def least_loss(self) -> float:
-        """The entropy of the label: the loss of a critic that is always right."""
+        """The entropy of the label: the least loss, of a critic that is always right."""
         rest = 1.0 - self.label
         return -self.label * math.log(self.label) - (rest * math.log(rest) if rest > 0.0 else 0.0)
 
@@ -70,11 +70,11 @@ class PerceptualSettings:
 
 
 class PerceptualTask:
-    """The whole walk of the sampler is differentiated; the critic, if there is one, has one update a step as well.
+    """Trains a sampler by gradients through all of its steps, and the critic, if any, by one update per step.
 
-    ``neighbours_share`` as in :class:`hfd.training.tasks.DecoderTask`. Whole on every worker, whatever the strategy:
-    losses that share their passes are beyond what FSDP follows. Raises :class:`DataError` where the frozen networks'
-    weights are missing or damaged.
+    ``neighbours_share`` as in :class:`hfd.training.tasks.DecoderTask`. Every worker holds the whole networks, for any
+    strategy: FSDP does not support losses that share passes. Raises :class:`DataError` if the frozen networks' weights
+    are missing or damaged.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class PerceptualTask:
         self._neighbours_share = neighbours_share
         parallelism = replace(parallelism, strategy="ddp")
         if parallelism.compile:
-            # Two backward passes go through one graph: the first may not give its buffers away.
+            # Two backward passes use one graph: the first must keep its buffers.
             functorch.donated_buffer = False
         self._module = wrap_module(net, parallelism, units_of_network(net))
         self._shards = Shards(list(net.parameters()))
@@ -109,7 +109,7 @@ class PerceptualTask:
 
     def _build_critic(self, critic: CriticSettings, device: torch.device, parallelism: Parallelism) -> None:
         self.critic = FeatureCritic(self._vgg16.widths, critic.widths).to(device)
-        # As written: compiled, each of the two passes back would make the gradients of both.
+        # Not compiled: each of the two backward passes would then compute the gradients of both.
         self._critic_module = wrap_module(self.critic, replace(parallelism, compile=False, recompute=False), Units())
         self._critic_shards = Shards(list(self.critic.parameters()))
         critic_settings = replace(self._settings, lr=critic.lr)
@@ -142,7 +142,7 @@ class PerceptualTask:
         return found
 
     def sample(self, network: Network, x_hat: Tensor, noise: Sequence[Tensor], known: Tensor | None = None) -> Tensor:
-        """Samples (B, 3, h, w), with gradients, about [-1, 1], from noise of each step."""
+        """Sample (B, 3, h, w), about [-1, 1], with gradients, from the noise of each step."""
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             with autocast(x_hat.device, self._settings.precision):
@@ -153,7 +153,7 @@ class PerceptualTask:
         return run_sampler(steps, self._process, denoise, x_hat, lambda step: noise[step])
 
     def _terms(self, sample: Tensor, x0: Tensor) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
-        """Each loss without its weight, (B,), and VGG16's features of both."""
+        """Return each unweighted loss, (B,), and VGG16's features of both."""
         settings = self._perceptual
         terms = {"mse": (sample - x0).square().mean(dim=(1, 2, 3))}
         sampled, real = [], []
@@ -173,15 +173,15 @@ class PerceptualTask:
         return terms, sampled, real
 
     def _weighted(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """The sum of the losses, weighted; those without a weight are not there."""
+        """Return the weighted sum of the losses; those of weight 0 are not computed."""
         weights = {name: getattr(self._perceptual, name) for name in ("mse", "wasserstein", "lpips")}
         return torch.stack([weights[name] * term for name, term in terms.items() if name in weights]).sum(dim=0)
 
     @torch.no_grad()
     def held_out_loss(self, x0: Tensor, x_hat: Tensor, times: int) -> Tensor:
-        """The loss without the critic of one crop (1, 3, h, w) in [-1, 1], with noise that never changes; a scalar.
+        """Compute the loss of one crop (1, 3, h, w) in [-1, 1] without the critic, with fixed noise; a scalar.
 
-        ``times`` is how often noise is drawn. For one worker: the others need not take part.
+        ``times``: number of noise draws. On this worker only.
         """
         generator = torch.Generator().manual_seed(0)
         total = x0.new_zeros(())
@@ -193,9 +193,9 @@ class PerceptualTask:
         return total / times
 
     def _begin(self) -> None:
-        """Before each part of a step's batch: spectral norms as they were before the first of them.
+        """Before each part of a step's batch, restore the spectral norms from the start of the step.
 
-        Every pass through the critic moves them a little; a step may not know of how many parts it is made.
+        Every pass through the critic updates them, and the result may not depend on the number of parts.
         """
         if self.critic is None:
             return
@@ -209,7 +209,7 @@ class PerceptualTask:
         if self.critic is None:
             (losses["loss"] * weight).backward()  # type: ignore[no-untyped-call]
             return
-        # Both losses come from the same passes; each backward pass stops at the parameters that it is for.
+        # Both losses come from the same forward passes; each backward pass stops at its own parameters.
         sampler, critic = list(self.net.parameters()), list(self.critic.parameters())
         (losses["loss"] * weight).backward(inputs=sampler, retain_graph=True)  # type: ignore[no-untyped-call]
         (losses["critic"] * weight).backward(inputs=critic)  # type: ignore[no-untyped-call]
@@ -227,9 +227,9 @@ class PerceptualTask:
         return norm
 
     def problem(self, means: Mapping[str, float]) -> str | None:
-        """Describe a critic that has won, from the means of the losses over all workers, and what to try."""
+        """Describe a diverged critic, from the means of the losses over all workers, with advice."""
         critic, mean = self._perceptual.critic, means.get("critic")
-        if critic is None or mean is None or mean >= critic.least_loss + CERTAIN:  # a NaN is not
+        if critic is None or mean is None or mean >= critic.least_loss + CERTAIN:  # False for NaN
             return None
         return (
             f"critic: got a mean loss of {mean:.3g}, expected {critic.least_loss + CERTAIN:.2f} to about 1.39: it has "
@@ -237,7 +237,7 @@ class PerceptualTask:
         )
 
     def averages(self) -> dict[float, dict[str, Tensor]]:
-        """The averaged weights of the sampler by relative width and parameter name."""
+        """Averaged weights of the sampler by relative width and parameter name."""
         return named_averages(self.net, self.ema, self._shards)
 
     def state(self) -> dict[str, Any]:

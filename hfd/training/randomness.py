@@ -1,9 +1,9 @@
 """Random numbers of training steps, a function of the seed and the sample, independent of the worker.
 
 A sample's numbers come from a generator of its own, seeded with (seed, number of the sample in the training, stream);
-those that a whole batch shares are seeded with (seed, step, stream). One worker or many, one batch or several parts,
-an uninterrupted run or a resumed one therefore use the same numbers. (Torch's CPU generator keeps 32 bits of a seed,
-so that in a long training some samples share their noise, hours apart and on other pictures.)
+those that a whole batch shares are seeded with (seed, step, stream). The numbers therefore do not depend on the number
+of workers, the split of a batch into parts, or a resume. (Torch's CPU generator keeps 32 bits of a seed, so that in a
+long training some samples share their noise, hours apart and on other pictures.)
 """
 
 from __future__ import annotations

@@ -68,11 +68,11 @@ class Shards:
         return [self._gather(index, tensor) for index, tensor in enumerate(tensors)]
 
     def mine(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """This worker's shards of whole tensors."""
+        """Return this worker's shards of whole tensors."""
         return [_share(tensor, like) for tensor, like in zip(tensors, self._parameters, strict=True)]
 
     def optimiser_state(self, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-        """The state of an optimiser over ``local``, with whole tensors."""
+        """Return the state of an optimiser over ``local``, with whole tensors."""
         return self._map_moments(optimiser.state_dict(), self._gather)
 
     def load_optimiser(self, optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -105,7 +105,7 @@ class Shards:
 
 
 def module_state(module: nn.Module) -> dict[str, Any]:
-    """The state of a module with whole tensors."""
+    """Return the state of a module with whole tensors."""
     state: dict[str, Any] = module.state_dict()
     return {name: value.full_tensor().cpu() if isinstance(value, DTensor) else value for name, value in state.items()}
 

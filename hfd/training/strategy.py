@@ -93,5 +93,5 @@ def syncing(last: bool, *modules: nn.Module) -> Iterator[None]:
 
 
 def leaf_free(modules: Iterable[nn.Module]) -> tuple[nn.Module, ...]:
-    """Modules that contain others: recomputing or gathering a single layer gains nothing."""
+    """Return the modules that contain others: recomputing or gathering a single layer gains nothing."""
     return tuple(module for module in modules if any(True for _ in module.children()))

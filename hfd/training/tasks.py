@@ -80,7 +80,7 @@ class AutoencoderTask:
         return {"loss": rd.loss, "mse": rd.mse, "bpp_est": rd.bpp_est, "psnr": psnr}
 
     def quantiser_steps(self, randomness: SampleRandomness, device: torch.device) -> Tensor | None:
-        """The quantiser's step of each sample at hand, (b,)."""
+        """Return the quantiser's step of each of these samples, (b,)."""
         if self._rates is None:
             return None
         low, high = self._rates

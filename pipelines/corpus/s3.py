@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hfd.errors import DataError
-from hfd.io.failures import patiently
+from hfd.io.failures import with_retries
 from hfd.io.storage import Entry
 from hfd.io.uris import parse_s3
 from pipelines.corpus.s3_client import Connection, connect, one_line
@@ -71,7 +71,7 @@ def fetch(uri: str, name: str, size: int, stamp: str) -> bytes:
         with one_line(what):
             return _fetch_once(uri, name, size, stamp, what)
 
-    return patiently(what, once, known=True)  # the server exists: it listed the object
+    return with_retries(what, once, known=True)  # the server exists: it listed the object
 
 
 def _fetch_once(uri: str, name: str, size: int, stamp: str, what: str) -> bytes:

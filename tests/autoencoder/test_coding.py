@@ -254,7 +254,7 @@ LatentCoder(model, tables).encode(torch.rand(1, 3, 64, 64))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert "DataError: latent: got values that are no numbers. The weights are broken" in ended.stderr
+    assert "DataError: latent: got NaN, expected numbers. The weights are damaged" in ended.stderr
 
 
 def test_wrong_checksum(coder: LatentCoder) -> None:

@@ -315,7 +315,7 @@ def test_at_the_default_size_context_costs_less_than_a_third() -> None:
 def test_four_groups_want_room_for_their_context(core_px: int) -> None:
     with pytest.raises(ConfigError) as caught:
         plan_picture(500, 500, Reach(126, 123, 8), PatchLayout(Scheme.FOUR_GROUPS, groups_px=core_px))
-    assert str(caught.value) == f"groups_px: got {core_px}, expected a multiple of 8 from 128 on"
+    assert str(caught.value) == f"groups_px: got {core_px}, expected a multiple of 8, at least 128"
 
 
 def test_a_region_of_the_command_line() -> None:

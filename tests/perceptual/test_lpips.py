@@ -100,7 +100,7 @@ class _Evil:
 
 
 def test_a_pickle_of_anything_else_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(DataError, match=r"x: got it asks for builtins.print, expected a pickle of NumPy arrays"):
+    with pytest.raises(DataError, match=r"x: got a reference to builtins.print, expected a pickle of NumPy arrays"):
         unpickle_arrays(pickle.dumps({"a": _Evil()}), "x")
     with pytest.raises(DataError, match="expected a pickle of NumPy arrays"):
         unpickle_arrays(b"\x80\x04broken", "x")
