@@ -113,7 +113,7 @@ def test_few_steps_are_spread_and_many_stay_together() -> None:
 
 def test_a_unit_without_room_for_context_is_refused_with_the_numbers() -> None:
     reach = Reach(139, 139, 8)
-    with pytest.raises(ConfigError, match=r"^tile_pixels: got 65536, expected at least 331776, for a network that"):
+    with pytest.raises(ConfigError, match=r"^tile_pixels: got 65536, expected at least 331776, for a network with"):
         plan_units([(1000, 1000)], reach, unit_pixels=65536, batch_pixels=1)
     assert plan_units([(1000, 1000)], reach, unit_pixels=331776, batch_pixels=1)
 
@@ -327,5 +327,5 @@ def test_a_region_of_the_command_line() -> None:
 
 
 def test_patches_want_room_for_one_evaluation() -> None:
-    with pytest.raises(ConfigError, match=r"^patch_pixels: got 65536, expected at least 331776, for a network that"):
+    with pytest.raises(ConfigError, match=r"^patch_pixels: got 65536, expected at least 331776, for a network with"):
         plan_picture(1000, 1000, Reach(139, 139, 8), PatchLayout(patch_pixels=65536))
