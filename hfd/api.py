@@ -58,7 +58,7 @@ def compress(
         num_bytes: largest size of the whole file. None of the three: the default model at its trained rate.
         model: a shipped model's name, a model folder, a workspace, or a folder of several models; None: the shipped.
         keep_alpha: keep transparency, lossless; otherwise composite over white.
-        keep_metadata: keep EXIF, the profile of RGB colours, and these colours unconverted.
+        keep_metadata: keep EXIF, the rights stated in XMP, the profile of RGB colours, and these colours unconverted.
         seed, steps, sampler, gamma, realism, grain, finish: decoding defaults of the file; see `decompress`.
         max_pixels: refuse larger pictures. For files, Pillow's own limit also applies
             (:func:`hfd.image.load.allow_pixels`).
@@ -95,7 +95,7 @@ def decompress(
 ) -> Image.Image:
     """Decode an ``.hfd`` file to mode RGB, or L if it is grey, with A where it has transparency.
 
-    Its profile, and EXIF, if kept, are in ``info``.
+    Its profile, EXIF and XMP, if kept, are in ``info``.
 
     Args:
         data: the file's bytes, or its path.

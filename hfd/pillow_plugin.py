@@ -5,8 +5,9 @@ the sections. PyTorch, the model and the pixels are loaded at the first ``load()
 the file or the one in ``image.model``. ``image.options`` may hold further arguments of :func:`hfd.api.decompress`,
 such as ``{"realism": 0.0}``. Nothing in a file is unpickled or executed.
 
-``image.save("a.hfd")`` takes the size, model and sampling arguments of :func:`hfd.api.compress`, and ``icc_profile``
-and ``exif`` as Pillow's other formats do. Without a profile, colours are converted to sRGB.
+``image.save("a.hfd")`` takes the size, model and sampling arguments of :func:`hfd.api.compress`, ``icc_profile``,
+``exif`` and ``xmp`` (of which the rights are kept) as Pillow's other formats do. Without a profile, colours are
+converted to sRGB.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
-from hfd.codec.container import ALPHA, EXIF, GREY, ICC, MAGIC, unpack
+from hfd.codec.container import ALPHA, EXIF, GREY, ICC, MAGIC, XMP, unpack
 from hfd.codec.picture.content import info_of
-from hfd.codec.sections import Extras, decode_metadata
+from hfd.codec.sections import Extras, metadata_of
 from hfd.errors import HfdError, PictureWarning
 
 FORMAT = "HFD"
@@ -41,16 +42,13 @@ class HfdImageFile(ImageFile.ImageFile):
         data = self.fp.read()
         try:
             container = unpack(data)
-            icc, exif = (
-                decode_metadata(container.sections[tag], name=name) if tag in container.sections else None
-                for tag, name in ((ICC, "icc"), (EXIF, "exif"))
-            )
+            icc, exif, xmp = (metadata_of(container, tag) for tag in (ICC, EXIF, XMP))
         except HfdError as error:
             raise SyntaxError(str(error)) from error  # Pillow's signal for a foreign or damaged file
         self._size = (container.width, container.height)
         colour = "L" if GREY in container.sections and icc is None else "RGB"
         self._mode = colour + "A" * (ALPHA in container.sections)
-        self.info.update(info_of(Extras(icc=icc, exif=exif)))
+        self.info.update(info_of(Extras(icc=icc, exif=exif, xmp=xmp)))
         self.info.update(
             bpp=8 * len(data) / (container.width * container.height), rate=container.rate, model=container.model.hex()
         )
@@ -93,7 +91,9 @@ def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
     exif = exif.tobytes() if isinstance(exif, Image.Exif) else exif
     try:
         target = Target(settings.get("quality"), settings.get("bpp"), settings.get("num_bytes"))
-        picture = picture_of_image(image, icc=settings.get("icc_profile") or None, exif=exif or None)
+        icc, xmp = settings.get("icc_profile") or None, settings.get("xmp") or None
+        xmp = xmp.encode() if isinstance(xmp, str) else xmp
+        picture = picture_of_image(image, icc=icc, exif=exif or None, xmp=xmp)
         for note in picture.notes:
             warnings.warn(f"image: {note.text}", PictureWarning, stacklevel=3)
         options = SamplingOptions(**{one.name: settings.get(one.name) for one in fields(SamplingOptions)})

@@ -31,7 +31,7 @@ def compress(
     bpp: Annotated[float | None, typer.Option(help="Largest size of the whole file, in bits per pixel.")] = None,
     num_bytes: Annotated[int | None, typer.Option("--bytes", help="Largest size of each file, in bytes.")] = None,
     keep_metadata: Annotated[
-        bool, typer.Option("--keep-metadata", help="Keep EXIF, the colour profile and unconverted colours.")
+        bool, typer.Option("--keep-metadata", help="Keep EXIF, XMP rights, the colour profile and unconverted colours.")
     ] = False,
     alpha: Annotated[
         bool, typer.Option("--alpha/--no-alpha", help="Keep transparency, lossless, or composite over white.")
@@ -76,7 +76,7 @@ def compress(
 
 @dataclass(frozen=True)
 class Kept:
-    """Parts of a picture to keep beside its colours: ``alpha``, transparency; ``metadata``, ICC profile and EXIF."""
+    """Parts of a picture to keep beside its colours: ``alpha``; ``metadata``, ICC profile, EXIF and XMP rights."""
 
     alpha: bool = True
     metadata: bool = False

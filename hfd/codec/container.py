@@ -41,7 +41,7 @@ DEFAULT_RATE = 128
 MAX_CODEC_PIXELS = 64_000_000
 """Larger pictures are refused before memory is allocated, since a forged header may claim any size."""
 
-LATENTS, ALPHA, ICC, EXIF, SAMPLING, GREY = 0, 128, 129, 130, 131, 132
+LATENTS, ALPHA, ICC, EXIF, SAMPLING, GREY, XMP = 0, 128, 129, 130, 131, 132, 133
 """Keys of a container's sections, and their tags in a file. ``LATENTS`` is required, and is the last in a file."""
 SECTION_NAMES: Mapping[int, str] = {
     LATENTS: "latents",
@@ -50,6 +50,7 @@ SECTION_NAMES: Mapping[int, str] = {
     EXIF: "exif",
     SAMPLING: "sampling",
     GREY: "grey",
+    XMP: "xmp",
 }
 
 _OPTIONAL_FROM = 128

@@ -1,4 +1,4 @@
-"""Optional sections of a ``.hfd`` file: alpha, ICC profile and EXIF. No torch.
+"""Optional sections of a ``.hfd`` file: alpha, ICC profile, EXIF and XMP. No torch.
 
 ``docs/format.md`` specifies every byte. Sizes are checked before memory is allocated.
 """
@@ -16,8 +16,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from hfd.codec.container import ALPHA, EXIF, GREY, ICC, SAMPLING, SECTION_NAMES, Container, check_size
+from hfd.codec.container import ALPHA, EXIF, GREY, ICC, SAMPLING, SECTION_NAMES, XMP, Container, check_size
 from hfd.codec.sampling_options import UNSTATED, SamplingOptions, decode_sampling, encode_sampling
+from hfd.codec.xmp import MAX_RIGHTS_BYTES
 from hfd.errors import BitstreamError, DataError
 
 AlphaArray = npt.NDArray[np.uint8]
@@ -40,7 +41,7 @@ class Extras:
 
     ``alpha``: uint8 (H, W), None: opaque; ``icc``: the profile of the coded RGB values, None: sRGB; ``exif``: a TIFF
     stream, with or without a leading ``Exif\\0\\0``, written as :func:`upright_exif` returns it;
-    ``is_grey``: the channels are equal.
+    ``is_grey``: the channels are equal; ``xmp``: rights, as :func:`hfd.codec.xmp.rights_of` returns them.
     """
 
     alpha: AlphaArray | None = None
@@ -48,14 +49,16 @@ class Extras:
     exif: bytes | None = None
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     is_grey: bool = False
+    xmp: bytes | None = None
 
     def to_sections(self) -> dict[int, bytes]:
         """Encode as the sections of a container, without those that are None or the default.
 
-        Raises :class:`DataError` on metadata above ``MAX_METADATA_BYTES``.
+        Raises :class:`DataError` on metadata above their limit (:func:`limit_of`).
         """
         sections = {} if self.alpha is None else {ALPHA: encode_alpha(self.alpha)}
-        for tag, data in ((ICC, self.icc), (EXIF, None if self.exif is None else upright_exif(self.exif))):
+        exif = None if self.exif is None else upright_exif(self.exif)
+        for tag, data in ((ICC, self.icc), (EXIF, exif), (XMP, self.xmp)):
             if data is not None:
                 sections[tag] = encode_metadata(data, name=SECTION_NAMES[tag])
         if (section := encode_sampling(self.sampling)) != UNSTATED:
@@ -71,16 +74,14 @@ def read_extras(container: Container, *, max_pixels: int) -> Extras:
     Raises :class:`BitstreamError` on a section that is damaged, :class:`DataError` on alpha above ``max_pixels``.
     """
     sections = container.sections
-    icc, exif = (
-        decode_metadata(sections[tag], name=SECTION_NAMES[tag]) if tag in sections else None for tag in (ICC, EXIF)
-    )
+    icc, exif, xmp = (metadata_of(container, tag) for tag in (ICC, EXIF, XMP))
     sampling = decode_sampling(sections[SAMPLING]) if SAMPLING in sections else SamplingOptions()
     is_grey = holds_grey(container)
     if ALPHA not in sections:
-        return Extras(None, icc, exif, sampling, is_grey)
+        return Extras(None, icc, exif, sampling, is_grey, xmp)
     check_size(container.width, container.height, max_pixels)
     alpha = decode_alpha(sections[ALPHA], container.width, container.height)
-    return Extras(alpha, icc, exif, sampling, is_grey)
+    return Extras(alpha, icc, exif, sampling, is_grey, xmp)
 
 
 def holds_grey(container: Container) -> bool:
@@ -94,32 +95,43 @@ def holds_grey(container: Container) -> bool:
 # --- metadata ------------------------------------------------------------------------------------
 
 
+def metadata_of(container: Container, tag: int) -> bytes | None:
+    """The data of the section ``ICC``, ``EXIF`` or ``XMP``; None without it. Raises as `decode_metadata`."""
+    section = container.sections.get(tag)
+    return None if section is None else decode_metadata(section, name=SECTION_NAMES[tag])
+
+
+def limit_of(name: str) -> int:
+    """The most bytes that the data of a section may take, unpacked."""
+    return MAX_RIGHTS_BYTES if name == SECTION_NAMES[XMP] else MAX_METADATA_BYTES
+
+
 def encode_metadata(data: bytes, *, name: str) -> bytes:
     """Encode as a byte, 0 or 1, and the data, plain or as a zlib stream (RFC 1950), whichever is shorter."""
-    if len(data) > MAX_METADATA_BYTES:
-        raise DataError(f"{name}: got {len(data)} bytes, expected at most {MAX_METADATA_BYTES}. Leave it out")
+    if len(data) > limit_of(name):
+        raise DataError(f"{name}: got {len(data)} bytes, expected at most {limit_of(name)}. Leave it out")
     deflated = zlib.compress(data, 9)
     return bytes([_DEFLATED]) + deflated if len(deflated) < len(data) else bytes([_STORED]) + data
 
 
 def decode_metadata(section: bytes, *, name: str) -> bytes:
     """Decode the data of a section, in bounded memory. Raises :class:`BitstreamError`."""
-    coding, packed = section[:1], section[1:]
+    coding, packed, limit = section[:1], section[1:], limit_of(name)
     if coding == bytes([_STORED]):
         data = packed
     elif coding == bytes([_DEFLATED]):
         inflater = zlib.decompressobj()
         try:
-            data = inflater.decompress(packed, MAX_METADATA_BYTES + 1)
+            data = inflater.decompress(packed, limit + 1)
         except zlib.error as error:
             raise BitstreamError(f"{name}: got no zlib stream ({error}). {DAMAGED}") from error
         whole = inflater.eof and not inflater.unused_data
-        if not whole and len(data) <= MAX_METADATA_BYTES:
+        if not whole and len(data) <= limit:
             raise BitstreamError(f"{name}: got a zlib stream of another length than the section. {DAMAGED}")
     else:
         raise _unknown(name, coding)
-    if len(data) > MAX_METADATA_BYTES:
-        raise BitstreamError(f"{name}: got more than {MAX_METADATA_BYTES} bytes, expected at most that. {DAMAGED}")
+    if len(data) > limit:
+        raise BitstreamError(f"{name}: got more than {limit} bytes, expected at most that. {DAMAGED}")
     return data
 
 

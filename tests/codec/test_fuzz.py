@@ -46,7 +46,7 @@ def test_hostile_files_are_refused_or_a_picture(tmp_path: Path) -> None:
     assert all(count > 0 for count in table["all"]) and sum(table["all"]) == CASES
 
 
-SECTIONS = st.dictionaries(st.sampled_from([128, 129, 130, 131, 132, 200]), st.binary(max_size=60), max_size=2)
+SECTIONS = st.dictionaries(st.sampled_from([128, 129, 130, 131, 132, 133, 200]), st.binary(max_size=60), max_size=2)
 PAYLOADS = st.binary(max_size=400).map(lambda data: data[: len(data) // 4 * 4]) | st.binary(max_size=20)
 
 

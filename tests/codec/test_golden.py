@@ -15,7 +15,7 @@ from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
 from hfd.codec.library import model_that_made
 from hfd.io.model_folders import find_model
-from tests.support.format_reader import read_file, read_grey
+from tests.support.format_reader import read_file, read_grey, read_metadata
 from tests.support.paths import GOLDEN
 
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
@@ -61,7 +61,7 @@ def test_a_golden_file_shows_the_picture_that_it_was_made_of(name: str) -> None:
     assert error.mean() < 20  # most are beyond 30 when upside down
     held = make().read_extras(unpack(data), max_pixels=2**20)
     assert (held.icc, held.exif, held.sampling) == (extras.icc, extras.exif, extras.sampling)
-    assert held.is_grey == extras.is_grey
+    assert (held.is_grey, held.xmp) == (extras.is_grey, extras.xmp)
     np.testing.assert_array_equal(held.alpha, extras.alpha)
 
 
@@ -74,6 +74,8 @@ def test_the_specification_reads_a_golden_file(name: str) -> None:
     lengths = {"0": len(file.latents), **{str(tag): len(section) for tag, section in file.sections.items()}}
     assert lengths == expected["sections"]
     assert read_grey(file.sections) == expected["grey"]
+    if 133 in file.sections:
+        assert len(read_metadata(file.sections[133], 65_000)) == expected["xmp"]["bytes"]
 
 
 def test_together_they_hold_every_kind_of_section() -> None:
@@ -84,4 +86,5 @@ def test_together_they_hold_every_kind_of_section() -> None:
         "130",
         "131",
         "132",
+        "133",
     }

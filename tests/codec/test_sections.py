@@ -237,6 +237,10 @@ def test_a_bomb_in_metadata_is_refused_before_memory_is_taken() -> None:
 def test_metadata_at_the_limit() -> None:
     most = bytes(MAX_METADATA_BYTES)
     assert decode_metadata(encode_metadata(most, name="icc"), name="icc") == most
+    with pytest.raises(DataError, match=r"^xmp: got 65001 bytes, expected at most 65000"):
+        encode_metadata(bytes(65_001), name="xmp")
+    assert decode_metadata(encode_metadata(bytes(65_000), name="xmp"), name="xmp") == bytes(65_000)
+    assert "xmp: got more than 65000 bytes" in refusal(decode_metadata, b"\1" + zlib.compress(most), name="xmp")
     with pytest.raises(DataError, match=f"^icc: got {MAX_METADATA_BYTES + 1} bytes, expected at most"):
         encode_metadata(most + b"\0", name="icc")
     assert "icc: got more than" in refusal(decode_metadata, b"\0" + most + b"\0", name="icc")

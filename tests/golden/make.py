@@ -50,6 +50,15 @@ def exif() -> bytes:
     return tags.tobytes().removeprefix(b"Exif\0\0")
 
 
+def xmp() -> bytes:
+    """An XMP packet, reduced as the specification says, that states a creator."""
+    return (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/" xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" '
+        b'xmlns:dc="http://purl.org/dc/elements/1.1/"><rdf:RDF><rdf:Description rdf:about=""><dc:creator><rdf:Seq>'
+        b"<rdf:li>golden</rdf:li></rdf:Seq></dc:creator></rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+
+
 def golden_inputs() -> dict[str, tuple[RgbArray, Extras]]:
     """Pictures and what goes with them, by the file's name."""
     rows, columns = np.mgrid[:40, :24]
@@ -67,6 +76,7 @@ def golden_inputs() -> dict[str, tuple[RgbArray, Extras]]:
         "exif": (picture(24, 40), Extras(exif=exif())),
         DUMPED: (picture(24, 40), Extras(sampling=SamplingOptions(steps=4, seed=7))),
         "grey": (np.repeat(picture(24, 40)[..., :1], 3, axis=2), Extras(is_grey=True)),
+        "xmp": (picture(24, 40), Extras(xmp=xmp())),
         "all": (picture(40, 24), Extras(alpha, curve, exif(), sampling)),
     }
 
@@ -98,6 +108,7 @@ def describe(data: bytes, codec: Codec) -> dict[str, Any]:
         "alpha": None if extras.alpha is None else {"sha256": digest(extras.alpha.tobytes())},
         "icc": None if extras.icc is None else {"bytes": len(extras.icc), "sha256": digest(extras.icc)},
         "exif": None if extras.exif is None else {"bytes": len(extras.exif), "sha256": digest(extras.exif)},
+        "xmp": None if extras.xmp is None else {"bytes": len(extras.xmp), "sha256": digest(extras.xmp)},
         "sampling": with_defaults(extras.sampling),
         "grey": extras.is_grey,
     }

@@ -78,18 +78,18 @@ def read_sections(body: bytes, at: int, into: dict[int, bytes]) -> int:
         at += length
 
 
-def read_metadata(section: bytes) -> bytes:
+def read_metadata(section: bytes, limit: int = 2**22) -> bytes:
     need(len(section) >= 1 and section[0] in (0, 1))
     if section[0] == 0:
         data = section[1:]
     else:
         stream = zlib.decompressobj()
         try:
-            data = stream.decompress(section[1:], 2**22 + 1)
+            data = stream.decompress(section[1:], limit + 1)
         except zlib.error:
             raise RefusedError from None
         need(stream.eof and stream.unused_data == b"")
-    need(len(data) <= 2**22)
+    need(len(data) <= limit)
     return data
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from hfd.codec.exif import fitted_exif
 from hfd.codec.sections import MAX_METADATA_BYTES, AlphaArray, Extras
+from hfd.codec.xmp import rights_of, wrapped
 from hfd.errors import DataError
 from hfd.image.colour import raw_mode_of, split_srgb
 from hfd.image.containers import is_all_transparent, note_if_all_transparent
@@ -71,9 +72,11 @@ class Picture:
 
 
 def info_of(extras: Extras) -> dict[str, bytes]:
-    """Return profile and EXIF under Pillow's keys and in its form."""
+    """Return profile, EXIF and XMP under Pillow's keys and in its form."""
     exif = None if extras.exif is None else b"Exif\0\0" + extras.exif
-    return {key: data for key, data in (("icc_profile", extras.icc), ("exif", exif)) if data is not None}
+    xmp = None if extras.xmp is None else wrapped(extras.xmp)
+    held = {"icc_profile": extras.icc, "exif": exif, "xmp": xmp}
+    return {key: data for key, data in held.items() if data is not None}
 
 
 def read_picture(
@@ -87,13 +90,13 @@ def read_picture(
     """Read a picture, upright. Raises the errors of :func:`hfd.image.load.load_picture`.
 
     ``keep_alpha``: keep transparency; colours are white where opacity is 0. Otherwise the picture is composited over
-    white. ``keep_metadata``: keep EXIF, and an RGB profile with its unconverted colours. Otherwise colours are
-    converted to sRGB.
+    white. ``keep_metadata``: keep EXIF, the rights of XMP, and an RGB profile with its unconverted colours. Otherwise
+    colours are converted to sRGB.
     """
 
     def convert(image: Image.Image, raw_mode: str) -> Picture:
-        exif = exif_of(image) if keep_metadata else None
-        return _convert(image, raw_mode, turn_of(image), keep_alpha=keep_alpha, keep_profile=keep_metadata, exif=exif)
+        kept = kept_metadata(image) if keep_metadata else Extras()
+        return _convert(image, raw_mode, turn_of(image), keep_alpha=keep_alpha, keep_profile=keep_metadata, kept=kept)
 
     with collected_notes() as notes:
         picture = load_with(convert, source, name=name, max_pixels=max_pixels)
@@ -107,33 +110,33 @@ def picture_of_image(
     keep_metadata: bool = False,
     icc: bytes | None = None,
     exif: bytes | None = None,
+    xmp: bytes | None = None,
 ) -> Picture:
     """As `read_picture`, for an image that Pillow opened or made; the image is not changed.
 
-    ``icc``, ``exif``: replace the image's own. Raises :class:`DataError` if there are no pixels, or they have no
-    defined white.
+    ``icc``, ``exif``, ``xmp`` (of which the rights are kept): replace the image's own. Raises :class:`DataError` if
+    there are no pixels, or they have no defined white.
     """
     if 0 in image.size:
         raise DataError(f"image: got {image.width} x {image.height} px, expected at least 1 pixel")
     with collected_notes() as notes:
-        picture = _picture_of_image(image, keep_alpha, keep_metadata, icc, exif)
+        given = Extras(icc=icc, exif=exif, xmp=None if xmp is None else rights_with_note(xmp))
+        picture = _picture_of_image(image, keep_alpha, keep_metadata, given)
     return replace(picture, notes=tuple(notes))
 
 
-def _picture_of_image(
-    image: Image.Image, keep_alpha: bool, keep_metadata: bool, icc: bytes | None, exif: bytes | None
-) -> Picture:
+def _picture_of_image(image: Image.Image, keep_alpha: bool, keep_metadata: bool, given: Extras) -> Picture:
     raw_mode = raw_mode_of(image)
-    stated = icc or profile_of_image(image)
+    stated = given.icc or profile_of_image(image)
     image.load()
     turn = turn_of(image)
-    if exif is None and keep_metadata:
-        exif = exif_of(image)
+    own_kept = kept_metadata(image) if keep_metadata else Extras()
+    kept = Extras(exif=given.exif or own_kept.exif, xmp=given.xmp or own_kept.xmp)
     own = image.copy() if stated is not None or len(image.info) else image  # its info is changed below
     own.info["icc_profile"] = stated
-    keep_profile = keep_metadata or icc is not None
+    keep_profile = keep_metadata or given.icc is not None
     try:
-        return _convert(own, raw_mode, turn, keep_alpha=keep_alpha, keep_profile=keep_profile, exif=exif)
+        return _convert(own, raw_mode, turn, keep_alpha=keep_alpha, keep_profile=keep_profile, kept=kept)
     except ValueError as error:
         raise DataError(f"image: {error}. Scale it to 8 bits", reason="broken") from error
 
@@ -159,7 +162,7 @@ def _convert(
     *,
     keep_alpha: bool,
     keep_profile: bool,
-    exif: bytes | None,
+    kept: Extras,
 ) -> Picture:
     """Convert by strips, so that memory holds a large picture only twice: as a Pillow image and as an array."""
     note_if_all_transparent(is_all_transparent(image))
@@ -178,9 +181,10 @@ def _convert(
     if alpha is not None and int(alpha.min()) == 255:
         alpha = None
     rgb = _turned(rgb, method)
+    exif = kept.exif
     if exif is not None and method is not None:
         exif = fitted_exif(exif, rgb.shape[1], rgb.shape[0])
-    return Picture(rgb, Extras(None if alpha is None else _turned(alpha, method), icc, exif))
+    return Picture(rgb, Extras(None if alpha is None else _turned(alpha, method), icc, exif, xmp=kept.xmp))
 
 
 def split_picture(
@@ -211,6 +215,23 @@ def over_white(colour: Image.Image, plane: Image.Image) -> Image.Image:
 
 def _turned(x: npt.NDArray[np.uint8], method: Image.Transpose | None) -> npt.NDArray[np.uint8]:
     return x if method is None else np.ascontiguousarray(_TURNS[method](x))
+
+
+def kept_metadata(image: Image.Image) -> Extras:
+    """A picture's EXIF, and the rights of its XMP. What is damaged or too long is left out, and noted."""
+    packet = image.info.get("xmp")
+    packet = packet.encode() if isinstance(packet, str) else packet
+    xmp = rights_with_note(packet) if isinstance(packet, bytes) and packet.strip(b"\0 ") else None
+    return Extras(exif=exif_of(image), xmp=xmp)
+
+
+def rights_with_note(packet: bytes) -> bytes | None:
+    """:func:`hfd.codec.xmp.rights_of`; None, with a note, for a packet that cannot be used."""
+    try:
+        return rights_of(packet)
+    except DataError as error:
+        add_note("metadata", f"its XMP is left out: {error}")
+        return None
 
 
 def exif_of(image: Image.Image) -> bytes | None:

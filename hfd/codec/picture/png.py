@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hfd.codec.picture.content import Picture
+from hfd.codec.xmp import wrapped
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 STRIP_BYTES = 2**22
 _GREY, _RGB, _ALPHA = 0, 2, 4
+XMP_KEYWORD = "XML:com.adobe.xmp"
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -30,6 +32,8 @@ def png_chunks(picture: Picture) -> Iterator[bytes]:
         yield _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(extras.icc))
     if extras.exif is not None:
         yield _chunk(b"eXIf", extras.exif.removeprefix(b"Exif\0\0"))
+    if extras.xmp is not None:
+        yield _chunk(b"iTXt", XMP_KEYWORD.encode() + bytes(5) + wrapped(extras.xmp))
     channels = 1 if picture.is_grey else 3
     samples = channels if extras.alpha is None else channels + 1
     rows = max(1, STRIP_BYTES // (picture.width * samples))

@@ -6,8 +6,10 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from PIL.PngImagePlugin import PngInfo
+
 from hfd.codec.picture.content import Picture, over_white
-from hfd.codec.picture.png import png_chunks
+from hfd.codec.picture.png import XMP_KEYWORD, png_chunks
 from hfd.errors import DataError
 
 _OPTIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -38,7 +40,7 @@ def format_of(name: str) -> str:
 
 
 def encode_picture(picture: Picture, file_format: str) -> Iterable[bytes]:
-    """Encode a picture with its profile and EXIF, in pieces; over white if the format has no transparency.
+    """Encode a picture with its profile, EXIF and XMP, in pieces; over white if the format has no transparency.
 
     A large PNG is written lazily by strips. Raises :class:`DataError` if the format cannot hold the picture.
     """
@@ -56,7 +58,11 @@ def encode_picture(picture: Picture, file_format: str) -> Iterable[bytes]:
         seen = over_white(image.convert("RGB"), image.getchannel("A"))
         seen.info = image.info
         image = seen
-    kept = {key: image.info[key] for key in ("icc_profile", "exif") if key in image.info}
+    kept: dict[str, Any] = {key: image.info[key] for key in ("icc_profile", "exif", "xmp") if key in image.info}
+    if pillow_format == "PNG" and "xmp" in kept:
+        texts = PngInfo()
+        texts.add_itxt(XMP_KEYWORD, kept.pop("xmp").decode())
+        kept["pnginfo"] = texts
     try:
         image.save(buffer, pillow_format, **options, **kept)
     except (OSError, ValueError) as error:

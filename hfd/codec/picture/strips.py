@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageFile
 
-from hfd.codec.picture.content import Picture, exif_of, read_picture, split_picture
+from hfd.codec.picture.content import Picture, kept_metadata, read_picture, split_picture
 from hfd.codec.sections import AlphaArray, Extras
 from hfd.errors import DataError
 from hfd.image.colour import raw_mode_of
@@ -46,14 +46,14 @@ _TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe
 
 @dataclass(frozen=True)
 class _Header:
-    """Header of a file that can be read by strips, from Pillow. ``offset``: position of uncompressed pixels;
-    ``page``: libvips's options for the directory of a TIFF."""
+    """Header of a file that can be read by strips, from Pillow. ``kept``: metadata; ``offset``: position of uncompressed
+    pixels; ``page``: libvips's options for the directory of a TIFF."""
 
     format: str
     mode: str
     size: tuple[int, int]
     icc: bytes | None
-    exif: bytes | None
+    kept: Extras
     offset: int | None = None
     page: Mapping[str, int] = field(default_factory=dict)
 
@@ -110,7 +110,7 @@ def open_picture(
     """
     is_pipe = isinstance(source, Path) and source.exists() and not source.is_file()  # a pipe can be read only once
     with collected_notes() as notes:
-        look = partial(_header_of, keep_exif=keep_metadata)
+        look = partial(_header_of, keep_metadata=keep_metadata)
         header = None if is_pipe else look_with(look, source, name=name, max_pixels=max_pixels)
     if header is None:
         return read_picture(
@@ -128,7 +128,7 @@ def open_picture(
     with collected_notes() as more_notes:
         _, _, icc = split_picture(pixel, header.mode, keep_alpha=keep_alpha, keep_profile=keep_metadata)
         alpha = _alpha_of(header, parts()) if keep_alpha and "A" in header.mode else None
-    extras = Extras(alpha, icc, header.exif)
+    extras = replace(header.kept, alpha=alpha, icc=icc)
     return StripPicture(lambda: (rgb for rgb, _ in parts()), header.size, extras, tuple(notes | more_notes))
 
 
@@ -141,7 +141,7 @@ def _alpha_of(header: _Header, parts: Iterator[tuple[RgbArray, AlphaArray | None
     return None if int(alpha.min()) == 255 else alpha
 
 
-def _header_of(image: Image.Image, stream: BinaryIO, *, keep_exif: bool) -> _Header | None:
+def _header_of(image: Image.Image, stream: BinaryIO, *, keep_metadata: bool) -> _Header | None:
     """Return None if the picture is small, or its file cannot be read by strips."""
     if image.width * image.height <= WHOLE_PIXELS or image.format not in (*_LOADERS, "PPM"):
         return None
@@ -154,9 +154,9 @@ def _header_of(image: Image.Image, stream: BinaryIO, *, keep_exif: bool) -> _Hea
         is_in_order, offset = image.tile[0].codec_name == "raw", image.tile[0].offset
     if not is_plain or not is_in_order or orientation_of_header(image, stream) != 1:
         return None
-    exif = exif_of(image) if keep_exif else None
+    kept = kept_metadata(image) if keep_metadata else Extras()
     page = page_options(found) if image.format == "TIFF" and (found := picture_of(stream)) is not None else {}
-    return _Header(image.format, image.mode, image.size, image.info.get("icc_profile"), exif, offset, page)
+    return _Header(image.format, image.mode, image.size, image.info.get("icc_profile"), kept, offset, page)
 
 
 def _image(header: _Header, size: tuple[int, int], data: Any) -> Image.Image:
