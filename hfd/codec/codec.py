@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hfd.autoencoder.coding import LatentCoder
 from hfd.autoencoder.model import STRIDE
+from hfd.autoencoder.transforms import reach_cells
 from hfd.autoencoder.weights import Autoencoder, read_autoencoder
 from hfd.codec.container import (
     DEFAULT_RATE,
@@ -28,7 +29,7 @@ from hfd.codec.container import (
 from hfd.codec.memory import give_back
 from hfd.codec.patches import LatentSource, MapPieces, OnProgress, Piece, PixelSource, Source, known_in, sample_by_plan
 from hfd.codec.pixels import GreyWatch, RgbRows, padded_rows, picture_to_tensor, tensor_to_picture, to_grey
-from hfd.codec.reconstruction import LatentCut, reach_cells, synthesise
+from hfd.codec.reconstruction import LatentCut, synthesise
 from hfd.codec.results import Analysis, Compressed
 from hfd.codec.sections import holds_grey
 from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, read_decoder

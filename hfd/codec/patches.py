@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from hfd.autoencoder.model import Elic
+from hfd.autoencoder.transforms import reach_cells
 from hfd.codec.pixels import to_grey
-from hfd.codec.reconstruction import LatentCut, cut_latent, reach_cells, synthesise
+from hfd.codec.reconstruction import LatentCut, cut_latent, synthesise
 from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.sampling import Sampling
 from hfd.geometry.box import Box

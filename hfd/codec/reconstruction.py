@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hfd.autoencoder.model import STRIDE, Elic
 from hfd.codec.pixels import to_grey_levels
@@ -34,28 +34,6 @@ class LatentCut:
     top: int
     left: int
     box: Box
-
-
-def reach_cells(g_s: nn.Module) -> int:
-    """Return an upper bound of the distance along an axis between a pixel and a latent cell it depends on, in cells.
-
-    Counted through all convolutions, last to first, as if parallel branches followed each other. A k x k convolution
-    reaches (k - 1) / 2 cells. A transposed one of stride s and padding p computes output o from inputs i with o = s i
-    - p + tap, tap from 0 to k - 1, and reaches max(p, k - 1 - p) / s cells. Depth-to-space by r computes output o from
-    input o // r.
-    """
-    reach = 0
-    for layer in reversed(list(g_s.modules())):
-        if isinstance(layer, nn.PixelShuffle):
-            reach = -(-reach // layer.upscale_factor)
-        elif isinstance(layer, nn.ConvTranspose2d):
-            kernel, stride, padding = layer.kernel_size[0], layer.stride[0], int(layer.padding[0])
-            reach = -(-(reach + max(padding, kernel - 1 - padding)) // stride)
-        elif isinstance(layer, nn.Conv2d):
-            if layer.stride != (1, 1):
-                raise ValueError(f"g_s: got a convolution of stride {layer.stride}, expected none that shrinks")
-            reach += layer.kernel_size[0] // 2
-    return reach
 
 
 def cut_latent(y_hat: Tensor, box: Box, reach: int) -> LatentCut:

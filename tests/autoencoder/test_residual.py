@@ -13,10 +13,10 @@ from hfd.autoencoder.loss import rate_distortion
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.rates import UNITS, step_of, step_units
 from hfd.autoencoder.residual import FIRST_STEP, ResidualBlock, cosine_basis, first_spreads
-from hfd.autoencoder.transforms import analyse, reach_of
+from hfd.autoencoder.transforms import analyse, reach_cells, reach_of
 from hfd.autoencoder.weights import build_autoencoder
 from hfd.codec.pixels import to_grey_levels
-from hfd.codec.reconstruction import CELL_PX, cut_latent, reach_cells, synthesise
+from hfd.codec.reconstruction import CELL_PX, cut_latent, synthesise
 from hfd.config.autoencoder import ResidualConfig
 from hfd.geometry.box import Box
 from hfd.training.randomness import SampleRandomness

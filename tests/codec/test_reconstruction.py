@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from hfd.autoencoder.model import Elic
+from hfd.autoencoder.transforms import reach_cells
 from hfd.codec import reconstruction
 from hfd.codec.codec import Codec
 from hfd.codec.pixels import to_grey_levels
-from hfd.codec.reconstruction import CELL_PX, LatentCut, cut_latent, reach_cells, synthesise
+from hfd.codec.reconstruction import CELL_PX, LatentCut, cut_latent, synthesise
 from hfd.geometry.box import Box
 from hfd.io.model_folders import shipped_models
 from tests.support.networks import lively_elic

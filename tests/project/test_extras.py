@@ -29,9 +29,10 @@ def test_no_heavy_package_is_a_base_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = {line.partition("[")[0].partition(">")[0].partition("<")[0] for line in project["dependencies"]}
     assert names == {
-        "compressai", "numpy", "pillow", "pyvips", "rich", "safetensors", "torch", "torchvision", "typer",
+        "compressai", "numpy", "onnxruntime", "pillow", "pyvips", "rich", "safetensors", "torch", "torchvision",
+        "typer",
     }  # fmt: skip
-    assert set(project["optional-dependencies"]) == {"train", "pipeline", "heic", "server", "demo", "dev"}
+    assert set(project["optional-dependencies"]) == {"train", "pipeline", "onnx", "heic", "server", "demo", "dev"}
 
 
 def test_the_codecs_commands_import_no_package_of_an_extra(tmp_path: Path, model_folder: Folder) -> None:

@@ -21,6 +21,7 @@ ORDER: Sequence[set[str]] = [
     {"hfd.perceptual", "hfd.engine"},
     {"hfd.data", "hfd.autoencoder", "hfd.metrics", "hfd.baselines"},
     {"hfd.diffusion", "hfd.report"},
+    {"hfd.graphs"},
     {"hfd.codec", "hfd.training"},
     {"hfd.api"},
     {"hfd", "hfd.pillow_plugin", "hfd.cli"},

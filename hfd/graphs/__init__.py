@@ -1,0 +1,1 @@
+"""ONNX graphs of the networks, whose weights stay in ``weights.safetensors``."""
