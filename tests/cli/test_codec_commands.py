@@ -331,6 +331,21 @@ def test_an_exported_model_decodes_what_it_compresses(
     assert "holds a model already" in hfd("export", model_folder.path, copy).complaint
 
 
+def test_graphs_are_exported_with_a_copy_or_added_to_a_model(hfd: Hfd, model_folder: Folder, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert hfd("export", model_folder.path, one, "--half", "--onnx").code == 0
+    graphs = {path.relative_to(one): path.read_bytes() for path in one.rglob("*.onnx")}
+    assert [str(path) for path in sorted(graphs)] == [
+        "autoencoder/analysis.onnx", "autoencoder/hyper_analysis.onnx", "autoencoder/synthesis.onnx",
+        "decoder/network.onnx", "decoder/network_known.onnx",
+    ]  # fmt: skip
+    assert hfd("export", model_folder.path, other, "--half").code == 0
+    assert not list(other.rglob("*.onnx"))
+    assert hfd("export", other, other, "--onnx").out == f"{other}: {', '.join(map(str, sorted(graphs)))}\n"
+    assert {path.relative_to(other): path.read_bytes() for path in other.rglob("*.onnx")} == graphs
+    assert "holds a model already" in hfd("export", other, other, "--onnx", "--half").complaint
+
+
 def test_compressing_without_a_model(hfd: Hfd, photo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("hfd.io.model_folders.MODELS", tmp_path / "none")
     assert hfd("compress", photo).complaint.startswith("model: missing, expected --model FOLDER")

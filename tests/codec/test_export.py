@@ -10,8 +10,11 @@ import pytest
 from hfd.codec.codec import Codec
 from hfd.codec.export import export_model
 from hfd.diffusion.sampling import Sampling
+from hfd.engine.names import GRAPHS
 from hfd.errors import DataError
+from hfd.io.model_folders import shipped_models
 from hfd.io.storage import Folder
+from tests.support.absent import hfd_without
 from tests.support.pictures import photograph
 
 
@@ -52,3 +55,21 @@ def test_the_copy_may_take_other_steps_by_default(model_folder: Folder, tmp_path
     steps = [Codec.load(Folder(str(tmp_path / name))).default_sampling.steps for name in ("copy", "again")]
     assert steps == [3, 3]
     assert Codec.load(model_folder).default_sampling.steps == 50
+
+
+def test_graphs_are_copied_while_they_fit_the_weights(tmp_path: Path) -> None:
+    shipped, same, changed = shipped_models()["desk-025"], Folder(str(tmp_path / "a")), Folder(str(tmp_path / "b"))
+    export_model(shipped, same, half=False)
+    export_model(shipped, changed, half=False, steps=7)
+    for part in ("autoencoder", "decoder"):
+        for name in GRAPHS[part]:
+            assert same.read(f"{part}/{name}") == shipped.read(f"{part}/{name}")
+            assert changed.exists(f"{part}/{name}") == (part == "autoencoder")
+
+
+@pytest.mark.integration
+def test_graphs_without_the_package_are_one_line(model_folder: Folder, tmp_path: Path) -> None:
+    ended = hfd_without(["onnx"], "export", model_folder.path, "copy", "--onnx", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "hfd: onnx: not installed, expected by --onnx. Run pip install 'hfd[onnx]'\n"
+    assert not (tmp_path / "copy").exists()
