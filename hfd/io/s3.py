@@ -6,10 +6,13 @@ unavailable.
 
 from __future__ import annotations
 
+import functools
 import io
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
@@ -29,14 +32,15 @@ class Prefix:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         try:
-            self._filesystem, path = pafs.FileSystem.from_uri(parse_s3(uri).arrow_uri)
+            place = parse_s3(uri)
+            self._base = f"{place.bucket}/{place.prefix}".rstrip("/")
+            self._filesystem = _connected(replace(place, prefix="").arrow_uri, os.getpid(), _aws_variables())
         except ConfigError as error:
             raise DataError(str(error)) from error
         except (ValueError, OSError, NotImplementedError) as error:
             raise DataError(
                 f"{uri}: got an unusable URI, expected a folder or s3://bucket/prefix ({brief(error)})"
             ) from error
-        self._base = str(path).rstrip("/")
 
     def _at(self, name: str) -> str:
         return f"{self._base}/{name}" if name else self._base
@@ -102,6 +106,20 @@ class Prefix:
         if kind == pafs.FileType.NotFound and self._info(bucket).type == pafs.FileType.NotFound:
             raise no_bucket(self.uri)
         return cast(list[Any], self._filesystem.get_file_info(pafs.FileSelector(self._base, True, True)))
+
+
+@functools.lru_cache(maxsize=16)
+def _connected(bucket_uri: str, process: int, environment: tuple[tuple[str, str], ...]) -> Any:
+    """Arrow's file system of a bucket. Threads share it; it keeps connections open, and making one takes 25 ms.
+
+    A forked process must not use those of its parent, and a file system keeps the environment it began with.
+    """
+    del process, environment
+    return pafs.FileSystem.from_uri(bucket_uri)[0]
+
+
+def _aws_variables() -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
 
 
 def upload(source: Path, filesystem: Any, path: str) -> None:

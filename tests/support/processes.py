@@ -8,6 +8,16 @@ from contextlib import contextmanager
 
 import psutil
 
+KILLED_WRITER = """
+import os, signal, sys
+from hfd.io.storage import Folder
+with Folder(sys.argv[1]).writing("x.parquet") as stream:
+    stream.write(bytes(100_000))
+    stream.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+"""A program that dies while it writes into the folder of its argument."""
+
 
 def descendants(name: str) -> list[psutil.Process]:
     found = []

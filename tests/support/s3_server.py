@@ -14,7 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hfd.io.storage import Folder
+    from pipelines.corpus.listing import Corpus
 
 STARTED_WITHIN_S = 60.0
 READER = "hfd-reader"
@@ -121,3 +125,10 @@ def _create_bucket(server: subprocess.Popen[bytes], environment: dict[str, str],
             if "BucketAlready" not in str(error) and (server.poll() is not None or time.monotonic() > deadline):
                 raise RuntimeError(f"the S3 server did not start: {log.read_text()[-2000:]}") from error
             time.sleep(0.2)
+
+
+def listed(s3: Folder, below: str = "photos") -> Corpus:
+    """The photographs of a folder on the server."""
+    from pipelines.corpus.listing import list_corpus
+
+    return list_corpus(f"{s3.uri}/{below}", setting="data.uri")
