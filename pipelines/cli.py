@@ -57,7 +57,7 @@ class _PipelineCommand(typer.core.TyperCommand):
 
 @app.command(cls=_PipelineCommand)
 def retrain(config: Preset, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """Run every step, from photographs to two trained stages and a report. Steps that are done are skipped."""
+    """Run every step, from photographs to two trained stages and a report. Finished steps are skipped."""
     check_extra("pipeline")
     _run_pipeline(config, overrides, dry_run, only=None)
 
@@ -77,9 +77,9 @@ for _spec in STEPS:
 def rollback(
     config: Preset,
     overrides: Overrides = None,
-    to: Annotated[int | None, typer.Option("--to", min=1, help="A version. Default: the champion before.")] = None,
+    to: Annotated[int | None, typer.Option("--to", min=1, help="A version. Default: the previous champion.")] = None,
 ) -> None:
-    """Make the previous champion of promote.model the champion again, or the version of --to."""
+    """Make the previous champion of promote.model, or the version of --to, the champion again."""
     check_extra("pipeline")
     from hfd.config.presets import load_config
     from pipelines.registry.champion import open_registry
@@ -89,21 +89,28 @@ def rollback(
 
 @app.command(context_settings={"allow_interspersed_args": False})
 def submit(
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="As here, such as retrain -c coco256 ...")],
+    command: Annotated[
+        list[str],
+        typer.Argument(metavar="COMMAND...", help="The command and its options, such as retrain -c coco256 ..."),
+    ],
     address: Address = None,
     size: Annotated[str | None, typer.Option(help="A cluster size: cpu-4, gpu-1 or gpu-8.")] = None,
     env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the job; no secrets. May be repeated.")] = None,
     secret: Annotated[
-        list[str] | None, typer.Option(help="A variable that the cluster's own environment must have. May be repeated.")
+        list[str] | None,
+        typer.Option(help="A variable that must be set in the cluster's own environment. May be repeated."),
     ] = None,
     code: Annotated[
-        bool | None, typer.Option("--code/--no-code", help="Send this checkout's code. Default: from a checkout.")
+        bool | None,
+        typer.Option("--code/--no-code", help="Send this checkout's code. Default: yes if hfd runs from a checkout."),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the job's id and do not wait for it.")] = False,
-    patience: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for a job server that went away.")] = 600.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent; start nothing.")] = False,
+    patience: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to wait for a job server that stops answering.")
+    ] = 600.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job and its upload; start nothing.")] = False,
 ) -> None:
-    """Run a step, or all of them, on a Ray cluster; its log comes here, and its exit code."""
+    """Run a step, or all of them, on a Ray cluster; show its log and return its exit code."""
     check_extra("pipeline")
     from pipelines.jobs.commands import describe, run
     from pipelines.jobs.plan import is_checkout, plan_job, read_command
@@ -120,7 +127,7 @@ def submit(
 
 @app.command()
 def jobs(address: Address = None) -> None:
-    """List the jobs of a Ray cluster: id, status, since when, command."""
+    """List the jobs of a Ray cluster: id, status, time of that status, command."""
     from pipelines.jobs.commands import job_table
 
     print(job_table(address))
@@ -128,7 +135,7 @@ def jobs(address: Address = None) -> None:
 
 @app.command()
 def stop(job: Annotated[str, typer.Argument(help="A job's id, from hfd jobs.")], address: Address = None) -> None:
-    """Stop a job on a Ray cluster. What it has finished stays; submitting the same again goes on from there."""
+    """Stop a job on a Ray cluster. Finished work is kept; submit the same command again to continue."""
     from pipelines.jobs.commands import stop_job
 
     print(stop_job(job, address))
@@ -176,5 +183,5 @@ def _print_plan(config: Config, only: str | None) -> None:
     for one in plan(config, list_inputs(config)):
         if only in (None, one.name):
             state = "done" if one.done else "would run"
-            where = one.step.folder.uri if one.step is not None else "key known once the steps before it are done"
+            where = one.step.folder.uri if one.step is not None else "key known once the previous steps are done"
             print(f"{one.name:<18} {state:<10} {where}")

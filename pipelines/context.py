@@ -49,7 +49,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Context:
-    """A run of the pipeline. ``guard`` raises where another run has taken the workspace over."""
+    """A run of the pipeline. ``guard`` raises if another run has taken over the workspace."""
 
     config: Config
     workspace: Folder
@@ -88,7 +88,7 @@ class PlannedStep:
     """A step with its inputs resolved, and its work.
 
     ``work(folder, record)`` writes the output into the step's folder and logs to a tracking run; ``finish(done)``
-    follows it, also where the step had been done before.
+    is called afterwards, also if the step was done before.
     """
 
     context: Context

@@ -55,7 +55,7 @@ def retrain(config: Config, display: Display, *, only: str | None = None) -> lis
     """
     if only is not None and only not in (spec.name for spec in steps_of(config)):
         setting = next(spec.setting for spec in STEPS if spec.name == only)
-        raise ConfigError(f"{setting}: missing, expected what hfd {only} needs. Set it")
+        raise ConfigError(f"{setting}: missing, expected a value, which hfd {only} needs. Set it")
     idle = replace(_idle_context(config), display=display)
     for line in notes_on(config):
         display.say(line)
@@ -78,7 +78,7 @@ def retrain(config: Config, display: Display, *, only: str | None = None) -> lis
 
 
 def plan(config: Config, inputs: Inputs) -> list[StepState]:
-    """Plan every step whose inputs are known, and write nothing: a step after one that will run has no key yet."""
+    """Plan every step whose inputs are known, without writing: a step after one that will run has no key yet."""
     return _states(replace(_idle_context(config), inputs=inputs))
 
 

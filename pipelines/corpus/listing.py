@@ -17,7 +17,7 @@ BUILTIN = "builtin:photographs"
 WHEEL = "wheel"
 
 PROGRESS_EVERY_FILES = 1000
-"""Files between two progress reports: a page of a listing."""
+"""Number of files between two progress reports: a page of a listing."""
 
 BUILTIN_FILES = {
     "skimage": (
@@ -41,7 +41,7 @@ class Photo:
     """The ETag on S3, the modification time in a folder, ``wheel`` in a package."""
 
     archive: str = ""
-    """The storage class on S3 of which the object has to be restored; empty: it can be read."""
+    """The storage class on S3 from which the object must be restored; empty: it can be read."""
 
     def read(self) -> bytes:
         """Return the bytes of the listed version.
@@ -124,7 +124,7 @@ def _listed(folder: Folder, on_progress: Callable[[int, None], None] | None) -> 
             photos.append(Photo(printable(entry.key), folder, entry.key, entry.size, entry.stamp, entry.archive))
         else:
             others += 1
-    # Servers differ in their order.
+    # The order differs between servers.
     photos.sort(key=lambda photo: photo.key)
     return tuple(photos), others
 

@@ -22,7 +22,7 @@ _CREDENTIAL_CODES = {
 
 
 _ACCOUNT_CODES = {"AccountProblem", "AllAccessDisabled", "NotSignedUp", "InvalidPayer"}
-"""Of 403 responses about a whole account or bucket: no object is to blame."""
+"""Codes of 403 responses about a whole account or bucket, not one object."""
 
 
 class Connection(NamedTuple):
@@ -54,7 +54,7 @@ def connect(
         connect_timeout=connect_s,
         read_timeout=read_s,
         retries={"mode": "standard", "total_max_attempts": attempts},
-        parameter_validation=False,  # it costs processor time on every call
+        parameter_validation=False,  # avoids processor time on every call
     )
     try:
         session = boto3.session.Session()

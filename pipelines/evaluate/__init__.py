@@ -1,4 +1,4 @@
-"""Real files, decoded from their bytes and measured: tables, distances and the report."""
+"""Measure real files decoded from their bytes: tables, distances and the report."""
 
 from pipelines.spec import MODEL, StepSpec
 

@@ -28,7 +28,7 @@ from pipelines.evaluate.measure import Measured
 from pipelines.runs.parts import StepPart, part_name, run_parts
 
 MAX_BLOCKS = 32
-"""Of images. Each system and setting has as many sums, 13 MB each; the bootstrap draws from them."""
+"""Number of blocks of images. Each system and setting has a sum of 13 MB per block, from which the bootstrap draws."""
 
 ORIGINAL: Curve = ("original", "")
 DISTANCES = "distances"
@@ -58,7 +58,7 @@ def write_features(folder: Folder, name: str, images: Sequence[Measured]) -> Non
 
 
 def read_pairs(file: FeatureFile, curve: Curve) -> list[tuple[str, npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-    """(image, features of the original, features of its decoded version) of every image that the curve has."""
+    """Return (image, features of the original, features of its decoded version) of every image on the curve."""
     with file.folder.open_input(file.name) as stream, np.load(stream, allow_pickle=False) as arrays:
         names = [(image, (system, setting)) for image, system, setting in json.loads(arrays["names"].tobytes())]
         keys = {name: str(number) for number, name in enumerate(names)}
@@ -94,8 +94,8 @@ class BlockTask:
 def add_block(part: StepPart[BlockTask]) -> dict[str, Any]:
     """Write a block's sums of every curve.
 
-    The parts are added in a seeded random order: kernel distances are computed between patches that arrive together,
-    which would otherwise be those of neighbouring images only.
+    The parts are added in a seeded random order: kernel distances are computed between patches that are added
+    together, which would otherwise be those of neighbouring images only.
     """
     task = part.payload
     order = np.random.default_rng(part.index).permutation(len(task.files))
@@ -142,7 +142,7 @@ def measure_distances(
     exact_patches: int,
     draws: int,
 ) -> tuple[dict[Curve, CurveDistances], int]:
-    """Both distances of every curve, and the number of blocks that they were computed from; 0: all patches at once.
+    """Compute both distances of every curve; return them and the number of blocks, 0 for all patches at once.
 
     Our own systems get ``draws`` bootstrap draws. The features of a set that is cut into blocks are deleted.
     """
@@ -167,7 +167,7 @@ def measure_distances(
 
 
 def read_distances(folder: Folder, curves: Sequence[Curve]) -> dict[Curve, CurveDistances]:
-    """The distances that :func:`measure_distances` left in ``folder`` for the same curves."""
+    """Read the distances that :func:`measure_distances` wrote into ``folder`` for the same curves."""
     names = [part_name(index, len(curves)) for index in range(len(curves))]
     return _by_curve(curves, [json.loads((folder / DISTANCES).read(name)) for name in names])
 

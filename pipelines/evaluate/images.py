@@ -43,7 +43,7 @@ from pipelines.evaluate.results import ExamplePictures, LargeImage, PartResult
 from pipelines.runs.parts import StepPart, killed_worker
 
 SHOWN_PX = 1024
-"""Longest side in the report; larger pictures are cut to their middle."""
+"""Longest side in the report, px; larger pictures are cropped to their centre."""
 
 INDEX = "index"
 """An additional column of a part's rows: the image's index in the evaluation."""
@@ -69,7 +69,7 @@ class ValidationCrop:
 
 @functools.lru_cache(maxsize=1)
 def _read_group(crops: Folder, group: RowGroup) -> list[Crop]:
-    """A row group can only be read whole, and a worker measures its crops one after another."""
+    """Read a row group, cached: it can only be read whole, and a worker measures its crops one after another."""
     return read_row_group(crops, group)
 
 
@@ -105,7 +105,7 @@ class ImageTask:
 
 @dataclass(frozen=True)
 class PartPlan:
-    """The images of one part; ``killers``: positions of those to reject without loading them."""
+    """The images of one part; ``killers``: positions of the images to reject without loading them."""
 
     tasks: tuple[ImageTask, ...]
     settings: MeasureSettings
@@ -209,7 +209,7 @@ def batches_of(sizes: Sequence[tuple[int, int]], batch_pixels: int) -> list[tupl
 
 
 def postpone(folder: Folder, task: ImageTask, coded: Coded, reaches: tuple[Reach, ...]) -> LargeImage:
-    """Write x_hat of a large picture as raw pixels, for its tiles to be sampled from."""
+    """Write x_hat of a large picture as raw pixels, from which its tiles are sampled."""
     pixels, (height, width) = f"pixels/{task.index:08d}", coded.x.shape[:2]
     folder.write(f"{pixels}/x_hat", coded.x_hat.tobytes())
     times = coded.encode_s, coded.stage1_s
@@ -218,7 +218,7 @@ def postpone(folder: Folder, task: ImageTask, coded: Coded, reaches: tuple[Reach
 
 
 def image_schema() -> pa.Schema:
-    """The columns of ``images.parquet``."""
+    """Return the columns of ``images.parquet``."""
     fields = [(name, pa.string()) for name in ("image", "system", "setting")]
     fields += [(name, pa.int64()) for name in ("width", "height", "num_bytes")]
     return pa.schema(fields + [(metric.name, pa.float64()) for metric in image_metrics()])

@@ -1,4 +1,4 @@
-"""Sample stage 2 of large pictures in tiles, on many workers, and measure them once all tiles are there."""
+"""Sample stage 2 of large pictures in tiles on many workers, then measure the assembled pictures."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class UnitTask:
 
     @property
     def box(self) -> Box:
-        """The rectangle that the unit samples: the core of its own tile, or the whole picture."""
+        """The rectangle that the unit samples: the core of its tile, or the whole picture."""
         return self.unit.tiles[0].core if self.unit.kind is UnitKind.TILES else Box(0, 0, *self.large.size)
 
 
 def plan_large_units(home: Folder, large: Sequence[LargeImage], settings: MeasureSettings) -> list[UnitTask]:
-    """Units of all samplers of all large pictures. Raises :class:`ConfigError` where a tile has no room for context."""
+    """Plan the units of all samplers of all large pictures. Raises :class:`ConfigError` for tiles without context."""
     tasks = []
     for one in large:
         for sampler, reach in enumerate(one.reaches):
@@ -87,7 +87,7 @@ def sample_unit(part: StepPart[UnitTask], codec: Codec) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class LargePlan:
-    """A large picture all of whose units are sampled."""
+    """A large picture with all units sampled."""
 
     home: Folder
     task: ImageTask
@@ -111,7 +111,7 @@ class LargePlan:
 def plan_large(
     tasks: Sequence[ImageTask], units: Sequence[UnitTask], records: Sequence[Mapping[str, Any]], part: PartPlan
 ) -> list[LargePlan]:
-    """Every large picture with the results of its units. ``tasks``: of all images; ``part``: for its settings."""
+    """Return each large picture with the results of its units. ``tasks``: of all images; ``part``: for its settings."""
     results = [UnitResult(**{name: record[name] for name in _FIELDS if name in record}) for record in records]
     pairs = zip(units, results, strict=True)
     return [
@@ -150,7 +150,7 @@ def _sample(plan: LargePlan, sampler: int) -> Sample:
 
 
 def _read_window(home: Folder, large: LargeImage, window: Box) -> RgbArray:
-    """A window of x_hat; only its rows are read, at full width."""
+    """Read a window of x_hat; only its rows are read, at full width."""
     _, width = large.size
     with home.open_input(f"{large.pixels}/x_hat") as stream:
         stream.seek(3 * width * window.top)

@@ -91,12 +91,12 @@ class Measured:
 
 
 def load_codec(uri: str, device: str) -> Codec:
-    """Load a model, once per worker; stage 2 runs on the GPU where the worker has one."""
+    """Load a model, once per worker; stage 2 runs on the worker's GPU, if any."""
     return Codec.load(Folder(uri), device=device)
 
 
 def code(codec: Codec, name: str, x: RgbArray, store: Callable[[bytes], bytes]) -> Coded:
-    """Stage 1 of a picture, uint8 (H, W, 3).
+    """Run stage 1 on a picture, uint8 (H, W, 3).
 
     ``store`` writes the file and returns its bytes as read back: decoding starts from the stored file.
     """
@@ -107,7 +107,7 @@ def code(codec: Codec, name: str, x: RgbArray, store: Callable[[bytes], bytes]) 
 
 
 def sample_batch(codec: Codec, batch: Sequence[Coded], settings: MeasureSettings) -> list[list[Sample]]:
-    """Every sampler's samples of pictures of one size, a list for each picture; the time is divided equally."""
+    """Sample pictures of one size with every sampler, a list for each picture; the time is divided equally."""
     results: list[list[Sample]] = [[] for _ in batch]
     pairs = list(zip(batch, results, strict=True))
     for grey in (False, True):
@@ -136,12 +136,12 @@ def measure(coded: Coded, samples: Sequence[Sample], settings: MeasureSettings) 
 
 
 def samplings(codec: Codec, settings: MeasureSettings) -> list[Sampling]:
-    """The samplings of the settings; empty where the model has no decoder."""
+    """Return the samplings of the settings; empty if the model has no decoder."""
     return [sampling_of(sampler, codec) for sampler in settings.samplers] if codec.decoder is not None else []
 
 
 def sampling_of(sampler: SamplerConfig, codec: Codec) -> Sampling:
-    """The sampling that a section of the configuration stands for; the model has the default number of steps."""
+    """Return the sampling of a section of the configuration; the model has the default number of steps."""
     steps = sampler.steps or codec.default_sampling.steps
     return Sampling(steps, sampler.kind, sampler.gamma, sampler.realism, sampler.grain, sampler.finish)
 
@@ -156,12 +156,12 @@ def _baselines(x: RgbArray, num_bytes: int, settings: MeasureSettings) -> Iterat
             except DataError as error:
                 if error.reason != "codec-limit":
                     raise
-                # The picture stays; the counts of the summary show which rows lack it.
+                # The picture stays in the evaluation; the counts of the summary show the rows without it.
                 break
             for side, encoded in zip(("at most", "at least"), bracket, strict=True):
                 if encoded is None:
                     continue
-                # Bracketing encodes many times; the time of one encoding is what counts.
+                # Bracketing encodes many times; measure the time of one encoding.
                 _, encode_s = _timed(functools.partial(baseline.encode, x, encoded.quality))
                 picture, decode_s = _timed(functools.partial(baseline.decode, encoded.data))
                 image = DecodedImage(x, picture, len(encoded.data), encode_s, decode_s)
@@ -173,7 +173,7 @@ def setting_label(side: str, rate: float) -> str:
 
 
 def features_of(x: RgbArray, patch_px: int) -> npt.NDArray[np.float32]:
-    """Features (P, 1280) of a picture's patches."""
+    """Compute features (P, 1280) of a picture's patches."""
     return effnet_features()(fid_patches(x, patch_px))
 
 

@@ -127,7 +127,7 @@ def _facts(config: Config, evaluation: Evaluation) -> list[tuple[str, str]]:
 def _training(facts: Mapping[str, Any]) -> str:
     if "frozen" in facts:
         return f"none: the autoencoder of {facts['frozen']}"
-    pace = facts["seconds_per_step"]  # None: a run that was killed after the last step
+    pace = facts["seconds_per_step"]  # None if the run was killed after the last step
     return f"{facts['steps']} steps" + (f"; {pace} s per step at the end" if pace is not None else "")
 
 

@@ -1,4 +1,4 @@
-"""Results of the parts of an evaluation, as they are kept in JSON between processes."""
+"""Results of the parts of an evaluation, exchanged between processes as JSON."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hfd.report.summarise import Curve
 
 @dataclass(frozen=True)
 class LargeImage:
-    """A large picture after stage 1, whose stage 2 is still to be sampled.
+    """A large picture after stage 1, before the sampling of stage 2.
 
     ``index``: of the image in the evaluation; ``size``: (height, width); ``reaches``: of each sampler; ``pixels``: the
-    folder with x_hat as raw pixels, where the sampled tiles go, too.
+    folder for x_hat and the sampled tiles as raw pixels.
     """
 
     index: int
@@ -39,7 +39,7 @@ class LargeImage:
 
 @dataclass(frozen=True)
 class PartResult:
-    """A part of an evaluation: ``patches`` counts those of the originals; ``large``: pictures left to be sampled."""
+    """A part of an evaluation: ``patches`` counts those of the originals; ``large``: pictures to be sampled."""
 
     digest: str
     rejects: Sequence[dict[str, str]]
@@ -57,7 +57,7 @@ class PartResult:
 
 @dataclass(frozen=True)
 class UnitResult:
-    """One sampled unit of a large picture: ``file`` holds its raw pixels. Killed: its workers died, there is none."""
+    """One sampled unit of a large picture: ``file`` holds its raw pixels. ``killed``: its workers died; no file."""
 
     label: str
     digest: str

@@ -47,7 +47,7 @@ from pipelines.runs.step import Done, Outcome, Step, point_latest
 from pipelines.tracking import StepRun
 
 LISTED_IMAGES = 1000
-"""The report lists the first so many images, and those that it shows; ``images.parquet`` holds all."""
+"""Number of first images that the report lists, beside those it shows; ``images.parquet`` holds all."""
 
 
 def plan(context: Context, prepared: Done, autoencoder: Done, model: Done) -> PlannedStep:
@@ -55,7 +55,7 @@ def plan(context: Context, prepared: Done, autoencoder: Done, model: Done) -> Pl
 
 
 def plan_with(context: Context, prepared: Done, autoencoder: Outcome, model: Done) -> PlannedStep:
-    """``autoencoder``: digest and facts of the model's stage 1, for the report."""
+    """Plan the step. ``autoencoder``: digest and facts of the model's stage 1, for the report."""
     corpus = context.pictures
     settings = {
         **context.config.evaluate.content(exclude={"data"}),
@@ -82,7 +82,7 @@ def plan_with(context: Context, prepared: Done, autoencoder: Outcome, model: Don
 
 
 def _summarise(context: Context, origin: Origin, measured: AllMeasured, folder: Folder) -> Evaluation:
-    """Write ``images.parquet`` and ``summary.txt``, and compute everything else that the report shows."""
+    """Write ``images.parquet`` and ``summary.txt``, and compute the other values of the report."""
     config = context.config.evaluate
     table = _rows(measured.parts)
     folder.write("images.parquet", parquet_bytes(table.drop_columns([INDEX])))
@@ -125,7 +125,7 @@ class Part:
 
 @dataclass(frozen=True)
 class AllMeasured:
-    """Results of all parts; their tables are in files."""
+    """Results of all parts; the tables are in files."""
 
     tasks: Sequence[ImageTask]
     parts: Sequence[Part]
@@ -160,7 +160,7 @@ def _measure(context: Context, images: Sequence[EvaluatedImage], model: Folder, 
 
 
 def _rows(parts: Sequence[Part]) -> pa.Table:
-    """The rows of all images in order, with the image's index in an additional column."""
+    """Return the rows of all images in order, with the image's index in an additional column."""
 
     def read(part: Part) -> pa.Table:
         return pq.read_table(io.BytesIO(part.folder.read(row_name(part.index, part.count))))
@@ -171,7 +171,7 @@ def _rows(parts: Sequence[Part]) -> pa.Table:
 
 
 def curves_of(table: pa.Table) -> list[CurveRows]:
-    """The table by system and setting, in the order in which they first appear."""
+    """Split the table by system and setting, in order of first appearance."""
     groups = table.group_by(["system", "setting"], use_threads=False).aggregate([]).to_pylist()
     curves = []
     for system, setting in ((group["system"], group["setting"]) for group in groups):
@@ -183,7 +183,7 @@ def curves_of(table: pa.Table) -> list[CurveRows]:
 
 
 def _listed(table: pa.Table, shown: set[int]) -> list[ImageRow]:
-    """The rows that the report lists."""
+    """Return the rows that the report lists."""
     first = pc.unique(table[INDEX]).slice(0, LISTED_IMAGES)
     wanted = pa.array(sorted(shown | set(first.to_pylist())), pa.int64())
     rows = table.filter(pc.is_in(table[INDEX], wanted)).drop_columns([INDEX])
@@ -191,7 +191,7 @@ def _listed(table: pa.Table, shown: set[int]) -> list[ImageRow]:
 
 
 def tracked_metrics(row: SummaryRow) -> dict[str, float]:
-    """The finite numbers of ``row`` under names that are valid in MLflow: ``sample 50 steps grain/psnr``."""
+    """Return the finite numbers of ``row`` under valid names in MLflow: ``sample 50 steps grain/psnr``."""
     line = re.sub(r"[^\w\-. :/]", "", f"{row.system} {row.setting}").strip()
     values = {name: value for name, value in row.values.items() if value is not None and math.isfinite(value)}
     counts = {f"{name}_images": float(num) for name, num in row.counts.items()}
@@ -199,7 +199,7 @@ def tracked_metrics(row: SummaryRow) -> dict[str, float]:
 
 
 def images_of(context: Context, prepared: Done) -> list[EvaluatedImage]:
-    """The images to evaluate, in order. Raises :class:`DataError` where there are none."""
+    """Return the images to evaluate, in order. Raises :class:`DataError` if there are none."""
     corpus, limit = context.pictures, context.config.evaluate.max_images
     if corpus is not None:
         return [CorpusPhoto(photo) for photo in corpus.photos[:limit]]
@@ -217,7 +217,7 @@ def images_of(context: Context, prepared: Done) -> list[EvaluatedImage]:
 
 
 def plan_parts(context: Context, images: Sequence[EvaluatedImage]) -> list[PartPlan]:
-    """The images in parts, which depend on the number of images alone: they are the same on every cluster."""
+    """Divide the images into parts, which depend only on their number and are the same on every cluster."""
     config = context.config.evaluate
     settings = MeasureSettings(
         config.samplers,

@@ -19,7 +19,7 @@ class TakenError(Exception):
 
 @contextlib.contextmanager
 def answers(address: str, name: str = "") -> Iterator[None]:
-    """Raise one line for whatever a server, or its absence, answers to a request about the job ``name``."""
+    """Convert errors of requests about the job ``name``, or of a missing server, to one line."""
     import requests
     from ray.exceptions import AuthenticationError
 
@@ -43,7 +43,7 @@ def answers(address: str, name: str = "") -> Iterator[None]:
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return the first cause of an error: the libraries between wrap it in their own words."""
+    """Return the first cause of an error, which libraries have wrapped in their own errors."""
     while error.__context__ is not None:
         error = error.__context__
     return error

@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster, by Ray Jobs: start or find one, follow its log, list them, stop one."""
+"""Start, find, follow, list and stop jobs on a Ray cluster, with Ray Jobs."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from pipelines.tracking.redaction import redact
 
 CONNECT_S = 30.0
 ANSWER_S = 60.0
-"""For one answer of the server; an upload has to be through in this time."""
+"""Limit for one response of the server, including an upload."""
 
 RETRY_S = 2.0
 SILENCE_S = 10.0
-"""After so long without a line, ask whether the server and the job are still there."""
+"""Time without a log line after which the server and the job are checked."""
 
 MAX_LINE_CHARS = 20_000
-"""Of a line that the stream of a log left out."""
+"""Longest printed part of a line that the log's stream left out."""
 
 STOPPED = 130
 NO_CODE = 1
-"""Of a job that failed without an exit code of its own: it could not be started, or its node died."""
+"""Exit code for a job that failed without one: it could not be started, or its node died."""
 
 LOST = 75
-"""The server stayed away: what happens to the job is not known (EX_TEMPFAIL: trying again is right)."""
+"""Exit code if the server stays unavailable and the job's state is unknown (EX_TEMPFAIL: try again)."""
 
 ALIVE = frozenset({"PENDING", "RUNNING"})
 
 STOP_GENTLY = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
-"""As Ctrl-C: a stopped run closes its record, and keeps its checkpoints either way."""
+"""Exit code of a stopped job, as after Ctrl-C."""
 
 
 _CHATTY = (
@@ -47,7 +47,7 @@ _CHATTY = (
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
-"""Loggers of Ray that report every request; this module prints what a user needs."""
+"""Loggers of Ray that report every request, silenced because this module prints its own messages."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Server:
-    """A job server that answered once."""
+    """A connection to a job server that has answered."""
 
     address: str
     client: Any
@@ -85,12 +85,12 @@ class LogPosition:
 
 
 def connect(address: str) -> Server:
-    """A server that answers. Raises :class:`UnreachableError`; :class:`HfdError` where it wants another token."""
+    """Connect to a job server. Raises :class:`UnreachableError`; :class:`HfdError` if it needs another token."""
     import requests
 
-    os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray lets the environment win over an argument
+    os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray's environment variable takes precedence over an argument
     with answers(address):
-        # Ray's own client has no time limit, and would wait for ever for a host that drops what it is sent.
+        # Ray's own client has no time limit, and would wait for ever for a host that drops packets.
         requests.get(f"{address}/api/version", timeout=CONNECT_S)
         from ray.job_submission import JobSubmissionClient
 
@@ -102,7 +102,7 @@ def connect(address: str) -> Server:
 
 
 def list_jobs(server: Server) -> list[Listed]:
-    """Every submitted job that the server knows, the oldest first."""
+    """Return every submitted job that the server knows, the oldest first."""
     with answers(server.address):
         found = server.client.list_jobs()
     jobs = [_listed(details) for details in found if details.submission_id is not None]
@@ -110,15 +110,15 @@ def list_jobs(server: Server) -> list[Listed]:
 
 
 def find_job(server: Server, name: str) -> Listed:
-    """Raises :class:`HfdError` for an unknown name."""
+    """Return the job of a name. Raises :class:`HfdError` for an unknown one."""
     with answers(server.address, name):
         return _listed(server.client.get_job_info(name))
 
 
 def start(server: Server, job: Job) -> tuple[str, bool]:
-    """The id of the job, and whether it was started now: one that is alive already is found again.
+    """Start a job unless it is running already; return its id, and True if it was started now.
 
-    A finished job of the same name is left alone; the new one gets the next free number.
+    A finished job of the same name stays; the new one gets the next free number.
     """
     while True:
         known = {listed.name: listed.status for listed in list_jobs(server)}
@@ -131,14 +131,14 @@ def start(server: Server, job: Job) -> tuple[str, bool]:
         try:
             _submit(server, job, name)
         except TakenError:
-            continue  # by somebody who asked for the same at the same moment
+            continue  # another client submitted the same job at the same moment
         return name, True
 
 
 def follow(
     server: Server, name: str, show: Callable[[str], None], say: Callable[[str], None], patience_s: float
 ) -> int:
-    """Show a job's log until it ends; its exit code. :data:`LOST` where the server stays away for ``patience_s``."""
+    """Show a job's log until it ends; return its exit code, :data:`LOST` after ``patience_s`` without the server."""
     import asyncio
 
     position, lost_at = LogPosition(), None
@@ -148,7 +148,7 @@ def follow(
             if lost_at is not None:
                 say(f"{server.address} answers again")
                 lost_at = None
-            # A stream ends for many reasons: whether the job and the server live is asked anew.
+            # A stream ends for many reasons: check the job and the server again.
             with contextlib.suppress(UnreachableError):
                 asyncio.run(_tail(server, name, position, show))
             job = _settled(server, name)
@@ -158,7 +158,7 @@ def follow(
         except UnreachableError as error:
             if lost_at is None:
                 lost_at = time.monotonic()
-                say(f"{error}; the job goes on. Trying for {patience_s:.0f} s more")
+                say(f"{error}; the job continues. Retrying for {patience_s:.0f} s")
             elif time.monotonic() - lost_at > patience_s:
                 say(f"{server.address}: no answer for {patience_s:.0f} s. The same hfd submit finds {name} again")
                 return LOST
@@ -166,7 +166,7 @@ def follow(
 
 
 def stop(server: Server, name: str, patience_s: float = 120.0) -> Listed:
-    """Ask a job to stop, as Ctrl-C would, and wait until it has. Raises :class:`HfdError` if it does not in time."""
+    """Stop a job as Ctrl-C would, and wait for its end. Raises :class:`HfdError` if it does not end in time."""
     job = find_job(server, name)
     if job.status not in ALIVE:
         return job
@@ -178,7 +178,7 @@ def stop(server: Server, name: str, patience_s: float = 120.0) -> Listed:
         if job.status not in ALIVE:
             return job
         time.sleep(0.5)
-    raise HfdError(f"{name}: still {job.status} after {patience_s:.0f} s, expected it to stop. Look with hfd jobs")
+    raise HfdError(f"{name}: still {job.status} after {patience_s:.0f} s, expected it to stop. Check it with hfd jobs")
 
 
 def _submit(server: Server, job: Job, name: str) -> None:
@@ -200,7 +200,7 @@ def _submit(server: Server, job: Job, name: str) -> None:
 
 
 async def _tail(server: Server, name: str, position: LogPosition, show: Callable[[str], None]) -> None:
-    """Show the log from ``position`` on, until the job ends or the connection does."""
+    """Show the log from ``position`` on, until the job or the connection ends."""
     import asyncio
 
     import aiohttp
@@ -230,10 +230,10 @@ async def _tail(server: Server, name: str, position: LogPosition, show: Callable
 def _show_rest(
     server: Server, job: Listed, position: LogPosition, show: Callable[[str], None], say: Callable[[str], None]
 ) -> None:
-    """Show what the stream of a job's log left out: it ends early after silence, a lost connection or a long line.
+    """Show the rest of a job's log: its stream ends early after silence, a lost connection or a long line.
 
-    A line longer than :data:`MAX_LINE_CHARS` is cut, with a note. Where the server answers but has no log, because the
-    job's node is gone, say so for a job that has ended.
+    A line longer than :data:`MAX_LINE_CHARS` is cut, with a note. If the server has no log of a finished job, because
+    its node is gone, print a message.
     """
     for _ in range(3):
         try:
@@ -241,7 +241,7 @@ def _show_rest(
                 whole = str(server.client.get_job_logs(job.name))
             break
         except UnreachableError as error:
-            find_job(server, job.name)  # raises where the server itself is away
+            find_job(server, job.name)  # raises if the server is unavailable
             failure = error
             time.sleep(RETRY_S)
     else:
@@ -253,7 +253,7 @@ def _show_rest(
 
 
 def _settled(server: Server, name: str) -> Listed:
-    """A job's status trails the end of its log by a moment."""
+    """Return a job's final status, which the server updates a moment after the end of the log."""
     for _ in range(20):
         job = find_job(server, name)
         if job.status not in ALIVE:
@@ -266,7 +266,7 @@ def _exit_code(job: Listed, say: Callable[[str], None]) -> int:
     if job.status == "SUCCEEDED":
         return 0
     if job.status == "STOPPED":
-        say(f"{job.name} was stopped. Submit the same again to go on")
+        say(f"{job.name} was stopped. Submit the same command again to continue")
         return STOPPED
     if job.exit_code is None:
         say(f"{job.name} failed: {brief(job.message)}")

@@ -24,26 +24,24 @@ def describe(job: Job) -> str:
 
 
 def run(job: Job, address: str | None, *, detach: bool, patience_s: float) -> int:
-    """Start a job, or find it alive, and follow it; the exit code. Ctrl-C leaves it running."""
+    """Start a job, or find it running, and follow it; return the exit code. Ctrl-C leaves the job running."""
     where = server_address(address)
     server = connect(where)
     name, fresh = start(server, job)
     if detach:
         print(name)
-        _say(f"started {name}" if fresh else f"{name} is alive already")
+        _say(f"started {name}" if fresh else f"{name} is running")
         return 0
-    _say(
-        f"started {name}, {job.upload_bytes / 1024**2:.1f} MiB sent" if fresh else f"{name} is alive already: attached"
-    )
+    _say(f"started {name}, {job.upload_bytes / 1024**2:.1f} MiB sent" if fresh else f"{name} is running: attached")
     try:
         return follow(server, name, _show, _say, patience_s)
     except KeyboardInterrupt:
-        _say(f"detached; {name} goes on. The same hfd submit attaches again; to stop it: hfd stop -a {where} {name}")
+        _say(f"detached; {name} continues. The same hfd submit attaches again; to stop it: hfd stop -a {where} {name}")
         return STOPPED
 
 
 def job_table(address: str | None) -> str:
-    """The jobs of a cluster, one a line, the oldest first."""
+    """Format the jobs of a cluster, one a line, the oldest first."""
     found = list_jobs(connect(server_address(address)))
     if not found:
         return "no jobs"
@@ -55,16 +53,16 @@ def job_table(address: str | None) -> str:
 
 
 def stop_job(name: str, address: str | None) -> str:
-    """Stop a job and wait until it has; a line that says how it stands."""
+    """Stop a job and wait for its end; return a line with its status."""
     server = connect(server_address(address))
     job = stop(server, name)
     return f"{job.name}: {job.status}"
 
 
 def server_address(given: str | None) -> str:
-    """An address as ``http://host:port``: the given one, that of the environment, or the usual one.
+    """Return an address as ``http://host:port``: the given one, that of the environment, or the default.
 
-    Raises :class:`HfdError` for one that is no job server's.
+    Raises :class:`HfdError` for one that is not an address of a job server.
     """
     address = given or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or DEFAULT_ADDRESS
     address = (address if "://" in address else f"http://{address}").rstrip("/")
@@ -80,7 +78,7 @@ def server_address(given: str | None) -> str:
 
 
 def _since(job: Listed) -> str:
-    """When the job entered its status: its end, or else its start."""
+    """Format the time when the job entered its status: its end, or else its start."""
     stamp = job.ended_s if job.ended_s is not None else job.started_s
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stamp)) if stamp is not None else "-"
 

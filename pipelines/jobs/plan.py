@@ -1,6 +1,6 @@
-"""The plan of a job on a cluster: one command, its upload, and a name that a second attempt finds again.
+"""Plan a job on a cluster: one command, its upload, and a name by which a second attempt finds the job.
 
-Nothing here talks to a cluster; :mod:`pipelines.jobs.client` does.
+This module sends no requests to a cluster; :mod:`pipelines.jobs.client` does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hfd.io.model_folders import shipped_models
 from pipelines.tracking.redaction import redact
 
 MAX_UPLOAD_BYTES = 100 * 1024**2
-"""Ray refuses larger packages, after it has sent them."""
+"""Ray refuses larger packages, but only after sending them."""
 
 ON_THE_CLUSTER = ("cluster.kind=attach", "cluster.address=auto")
 """Overrides that make a command use the Ray of its job. They come last and take precedence."""
@@ -47,7 +47,7 @@ _SECRET_VALUE = re.compile(
 
 @dataclass(frozen=True)
 class Asked:
-    """A command line taken apart: ``retrain``, the preset of ``-c``, ``key=value`` settings, and other options."""
+    """A parsed command line: ``retrain``, the preset of ``-c``, ``key=value`` settings, and other options."""
 
     command: str
     preset: str
@@ -57,7 +57,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Sent:
-    """One file of the job's working directory: ``path`` in it, and where its bytes come from."""
+    """One file of the job's working directory: its ``path`` there, and the source of its bytes."""
 
     path: str
     source: Path | bytes
@@ -72,7 +72,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that the job server is given. ``name`` is the submission id, but for a number at its end."""
+    """The request to the job server. ``name`` is the submission id without the number at its end."""
 
     name: str
     command: str
@@ -86,7 +86,7 @@ class Job:
 
 
 def read_command(group: Any, arguments: Sequence[str]) -> Asked:
-    """Take a command line apart with the parser that would run it here; ``group`` is that of the command line.
+    """Parse a command line with the parser that would run it here; ``group`` is that of the command line.
 
     Raises :class:`ConfigError` for a command that is not a step of the pipeline; the parser raises its own errors.
     """
@@ -95,7 +95,7 @@ def read_command(group: Any, arguments: Sequence[str]) -> Asked:
         key for key, one in group.commands.items() if {"config", "overrides"} <= {p.name for p in one.params}
     )
     if name not in known:
-        raise ConfigError(f"submit: got {name!r}, expected one of {', '.join(known)}. Other commands run here alone")
+        raise ConfigError(f"submit: got {name!r}, expected one of {', '.join(known)}. Other commands only run here")
     parser = group.commands[name]
     given = parser.make_context(name, rest).params
     options: list[str] = []
@@ -110,10 +110,10 @@ def read_command(group: Any, arguments: Sequence[str]) -> Asked:
 def plan_job(
     asked: Asked, *, size: str | None = None, env: Sequence[str] = (), secrets: Sequence[str] = (), code: bool = False
 ) -> Job:
-    """The job of a command, checked here as far as it can be.
+    """Plan the job of a command, with all checks that are possible here.
 
-    ``size`` names a cluster size in ``conf/cluster``; ``env`` holds ``NAME=VALUE``, ``secrets`` names alone;
-    with ``code`` this checkout's code is sent. Raises :class:`ConfigError` for whatever cannot work on a cluster.
+    ``size`` names a cluster size in ``conf/cluster``; ``env`` holds ``NAME=VALUE``, ``secrets`` only names;
+    with ``code`` this checkout's code is sent. Raises :class:`ConfigError` for settings that cannot work on a cluster.
     """
     variables, checks = dict(map(_variable, env)), _required(secrets)
     overrides = (*(size_overrides(size) if size else ()), *asked.overrides, *ON_THE_CLUSTER)
@@ -137,7 +137,7 @@ def plan_job(
 
 
 def size_overrides(size: str) -> tuple[str, ...]:
-    """A cluster size as ``cluster.key=value``. Raises :class:`ConfigError` for an unknown one."""
+    """Return a cluster size as ``cluster.key=value``. Raises :class:`ConfigError` for an unknown one."""
     folder = preset_folder() / "cluster"
     path = folder / f"{size}.yaml"
     known = sorted(file.stem for file in folder.glob("*.yaml"))
@@ -148,7 +148,7 @@ def size_overrides(size: str) -> tuple[str, ...]:
 
 
 def checkout_root() -> Path:
-    """The checkout that this code runs from. Raises :class:`ConfigError` where the package is installed."""
+    """Return the checkout that this code runs from. Raises :class:`ConfigError` if the package is installed."""
     root = Path(hfd.__file__).resolve().parent.parent
     if not (root / "pyproject.toml").is_file() or not (root / "conf").is_dir():
         raise ConfigError(f"--code: got an installed package in {root}, expected a checkout. Leave out --code")
@@ -165,7 +165,7 @@ def is_checkout() -> bool:
 
 
 def code_files(root: Path, models: Sequence[str]) -> list[Sent]:
-    """The code of a checkout; of the weights that ship with it, those of ``models`` alone."""
+    """Return the code of a checkout, with the shipped weights of ``models`` only."""
     found = []
     for room in CODE_ROOMS:
         for path in sorted((root / room).rglob("*")):
@@ -178,18 +178,18 @@ def code_files(root: Path, models: Sequence[str]) -> list[Sent]:
 
 
 def _digest(asked: Asked, config: Config) -> str:
-    """Digest a job without its cluster: two sizes of cluster must not train the same workspace at once."""
+    """Digest a job without its cluster, since two cluster sizes must not train the same workspace at once."""
     settings = config.model_dump(mode="json", exclude={"cluster"})
     text = json.dumps([asked.command, asked.options, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def _required(secrets: Sequence[str]) -> str:
-    """Shell that ends with one line and exit code 2 where the cluster's environment lacks one of ``secrets``."""
+    """Return shell code that exits with one line and code 2 if the cluster's environment lacks one of ``secrets``."""
     lines = []
     for name in secrets:
         if _ENV_NAME.fullmatch(name) is None:
-            raise ConfigError("--secret: got something else, expected a variable's name alone. Its value stays here")
+            raise ConfigError("--secret: got an invalid name, expected only a variable's name. Do not give its value")
         complaint = f"hfd: {name}: not set in the cluster's environment, expected a value. Set it there, submit again"
         lines.append(f'[ -n "${{{name}:-}}" ] || {{ echo {shlex.quote(complaint)} >&2; exit 2; }}; ')
     return "".join(lines)
@@ -202,8 +202,8 @@ def _variable(text: str) -> tuple[str, str]:
         raise ConfigError(f"--env: got {got}, expected NAME=VALUE")
     if _SECRET_NAME.search(name) or looks_secret(value):
         raise ConfigError(
-            f"--env {name}: got what looks like a secret, expected none: everybody who reaches the cluster can read a "
-            f"job's variables. Set it in the cluster's own environment, and say --secret {name}"
+            f"--env {name}: got what looks like a secret, expected none: all users of the cluster can read a  "
+            f"job's variables. Set it in the cluster's own environment, and give --secret {name}"
         )
     return name, value
 
@@ -217,7 +217,7 @@ def _check_no_secret(config: Config) -> None:
     for key, value in _texts(config.model_dump(mode="json")):
         if looks_secret(value):
             raise ConfigError(
-                f"{key}: got a password or key in it, expected none: everybody who reaches the cluster can read a "
+                f"{key}: got a password or key in it, expected none: all users of the cluster can read a  "
                 "job's command. Set it in the cluster's own environment"
             )
 
@@ -234,7 +234,7 @@ def _texts(tree: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _check_reachable(config: Config) -> None:
-    """A relative path is one folder here, another on the cluster, and gone when the job ends."""
+    """Refuse a relative path, which is another folder on the cluster and is deleted when the job ends."""
     where = {"workspace": config.workspace_uri, "data.uri": config.data.uri, "evaluate.data": config.evaluate.data}
     where |= {f"{stage}.warm_start": model for stage, model in _warm_start_settings(config).items()}
     for key, value in where.items():

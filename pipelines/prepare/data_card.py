@@ -61,7 +61,7 @@ def card_of(table: pa.Table, source: str, sheet: bytes, sheet_images: int) -> Ca
 
 
 def _properties(table: pa.Table, kept: npt.NDArray[np.bool_]) -> list[Property]:
-    """Return one for each measured property; properties of disabled filters are not measured."""
+    """Return the measured properties; those of disabled filters are not measured."""
     width, height, size = (_numbers(table, name) for name in ("width", "height", "size"))
     longer, shorter = np.maximum(width, height), np.minimum(width, height)
     wanted = [

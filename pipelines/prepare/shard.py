@@ -126,7 +126,7 @@ def rewrite_part(part: StepPart[RewritePlan]) -> dict[str, Any]:
         for key in plan.order:
             found = False
             for split in SPLITS:
-                # Both are in the order of keys: earlier photographs of the shard are dropped.
+                # Both are sorted by key: skip earlier photographs of the shard.
                 while (group := waiting[split]) is not None and group[0] < key:
                     waiting[split] = next(held[split], None)
                 if group is not None and group[0] == key:
@@ -230,7 +230,7 @@ def _known(plan: ShardPlan) -> dict[str, PhotoRecord]:
     except DataError as error:
         if error.is_outage:
             raise
-        return {}  # an earlier output that was deleted or damaged: make everything again
+        return {}  # the earlier output was deleted or damaged: make everything again
     return {
         photo.key: record
         for photo in plan.photos

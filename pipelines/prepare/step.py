@@ -41,7 +41,7 @@ from pipelines.tracking import StepRun
 
 
 def plan(context: Context) -> PlannedStep:
-    """Plan the step. The pictures of ``evaluate.data`` count where photographs are kept apart from them."""
+    """Plan the step. Pictures of ``evaluate.data`` are inputs if photographs must differ from them."""
     assert context.inputs is not None
     corpus = context.inputs.photographs
     evaluation = context.pictures if context.config.prepare.drop_evaluation else None

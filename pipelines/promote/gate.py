@@ -1,4 +1,4 @@
-"""Comparison of a candidate with the champion over the same images, from numbers alone."""
+"""Compare the figures of a candidate with those of the champion over the same images."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from hfd.metrics.bootstrap import COVERAGE, Drawn, percentile_interval
 from hfd.report.tables import format_number
 
 MEAN_DRAWS = 200
-"""For the intervals of PSNR and bpp, which are stated beside the limits and not judged by."""
+"""Number of draws for the intervals of PSNR and bpp, which are printed and decide nothing."""
 
 _DIGITS = {"FD-EffNet": 1, "KD-EffNet": 4, "PSNR dB": 2, "bpp": 4, "images": 0, "decodes": 0}
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """Figures of a model: for each image ``bpp`` of its file and ``psnr`` in dB of its sample; distances of all.
+    """Figures of a model: per image, ``bpp`` of its file and ``psnr`` in dB of its sample; distances over all images.
 
-    ``distances``: by name, with the draws of a bootstrap over the images, which are the same draws for every model
-    that is measured on the same images. One that could not be measured is missing.
+    ``distances``: by name, with bootstrap draws over the images, the same draws for every model measured on the same
+    images. Unmeasured distances are missing.
     """
 
     bpp: Mapping[str, float]
@@ -33,7 +33,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits for a candidate. Each of ``distances`` has to be lower beyond its interval."""
+    """Limits for a candidate. Each of ``distances`` must be lower by more than its interval."""
 
     distances: Sequence[str]
     max_psnr_loss_db: float
@@ -55,9 +55,9 @@ class Criterion:
 
 
 def compare(champion: Sampled, candidate: Sampled, limits: Limits) -> list[Criterion]:
-    """The criteria, each of which has to be passed: distances, PSNR, bpp, and that the images are the same.
+    """Return the criteria, all of which must pass: distances, PSNR, bpp, and equal sets of images.
 
-    Means are over the images that both have. What could not be measured is not passed.
+    Means are over the images that both have. A criterion without a measured value fails.
     """
     images = [image for image in champion.bpp if image in candidate.bpp]
     same = set(champion.bpp) == set(candidate.bpp) and bool(images)
@@ -73,7 +73,7 @@ def compare(champion: Sampled, candidate: Sampled, limits: Limits) -> list[Crite
 
 
 def sanity(candidate: Sampled, distances: Sequence[str]) -> list[Criterion]:
-    """Check a first champion: a PSNR on every image (infinite: exact). Distances are stated and not judged."""
+    """Check a first champion: a PSNR on every image (infinite: exact). Distances are printed without a limit."""
     criteria = []
     for name in distances:
         level = _finite(candidate.distances[name].value) if name in candidate.distances else None
@@ -93,7 +93,7 @@ def decoding(decodes: bool) -> Criterion:
 
 
 def table(criteria: Sequence[Criterion]) -> str:
-    """The criteria as aligned text, one a line, without a final line break."""
+    """Format the criteria as aligned text, one a line, without a final line break."""
     heading = ("criterion", "champion", "candidate", "difference", f"{COVERAGE:.0%} interval", "limit", "")
     lines = [heading, *(_cells(criterion) for criterion in criteria)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
@@ -150,10 +150,10 @@ def _mean(
     at_least: float = -math.inf,
     at_most: float = math.inf,
 ) -> Criterion:
-    """Means over images and their difference, which has to be within limits; the interval is stated alone."""
+    """Compare means over images: their difference must be within limits; the interval decides nothing."""
     bound, value = ("at least", at_least) if math.isfinite(at_least) else ("at most", at_most)
     limit = f"{bound} {value:+.{_DIGITS[name]}f}"
-    # An exact picture (infinite PSNR) has no mean. One that both decode exactly does not differ.
+    # Infinite PSNR (an exact picture) has no mean. A picture that both decode exactly does not differ.
     exact = [image for image in images if math.inf in (champion[image], candidate[image])]
     if exact:
         limit += f", {len(exact)} exact left out"
@@ -168,7 +168,7 @@ def _mean(
     rng, num = np.random.default_rng(0), len(images)
     low, high = percentile_interval([differences[rng.integers(0, num, num)].mean() for _ in range(MEAN_DRAWS)])
     difference = float(differences.mean())
-    # Rounding must not fail what is the same: sums of the same numbers in another order.
+    # Equal models must pass: sums of the same numbers in another order differ by rounding.
     passed = at_least - 1e-9 <= difference <= at_most + 1e-9
     return Criterion(name, float(theirs.mean()), float(ours.mean()), difference, low, high, limit, passed)
 

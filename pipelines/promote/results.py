@@ -14,7 +14,7 @@ from pipelines.promote.gate import Sampled
 
 
 def read_sample(folder: Folder) -> Sampled:
-    """The sample of the first of ``evaluate.samplers``, whatever its label.
+    """Read the figures of the sample of the first of ``evaluate.samplers``, with any label.
 
     Labels are not compared: two models may differ in their default number of steps.
     """

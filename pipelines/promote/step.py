@@ -1,8 +1,8 @@
-"""Last step, where a registered model is named: the champion changes only if it is beaten.
+"""Last step, if the configuration names a registered model: replace its champion if the new model is better.
 
 The candidate and the champion are measured by the same evaluate step on the same images, and compared by
-:mod:`pipelines.promote.gate`. A model is judged once: the step's key does not include the champion, so that the next
-run does not undo a rollback.
+:mod:`pipelines.promote.gate`. A model is compared once: the step's key does not include the champion, so that the
+next run does not undo a rollback.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CHAMPION_STEP = "champion"
 
 @dataclass(frozen=True)
 class Upstream:
-    """Inputs of the step: the candidate ``model``, and its figures in ``evaluated``."""
+    """Inputs of the step: the candidate ``model``, and the evaluation ``evaluated`` with its figures."""
 
     prepared: Done
     autoencoder: Done
@@ -41,7 +41,7 @@ class Upstream:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``against``: the champion's version that was compared with; None: there was none."""
+    """``against``: the version of the champion in the comparison; None: there was none."""
 
     passed: bool
     against: int | None
@@ -67,7 +67,7 @@ def _promote(context: Context, upstream: Upstream, folder: Folder, record: StepR
     registry, candidate = open_registry(context.config), upstream.model.digest
     champion = registry.champion()
     if champion is not None and champion.digest == candidate:
-        # Promoted by a run that was killed just afterwards, or by another workspace.
+        # Promoted by a run that was killed afterwards, or by another workspace.
         verdict = _kept(folder) or Verdict(True, None, (), "is the champion already")
         return record_outcome(registry, verdict, champion, folder, record)
     sampled = read_sample(upstream.evaluated.folder)
@@ -77,8 +77,8 @@ def _promote(context: Context, upstream: Upstream, folder: Folder, record: StepR
     if verdict.passed:
         if not record.run_id:
             raise HfdError(
-                "tracking.uri: the run that is to hold the model could not be made there. Run the same command again "
-                "once the server answers: what is done is kept"
+                "tracking.uri: the run for the model could not be created there. Run the same command again  "
+                "once the server answers: finished work is kept"
             )
         context.guard()
         version = registry.register(upstream.model.folder, candidate, record.run_id, _tags(context, upstream, verdict))
@@ -106,7 +106,7 @@ def _judge(
 
 
 def _evaluate_champion(context: Context, upstream: Upstream, registry: Registry, champion: Version) -> Done:
-    """The champion, fetched, through the evaluate step with this run's settings and images; skipped if done before."""
+    """Fetch the champion and evaluate it with this run's settings and images, unless that was done before."""
     step = Step(CHAMPION_STEP, context.workspace, {"model": registry.model}, {"model": champion.digest})
     facts = {"frozen": f"{registry.model} version {champion.number}"}
 
@@ -118,7 +118,7 @@ def _evaluate_champion(context: Context, upstream: Upstream, registry: Registry,
     stage1 = Outcome(json.loads(model.folder.read("decoder/config.json"))["autoencoder"], facts)
     try:
         return evaluate.plan_with(context, upstream.prepared, stage1, model).run()
-    finally:  # the newest report is the candidate's
+    finally:  # the newest report must stay that of the candidate
         ours = upstream.evaluated.step
         point_latest(context.workspace, report=f"{ours.name}/{ours.key}/report.html")
 
@@ -138,7 +138,7 @@ def _tags(context: Context, upstream: Upstream, verdict: Verdict) -> dict[str, s
 
 
 def _kept(folder: Folder) -> Verdict | None:
-    """The verdict of an earlier, broken run of this step."""
+    """Return the verdict of an interrupted run of this step."""
     if not folder.exists("verdict.json"):
         return None
     found: Mapping[str, Any] = json.loads(folder.read("verdict.json"))
@@ -164,8 +164,8 @@ def record_outcome(
 
 def _line(model: str, verdict: Verdict, version: Version | None) -> str:
     if version is None:
-        stays = "there is no champion yet" if verdict.against is None else f"version {verdict.against} stays champion"
-        return f"kept out of {model}, {stays}. Failed: {verdict.failed}"
+        stays = "there is no champion yet" if verdict.against is None else f"version {verdict.against} remains champion"
+        return f"not promoted in {model}, {stays}. Failed: {verdict.failed}"
     if verdict.reason:
         return f"{model} version {version.number} {verdict.reason}"
     if verdict.against is None:

@@ -1,4 +1,4 @@
-"""The files of registered models: which there are, how large they may be, and how they are fetched."""
+"""The files of registered models: their names, size limits and download."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from pipelines.tracking.settings import check_uri
 SCHEME = "models:/"
 
 MAX_BYTES = {"weights.safetensors": 32 * 2**30, "config.json": 2**20}
-"""Files of each part of a model, the configuration last, and the largest size of each that is fetched."""
+"""Files of each part of a model, the configuration last, with the largest size of each in bytes."""
 
 PARTS = ("autoencoder", "decoder")
 FILES = tuple(f"{part}/{name}" for part in PARTS for name in MAX_BYTES)
-"""All that is ever registered or fetched."""
+"""The files that are registered or fetched."""
 
 FINGERPRINT = "hfd.fingerprint."
-"""Followed by a part: SHA-256 of its two files, so that a dry run need not fetch them."""
+"""Prefix of a tag, before a part: SHA-256 of its two files, so that a dry run need not fetch them."""
 
 _MODEL = re.compile(r"models:/(?P<name>[A-Za-z0-9][A-Za-z0-9._ -]*)(@(?P<alias>[A-Za-z0-9._-]+)|/(?P<version>\d+))")
 
@@ -36,8 +36,8 @@ _MODEL = re.compile(r"models:/(?P<name>[A-Za-z0-9][A-Za-z0-9._ -]*)(@(?P<alias>[
 class Artifacts:
     """The files of a model version: ``source`` holds ``autoencoder/`` and ``decoder/``; ``label`` is for messages.
 
-    ``folder_name`` is unique to the version, also where a registry was created again under the same name.
-    ``fingerprints``: per part, where the version has tags for them.
+    ``folder_name`` is unique to the version, even if a registry was created again under the same name.
+    ``fingerprints``: per part, if the version has tags for them.
     """
 
     uri: str
@@ -47,7 +47,7 @@ class Artifacts:
     fingerprints: tuple[tuple[str, str], ...] = ()
 
     def fetch(self, part: str, folder: Folder) -> None:
-        """Copy a part into ``folder``, ``config.json`` last. Raises :class:`DataError` where it cannot be read."""
+        """Copy a part into ``folder``, ``config.json`` last. Raises :class:`DataError` if it cannot be read."""
         from mlflow.artifacts import download_artifacts, list_artifacts
         from mlflow.exceptions import MlflowException
 
@@ -63,7 +63,7 @@ class Artifacts:
             if is_missing(error) or isinstance(error, FileNotFoundError):
                 raise DataError(
                     f"{self.label}: got no {part} in the registry's artifact store ({one_line(error)[:300]}), expected "
-                    "what was registered. Name another version",
+                    "the registered files. Name another version",
                     reason="missing",
                 ) from error
             raise DataError(
@@ -88,7 +88,7 @@ class Artifacts:
 
 
 def is_registered(model: str) -> bool:
-    """Report whether a warm start names a model of the registry."""
+    """Return True if a warm start names a model of the registry."""
     return model.startswith(SCHEME)
 
 
@@ -99,7 +99,7 @@ def find_artifacts(uri: str | None, model: str) -> Artifacts:
         raise ConfigError(f"warm_start: got {model}, expected models:/NAME@ALIAS or models:/NAME/VERSION. Correct it")
     if uri is None:
         raise ConfigError(
-            f"tracking.uri: got null with the registered model {model}, expected the MLflow server that has it. "
+            f"tracking.uri: got null with the registered model {model}, expected the MLflow server with it.  "
             "Or give a folder as warm_start"
         )
     check_uri(uri)
@@ -135,7 +135,7 @@ def find_artifacts(uri: str | None, model: str) -> Artifacts:
 def _known_models(client: Any, name: str, wanted: str | None) -> str:
     """Describe the model's aliases and newest version or, if there is no such model, list the models.
 
-    Aliases of deleted versions, which servers of MLflow before 2026-08 keep, are left out; ``wanted`` is explained.
+    Aliases of deleted versions, which servers of MLflow before 2026-08 keep, are left out, except ``wanted``.
     """
     models = list(client.search_registered_models(max_results=100))
     for one in models:

@@ -1,6 +1,6 @@
 """Register versions of a model, and move, compare and roll back its champion.
 
-Aliases ``champion`` and ``previous`` are for people and ``models:/NAME@champion``; a rollback reads the tag
+Aliases ``champion`` and ``previous`` are for users and ``models:/NAME@champion``; a rollback reads the tag
 ``hfd.previous``. MLflow moves an alias unconditionally: two workspaces that promote into one model within the same
 second are not serialised; two runs on one workspace are (:mod:`pipelines.runs.lease`).
 """
@@ -48,15 +48,15 @@ class Version:
 
 @dataclass(frozen=True)
 class Registry:
-    """A registered model on a server. Every method raises :class:`HfdError` with one line where it does not answer."""
+    """A registered model on a server. Every method raises :class:`HfdError` with one line if it does not answer."""
 
     client: Any
     uri: str
     model: str
 
     def champion(self) -> Version | None:
-        """The champion; None where there is none, no such model yet, or the alias points to a deleted version."""
-        with self._asking():
+        """Return the champion; None if there is no champion or model, or the alias points to a deleted version."""
+        with self._one_line_errors():
             number = self._aliases().get(CHAMPION)
             try:
                 return self._version(number) if number is not None else None
@@ -71,14 +71,14 @@ class Registry:
         return None
 
     def find(self, digest: str) -> Version | None:
-        """The first version of a digest."""
-        with self._asking():
+        """Return the first version of a digest."""
+        with self._one_line_errors():
             found = self.numbers_of(digest)
             return self._version(found[0]) if found else None
 
     def register(self, files: Folder, digest: str, run_id: str, tags: Mapping[str, str]) -> Version:
-        """The version of a digest: the one that is there, or a new one whose files go to the run's artifacts."""
-        with self._asking():
+        """Return the existing version of a digest, or register a new one with files in the run's artifacts."""
+        with self._one_line_errors():
             if not (found := self.numbers_of(digest)):
                 self._create_model()
                 fingerprints = {f"{FINGERPRINT}{part}": fingerprint_of(files / part) for part in PARTS}
@@ -98,17 +98,17 @@ class Registry:
             return self._version(found[0])
 
     def crown(self, version: Version, before: Version | None) -> None:
-        """Make a version champion after ``before``. The alias moves last: until then nothing has happened.
+        """Make a version champion in place of ``before``. The alias moves last, so that a failure changes no champion.
 
-        Raises :class:`HfdError` where the champion is no longer ``before``.
+        Raises :class:`HfdError` if the champion is no longer ``before``.
         """
         self._expect(before)
-        with self._asking():
+        with self._one_line_errors():
             if before is not None:
                 self.client.set_model_version_tag(self.model, str(version.number), BEFORE, str(before.number))
                 self._point(PREVIOUS, before.number)
         try:
-            with self._asking():
+            with self._one_line_errors():
                 self.client.set_registered_model_alias(self.model, CHAMPION, str(version.number))
         except HfdError:
             # Two servers or threads that insert an alias at once: one fails on the database's unique key.
@@ -128,8 +128,8 @@ class Registry:
             )
 
     def _point(self, alias: str, number: int) -> None:
-        """Set an alias; once more where another process inserted it at the same moment."""
-        with self._asking():
+        """Set an alias; retry once if another process inserted it at the same moment."""
+        with self._one_line_errors():
             try:
                 self.client.set_registered_model_alias(self.model, alias, str(number))
             except Exception as error:
@@ -138,17 +138,17 @@ class Registry:
                 self.client.set_registered_model_alias(self.model, alias, str(number))
 
     def rollback(self, to: int | None) -> str:
-        """Make the version champion that was it before, or ``to``; a line that says so.
+        """Make the previous champion, or version ``to``, champion again; return a line that states it.
 
-        The version that is left is tagged, so that no run promotes it again by itself.
-        Raises :class:`ConfigError` where there is nothing to go back to.
+        The replaced version is tagged, so that no run promotes it again automatically.
+        Raises :class:`ConfigError` if there is no version to return to.
         """
         champion = self.champion()
         if champion is None and to is None:
             raise ConfigError(f"promote.model: {self.model} has no champion, expected one. Give --to VERSION")
         number = to if to is not None or champion is None else self._before(champion)
         assert number is not None
-        with self._asking():
+        with self._one_line_errors():
             target = self._existing(number, "--to" if to is not None else BEFORE)
             if champion is not None and target.number == champion.number:
                 return f"{self.model}: version {number} is champion already"
@@ -162,16 +162,16 @@ class Registry:
         return f"{self.model}: version {number} is champion, {left}"
 
     def fetch(self, version: Version, folder: Folder) -> None:
-        """Copy a version's files into a folder. Raises :class:`DataError` where they do not match its digest."""
-        with self._asking():
+        """Copy a version's files into a folder. Raises :class:`DataError` if they do not match its digest."""
+        with self._one_line_errors():
             source = str(self.client.get_model_version_download_uri(self.model, str(version.number))).rstrip("/")
         artifacts = Artifacts(self.uri, f"promote.model: {self.model} version {version.number}", source)
         for part in PARTS:
             artifacts.fetch(part, folder / part)
         if model_digest(folder) != version.digest:
             raise DataError(
-                f"promote.model: the files of {self.model} version {version.number} are not those it was registered "
-                f"with ({version.digest[:8]}). Roll back to another version with hfd rollback --to VERSION"
+                f"promote.model: the files of {self.model} version {version.number} differ from those registered "
+                f"({version.digest[:8]}). Roll back to another version with hfd rollback --to VERSION"
             )
 
     def _before(self, champion: Version) -> int:
@@ -221,30 +221,30 @@ class Registry:
                 raise
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Whatever the server's client raises, as one line."""
+    def _one_line_errors(self) -> Iterator[None]:
+        """Convert errors of the server's client to one line."""
         try:
             yield
-        except (HfdError, AssertionError, AttributeError, KeyError, TypeError):  # the user's, or our own
+        except (HfdError, AssertionError, AttributeError, KeyError, TypeError):  # the user's, or bugs here
             raise
         except Exception as error:
             if is_missing(error):
                 raise ConfigError(
-                    f"promote.model: got {self.model}, expected the registry at {redact(self.uri)} to have what it had "
+                    f"promote.model: got {self.model}, expected the registry at {redact(self.uri)} to still have it "
                     f"({one_line(error)[:300]}). It was deleted: run the same command again, or name another version"
                 ) from error
             raise unanswered(self.uri, error) from error
 
 
 def open_registry(config: Config) -> Registry:
-    """The registry of a configuration, not yet asked anything. Raises :class:`ConfigError` where it names none."""
+    """Return the registry of a configuration, without a request. Raises :class:`ConfigError` if it names none."""
     settings = tracking_settings(config)
     if config.promote.model is None or settings.uri is None:
         raise ConfigError("promote.model: missing, expected the name of a registered model. Set promote.model=NAME")
     check_uri(settings.uri)
     model, uri = config.promote.model, settings.uri
     try:
-        # A file's first contact may take longer than a network's, and always ends: see pipelines.tracking.link.
+        # Opening a file may take longer than a connection, and always ends: see pipelines.tracking.link.
         client = open_client(uri)
         if not is_file(uri):
             within(FIRST_CONTACT_SECONDS, lambda: client.search_registered_models(max_results=1))
@@ -261,10 +261,10 @@ def unanswered(uri: str, error: BaseException) -> HfdError:
         return mistake(uri, error)
     return HfdError(
         f"tracking.uri: got {redact(uri)}, expected its model registry to answer ({one_line(error)[:300]}). "
-        "Run the same command again once it does: what is done is kept"
+        "Run the same command again once it does: finished work is kept"
     )
 
 
 def model_digest(folder: Folder) -> str:
-    """The digest of a model folder, as of the step that made it."""
+    """Return the digest of a model folder, equal to that of the step that made it."""
     return digest_of([fingerprint_of(folder / "autoencoder"), fingerprint_of(folder / "decoder")])

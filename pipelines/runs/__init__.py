@@ -1,1 +1,1 @@
-"""Work that is done once: steps, their parts, and the lease on a workspace."""
+"""Steps that run once, their parts, and the lease on a workspace."""

@@ -29,7 +29,7 @@ _CONDITION_CODES = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchK
 class CasContents:
     """Contents of an object (``b""``: emptied), and its version.
 
-    ``age_s``: seconds since it was written, by the clock of the storage alone.
+    ``age_s``: seconds since it was written, by the storage's clock only.
     """
 
     data: bytes
@@ -82,7 +82,7 @@ class LocalCasObject:
             if len(padded) < os.fstat(file).st_size:
                 os.ftruncate(file, len(padded))
             os.pwrite(file, padded, 0)
-            os.utime(file)  # emptying writes nothing
+            os.utime(file)  # emptied: truncate only
             return _digest(padded)
 
     @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 The lease is an object in the workspace (:mod:`pipelines.runs.compare_and_swap`) that names its holder. A run takes it
 in one conditional write if it is free, expired, or held by a dead process of this machine; of several runs, one
-succeeds. Its age is measured by the storage's clock alone, so clocks of machines may differ. The holder also measures
+succeeds. Its age is measured by the storage's clock only, so clocks of machines may differ. The holder also measures
 it on its own monotonic clock, from before the last renewal, so that it gives up before another run can take over.
 """
 
@@ -76,7 +76,7 @@ class Holder:
     def of_this_process(config: LeaseConfig) -> Holder:
         try:
             user = config.name or getpass.getuser()
-        except (KeyError, OSError):  # a container's user without a name
+        except (KeyError, OSError):  # a container's user id without a name
             user = str(os.getuid())
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         started = float(process_tags()["hfd.pid_started"])

@@ -107,8 +107,8 @@ class Done:
 def run_step(step: Step, work: Callable[[Folder], Outcome], guard: Callable[[], None] = lambda: None) -> Done:
     """Run a step unless it is done.
 
-    ``work`` writes each file of the folder atomically, and resumes what an interrupted run has left there. ``guard``
-    raises where another run has taken over the workspace; then no manifest is written.
+    ``work`` writes each file of the folder atomically, and resumes the work of an interrupted run. ``guard`` raises
+    if another run has taken over the workspace; then no manifest is written.
     """
     manifest = step.manifest()
     if manifest is not None:

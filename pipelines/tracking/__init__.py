@@ -1,8 +1,8 @@
-"""MLflow as the view of a run: one parent run per ``retrain``, one child run per step that really runs.
+"""Record runs in MLflow: one parent run per ``retrain``, one child run per step that is not skipped.
 
-Tracking never stops or slows the work it describes. After the first contact every failure of the server is
-a warning, metrics leave through a bounded queue and a background thread, and what was lost is counted.
-This is the only package that imports mlflow, and it does so inside functions: importing it stays cheap.
+Tracking never stops or slows a step. After the first connection every failure of the server is a warning; a background
+thread sends metrics from a bounded queue, and lost metrics are counted. This is the only package that imports mlflow,
+inside functions only, so that importing it stays fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The client of a tracking server, quiet, and what its errors mean."""
+"""Create a silent client of a tracking server, and classify its errors."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _PERMANENT = frozenset(
 
 
 def open_client(uri: str) -> Any:
-    """An ``MlflowClient`` of ``uri``, with an mlflow that is silent on the terminal and on the network.
+    """Create an ``MlflowClient`` of ``uri``, with mlflow's output and telemetry turned off.
 
-    A request is tried once (the retries are ours) and waits at most 20 s; explicit settings of the user win.
-    The process-wide tracking URI is neither read nor set. A database file gets its tables first, whole or not at all.
+    A request is sent once (the callers retry) and waits at most 20 s, unless the user's environment states otherwise.
+    The process-wide tracking URI is neither read nor set. The tables of a database file are created first, atomically.
 
     Raises:
         HfdError: a database file that cannot be used.
@@ -54,11 +54,11 @@ def open_client(uri: str) -> Any:
 
 
 def is_permanent(error: BaseException) -> bool:
-    """Return True for an error that the same request would meet again."""
+    """Return True for an error that a retry of the same request would raise again."""
     own = (TypeError, ValueError, FileNotFoundError, PermissionError, IsADirectoryError)
     return getattr(error, "error_code", None) in _PERMANENT or isinstance(error, own)
 
 
 def is_missing(error: BaseException) -> bool:
-    """Report whether a server answers that it has no such run, model, version or file: it is there, and works."""
+    """Return True if a working server answers that it has no such run, model, version or file."""
     return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"

@@ -1,4 +1,4 @@
-"""SQLite files of tracking: their tables are made by one process at a time, and are there whole or not at all."""
+"""Create the tables of a SQLite tracking database atomically, in one process at a time."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from pipelines.tracking.settings import database_file
 log = logging.getLogger(__name__)
 
 WAIT_S = 300.0
-"""For another run that makes the tables."""
+"""Limit of the wait for another run that creates the tables."""
 
 QUIET_S = 2.0
-"""A half-made file that does not change for so long is being made by nobody."""
+"""Age after which an unfinished, unchanged file counts as abandoned."""
 
 SIDE_FILES = ("-journal", "-wal", "-shm")
 
 
 def is_file(uri: str) -> bool:
-    """Report whether a tracking URI names a database file."""
+    """Return True if a tracking URI names a database file."""
     return uri.partition(":")[0].partition("+")[0] == "sqlite"
 
 
 def ensure_tables(uri: str, make: Callable[[str], None]) -> None:
-    """Make the tables of a database file that has none, or that a killed process left half made.
+    """Create the tables of a database file that has none, or that a killed process left unfinished.
 
-    ``make(uri)`` makes them in a new file, which then gets the name at once. A half-made file holds no row and is
-    kept under another name. Other runs wait.
+    ``make(uri)`` creates them in a new file, which is then renamed. An unfinished file holds no row and is kept under
+    another name. Other runs wait.
 
     Raises:
-        ConfigError: the file is no database of MLflow.
-        HfdError: another run does not end making it within 300 s.
+        ConfigError: the file is not a database of MLflow.
+        HfdError: another run does not finish creating it within 300 s.
         sqlite3.Error, OSError: the file or its folder cannot be used.
     """
-    path = Path(os.path.realpath(database_file(uri)))  # a link is written through
+    path = Path(os.path.realpath(database_file(uri)))  # write the target of a link
     if _is_made(path, uri):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,10 +65,10 @@ def ensure_tables(uri: str, make: Callable[[str], None]) -> None:
 
 
 def _is_made(path: Path, uri: str) -> bool:
-    """Report whether a file holds a database that MLflow has finished making, or at least any row."""
+    """Return True if a file holds a database that MLflow has finished creating, or any row."""
     if not path.exists() or not path.stat().st_size:
         return False
-    # Writing is asked for, since a journal that a killed process left is rolled back on opening.
+    # Open for writing, since opening rolls back the journal of a killed process.
     with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=20.0)) as database:
         query = "select name from sqlite_master where type = 'table' and name not like 'sqlite\\_%' escape '\\'"
         tables = [name for (name,) in database.execute(query)]
@@ -85,7 +85,7 @@ def _is_made(path: Path, uri: str) -> bool:
 
 
 def _is_made_elsewhere(path: Path, uri: str) -> bool:
-    """Wait while a program that knows no lock of ours, such as an MLflow server, makes the tables."""
+    """Wait while a program that does not use our lock, such as an MLflow server, creates the tables."""
     until = time.monotonic() + WAIT_S
     while path.exists() and path.stat().st_size and time.monotonic() < until:
         before = _stamp(path)
@@ -113,11 +113,11 @@ def _exclusive(path: Path, uri: str) -> Iterator[bool]:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if not said:
-                    log.warning("tracking: another run is making %s: waiting for it", path)
+                    log.warning("tracking: another run is creating %s: waiting for it", path)
                     said = True
                 if time.monotonic() > until:
                     raise HfdError(
-                        f"tracking.uri: got {redact(uri)}, which another run has been making for {WAIT_S:.0f} s, "
+                        f"tracking.uri: got {redact(uri)}, which another run has been creating for {WAIT_S:.0f} s, "
                         "expected it to end. Look for that run, then run the same command again"
                     ) from None
                 time.sleep(0.1)
@@ -126,7 +126,7 @@ def _exclusive(path: Path, uri: str) -> Iterator[bool]:
                 yield False
                 return
             if not _is_same(held.fileno(), beside):
-                continue  # its holder has deleted it
+                continue  # its holder deleted it
             try:
                 yield True
             finally:
@@ -142,7 +142,7 @@ def _is_same(descriptor: int, path: Path) -> bool:
 
 
 def _set_aside(path: Path) -> None:
-    """Give a half-made file and what belongs to it another name: a journal must not meet a new database."""
+    """Rename an unfinished file with its journal, which must not be applied to the new database."""
     if path.exists() and not path.stat().st_size:
         path.unlink()
     number, kept = 1, path.with_name(f"{path.name}.half-made")
@@ -151,7 +151,7 @@ def _set_aside(path: Path) -> None:
         kept = path.with_name(f"{path.name}.half-made-{number}")
     if path.exists():
         log.warning(
-            "tracking: %s was half made and held no run; made anew, the old file is kept as %s", path, kept.name
+            "tracking: %s was unfinished and held no run; created again, the old file is kept as %s", path, kept.name
         )
     for suffix in ("", *SIDE_FILES):
         part = path.with_name(f"{path.name}{suffix}")
@@ -160,7 +160,7 @@ def _set_aside(path: Path) -> None:
 
 
 def _publish(fresh: Path, path: Path) -> None:
-    """Give a finished file its name, unless another program has taken it meanwhile."""
+    """Rename a finished file, unless another program has created the name meanwhile."""
     try:
         path.hardlink_to(fresh)
     except FileExistsError:
@@ -180,18 +180,18 @@ _MISTAKES = (
     (
         r"database (table )?is locked|database schema is locked",
         "a database that no other program holds",
-        "End that program or wait for it, then run the same command again",
+        "Stop that program or wait for it, then run the same command again",
     ),
     (
         r"readonly|read-only|permission|unable to open|access is denied",
-        "a file and a folder that may be read and written",
+        "a readable and writable file and folder",
         "Check their owner and mode, or name another file",
     ),
     (r"is full|no space|quota", "space on its disk", "Free some and run the same command again"),
     (
         r"not a database|malformed|file is encrypted",
-        "a database of SQLite without damage",
-        "Bring back a copy, or move the file away: a new one is made",
+        "an undamaged SQLite database",
+        "Restore a copy, or move the file away: a new one is created",
     ),
     (
         r"out-of-date database schema|can't locate revision",
@@ -200,14 +200,14 @@ _MISTAKES = (
     ),
     (
         r"FileExists|NotADirectory|IsADirectory",
-        "a path whose folders are folders",
+        "a path without a file among its folders",
         "Name another file",
     ),
     (
         r"disk i/o|input/output",
         "a disk that works",
-        "Check it, or name a file on another disk",
+        "Check the disk, or name a file on another one",
     ),
-    ("", "a database that MLflow can use", "Bring back a copy, name another file, or set tracking.uri=null"),
+    ("", "a database that MLflow can use", "Restore a copy, name another file, or set tracking.uri=null"),
 )
-"""Pattern of the error, what is expected, and what to do; the first that matches."""
+"""Pattern of the error, expected state, and advice; the first match is used."""

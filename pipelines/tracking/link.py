@@ -1,4 +1,4 @@
-"""The connection to a tracking server: a first contact that is bounded, then calls that only warn."""
+"""The connection to a tracking server: connecting takes bounded time; later failures only warn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RETRY_SECONDS = (0.5, 1.0, 2.0)
 
 
 class Link:
-    """A working connection: the client, the experiment and the tags that every run of this process gets."""
+    """An open connection: the client, the experiment and the tags of every run of this process."""
 
     def __init__(self, settings: TrackingSettings, uri: str) -> None:
         self.settings = settings
@@ -35,14 +35,14 @@ class Link:
         self._away = False
 
     def attempt(self, what: str, call: Callable[[], T]) -> T | None:
-        """``call()``, again after 0.5, 1 and 2 s when the server is away; then a warning and ``None``.
+        """Call; retry after 0.5, 1 and 2 s if the server is unavailable, then warn and return None.
 
-        While the last attempt ended in failure there is one try only: an outage is waited for once.
+        There are no retries if the previous call failed, so that an outage is waited for only once.
         """
         for pause in (*(() if self._away else RETRY_SECONDS), None):
             try:
                 result = call()
-            except Exception as exc:  # whatever mlflow raises, the work goes on
+            except Exception as exc:  # no error of mlflow stops the work
                 if pause is None or is_permanent(exc):
                     self._away = not is_permanent(exc)
                     log.warning("tracking: could not %s (%s)", what, one_line(exc))
@@ -54,13 +54,13 @@ class Link:
         return None
 
     def start(self, name: str, tags: Mapping[str, str]) -> str:
-        """Create a RUNNING run and return its id; raises what mlflow raises."""
+        """Create a RUNNING run and return its id. Raises mlflow's errors."""
         named = {"mlflow.runName": name, "mlflow.user": _user(), **process_tags(), **tag_texts(tags)}
         return str(self.client.create_run(self.experiment_id, tags=named).info.run_id)
 
 
 def connect(settings: TrackingSettings, uri: str, name: str, tags: Mapping[str, str]) -> tuple[Link, str]:
-    """The first contact and the parent run's id, within a bounded time unless the database is a file."""
+    """Connect and create the parent run, in bounded time unless the database is a file; return both."""
     check_uri(uri)
 
     def contact() -> tuple[Link, str]:
@@ -69,7 +69,7 @@ def connect(settings: TrackingSettings, uri: str, name: str, tags: Mapping[str, 
         return link, link.start(name, tags)
 
     try:
-        # Creating a file's tables takes seconds on a slow disk but always ends; a network may never answer.
+        # Creating tables in a file takes seconds on a slow disk but always ends; a server may never answer.
         return contact() if is_file(uri) else within(FIRST_CONTACT_SECONDS, contact)
     except HfdError:
         raise
@@ -83,7 +83,7 @@ def connect(settings: TrackingSettings, uri: str, name: str, tags: Mapping[str, 
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """``call()`` in a daemon thread, or ``TimeoutError``: name look-ups and drivers heed no time limit."""
+    """Call in a daemon thread; raise ``TimeoutError``, since name look-ups and drivers have no time limit."""
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -110,7 +110,7 @@ def _experiment_id(client: Any, settings: TrackingSettings) -> str:
         try:
             return str(client.create_experiment(name, artifact_location=settings.artifact_root))
         except Exception:
-            found = client.get_experiment_by_name(name)  # made by another process meanwhile?
+            found = client.get_experiment_by_name(name)  # created by another process meanwhile?
             if found is None:
                 raise
     if found.lifecycle_stage != "active":

@@ -1,4 +1,4 @@
-"""Metrics of one run, sent from a background thread through a bounded queue."""
+"""Send metrics of one run from a bounded queue in a background thread."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _METRIC_KEY = re.compile(r"[\w. :/-]{1,250}")
 class MetricLogger:
     """Sends metrics of one run from a background thread, in batches; ``log_metrics`` only appends to memory.
 
-    While the server is away the newest ``capacity`` metrics are kept and retried (1 s, 2 s, ... 30 s apart);
-    the loss of older ones is counted in ``lost`` and reported by ``close``. Nothing here raises because of
-    the server. Sending twice is harmless: time stamps are taken when a metric is logged, and MLflow ignores
-    a metric that it has. A pickled copy keeps the settings, not the buffer. ``uri=None`` is off.
+    While the server is unavailable, the newest ``capacity`` metrics are kept and retried (1 s, 2 s, ... 30 s apart);
+    ``lost`` counts the older ones, and ``close`` reports them. No method raises because of the server. Sending twice is
+    harmless: time stamps are taken when a metric is logged, and MLflow ignores a metric that it has. A pickled copy
+    keeps the settings, not the buffer. ``uri=None`` is off.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class MetricLogger:
         self.close()
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Take ``metrics`` at ``step``; microseconds, whatever the server does. Values: Python numbers.
+        """Queue ``metrics`` (Python numbers) at ``step``. Takes microseconds and never waits for the server.
 
-        A name that MLflow would refuse, or a value that is not a number, is dropped and counted as lost.
+        A name that MLflow would refuse and a value that is not a number are dropped and counted as lost.
         """
         if self._uri is None or not metrics:
             return
@@ -87,7 +87,7 @@ class MetricLogger:
                 self._start()
 
     def flush(self, timeout: float = 30.0) -> bool:
-        """Wait until everything logged so far has been sent (or refused); ``False`` after ``timeout`` s."""
+        """Wait until all metrics so far are sent or refused; return False after ``timeout`` s."""
         with self._wake:
             self._flushing = True
             self._wake.notify_all()
@@ -96,7 +96,7 @@ class MetricLogger:
         return done
 
     def close(self, timeout: float = 15.0) -> int:
-        """Send the rest, waiting at most ``timeout`` seconds. Returns, and warns of, how many were lost."""
+        """Send the rest, waiting at most ``timeout`` s. Return the number of lost metrics, and warn if above 0."""
         with self._wake:
             if self._closing:
                 return self.lost
@@ -117,7 +117,7 @@ class MetricLogger:
         if not self._closing:
             self._thread = threading.Thread(target=self._work, name="hfd-metrics", daemon=True)
             self._thread.start()
-            atexit.register(self.close)  # a daemon thread dies with the process: send what it still holds
+            atexit.register(self.close)  # a daemon thread ends with the process: send its remaining metrics
 
     def _lose(self, count: int, reason: str) -> None:
         self.lost += count
@@ -154,7 +154,7 @@ class MetricLogger:
                     self._back_off(failures)
 
     def _settle(self, batch: list[tuple[str, float, int, int]], error: Exception | None, failures: int) -> int:
-        """Keep or drop what could not be sent; the number of failures in a row."""
+        """Keep or drop unsent metrics; return the number of consecutive failures."""
         if error is None:
             if failures:
                 log.warning("tracking: the server answers again")
@@ -165,7 +165,7 @@ class MetricLogger:
             log.warning("tracking: %d metrics refused (%s)", len(batch), self._reason)
             return 0
         if failures == 0:
-            log.warning("tracking: the server is away, metrics are kept and sent later (%s)", self._reason)
+            log.warning("tracking: the server is unavailable, metrics are kept and sent later (%s)", self._reason)
         self._buffer.extendleft(reversed(batch))
         self._trim()
         return failures + 1
@@ -181,7 +181,7 @@ class MetricLogger:
             from mlflow.entities import Metric
 
             client.log_batch(self._run_id, metrics=[Metric(*row) for row in batch])
-        except Exception as exc:  # whatever mlflow raises, training goes on
+        except Exception as exc:  # no error of mlflow stops the training
             return exc
         return None
 
@@ -194,5 +194,5 @@ class WorkerLogger:
     run_id: str
 
     def open(self) -> MetricLogger:
-        """A logger of this process; close it (or use it as a context manager) before the worker ends."""
+        """Create a logger of this process; close it (or use it as a context manager) before the worker ends."""
         return MetricLogger(self.uri, self.run_id)

@@ -8,5 +8,5 @@ from hfd.image.load import RgbArray
 
 
 def beside(*pictures: RgbArray) -> RgbArray:
-    """Pictures of one size, uint8 (H, W, 3), in a row."""
+    """Join pictures of one size, uint8 (H, W, 3), in a row."""
     return np.concatenate(pictures, axis=1)

@@ -1,4 +1,4 @@
-"""Settings and messages as they may be recorded: flat, on one line, without secrets."""
+"""Prepare settings and messages for recording: flat, on one line, without secrets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SECRET_KEY = re.compile(r"(^|[_.-])(password|passwd|secret|token|api_?key|acces
 
 
 def redact(text: str) -> str:
-    """``text`` with the user names, passwords and signatures of the URLs inside it replaced by ``***``."""
+    """Replace user names, passwords and signatures of the URLs in ``text`` by ``***``."""
     return SECRET_QUERY.sub(r"\1***", _USERINFO.sub(r"\1***@", text))
 
 
 def flatten(params: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    """Nested mappings as ``{"dotted.key": text}``; secrets become ``***``, lists become JSON."""
+    """Flatten nested mappings to ``{"dotted.key": text}``; secrets become ``***``, lists become JSON."""
     flat: dict[str, str] = {}
     for key, value in plain(params).items():
         name = f"{prefix}{key}"
@@ -31,7 +31,7 @@ def flatten(params: Mapping[str, object], prefix: str = "") -> dict[str, str]:
 
 
 def plain(value: Any, key: str = "") -> Any:
-    """``value`` in YAML's own types, without secrets."""
+    """Convert ``value`` to YAML's own types, without secrets."""
     if isinstance(value, Mapping):
         return {str(name): plain(item, str(name)) for name, item in value.items()}
     if value is not None and _SECRET_KEY.search(key):
@@ -48,6 +48,6 @@ def tag_texts(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def one_line(error: BaseException) -> str:
-    """The type and message of ``error`` on one line, without secrets, cut (with a mark) when very long."""
+    """Return the type and message of ``error`` on one line, without secrets; a very long one is cut, with a mark."""
     text = redact(" ".join(f"{type(error).__name__}: {error}".split()))
     return text if len(text) <= _MAX_ERROR_CHARS else text[:_MAX_ERROR_CHARS] + "…"

@@ -1,4 +1,4 @@
-"""Runs that are open for logging: the one of a whole ``retrain`` and those of its steps."""
+"""Log to open runs: the parent run of a ``retrain`` and the child runs of its steps."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MAX_PARAMS = 100
 
 
 class StepRun:
-    """A run that is open for logging; made by ``parent_run`` and ``ParentRun.child``.
+    """An open run; created by ``parent_run`` and ``ParentRun.child``.
 
-    Metrics never wait for the server. Params, tags, artifacts and images do, for some seconds at most
-    while it is away, and then warn: log them between training steps, not in them. Nothing raises.
+    Metrics never wait for the server. Params, tags, artifacts and images wait, at most some seconds while it is
+    unavailable, and then warn: log them between training steps, not in them. No method raises.
     """
 
     def __init__(self, link: Link | None, run_id: str) -> None:
@@ -76,11 +76,11 @@ class StepRun:
             )
 
     def worker_handle(self) -> WorkerLogger:
-        """Return the handle with which a Ray worker logs metrics to this run."""
+        """Return a handle with which a Ray worker logs metrics to this run."""
         return WorkerLogger(self._link.uri if self._link else None, self.run_id)
 
     def flush(self, timeout: float = 30.0) -> bool:
-        """Wait until the metrics logged so far are stored; ``False`` when that took over ``timeout`` s."""
+        """Wait until the metrics logged so far are stored; return False after ``timeout`` s."""
         return self._logger.flush(timeout)
 
     def _log_params(self, params: Mapping[str, object], file: str, *, always: bool) -> None:
@@ -106,7 +106,7 @@ class StepRun:
 
     @contextlib.contextmanager
     def _open(self, *, sample: bool) -> Iterator[Self]:
-        """Log while the block runs, then close the run with the status that the block earned."""
+        """Log while the block runs, then close the run with the status of its end."""
         if self._link is None:
             yield self
             return
@@ -138,7 +138,7 @@ class ParentRun(StepRun):
     def child(
         self, step: str, params: Mapping[str, object] | None = None, tags: Mapping[str, str] | None = None
     ) -> Iterator[StepRun]:
-        """Record one step. When its run cannot be created, a warning says so and the step runs unrecorded."""
+        """Record one step. If its run cannot be created, warn and run the step unrecorded."""
         link, run_id = self._link, None
         if link is not None:
             named = {"mlflow.parentRunId": self.run_id, "hfd.step": step, **(tags or {})}
@@ -159,8 +159,8 @@ def parent_run(
 ) -> Iterator[ParentRun]:
     """Open the run of a ``retrain``; ``params`` (nested) become params and the artifact ``config.yaml``.
 
-    It ends FINISHED, FAILED (tag ``hfd.error``) or KILLED (Ctrl-C). Runs of this machine whose process is
-    gone are marked KILLED first. ``settings.uri=None``: nothing is imported or recorded.
+    It ends FINISHED, FAILED (tag ``hfd.error``) or KILLED (Ctrl-C). Runs of this machine whose process has
+    ended are marked KILLED first. ``settings.uri=None``: nothing is imported or recorded.
 
     Raises:
         ConfigError: an unusable ``tracking.uri`` or ``tracking.experiment``.

@@ -1,4 +1,4 @@
-"""Where runs are recorded, and which addresses are accepted."""
+"""Settings of tracking, and checks of its addresses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SCHEMES = re.compile(r"(sqlite|https?|databricks(-uc)?|postgresql|mysql|mssql)(
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    """Where runs are recorded.
+    """Address and options of tracking.
 
     ``uri``: ``None`` (off), ``sqlite:////absolute/path/mlflow.db``, ``http(s)://...``, ``databricks`` or a
     database. ``artifact_root``: absolute ``file://`` or object-store URI for the artifacts of a new
@@ -56,12 +56,12 @@ def check_uri(uri: str) -> None:
 
 
 def database_file(uri: str) -> Path:
-    """The file of a ``sqlite:`` URI, as SQLAlchemy reads it."""
+    """Return the file of a ``sqlite:`` URI, as SQLAlchemy reads it."""
     return Path(unquote(uri.partition(":///")[2].partition("?")[0]))
 
 
 def tracking_settings(config: Config) -> TrackingSettings:
-    """Where runs are recorded; ``auto`` is a SQLite file in the workspace, which therefore has to be local."""
+    """Return the tracking of a configuration; ``auto`` is a SQLite file in the workspace, which must be local."""
     uri, artifacts = config.tracking.uri, None
     if uri == "auto":
         workspace = Folder(config.workspace_uri)
@@ -70,6 +70,6 @@ def tracking_settings(config: Config) -> TrackingSettings:
                 f"tracking.uri: got auto with the remote workspace {config.workspace_uri}, expected the URI of an "
                 "MLflow server. Or turn tracking off with tracking.uri=null"
             )
-        uri = f"sqlite:///{quote(str(workspace.path))}/mlflow.db"  # SQLAlchemy drops what follows a ?
+        uri = f"sqlite:///{quote(str(workspace.path))}/mlflow.db"  # SQLAlchemy drops the text after a ?
         artifacts = (workspace.path / "mlartifacts").as_uri()
     return TrackingSettings(uri, config.tracking.experiment, artifacts, config.tracking.system_metrics)

@@ -1,4 +1,4 @@
-"""Close runs whose process has ended, found by the tags that every run carries."""
+"""Close runs whose process has ended, by the tags of every run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 
 
 def process_tags() -> dict[str, str]:
-    """Return tags by which another process finds out whether this one is alive.
+    """Return tags by which another process can check that this one is alive.
 
     The PID name space is one of them: containers may share a host name and number their processes separately.
     """
@@ -41,7 +41,7 @@ def is_alive(pid: int, started: float) -> bool:
 
 
 def close_stale(client: Any, experiment_id: str) -> None:
-    """Mark RUNNING runs (parents and children) of this machine as KILLED when their process is gone."""
+    """Mark RUNNING runs (parents and children) of this machine as KILLED if their process has ended."""
     own = ((key, process_tags()[key]) for key in ("hfd.host", "hfd.pid_space"))
     where = " and ".join(["attributes.status = 'RUNNING'", *(f"tags.`{key}` = '{text}'" for key, text in own)])
     runs, token = [], None

@@ -1,4 +1,4 @@
-"""The use of the driver's machine, sampled into a run's metrics."""
+"""Log the CPU, memory, disk, network and GPU use of the driver's machine as metrics of a run."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SYSTEM_METRICS_SECONDS = 10.0
 
 
 class Sampler:
-    """Samples the machine's use into a run's metrics, from its own thread, until ``stop``.
+    """Log the machine's use as metrics of a run, in a thread, until ``stop``.
 
-    MLflow's own monitor thread ends at the first failed request and may block at the end of a run for as
-    long as the server is away; its collectors are used here without it.
+    MLflow's own monitor thread ends at the first failed request, and may block at the end of a run while the server
+    is unavailable; this class uses its collectors without it.
     """
 
     def __init__(self, logger: MetricLogger) -> None:
@@ -43,13 +43,13 @@ class Sampler:
         self._thread.start()
 
     def _work(self) -> None:
-        psutil.cpu_percent()  # the first call has no interval to speak of
+        psutil.cpu_percent()  # the first call has no interval to measure over
         stopped = False
         while not stopped:
-            stopped = self._stopping.wait(SYSTEM_METRICS_SECONDS)  # a last sample at the end: short steps too
+            stopped = self._stopping.wait(SYSTEM_METRICS_SECONDS)  # a last sample at the end, for short steps
             try:
                 self._sample()
-            except Exception as exc:  # a collector's trouble is not the run's
+            except Exception as exc:  # a failed collector must not end the run
                 log.warning("tracking: no system metrics (%s)", one_line(exc))
                 return
 

@@ -1,4 +1,4 @@
-"""Crops to a model: the two trainings, the reconstructions between them, and fine-tuning."""
+"""Train a model from crops: both stages, the reconstructions between them, and fine-tuning."""
 
 from pipelines.spec import StepSpec
 

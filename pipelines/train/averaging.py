@@ -32,7 +32,7 @@ class Averaged(Task, Protocol):
 class Snapshots:
     """Averages stored at regular steps of a training, float16. A resumed run stores the same ones.
 
-    Snapshots due before a wall-time budget has become a number of steps are skipped; the last step's never is.
+    Snapshots due before the number of steps of a wall-time budget is known are skipped; the last step has one always.
     """
 
     folder: Folder

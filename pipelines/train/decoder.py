@@ -32,7 +32,8 @@ def plan(context: Context, reconstructed: Done, autoencoder: Done) -> PlannedSte
     step = _step(context, reconstructed, autoencoder, start)
 
     def point(done: Done) -> None:
-        if context.config.decoder.adversarial is None or not done.skipped:  # else the fine-tuned model is the newest
+        # If skipped, the fine-tuned model is the newest.
+        if context.config.decoder.adversarial is None or not done.skipped:
             point_latest(context.workspace, model=f"{step.name}/{step.key}")
 
     return PlannedStep(
@@ -59,7 +60,7 @@ def _step(context: Context, reconstructed: Done, autoencoder: Done, start: WarmS
 
 
 def _is_measured(config: DecoderConfig) -> bool:
-    """Report whether a frozen decoder gets a finish or steps of its own, which are measured on the pairs."""
+    """Return True if a frozen decoder gets its own finish or steps, which are measured on the pairs."""
     return config.finish is not None or config.steps is not None
 
 

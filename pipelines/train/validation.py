@@ -26,7 +26,7 @@ from hfd.training.perceptual import PerceptualTask
 from hfd.training.tasks import DecoderTask
 
 NUM_CROPS = 32
-"""Held-out crops that a loss is averaged over, each at ``TIMES`` times, and that samples are measured on."""
+"""Number of held-out crops for a loss, each at ``TIMES`` times, and for measures of samples."""
 
 TIMES = 4
 
@@ -51,7 +51,7 @@ def _fill(parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> No
 
 
 def _held_out(task: DecoderTask | PerceptualTask, pairs: Folder) -> Iterator[tuple[Tensor, Tensor]]:
-    """x0 and x_hat (1, 3, h, w) in [-1, 1]: the middle of each crop, 256 px at most."""
+    """Yield x0 and x_hat (1, 3, h, w) in [-1, 1]: the centre of each crop, 256 px at most."""
     device, stride = next(task.net.parameters()).device, task.net.stride
     for row in islice(iterate_rows(pairs, "validation", ("x", "x_hat")), NUM_CROPS):
         height, width = (min(256, side // stride * stride) for side in row.pictures["x"].shape[:2])
@@ -82,7 +82,7 @@ def write_measured(
 
 
 def finish_amounts(bare: ScoreDecoder, finish: FinishConfig, pairs: Folder) -> dict[str, float]:
-    """Return the section "finish" of a decoder without one. Without held-out crops nothing is amplified."""
+    """Return the section "finish" of a decoder without one. Without held-out crops ``sharpen`` is 0."""
     energies = [
         [
             top_octave_energy(row.pictures["x"], tensor_to_picture(finished(sample, Finish(amount), seeds=[0])))

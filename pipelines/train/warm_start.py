@@ -24,7 +24,7 @@ Part = Literal["autoencoder", "decoder"]
 class WarmStart:
     """Weights to start from; ``folder`` None: none. Picklable: every worker reads the weights itself.
 
-    ``registered``: the registry's files, which :meth:`fetch` copies into ``folder``; None: they are there.
+    ``registered``: the registry's files, which :meth:`fetch` copies into ``folder``; None: no copy is needed.
     """
 
     folder: Folder | None
@@ -33,12 +33,12 @@ class WarmStart:
 
     @property
     def inputs(self) -> dict[str, str]:
-        """The entry in the inputs of a step's key."""
+        """Return the entry in the inputs of a step's key."""
         return {} if self.folder is None else {"warm-start": self.fingerprint}
 
     def fetch(self) -> None:
         """Copy registered weights into the workspace, once. Raises :class:`hfd.errors.DataError`."""
-        # The configuration is written last: both files are complete once it is there.
+        # The configuration is written last: both files are complete once it exists.
         if self.folder is None or self.registered is None or self.folder.exists("config.json"):
             return
         self.registered.fetch(self.folder.uri.rpartition("/")[2], self.folder)
@@ -50,7 +50,7 @@ class WarmStart:
             )
 
     def into(self, module: nn.Module) -> None:
-        """Fill a network. Raises :class:`hfd.errors.DataError` naming what does not fit."""
+        """Copy the weights into a network. Raises :class:`hfd.errors.DataError` that names those that do not fit."""
         if self.folder is not None:
             tensors, _, _ = read_weights(self.folder)
             load_strictly(module, _parameters(tensors), self.folder.uri)
@@ -78,7 +78,7 @@ def warm_start(model: str | None, part: Part, context: Context | None = None) ->
 
 @functools.lru_cache(maxsize=16)
 def _fingerprint(found: Artifacts, part: Part) -> str:
-    """The fingerprint of a version without a tag for it: its files are read, and not kept."""
+    """Compute the fingerprint of a version without a tag for it, from its files, which are not kept."""
     with tempfile.TemporaryDirectory(prefix="hfd-model-") as scratch:
         found.fetch(part, Folder(scratch))
         return read_weights(Folder(scratch))[2]

@@ -119,14 +119,14 @@ def test_a_live_job_is_found_again_survives_a_cut_line_and_stops(head: RayHead, 
         watcher = start(head, "submit", *command, address=f"http://127.0.0.1:{line.port}")
         said = Said(watcher)
         try:
-            said.await_line(lambda text: text == f"hfd: {name} is alive already: attached")
+            said.await_line(lambda text: text == f"hfd: {name} is running: attached")
             wait_until(lambda: any(work.rglob("checkpoint-*")), watcher)
             line.cut()
             said.await_line(lambda text: text.endswith("Trying for 300 s more"))
             line.mend()
             said.await_line(lambda text: text.endswith("answers again"))
             watcher.send_signal(signal.SIGINT)
-            said.await_line(lambda text: text.startswith(f"hfd: detached; {name} goes on."))
+            said.await_line(lambda text: text.startswith(f"hfd: detached; {name} continues."))
             assert watcher.wait() == 130
         finally:
             watcher.kill()

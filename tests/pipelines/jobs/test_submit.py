@@ -140,7 +140,7 @@ def test_a_secret_in_a_setting_is_refused_whether_given_or_in_a_file(tmp_path: P
 
 @pytest.mark.parametrize("name", ["AWS_SECRET=abc", "A B", "x; rm", "", "$(id)"])
 def test_a_secret_is_named_and_nothing_else(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"^--secret: got something else, expected a variable's name") as caught:
+    with pytest.raises(ConfigError, match=r"^--secret: got an invalid name, expected only a variable's name") as caught:
         planned("retrain", "-c", "desk", *WHERE, secrets=[name])
     assert not name or name not in str(caught.value)
 

@@ -112,7 +112,10 @@ def test_the_first_is_champion_and_only_a_better_one_takes_its_place(
     # Another workspace, which has neither the champion's weights nor its figures.
     third = retrain(configuration(photographs, tmp_path / "other", settings, *POOR, "seed=2"), Silent())
     lines = verdict_of(third[-1]).splitlines()
-    assert lines[0].startswith("kept out of ") and "version 2 stays champion. Failed: FD-EffNet, KD-EffNet" in lines[0]
+    assert (
+        lines[0].startswith("not promoted in ")
+        and "version 2 remains champion. Failed: FD-EffNet, KD-EffNet" in lines[0]
+    )
     assert champion_of(fine) == 2 and versions_of(fine) == [1, 2]
     assert third[-1].manifest.facts["promoted"] is False
     fetched = sorted(path.relative_to(path.parents[1]) for path in tmp_path.glob("other/champion/*/*/*"))
@@ -159,7 +162,8 @@ def test_what_is_done_is_not_judged_again_and_a_rollback_stays(
     ended = hfd("retrain", "-c", "demo", *overrides, "evaluate.max_images=3")
     assert ended.code == 0
     assert (
-        f"kept out of {fine.promote.model}, version 1 stays champion. Failed: rolled back as version 2 at" in ended.out
+        f"not promoted in {fine.promote.model}, version 1 remains champion. Failed: rolled back as version 2 at"
+        in ended.out
     )
     assert champion_of(fine) == 1 and versions_of(fine) == [1, 2]
 
@@ -211,7 +215,7 @@ def test_a_server_that_goes_away_is_one_line_and_the_rerun_completes(
             retrain(config, Silent())
         text = str(caught.value)
         assert text.startswith(f"tracking.uri: got {server.uri}, expected its model registry to answer (")
-        assert text.endswith("Run the same command again once it does: what is done is kept") and "\n" not in text
+        assert text.endswith("Run the same command again once it does: finished work is kept") and "\n" not in text
         complaint = hfd("retrain", "-c", "demo", *tiny_overrides(photographs, workspace, *settings, *POOR)).complaint
         assert complaint.startswith(f"tracking.uri: got {server.uri}, expected a tracking server that answers")
     finally:
@@ -241,7 +245,7 @@ def test_a_lost_workspace_moves_no_alias(
 
 
 def test_promote_alone_needs_the_evaluation_and_a_name(photographs: Path, tmp_path: Path, settings: Settings) -> None:
-    with pytest.raises(ConfigError, match=r"^promote.model: missing, expected what hfd promote needs"):
+    with pytest.raises(ConfigError, match=r"^promote.model: missing, expected a value, which hfd promote needs"):
         retrain(tiny_config(photographs, tmp_path), Silent(), only="promote")
     with pytest.raises(ConfigError, match=r"^prepare: not done for these settings"):
         retrain(configuration(photographs, tmp_path, settings), Silent(), only="promote")

@@ -166,7 +166,7 @@ def test_what_is_fetched_is_what_was_registered(registry: Registry, server: Serv
         assert Folder(str(tmp_path / "fetched")).read(name) == made.read(name)
     (weights,) = (server.folder / "artifacts").rglob(f"{version.run_id}/artifacts/model/decoder/weights.safetensors")
     weights.write_bytes(b"other weights")
-    with pytest.raises(DataError, match=r"the files of \w+ version 1 are not those it was registered with"):
+    with pytest.raises(DataError, match=r"the files of \w+ version 1 differ from those registered"):
         registry.fetch(version, Folder(str(tmp_path / "changed")))
 
 
@@ -192,7 +192,7 @@ def test_a_foreign_champion_is_one_line(registry: Registry) -> None:
 
 def test_a_registry_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
     gone = f"http://127.0.0.1:{free_port()}"
-    expected = r"^tracking.uri: got http://\S+, expected its model registry to answer .*: what is done is kept$"
+    expected = r"^tracking.uri: got http://\S+, expected its model registry to answer .*: finished work is kept$"
     with pytest.raises(HfdError, match=expected):
         open_registry(tiny_config(tmp_path, tmp_path, f"tracking.uri={gone}", "promote.model=x", ENOUGH))
     with pytest.raises(HfdError, match=expected):

@@ -121,7 +121,7 @@ def test_a_file_that_is_half_made_is_made_anew_and_kept_aside(
     assert runs_of(path) == ["FINISHED"]
     asides = [one for one in tmp_path.iterdir() if ".half-made" in one.name]
     if old:
-        assert asides and "was half made and held no run; made anew" in caplog.text
+        assert asides and "was unfinished and held no run; created again" in caplog.text
 
 
 @pytest.mark.parametrize("state", ["none", "empty", "half", "registry"])
@@ -156,9 +156,9 @@ def test_waiting_for_another_run_says_so_and_ends(
     path = tmp_path / "mlflow.db"
     with (tmp_path / ".mlflow.db.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(HfdError, match=r"another run has been making .* expected it to end\. Look for that run"):
+        with pytest.raises(HfdError, match=r"another run has been creating .* expected it to end\. Look for that run"):
             record(path)
-    assert f"another run is making {path}: waiting for it" in caplog.text
+    assert f"another run is creating {path}: waiting for it" in caplog.text
     record(path)
 
 
@@ -208,10 +208,10 @@ def write_damaged(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
-        (write_text, r"a database of SQLite without damage .*not a database.* move the file away: a new one is made"),
+        (write_text, r"an undamaged SQLite database .*not a database.* move the file away: a new one is created"),
         (write_foreign, r"a database of another program \(tables cookies\), expected MLflow's or a new file\. Name"),
-        (write_damaged, r"a database of SQLite without damage .* Bring back a copy"),
-        (lambda path: path.mkdir(), r"a file and a folder that may be read and written .*Check their owner and mode"),
+        (write_damaged, r"an undamaged SQLite database .* Restore a copy"),
+        (lambda path: path.mkdir(), r"a readable and writable file and folder .*Check their owner and mode"),
     ],
 )
 @pytest.mark.parametrize("use", ["tracking", "registry"])
@@ -245,14 +245,14 @@ def test_a_locked_file_names_the_other_program(made: Path, tmp_path: Path, monke
     with closing(opening(path)) as held:
         held.execute("begin exclusive")
         with pytest.raises(
-            HfdError, match=r"expected a database that no other program holds .*End that program or wait"
+            HfdError, match=r"expected a database that no other program holds .*Stop that program or wait"
         ):
             record(path)
 
 
 def test_a_folder_of_its_path_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(HfdError, match=r"expected a path whose folders are folders .*Name another file"):
+    with pytest.raises(HfdError, match=r"expected a path without a file among its folders .*Name another file"):
         record(tmp_path / "file/mlflow.db")
 
 
