@@ -1,1 +1,1 @@
-"""Scripts that measure; start each from the root of the checkout: ``python -m benchmarks.NAME``."""
+"""Benchmarks; run each from the root of the checkout: ``python -m benchmarks.NAME``."""

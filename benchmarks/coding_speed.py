@@ -3,9 +3,9 @@
     python -m benchmarks.coding_speed PICTURES [--model desk-025] [--repeats 5] [--threads 1] [--paper]
 
 Ours: a picture's tensor to payload, and payload to x_hat. Theirs: ``Elic2022Official.compress`` and ``decompress``
-around the very same modules, on the same tensor. The four calls take turns; what is printed is the median over repeats
-of each picture's time, summed over pictures, and the median of the ratios of calls made side by side: of the time
-on the clock, and of the processor's, which a busy machine changes less.
+with the same modules, on the same tensor. The four calls alternate. Prints the median over repeats of each picture's
+time, summed over pictures, and the median ratio of neighbouring calls: of wall time, and of processor time, which a
+busy machine changes less.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hfd.io.model_folders import find_model
 
 
 def seconds(call: Callable[[], object]) -> tuple[float, float]:
-    """On the clock, and of the processor."""
+    """Wall and processor time of a call."""
     clock, processor = time.perf_counter(), time.process_time()
     call()
     return time.perf_counter() - clock, time.process_time() - processor

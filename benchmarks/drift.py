@@ -1,11 +1,11 @@
-"""Do files decode to the same symbols under other kernels, threads, precisions? Ours against CompressAI's.
+"""Count files that decode to other symbols under other kernels, threads or precisions: ours and CompressAI's.
 
     python -m benchmarks.drift PHOTOS [--crops 1000] [--peer-crops 1000] [--model desk-025]
 
 Crops with sides of 128 to 256 pixels are compressed in one process, and their latents decoded in a process for each
-other setting: the same networks, the same files. A mismatch is a refused file, or a latent that is not the
-encoder's: for ours bit for bit, for CompressAI's within 0.01, since only other symbols make a larger difference there.
-Decoding under ``float64`` turns all networks to it, while the encoder had float32.
+other setting: the same networks, the same files. A mismatch is a refused file, or a latent that differs from the
+encoder's: for ours by any bit, for CompressAI's by more than 0.01, which only other symbols cause. Decoding under
+``float64`` converts all networks to it, while the encoder used float32.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Finding the near pairs of a million perceptual hashes, beside comparing a few with all.
+"""Time the search for near pairs of a million perceptual hashes, against comparing every pair.
 
     python -m benchmarks.duplicates [--hashes 1000000] [--bits 4]
 
-Hashes are random, with a thousandth of them near copies of others. Comparing every pair is measured on a hundred
-hashes against all and scaled up; its work is exactly proportional.
+Hashes are random; one in a thousand is a near copy of another. Comparing every pair is measured for a hundred hashes
+against all and scaled up, since its work is proportional.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""The evaluation against one plain loop a core, and its scheduling against ideal on 64 simulated workers.
+"""Compare the evaluation with a plain loop per core, and its scheduling with the ideal on 64 simulated workers.
 
     python -m benchmarks.evaluation ../shared/data/kodak [--pictures 24] [--rounds 3] [--skip-loops]
 
 First: ours on Ray with two workers (parts, files, rows and features kept, resumable) against two plain processes that
-share the same pictures, and compress, decode, sample and measure them in a loop, and keep nothing. Both begin without a
-process of theirs, and end with the last figure; Ray itself is up.
+share the same pictures and compress, decode, sample and measure them in a loop without writing results. Both start
+without worker processes, and end with the last figure; Ray is already running.
 
-Second: 64 actors of 1/32 CPU whose model sleeps 0.2 to 0.5 s a part, as one does that waits for a GPU; efficiency is
-the time slept over 64 times the time from the first part's start to the last one's end. Simulated: nothing is said of
-64 machines, or GPUs. Prints ratios.
+Second: 64 actors of 1/32 CPU whose model sleeps 0.2 to 0.5 s per part, as if it waited for a GPU; efficiency is the
+time slept over 64 times the time from the first part's start to the last one's end. It is a simulation, not a
+measurement of 64 machines or GPUs. Prints ratios.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def model() -> str:
 
 
 def plain_loop(paths: list[str]) -> float:
-    """What anyone would write around the same calls; returns the sum of a figure, so that nothing is left out."""
+    """Run a plain loop around the same calls; return the sum of a figure, to check that the work is the same."""
     import torch
 
     from hfd.image.load import load_rgb
@@ -65,7 +65,7 @@ def plain_loop(paths: list[str]) -> float:
 
 
 def plain(paths: list[str]) -> tuple[float, float]:
-    """Seconds of as many processes as there are workers, each with its share; and the sum of its figures."""
+    """Time one plain process per worker, each with its share; return seconds and the sum of the figures."""
     context = multiprocessing.get_context("spawn")
     started = time.perf_counter()
     with context.Pool(WORKERS) as pool:
@@ -74,7 +74,7 @@ def plain(paths: list[str]) -> tuple[float, float]:
 
 
 def ours(engine: Any, photos: Sequence[Photo]) -> tuple[float, float]:
-    """The same of the evaluation's own parts, a picture each, as of any set of fewer than 256."""
+    """Time the evaluation's own parts, one picture each, as for any set of fewer than 256."""
     import pyarrow.parquet as pq
 
     from hfd.io.storage import Folder
@@ -112,7 +112,7 @@ def compare_loops(folder: str, num_pictures: int, rounds: int) -> None:
             seconds, found = ours(ready, photos)
             times["ours"].append(seconds)
             if not math.isclose(found, expected, rel_tol=1e-6):
-                raise SystemExit(f"the figures differ: {found} and {expected}, so that the times mean nothing")
+                raise SystemExit(f"the figures differ: {found} and {expected}, so that the times cannot be compared")
     ratios = [a / b for a, b in zip(times["plain"], times["ours"], strict=True)]
     for name, values in times.items():
         print(f"{name:<6} {len(photos) / statistics.median(values):.3f} pictures/s with {WORKERS} processes")
@@ -122,7 +122,7 @@ def compare_loops(folder: str, num_pictures: int, rounds: int) -> None:
 
 
 def wait_for_all(there: str) -> None:
-    """A model that is loaded once all workers are: starting 64 processes on a few cores is not what is measured."""
+    """Load a model only when all workers run, since the start of 64 processes on a few cores is not measured."""
     Path(there, str(os.getpid())).touch()
     while len(list(Path(there).iterdir())) < SIMULATED:
         time.sleep(0.05)

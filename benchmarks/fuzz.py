@@ -1,13 +1,13 @@
-"""Hostile files against the container and the whole decoder: what became of each.
+"""Fuzz the container and the whole decoder with damaged files, and count the outcomes.
 
     python -m benchmarks.fuzz --cases 100000
 
 Every file goes through the container, its sections and the decoding to a picture, with a small untrained network, in
-a process that may take 1 GiB more than it has when it starts, and for a file five seconds of processor time (the clock
-on the wall tells of a busy machine; a process that stands still has two minutes of that). A file whose symbols do not
-match their checksum is decoded a second time with a checksum that does, so that the synthesis meets hostile latents
-too. Allowed outcomes: a BitstreamError, a DataError for size, or a picture of the size that the header states. Anything
-else is a failure; its file is kept under --keep, and the exit code is 1.
+a process limited to 1 GiB above its memory at the start and, per file, five seconds of processor time, or two minutes
+of wall time for a process that does not progress. A file whose symbols do not match their checksum is decoded a second
+time with a matching one, so that the synthesis gets damaged latents too. Allowed outcomes: a BitstreamError, a
+DataError for size, or a picture of the size that the header states. Anything else is a failure; its file is kept under
+--keep, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -34,13 +34,12 @@ MEMORY_BYTES = 2**30
 READY = "ready"
 PROGRAM = (sys.executable, "-m", "benchmarks.fuzz")
 CASES_PER_WORKER = 5000
-"""oneDNN keeps the code that it compiles for each of the last thousand shapes: half a gigabyte of address space, which
-is not the file's."""
+"""Cases before a worker is replaced: oneDNN caches code of the last thousand shapes, half a gigabyte of addresses."""
 
 
 @dataclass
 class Tally:
-    """Outcomes by kind of file; failures as lines; the most memory and time that one file took."""
+    """Outcomes by kind of file; failures as lines; the largest memory and time of a file."""
 
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
@@ -65,7 +64,7 @@ def main() -> None:
 
 
 def run(first: int, cases: int, max_pixels: int, keep: Path, program: Sequence[str] = PROGRAM) -> Tally:
-    """Drive workers, processes of ``program``, over the cases; replace one that dies or hangs, and keep its file."""
+    """Run the cases on workers, processes of ``program``; replace one that dies or hangs, and keep its file."""
     tally, position, last = Tally(), first, first + cases
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder) / "case.hfd"
@@ -85,11 +84,11 @@ def run(first: int, cases: int, max_pixels: int, keep: Path, program: Sequence[s
 def follow(
     worker: subprocess.Popen[bytes], position: int, last: int, tally: Tally, scratch: Path, keep: Path
 ) -> tuple[int, str]:
-    """Count what a worker reports until it is done, dies or hangs: the case that it was at, and what went wrong."""
+    """Count a worker's reports until it is done, dies or hangs; then return its case and the fault."""
     lines, ready = worker.stdout, False
     assert lines is not None
     while position < last:
-        # Starting up takes as long as it takes.
+        # no limit for the start
         if ready and (trouble := waited(worker.pid, lines)):
             return position, trouble
         line = lines.readline().decode().rstrip("\n")
@@ -110,7 +109,7 @@ def follow(
 
 
 def waited(pid: int, lines: IO[bytes]) -> str:
-    """Wait for a worker's next line; what is wrong if none comes."""
+    """Wait for a worker's next line; return the fault if none comes."""
     spent_s, begun = processor_s(pid), time.monotonic()
     while not select.select([lines], [], [], POLL_S)[0]:
         if processor_s(pid) - spent_s > WATCHDOG_S:
@@ -134,7 +133,7 @@ def kept(what: str, position: int, tally: Tally, scratch: Path, keep: Path) -> N
 
 
 def failed(scratch: Path, position: int) -> Path:
-    """Where a worker leaves the file of a failure that it survives: the next case overwrites the scratch file."""
+    """Path of the file of a failure that the worker survives; the next case overwrites the scratch file."""
     return scratch.with_name(f"failed-{position}.hfd")
 
 
@@ -156,7 +155,7 @@ def print_table(tally: Tally) -> None:
 
 
 def work(first: int, cases: int, max_pixels: int, scratch: Path) -> None:
-    """Say on standard output what became of each case."""
+    """Print the outcome of each case on standard output."""
     import torch
 
     from tests.support.hostile import hostile_file
@@ -190,7 +189,7 @@ def small_codec():  # type: ignore[no-untyped-def]
 
 
 def seed_files(codec) -> list[bytes]:  # type: ignore[no-untyped-def]
-    """Sound files, plain and with every section, of pictures that fit the stride and of ones that do not."""
+    """Make valid files, plain and with every section, of pictures that fit the stride and that do not."""
     import numpy as np
 
     from hfd.codec.sampling_options import SamplingOptions

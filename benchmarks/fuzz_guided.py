@@ -1,13 +1,12 @@
-"""Hostile files against the container and its sections, guided by which lines they reach.
+"""Fuzz the container and its sections, guided by coverage.
 
     pip install atheris
     python -m benchmarks.fuzz_guided --seconds 600 [--corpus FOLDER]
 
-Starts from the golden files; every mutation is given the CRC32 that belongs to it, so that what is inside is reached.
-Allowed are a BitstreamError, a DataError, and files that are written again byte for byte. The first that does anything
-else ends the run with its traceback, an exit code above 0 and its bytes in a file `crash-...`. Files that reached
-something new are kept in the corpus, from which a later run goes on. What lies behind the sections, the entropy decoder
-and the networks, is `benchmarks/fuzz.py`'s.
+Starts from the golden files; every mutation gets a matching CRC32, so that its content is parsed. Allowed are a
+BitstreamError, a DataError, and files that are written again byte for byte. The first other outcome ends the run with
+its traceback, an exit code above 0 and the bytes in a file `crash-...`. Files that reach new lines are kept in the
+corpus, from which a later run continues. `benchmarks/fuzz.py` covers the entropy decoder and the networks.
 """
 
 from __future__ import annotations

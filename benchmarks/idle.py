@@ -1,9 +1,9 @@
-"""Requests that an idle Ray head and its nodes send to S3: none are expected.
+"""Count the requests that an idle Ray head and its nodes send to S3: none are expected.
 
     python -m benchmarks.idle [--seconds 60]
 
 A real S3 server behind a proxy that counts, a Ray of simulated nodes with the server's address and credentials in its
-environment, one ``hfd prepare`` on it from and to S3, and then silence.
+environment, one ``hfd prepare`` on it from and to S3, and then no work.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""How much memory a large picture's decoding takes: latent to finished pixels, at several sizes, each in a process.
+"""Measure the memory of decoding a large picture from latent to pixels, at several sizes, each in a process.
 
     python -m benchmarks.large PICTURE [--sides 2304 6000 10000] [--scheme one-group] [--workers 1] [--patches 6]
 
-The latent is a picture's own, repeated up to the side; entropy decoding is not counted. With ``--patches``, so many of
-a picture's go through the networks, spread evenly, and the others stay black: hours are saved, but what heaps gather
-from patch to patch is not seen. Printed are the peak of the resident memory, of this process and its workers, what of
-it each further pixel costs, and what that makes of 20,000 x 20,000 px.
+The latent is that of a picture, repeated up to the side; entropy decoding is excluded. With ``--patches``, only that
+number of patches, spread evenly, go through the networks and the others stay black: this saves hours, but misses the
+growth of the heap from patch to patch. Prints the peak resident memory of this process and its workers, the cost of
+each further pixel, and the extrapolation to 20,000 x 20,000 px.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GOAL_SIDE, GOAL_BYTES = 20_000, 4 * 10**9
 
 
 def repeated(y_hat: torch.Tensor, cells: int) -> torch.Tensor:
-    """A latent (1, M, cells, cells), never held twice."""
+    """Repeat a latent to (1, M, cells, cells), without a second copy in memory."""
     large = torch.empty(1, y_hat.shape[1], cells, cells)
     for top in range(0, cells, y_hat.shape[2]):
         for left in range(0, cells, y_hat.shape[3]):
@@ -44,7 +44,7 @@ def repeated(y_hat: torch.Tensor, cells: int) -> torch.Tensor:
 
 
 def some_of(map_fn: MapPieces, stride: int) -> MapPieces:
-    """Every ``stride``-th piece by this map; the others are black at once."""
+    """Map every ``stride``-th piece; return black for the others."""
 
     def mapped(function: SamplePiece, pieces: Iterable[Piece]) -> Iterator[RgbArray]:
         for number, piece in enumerate(pieces):
@@ -58,7 +58,7 @@ def some_of(map_fn: MapPieces, stride: int) -> MapPieces:
 
 
 def decode(picture: str, side: int, scheme: Scheme, workers: int, patches: int | None) -> tuple[int, int, float, float]:
-    """Peak bytes of this process, the same before any picture, bytes of all workers together, and seconds."""
+    """Return peak bytes of this process, the same before any picture, bytes of all workers together, and seconds."""
     torch.set_num_threads(1)
     codec = Codec.load(shipped_models()["desk-025"])
     assert codec.decoder is not None
@@ -98,7 +98,7 @@ def main() -> None:
     for side in sorted(options.sides):
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
             arguments = (options.picture, side, Scheme(options.scheme), options.workers, options.patches)
-            # In a process of its own: a peak is of all that a process has ever done.
+            # In its own process, since a peak covers the whole life of a process.
             peak, before, theirs, seconds = decode(*arguments) if options.workers > 1 else pool.apply(decode, arguments)
         rows.append((side, peak))
         print(

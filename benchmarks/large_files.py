@@ -1,10 +1,10 @@
-"""How much memory compressing a large picture file takes: read by strips, against read whole by Pillow.
+"""Compare the memory of compressing a large picture file read by strips and read whole by Pillow.
 
     python -m benchmarks.large_files PICTURE [--side 8256] [--formats png jpg tif ppm] [--read-only]
 
-The file is a picture repeated up to the side. Each way has a process of its own, and gives the same file; with
-``--read-only`` it reads all rows and compresses nothing. Printed are the most memory above what the process has with
-its model loaded, in bytes a pixel, the processor's seconds, and the ratio of the two ways.
+The file is a picture repeated up to the side. Each method has its own process, and gives the same file; with
+``--read-only`` it only reads all rows. Prints the peak memory above that of the process with its model loaded, in
+bytes per pixel, the processor time in seconds, and the ratio of the two methods.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def peak_bytes() -> int:
 
 
 def forget_peak() -> None:
-    """Loading libraries takes more for a moment than is kept, which would hide what follows."""
+    """Reset the peak: loading libraries temporarily takes more memory, which would hide later peaks."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def work(path: Path, by_strips: bool, read_only: bool) -> tuple[int, float, int]:
-    """Bytes above the start, processor seconds, and a checksum of what was made or read."""
+    """Return bytes above the start, processor seconds, and a checksum of the file or of the rows."""
     torch.set_num_threads(1)
     Image.MAX_IMAGE_PIXELS = None
     picture_strips.WHOLE_PIXELS = 0 if by_strips else NO_LIMIT
@@ -82,7 +82,7 @@ def main() -> None:
                 with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
                     found.append(pool.apply(work, (path, by_strips, options.read_only)))
             (whole, whole_s, expected), (strips, strips_s, checksum) = found
-            assert checksum == expected, f"{suffix}: the two ways gave different results"
+            assert checksum == expected, f"{suffix}: the two methods gave different results"
             pixels = options.side**2
             print(
                 f"{suffix:<6}{whole / pixels:>10.2f}{strips / pixels:>10.2f}{strips / whole:>8.2f}{'':17}"

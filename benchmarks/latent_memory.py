@@ -1,9 +1,9 @@
-"""Memory and time of coding the latent of a large picture: it is encoded by rows and decoded by bands.
+"""Measure memory and time of coding the latent of a large picture, encoded by rows and decoded by bands.
 
     python -m benchmarks.latent_memory [--side 6000] [--model desk-025]
 
-The picture is made up row by row and never whole, so what is measured is the coder's own. Each direction runs in a
-process of its own; printed is the highest resident size, and what of it came on top of the loaded model.
+The picture is generated row by row and never whole, so that the memory is that of the coder. Each direction runs in
+its own process; prints the peak resident size, and its excess over the loaded model.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hfd.io.model_folders import find_model
 
 
 def rows(first: int, last: int, width: int) -> Tensor:
-    """Waves, stripes and noise (1, 3, last - first, W); the same whatever rows are asked for together."""
+    """Generate waves, stripes and noise (1, 3, last - first, W), independent of the division into calls."""
     noise = torch.stack([torch.rand(width, generator=torch.Generator().manual_seed(row)) for row in range(first, last)])
     down, along = torch.arange(first, last).unsqueeze(1), torch.arange(width)
     wave = 0.5 + 0.2 * torch.sin(down / 37.0) * torch.cos(along / 23.0) + 0.1 * ((down // 90 + along // 70) % 2)

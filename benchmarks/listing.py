@@ -1,10 +1,10 @@
-"""A corpus of a million objects, listed and planned: seconds and memory, of which nothing is read.
+"""Measure time and memory of listing and planning a corpus of a million objects, without reading any.
 
     python -m benchmarks.listing [--objects 1000000]
 
-The server is a process of this script that answers ListObjectsV2 with pages of 1000 made-up keys, as S3 does, so that
-what is measured is ours: paging, parsing, sorting, the digest, and the plans of the parts as they are sent to workers.
-Prints each, and the most memory that this process held.
+The server is a process of this script that answers ListObjectsV2 with pages of 1000 generated keys, as S3 does. The
+measurement covers paging, parsing, sorting, the digest, and the plans of the parts as they are sent to workers. Prints
+each, and the peak memory of this process.
 """
 
 from __future__ import annotations

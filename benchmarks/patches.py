@@ -1,11 +1,10 @@
-"""What patches cost, and what several processes gain: one group against the whole image.
+"""Measure the extra work of patches and the speed of two processes: one group against the whole image.
 
     python -m benchmarks.patches PICTURE [--sides 3000 4000] [--repeats 3]
 
 Work is counted, not timed: FLOPs of the network over all windows of the default layout, and over the whole image, at
-several sizes. Then the picture, enlarged to ``--sides``, is sampled by the same plan in one process and in two, by
-turns, each with one thread; the processes are warm. Beside the wall clock stands the time of the processors, which
-tells how much of it others took on a busy machine.
+several sizes. Then the picture, enlarged to ``--sides``, is sampled by the same plan alternately in one process and in
+two, each with one thread, after a warm-up. Prints processor time beside wall time, to show the load of other programs.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ SIZES = [(2160, 3840), (3000, 4000), (4000, 6000), (8000, 12_000), (20_000, 20_0
 
 
 def flops_of(net: UNet, height: int, width: int, device: str = "meta") -> float:
-    """Of one evaluation, of a picture padded to the network's stride. On "meta" nothing is computed, only counted."""
+    """Count the FLOPs of one evaluation of a picture padded to the network's stride, on "meta", without computing."""
     x = torch.zeros(1, 3, height + -height % net.stride, width + -width % net.stride, device=device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(x, x, torch.zeros(1, device=device))
@@ -43,7 +42,7 @@ def flops_of(net: UNet, height: int, width: int, device: str = "meta") -> float:
 
 
 def cpu_s() -> float:
-    """Of this process and of those that it started."""
+    """Return the processor time of this process and its children, in s."""
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 

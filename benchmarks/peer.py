@@ -1,4 +1,4 @@
-"""CompressAI's own ELIC with the weights of one of ours, for the benchmarks that compare with it."""
+"""CompressAI's ELIC with the weights of one of our models, for benchmarks that compare with it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def peer_of(model: Elic) -> Elic2022Official:
-    """The same networks, put together, quantised and coded by CompressAI. Shares the modules."""
-    from compressai.models.sensetime import Elic2022Official  # after hfd, which imports it without its warnings
+    """Compose the same networks as CompressAI's model, which quantises and codes itself. Shares the modules."""
+    from compressai.models.sensetime import Elic2022Official  # after hfd, which imports it with its warnings off
 
     peer = Elic2022Official(N=model.N, M=model.M, groups=list(model.groups)).eval()
     peer.g_a, peer.g_s = model.g_a, model.g_s

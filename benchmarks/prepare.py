@@ -1,18 +1,18 @@
-"""The prepare step from S3 against what else one would write, on the same photographs from the same server.
+"""Compare the prepare step from S3 with simpler programs, on the same photographs from the same server.
 
     python -m benchmarks.prepare ../shared/data/photos [--rounds 3] [--cpus 2] [--copies 8]
 
-The server is a SeaweedFS on this machine, whose work counts against everybody alike. Compared with ours, which checks,
-rejects, splits, hashes and writes shards, on a Ray of its own:
+The server is a SeaweedFS on this machine, whose load affects all programs equally. Ours checks, rejects, splits, hashes
+and writes shards, on its own Ray. It is compared with:
 
 - plain: a pool of processes, each with a boto3 client; fetch, decode, shrink, cut, and drop the result.
 - plain, saving: the same, and each crop into a file of its own with ``numpy.save``.
-- single-image tasks: the same function as one Ray task for each photograph, whose crop goes by the object store to the
-  driver, which writes the same shards.
+- single-image tasks: the same function as one Ray task for each photograph; the object store carries the crop to the
+driver, which writes the same shards.
 
-A corpus of a few seconds says little about a large one: Ray Data lets a worker wait for a second when a step begins.
-Each photograph is there as it is and in up to seven other orientations, written anew as a JPEG of quality 90. Starting
-Ray, the pool and their imports is not counted: each is warmed first. With ``--profile`` ours runs in this one process,
+Use enough photographs: Ray Data lets a worker wait for a second at the start of a step. Each photograph is stored
+unchanged and in up to seven other orientations, encoded again as a JPEG of quality 90. Each program is warmed up first,
+so that the start of Ray, the pool and their imports is not counted. With ``--profile`` ours runs in this one process,
 under cProfile.
 """
 
@@ -57,7 +57,7 @@ _client: Any = None
 
 
 def fetch_and_crop(bucket: str, key: str, factor: float) -> np.ndarray:
-    """What anyone would write: fetch, open, shrink, cut the middle."""
+    """Fetch, open, shrink and crop the centre, as a simple program would."""
     global _client
     if _client is None:
         import boto3
@@ -83,7 +83,7 @@ def fetch_and_save(bucket: str, key: str, factor: float, folder: Path) -> int:
 
 @dataclass(frozen=True)
 class Job:
-    """What all have in common."""
+    """The input that all programs share."""
 
     bucket: str
     keys: list[str]
@@ -97,7 +97,7 @@ class Job:
 
 
 def plain(job: Job, folder: Path | None = None) -> float:
-    """``folder``: where crops are saved; None: they are dropped."""
+    """Run the plain pool. ``folder``: for the crops; None: drop them."""
     work = fetch_and_save if folder else fetch_and_drop
     arguments = [(job.bucket, key, job.factor, *([folder] if folder else [])) for key in job.keys]
     with multiprocessing.get_context("spawn").Pool(job.cpus) as pool:
@@ -139,7 +139,7 @@ def ours(job: Job, ready: Any, scratch: Path) -> float:
 
 @contextmanager
 def stored() -> Iterator[list[float]]:
-    """The most that Ray's object store held, in MiB, sampled; in the list that is yielded."""
+    """Yield a list that receives the peak size of Ray's object store, in MiB, sampled."""
     import ray
     from ray._private.internal_api import memory_summary
 
@@ -170,7 +170,7 @@ def in_scratch(work: Callable[[Path], float]) -> float:
 
 
 def turned(data: bytes, copy: int) -> bytes:
-    """The photograph in the ``copy``-th orientation; 0: as it is."""
+    """Return the photograph in the ``copy``-th orientation; 0: unchanged."""
     if not copy:
         return data
     buffer = io.BytesIO()
@@ -181,7 +181,7 @@ def turned(data: bytes, copy: int) -> bytes:
 
 @contextmanager
 def served(folder: Path, limit: int | None, copies: int = 1) -> Iterator[str]:
-    """A server that holds the photographs of ``folder``; its bucket. The environment reaches it."""
+    """Start a server with the photographs of ``folder``, set the environment for it, and yield its bucket."""
     weed = find_weed()
     assert weed is not None, "needs the binary weed: install hfd[dev]"
     photos = list_corpus(str(folder), setting="folder").photos[:limit]
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cpus", type=int, default=2)
-    parser.add_argument("--limit", type=int, help="The first so many photographs.")
+    parser.add_argument("--limit", type=int, help="Number of photographs, the first by name.")
     parser.add_argument("--copies", type=int, default=8, choices=range(1, 9))
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("overrides", nargs="*", help="Settings of ours, as key=value.")

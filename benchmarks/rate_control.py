@@ -1,15 +1,15 @@
-"""Rate control over the shipped models, on a folder of pictures: curves, qualities, and targets that are met.
+"""Measure rate control over the shipped models, on a folder of pictures: curves, qualities and targets.
 
     python -m benchmarks.rate_control KODAK [--every 3] [--bpp 0.1 0.2 0.4]
 
 Prints, over the pictures:
 
-- for each target in bits per pixel: how many files keep to it (all), how much of it they use, how many encodings the
-  search took, and which models were chosen;
-- the processor's time of such searches, with one analysis for all rates, and with one for each;
-- by quality: means of bpp and PSNR, and in how many pictures a higher quality made a smaller file;
-- for each model and some rate ids, means of bpp of whole files and of PSNR of stage 1, by which
-  `hfd.codec.quality.SHIPPED_LADDER` was laid.
+- for each target in bits per pixel: the number of files within it (expected: all), their use of it, the number of
+encodings of the search, and the chosen models;
+- the processor time of such searches, with one analysis for all rates, and with one for each;
+- by quality: means of bpp and PSNR, and the number of pictures for which a higher quality made a smaller file;
+- for each model and some rate ids, means of bpp of whole files and of PSNR of stage 1, the source of
+  `hfd.codec.quality.SHIPPED_LADDER`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How fast stage 2 trains and samples: against the machine's limit, and against diffusers' U-Net of equal size.
+"""Measure the speed of training and sampling stage 2, against the machine's limit and diffusers' U-Net of equal size.
 
     python -m benchmarks.sampling [--config desk] [--threads 2] [--side 512]
 
-In one run, in the same precision: the limit is the best 3x3 convolution found over a small grid of shapes, forwards
-alone for sampling and with its backward pass for training. Ours is counted in the network's own FLOPs. The
-peer is ``diffusers.UNet2DModel`` given the same input and about as many parameters, at the same number of steps.
+In one run, in the same precision: the limit is the best 3x3 convolution over a small grid of shapes, forward only for
+sampling and with its backward pass for training. Ours is counted in the network's own FLOPs. The peer is
+``diffusers.UNet2DModel`` with the same input and about as many parameters, at the same number of steps.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from hfd.training.tasks import DecoderTask, OptimiserSettings
 
 CPU = torch.device("cpu")
 SHAPES = [(channels, side, batch) for channels in (96, 128, 256, 384) for side in (16, 32, 64) for batch in (1, 4, 16)]
-"""Of the convolutions among which the limit is looked for: channels, sides, batch."""
+"""Shapes of the convolutions for the limit: channels, sides, batch."""
 
 REPEATS = 5
 STEPS = 4
-"""Of each sampling that is timed: the time of a step does not depend on how many there are."""
+"""Steps of each timed sampling: the time of a step does not depend on their number."""
 
 
 def median_s(call: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Seconds of a call, the median, after one to warm up."""
+    """Return the median seconds of a call, after a warm-up."""
     call()
     times = []
     for _ in range(repeats):
@@ -72,7 +72,7 @@ def millions(net: nn.Module) -> float:
 
 
 def peer_of(parameters: float) -> UNet2DModel:
-    """diffusers' U-Net with its usual three levels, no attention, as wide as gives about so many million parameters."""
+    """Build diffusers' U-Net with its usual three levels, no attention, and about this many million parameters."""
     widths = range(32, 257, 32)
     nets = (
         UNet2DModel(

@@ -1,12 +1,12 @@
-"""Training on two workers through the pipeline against a bare two-process DDP loop: samples per second, and a ratio.
+"""Compare training on two workers by the pipeline with a plain two-process DDP loop: samples per second and ratio.
 
     python -m benchmarks.scaling [--photos ../shared/data/photos] [--steps 40] [--rounds 3] [--strategy ddp]
 
 Both train the networks of the preset ``desk`` on two gloo processes of one thread each, with the same global batch.
 Ours runs on Ray Train, reads shards, cuts fresh sub-crops, draws noise per sample, clips, agrees on every step, logs to
 MLflow (SQLite) and keeps a heartbeat. The bare loop holds one batch in memory and does forward, backward,
-optimiser step (and, in stage 2, the moving average). Rounds alternate, so that a machine that drifts drifts for
-both; starting up is left out, as are the first ``WARM_UP`` steps.
+optimiser step (and, in stage 2, the moving average). Rounds alternate, so that changes of the machine's speed affect
+both; the start and the first ``WARM_UP`` steps are excluded.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the trainings: what ours needs."""
+    """One of the trainings, with the inputs of our loop."""
 
     name: str
     shards: Done
@@ -67,7 +67,7 @@ class Stage:
 
 
 class Stopwatch:
-    """An ``on_step`` that leaves the seconds of the steps after the first few in a file."""
+    """An ``on_step`` that writes the seconds of the steps after the warm-up to a file."""
 
     def __init__(self, path: str) -> None:
         self.path, self.started = path, 0.0
@@ -80,11 +80,11 @@ class Stopwatch:
 
 
 def nothing(*_: Any) -> None:
-    """No weights are kept."""
+    """Keep no weights."""
 
 
 def ours(stage: Stage, steps: int, ready: Engine, record: StepRun) -> float:
-    """Seconds of the steps after the first few."""
+    """Return the seconds of the steps after the warm-up."""
     with tempfile.TemporaryDirectory() as scratch:
         job = TrainJob(
             crops=stage.shards.folder,
@@ -105,8 +105,8 @@ def ours(stage: Stage, steps: int, ready: Engine, record: StepRun) -> float:
 
 
 def bare(stage: Stage, steps: int, scratch: str) -> float:
-    """Seconds of the same steps in two processes of this script."""
-    rendezvous = Path(scratch, f"rendezvous-{time.monotonic_ns()}")  # which the processes make
+    """Return the seconds of the same steps in two processes of this script."""
+    rendezvous = Path(scratch, f"rendezvous-{time.monotonic_ns()}")  # created by the processes
     command = [sys.executable, "-m", "benchmarks.scaling"]
     command += ["--bare", stage.name, "--steps", str(steps), "--scratch", scratch]
     processes = [
@@ -119,7 +119,7 @@ def bare(stage: Stage, steps: int, scratch: str) -> float:
 
 
 def bare_worker(config: Config, name: str, rank: int, steps: int, scratch: str, rendezvous: str) -> None:
-    """The loop that anyone would write; the first worker prints its seconds."""
+    """Run a plain loop; the first worker prints its seconds."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=WORKERS)
     settings = config.autoencoder.train if name == "stage 1" else config.decoder.train

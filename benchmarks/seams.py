@@ -1,14 +1,14 @@
-"""Whether patches show: gradient energy across their borders, and the Frechet distance, both against the whole image.
+"""Measure the visibility of patch borders: gradient energy across them and Frechet distance, against the whole image.
 
     python -m benchmarks.seams PICTURES [--count 6] [--patch-px 704] [--groups-px 256]
 
-PICTURES: files, or folders of them. Those below a megapixel are put together, four at a time, to larger ones; the joins
-lie at no border of patches. Each is compressed and decoded by the shipped model three times: the whole image at once,
+PICTURES: files, or folders of them. Those below a megapixel are joined, four at a time, to larger ones, not at borders
+of patches. Each is compressed and decoded by the shipped model three times: the whole image at once,
 in one group, and in four groups, with patches far smaller than the defaults, so that there are many borders.
 
 A border's energy is the mean squared difference of the pixels on its two sides; elsewhere it is that of all other
-neighbours in the same direction. Their ratio says what the picture has there by chance, too: it is printed for the
-whole image at the very same places, and what patches add is the one over the other (goal 0.98 to 1.02).
+neighbours in the same direction. Their ratio includes the picture's own content at the borders. It is therefore also
+computed for the whole image at the same positions, and the effect of patches is the quotient (goal 0.98 to 1.02).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FD_PX = 128
 
 @dataclass(frozen=True)
 class Energy:
-    """Sums of squared differences, and how many, at borders and elsewhere. Those of several pictures add up."""
+    """Sums and numbers of squared differences, at borders and elsewhere, which add up over pictures."""
 
     border: float = 0.0
     borders: int = 0
@@ -80,7 +80,7 @@ def large_pictures(paths: list[Path]) -> Iterator[RgbArray]:
             x = x if x.shape[1] == width else np.rot90(x)
             four = waiting.setdefault((height, width), [])
             below, right = divmod(len(four), 2)
-            # Not in the middle, where borders of patches would lie: what a join leaves in its neighbourhood is no seam.
+            # Not in the middle, at borders of patches: the effect of a join on its surroundings is not a seam.
             four.append(x[: height - (4 if below else height // 6), : width - (4 if right else width // 6)])
             if len(four) == 4:
                 joined = np.concatenate([np.concatenate(four[:2], axis=1), np.concatenate(four[2:], axis=1)])

@@ -1,13 +1,13 @@
-"""What a step costs that is done already: planned, found done, and skipped; on a local folder and on S3.
+"""Measure the cost of a finished step that is planned and skipped, on a local folder and on S3.
 
-A workspace of made steps with manifests and settings as a run leaves them, so that nothing has to be trained. Each
-round plans and skips every step beside the plain reading of the same files (open and parse), in turns.
+The workspace holds generated steps with manifests and settings like those of a run, so that no training is needed.
+Each round alternates between planning and skipping every step, and only reading the same files (open and parse).
 
     python -m benchmarks.skip [--rounds 20] [--steps 7] [--s3 s3://BUCKET/PREFIX]
     python -m benchmarks.skip --retrain -c PRESET [key=value ...]    # a finished workspace: the whole command
 
-Prints milliseconds a step, the ratio to the plain reading, and with ``--retrain`` the seconds of the command, whether
-Ray was imported, and the ratio to importing the pipeline alone.
+Prints milliseconds per step and the ratio to only reading; with ``--retrain`` the seconds of the command, a note if
+Ray was imported, and the ratio to only importing the pipeline.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SETTINGS = {f"setting_{i}": {"value": i, "list": list(range(8))} for i in range(
 
 
 def steps_in(workspace: Folder, count: int) -> list[Step]:
-    """Finished steps, each reading the one before it."""
+    """Return finished steps, each of which reads the one before it."""
     steps: list[Step] = []
     for number in range(count):
         inputs = {"before": steps[-1].key} if steps else {"corpus": "0" * 64}
@@ -53,7 +53,7 @@ def compare(workspace: Folder, count: int, rounds: int) -> None:
     times: dict[str, list[float]] = {"skip": [], "plain": []}
     for _ in range(rounds):
         for step in steps:
-            # A run looks twice: once for its plan, once when the step's turn comes.
+            # A run checks twice: for its plan, and when it reaches the step.
             times["skip"].append(milliseconds(lambda s=step: (s.manifest(), run_step(s, never))))  # type: ignore[misc]
             times["plain"].append(milliseconds(lambda s=step: json.loads(s.folder.read("manifest.json"))))  # type: ignore[misc]
     skip, plain = (statistics.median(values) for values in times.values())
@@ -64,7 +64,7 @@ def compare(workspace: Folder, count: int, rounds: int) -> None:
 
 
 def whole_command(arguments: list[str], runs: int = 3) -> None:
-    """``hfd retrain`` on a finished workspace, beside a bare import of what it needs."""
+    """Time ``hfd retrain`` on a finished workspace, and the import of its modules."""
     code = (
         "import sys, atexit; atexit.register(lambda: print('ray imported:', 'ray' in sys.modules)); "
         "from pipelines.cli import main; sys.argv = ['hfd', 'retrain', *sys.argv[1:]]; main()"
@@ -92,7 +92,7 @@ def whole_command(arguments: list[str], runs: int = 3) -> None:
 
 
 def planned_steps(arguments: list[str], rounds: int) -> None:
-    """The milliseconds of each finished step: its settings, its inputs' digests and its manifest."""
+    """Measure the milliseconds of each finished step: its settings, its inputs' digests and its manifest."""
     from hfd.config.presets import load_config
     from pipelines.retrain import list_inputs
     from pipelines.retrain import plan as plan_all

@@ -1,4 +1,4 @@
-"""`hfd --help` and `import hfd` against a bare interpreter, in turn. Prints seconds and the ratios.
+"""Time `hfd --help` and `import hfd` against a bare interpreter, alternately. Prints seconds and ratios.
 
 python -m benchmarks.startup [--runs 11]
 """

@@ -1,13 +1,13 @@
-"""What tracking costs a training step: real work on one thread, with logging off and on in turns.
+"""Measure the cost of tracking for a training step: real work on one thread, with logging off and on alternately.
 
-Blocks of steps alternate (off, on, on, off, ...), so that a machine that slows down slows both. Two answers:
+Blocks of steps alternate (off, on, on, off, ...), so that changes of the machine's speed affect both. Two results:
 
 * ``on/off``: the median, over pairs of neighbouring blocks, of the ratio of wall times. A block outlasts the
-  interval at which metrics are sent, so the sending falls inside it. On a busy machine its quartiles are
-  wider than what it is to show.
+  interval at which metrics are sent, so that it includes sending. On a busy machine its quartiles are
+    wider than the effect.
 * ``bound``: the seconds inside ``log_metrics`` plus the processor time of all other threads of the process
-  (sending everything that was logged, and sampling the machine), over the wall time of the steps. It is what
-  logging would cost if no core were free, and does not depend on who else uses the machine.
+  (sending all metrics, and sampling the machine), over the wall time of the steps. It is the cost of
+    logging if no core were free, and does not depend on other programs.
 
     python -m benchmarks.tracking_overhead [--pairs 6] [--steps 120] [--metrics 6] [--every 1]
 """
@@ -35,7 +35,7 @@ from pipelines.tracking import StepRun, TrackingSettings, parent_run
 
 
 def matmul_size(seconds: float) -> int:
-    """The side of a square float32 product that takes roughly ``seconds`` on this machine."""
+    """Return the side of a square float32 product that takes about ``seconds`` on this machine."""
     x = torch.randn(1024, 1024)
     x @ x
     started = time.perf_counter()
@@ -77,7 +77,7 @@ def measure(name: str, settings: TrackingSettings, x: torch.Tensor, options: arg
     off: list[Block] = []
     on: list[Block] = []
     with parent_run(settings, name=name) as parent, parent.child("train") as run:
-        block(x, 0, options, run)  # the first contact of the background thread
+        block(x, 0, options, run)  # the first connection of the background thread
         for pair in range(1, options.pairs + 1):
             for logged in (False, True) if pair % 2 else (True, False):
                 (on if logged else off).append(block(x, pair * options.steps, options, run if logged else None))
@@ -95,7 +95,7 @@ def measure(name: str, settings: TrackingSettings, x: torch.Tensor, options: arg
 
 
 def middle(seconds: list[float]) -> float:
-    """The median in milliseconds."""
+    """Return the median in milliseconds."""
     return statistics.median(seconds) * 1e3
 
 
@@ -106,7 +106,7 @@ def quartiles(values: list[float]) -> str:
 
 @contextlib.contextmanager
 def server(folder: Path) -> Iterator[str]:
-    """The address of a tracking server on loopback, stopped afterwards."""
+    """Start a tracking server on loopback, yield its address, and stop it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=6, help="pairs of an off and an on block (at least 2)")
     parser.add_argument("--steps", type=int, default=120, help="steps in a block")
     parser.add_argument("--metrics", type=int, default=6, help="metrics logged at every step")
-    parser.add_argument("--every", type=int, default=1, help="log at every so manieth step")
+    parser.add_argument("--every", type=int, default=1, help="number of steps between logs")
     options = parser.parse_args()
     torch.set_num_threads(1)
     os.environ.setdefault("NO_PROXY", "127.0.0.1")

@@ -1,10 +1,10 @@
-"""The training loop against a bare PyTorch loop: same network, same loss, one batch held in memory.
+"""Compare the training loop with a plain PyTorch loop: same network, same loss, one batch held in memory.
 
     python -m benchmarks.training [--photos ../shared/data/photos] [--steps 30] [--rounds 5] [--threads 2]
 
 Ours reads shards from disk, cuts fresh sub-crops, seeds every step, clips, logs to MLflow (SQLite) and keeps
 a heartbeat; the bare loop does forward, backward and optimiser step (and, in stage 2, the moving average).
-Blocks of steps alternate, so that a machine that drifts drifts for both. Prints the ratio for
+Blocks of steps alternate, so that changes of the machine's speed affect both. Prints the ratio for
 both stages and for the adversarial fine-tuning.
 """
 
@@ -48,7 +48,7 @@ WORKER = Worker(rank=0, world=1, device="cpu")
 
 
 def bare_steps(task: Any, batch: np.ndarray, steps: int) -> Callable[[], None]:
-    """The loop that anyone would write around the same task."""
+    """Run a plain loop around the same task."""
     images = to_images(batch, torch.device("cpu"))
 
     def run() -> None:
@@ -61,7 +61,7 @@ def bare_steps(task: Any, batch: np.ndarray, steps: int) -> Callable[[], None]:
 
 
 def our_steps(task: Any, loader: CropLoader, settings: TrainConfig, steps: int, log: Any) -> Callable[[], None]:
-    """The product's loop for a fixed number of steps, its reader kept running between blocks."""
+    """Run the package's loop for a fixed number of steps, with its reader running between blocks."""
     batches = loader.batches()
 
     class Running:
@@ -91,7 +91,7 @@ def our_steps(task: Any, loader: CropLoader, settings: TrainConfig, steps: int, 
 
 
 class Unsaved(Checkpoints):
-    """Every few minutes a checkpoint costs a fraction of a second; one a block of seconds would count too much."""
+    """Checkpoints that are not saved: one per block of seconds would cost too much, against one every few minutes."""
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         del step, state
@@ -116,7 +116,7 @@ def compare(name: str, bare: Callable[[], None], ours: Callable[[], None], sampl
 
 
 def inputs(config: Config, photos: str, scratch: str) -> tuple[Done, Done]:
-    """Shards for both stages, from an autoencoder that has seen one step."""
+    """Make shards for both stages, with an autoencoder trained for one step."""
     context = Context(config, Folder(scratch), Inline(config.cluster))
     prepared = prepare.plan(replace(context, inputs=Inputs(list_corpus(photos, setting="photos")))).run()
     autoencoder = train_autoencoder.plan(context, prepared).run()

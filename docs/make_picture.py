@@ -1,4 +1,4 @@
-"""The README's picture and table, from a finished workspace.
+"""Make the README's picture and table from a finished workspace.
 
     python docs/make_picture.py runs/demo docs/demo.webp
 

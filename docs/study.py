@@ -1,11 +1,11 @@
-"""The paper's claims at desk scale: trains the kinds of decoder at equal budgets, and tables and plots what they do.
+"""Study the paper's claims at desk scale: train the kinds of decoder at equal budgets, and write tables and plots.
 
     python docs/study.py --photos ../shared/data/photos --kodak ../shared/data/kodak [--budget "12000 steps"]
 
-Everything is a run of the product: ``hfd retrain`` with the preset ``desk`` and other settings, on the
-autoencoder of a shipped model, in the workspace ``runs/study``. What is done is skipped, so a run that was broken
-off goes on. The kinds and shifts are compared on a network of a quarter of desk's work a pixel: it sees four times
-the pictures in the same minutes. Writes ``docs/study/`` (a Markdown table for each set of pictures, and plots as SVG).
+Every result is from ``hfd retrain`` with the preset ``desk`` and other settings, on the autoencoder of a shipped model,
+in the workspace ``runs/study``. Finished steps are skipped, so that an interrupted study continues. The kinds and
+shifts are compared on a network with a quarter of desk's work per pixel, which trains on four times the pictures in
+the same time. Writes ``docs/study/`` (a Markdown table for each set of pictures, and plots as SVG).
 
 (a) rectified flow and posterior-mean start against diffusion, by steps; (b) the shift s of diffusion's schedule;
 (c) gamma of the ancestral sampler; (d) realism and (e) finish and grain, on the shipped decoder.
@@ -42,7 +42,7 @@ FIELDS = {"fd_effnet": "FD-EffNet", "psnr": "PSNR, dB", "top_octave_energy": "to
 
 @dataclass(frozen=True)
 class Part:
-    """Some lines of the table: a decoder (``settings``, overrides of the preset) walked by ``samplers``."""
+    """Some lines of the table: a decoder (``settings``, overrides of the preset) with its ``samplers``."""
 
     name: str
     settings: tuple[str, ...]
@@ -74,7 +74,7 @@ def parts(shipped: str) -> list[Part]:
 
 
 def run_part(part: Part, options: argparse.Namespace, pictures: str | None) -> list[SummaryRow]:
-    """The summary of one decoder on one set of pictures (None: the validation split)."""
+    """Return the summary of one decoder on one set of pictures (None: the validation split)."""
     settings = [
         "name=study", "workspace=runs/study", f"data.uri={options.photos}", "cluster.kind=inline",
         f"autoencoder.warm_start={options.model}", "autoencoder.frozen=true",
@@ -87,7 +87,7 @@ def run_part(part: Part, options: argparse.Namespace, pictures: str | None) -> l
 
 
 def table(results: dict[str, list[SummaryRow]]) -> list[SummaryRow]:
-    """One line for x_hat, which all share, and then each decoder's samples under its name."""
+    """Format one line for x_hat, which all share, and then each decoder's samples under its name."""
     rows = [next(row for rows in results.values() for row in rows if row.system == "autoencoder")]
     for name, found in results.items():
         rows += [replace(row, system=name) for row in found if row.system == "sample"]
@@ -95,7 +95,7 @@ def table(results: dict[str, list[SummaryRow]]) -> list[SummaryRow]:
 
 
 def plot_by_steps(results: dict[str, list[SummaryRow]], field: str, label: str) -> str:
-    """SVG: a measure by the number of sampling steps, a line a kind, x_hat as a level."""
+    """Plot a measure against the number of sampling steps as SVG: a line per kind, and the level of x_hat."""
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "hfd"}):
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.add_subplot()
@@ -114,7 +114,7 @@ def plot_by_steps(results: dict[str, list[SummaryRow]], field: str, label: str) 
 
 
 def plain(row: SummaryRow) -> bool:
-    """A sample at its kind's defaults but for the number of steps."""
+    """Return True for a sample at its kind's defaults except the number of steps."""
     return row.system == "sample" and "," not in row.setting
 
 

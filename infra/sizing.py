@@ -1,9 +1,9 @@
-"""What a training of coco256 and of clic takes on paper: work, hours and cost, as a table in Markdown.
+"""Estimate work, hours and cost of a training of coco256 and of clic, as a table in Markdown.
 
     python infra/sizing.py
 
-The work is counted from the presets' budgets and networks. Everything that is assumed instead stands at the top, and
-nothing of it was measured: no GPU has run these presets.
+The work is counted from the presets' budgets and networks. The other values are assumptions, listed at the top, and
+none was measured: no GPU has run these presets.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ PRICES = "on-demand list prices, us-east-1, as of June 2025, to be checked"
 
 GPUS_PER_NODE = 8
 PEAK_TFLOPS = 312.0
-"""Of one A100 in bfloat16, without sparsity (the maker's data sheet)."""
+"""Peak of one A100 in bfloat16, without sparsity (the vendor's data sheet)."""
 
 UTILISATIONS = (0.4, 0.2)
 """Share of the peak that a training reaches: assumed, from good to poor."""
 
 MIN_STEP_S = (0.02, 0.05)
-"""Of one training step, however small its batch: launching kernels, exchanging gradients. Assumed, good to poor."""
+"""Least time of a training step of any batch size, for kernel launches and gradients. Assumed, good to poor."""
 
 BACKWARD = 2.0
 """Work of a backward pass, in forward passes."""
@@ -36,12 +36,12 @@ BACKWARD = 2.0
 CPU_NODES, CPUS_PER_NODE = 8, 16
 PREPARE_MEGAPIXELS_PER_CPU_S = 10.0
 CODING_S_PER_MEGAPIXEL = 2.0
-"""Entropy coding and the measures of an image, on one CPU task."""
+"""Seconds of entropy coding and metrics of an image, on one CPU task."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Photographs to learn from and to be judged on: how many, and their mean size."""
+    """Photographs for training and test: numbers and mean sizes."""
 
     photographs: int
     megapixels: float
@@ -57,7 +57,7 @@ CORPORA = {
 
 @dataclass(frozen=True)
 class Line:
-    """One step: its work in FLOP (None: not counted so), on what, and hours from good to poor."""
+    """One step: its work in FLOP (None: not counted), its nodes, and hours from good to poor."""
 
     step: str
     flop: float | None
@@ -72,7 +72,7 @@ class Line:
 
 
 def lines_of(preset: str) -> list[Line]:
-    """The steps of a preset, in order."""
+    """Return the steps of a preset, in order."""
     config, corpus = load_config(preset), CORPORA[preset]
     stage1, stage2 = _forward_flop_per_pixel(config)
     crops = corpus.photographs * config.prepare.max_crops_per_photo
@@ -113,7 +113,7 @@ def _training(config: Config, step: str, train: TrainConfig, forward_flop_per_pi
 
 
 def _forward_flop_per_pixel(config: Config) -> tuple[float, float]:
-    """Of a whole forward pass of each stage, counted as it runs."""
+    """Count the FLOP per pixel of a whole forward pass of each stage as it runs."""
     from hfd.autoencoder.weights import build_autoencoder
     from hfd.diffusion.decoder import build_network
 
@@ -129,7 +129,7 @@ def _forward_flop_per_pixel(config: Config) -> tuple[float, float]:
 
 
 def table(preset: str) -> str:
-    """The lines of a preset and their sum, in Markdown."""
+    """Format the lines of a preset and their sum in Markdown."""
     lines = lines_of(preset)
     rows = [f"| `{preset}` | work, EFLOP | nodes | hours | USD |", "| --- | ---: | --- | ---: | ---: |"]
     for line in lines:
@@ -147,7 +147,7 @@ def _range(values: tuple[float, ...]) -> str:
 
 
 def assumptions() -> str:
-    """The sentence that belongs to the tables."""
+    """Return the sentence on the assumptions of the tables."""
     prices = ", ".join(f"{kind} {usd:g}" for kind, usd in USD_PER_HOUR.items())
     corpora = "; ".join(
         f"`{name}`: {corpus.photographs} photographs of {corpus.megapixels:g} megapixels, "
@@ -164,7 +164,7 @@ def assumptions() -> str:
 
 
 def page() -> str:
-    """Everything that this script prints."""
+    """Return the output of this script."""
     return "\n\n".join([*map(table, CORPORA), assumptions()])
 
 

@@ -1,1 +1,1 @@
-"""Faults injected into each step, and what becomes of the run."""
+"""Inject faults into each step and check the outcome of the run."""

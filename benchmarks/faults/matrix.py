@@ -1,19 +1,19 @@
-"""What becomes of each step when things break under it: a matrix of steps and faults, each cell tried for real.
+"""Inject each fault into each step and check the outcome: a matrix of steps and faults, every cell executed.
 
     python -m benchmarks.faults.matrix [--steps prepare,evaluate] [--faults kill-worker,s3-down] [--keep FOLDER]
 
 On this machine: SeaweedFS behind a proxy that can fail, an MLflow server, a Ray of three simulated nodes (a head
-without CPUs, two nodes to work on), and ``hfd`` in a process of its own, as a user starts it. An undisturbed run of
-every step comes first. A cell copies what that run left before its step, starts the step, and breaks something once
-the step is in the middle of its work. It ends well when the step's digest is that of the undisturbed run:
+without CPUs, two worker nodes), and ``hfd`` in its own process, as a user starts it. First every step runs without
+faults. A cell copies the outputs of the steps before its own, starts the step, and injects the fault while the step is
+working. It passes if the step's digest equals that of the run without faults:
 
-    same            the command ended with 0 all by itself
-    rerun           it stopped, with exit code 2 and one line or by the kill itself, and the same command completed it
-    named           poison: everything but the poisonous picture is there, and that one is counted and named
+    same            the command ended with exit code 0
+    rerun           it stopped, with exit code 2 and one line or killed, and the same command completed it
+    named           poison: all outputs exist except for the poison picture, which is counted and named
     -               does not apply: a training and a promotion decode no pictures, a promotion has no workers
-    FAILED          anything else; what went wrong is printed, and the exit code is 1
+    FAILED          anything else; the fault is printed, and the exit code is 1
 
-Disk-full needs root, for a small tmpfs of its own.
+The fault disk-full needs root, to mount a small tmpfs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TRAIN_STEPS = 60
 
 @dataclass
 class World:
-    """Everything a cell may break."""
+    """The parts that faults are injected into."""
 
     folder: Path
     store: Store
@@ -71,7 +71,7 @@ class World:
 
 
 def model_of(workspace: str) -> str:
-    """A registered model of each workspace's own."""
+    """Return the name of the workspace's own registered model."""
     return "hfd-" + workspace.rstrip("/").rpartition("/")[2]
 
 
@@ -87,7 +87,7 @@ class Ended:
 
 
 class Running:
-    """A command in a process group of its own."""
+    """A command in its own process group."""
 
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -105,7 +105,7 @@ class Running:
 
 
 def run_cell(world: World, step: str, fault: str) -> tuple[str, str]:
-    """The cell's word, and what to print where it is FAILED."""
+    """Run a cell; return its outcome, and a message if that is FAILED."""
     if fault == "poison":
         return poisoned(world, step) if step in READ_PICTURES else ("-", "")
     if fault == "kill-worker" and step == "promote":
@@ -143,7 +143,7 @@ def judged(world: World, step: str, workspace: str, word: str, first: Ended) -> 
 
 
 def when_at_work(world: World, running: Running, workspace: str, step: str) -> bool:
-    """Wait until the step has kept something, or is over."""
+    """Wait until the step has written something, or has ended."""
     trains = step.startswith("train")
     marks = "/checkpoints/" if trains else "/parts/"
     while running.process.poll() is None:
@@ -155,7 +155,7 @@ def when_at_work(world: World, running: Running, workspace: str, step: str) -> b
 
 @contextlib.contextmanager
 def breaking(world: World, fault: str) -> Iterator[Callable[[Running], None]]:
-    """What breaks the world, and what mends it once the command has ended."""
+    """Yield the function that injects a fault; repair it after the command has ended."""
     timers: list[threading.Timer] = []
 
     def later(mend: Callable[[], None]) -> None:
@@ -190,7 +190,7 @@ def breaking(world: World, fault: str) -> Iterator[Callable[[Running], None]]:
 
 
 def disk_full(world: World, step: str) -> tuple[str, str]:
-    """A local workspace on a file system with too little room left, which is then enlarged."""
+    """Run in a local workspace on a file system with too little space, which is enlarged afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="hfd-full-"))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", str(folder)], check=True)
     try:
@@ -207,7 +207,7 @@ def disk_full(world: World, step: str) -> tuple[str, str]:
 
 
 def poisoned(world: World, step: str) -> tuple[str, str]:
-    """One more picture, which kills whatever process decodes it."""
+    """Add a picture that kills any process that decodes it."""
     corpus, setting = ("photographs", "data.uri") if step == "prepare" else ("pictures", "evaluate.data")
     workspace = f"s3://tests/cells/{step}-poison"
     world.store.copy("reference", workspace, STEPS[: STEPS.index(step)])

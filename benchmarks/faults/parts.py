@@ -1,4 +1,4 @@
-"""What the fault matrix breaks and looks into: an S3 store, an MLflow server, a Ray of simulated nodes."""
+"""Parts of the fault matrix: an S3 store, an MLflow server, a Ray of simulated nodes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import psutil
 NODE_CPUS = 2
 
 _AT_WORK = ("ray::Map", "ray::Server", "ray::RayTrainWorker")
-"""Names of Ray's processes that run our work: a task, an actor of a pool, a training worker."""
+"""Names of Ray's worker processes: a task, an actor of a pool, a training worker."""
 
 
 class Store:
-    """The bucket as it is, past the proxy."""
+    """The bucket, accessed without the proxy."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._client = boto3.client(
@@ -59,7 +59,7 @@ class Store:
             self.put(f"{target}/{key.removeprefix(prefix).lstrip('/')}", self.get(f"s3://{bucket}/{key}"))
 
     def copy(self, reference: str, workspace: str, steps: tuple[str, ...]) -> None:
-        """What the undisturbed run left of ``steps``."""
+        """Copy the outputs of ``steps`` from the run without faults."""
         for step in steps:
             self.copy_objects(f"s3://tests/{reference}/{step}", f"{workspace}/{step}")
 
@@ -122,7 +122,7 @@ class Mlflow:
                 time.sleep(0.2)
 
     def versions(self, model: str) -> list[str]:
-        """The versions of a registered model with their aliases, such as ``1 champion``."""
+        """Return the versions of a registered model with their aliases, such as ``1 champion``."""
         from mlflow import MlflowClient
 
         client = MlflowClient(self.uri)
@@ -137,10 +137,10 @@ class Mlflow:
 
 
 class Cluster:
-    """A Ray head without CPUs and two nodes, simulated on this machine, as processes of their own."""
+    """A Ray head without CPUs and two nodes, simulated on this machine in separate processes."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        os.environ.update(environment)  # nodes, and with them workers, inherit what is there when they start
+        os.environ.update(environment)  # nodes and their workers inherit the environment at their start
         from ray.cluster_utils import Cluster as RayCluster
 
         self._ray = RayCluster(initialize_head=True, head_node_args={"num_cpus": 0})
@@ -154,14 +154,14 @@ class Cluster:
         self._ray.shutdown()
 
     def kill_worker(self) -> None:
-        """One process that is at work for a step, wherever it is."""
+        """Kill one worker process of a step, on any node."""
         at_work = [process for process in _processes() if _works(process)]
         if not at_work:
             raise RuntimeError("no worker was at work")
         max(at_work, key=lambda process: sum(process.cpu_times()[:2])).kill()
 
     def kill_node(self) -> None:
-        """The node that has a worker at work, raylet and all."""
+        """Kill the node of a busy worker, with its raylet."""
         raylets = {node.all_processes["raylet"][0].process.pid: node for node in self._nodes}
         for process in _processes():
             if _works(process):

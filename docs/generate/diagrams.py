@@ -92,7 +92,7 @@ def levels(rooms: Sequence[Room]) -> list[list[Room]]:
 
 
 def rooms_svg() -> str:
-    """Return the diagram of rooms: a column for each package, from its top level down to what every room stands on."""
+    """Return the diagram of rooms: a column for each package, from its top level down to its most imported rooms."""
     parts: list[str] = []
     bottoms = []
     for column, (package, title) in enumerate(TITLES.items()):
@@ -128,7 +128,7 @@ def read_steps() -> dict[str, tuple[str, ...]]:
 
 
 def steps_svg(needs: Mapping[str, Sequence[str]]) -> str:
-    """Return the diagram of steps: each step at the left, the files that it writes at the right, and who reads them."""
+    """Return the diagram of steps: each step at the left, the files that it writes at the right, and their readers."""
     parts: list[str] = []
     bottoms: dict[str, int] = {}
     lanes = {name: 470 + 24 * at for at, name in enumerate(FILES)}

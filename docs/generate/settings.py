@@ -33,7 +33,7 @@ def page() -> str:
 
 
 def _section(model: Schema, defs: Schema, prefix: str, shown: dict[str, str]) -> Iterator[str]:
-    """Yield the lines of one section, then those of the sections inside it. ``shown``: where a section is described."""
+    """Yield the lines of one section, then those of the sections inside it. ``shown``: sections described so far."""
     if prefix:
         kind = model["properties"].get("kind", {}).get("const")
         heading = prefix.removesuffix(".") + ("" if kind is None else f" (kind: {kind})")

@@ -1,7 +1,7 @@
-"""Makes one picture, known by its name, kill the process that is about to decode it: what a bug in a decoder does.
+"""Make one picture, known by its name, kill any process that decodes it, as a bug in a decoder would.
 
-Python imports this at its start where its folder is on PYTHONPATH. It waits for ``hfd.image.load`` and changes what
-every decoding there begins with.
+Python imports this module at its start if its folder is on PYTHONPATH. It waits for the import of ``hfd.image.load``
+and patches the function that every decoding calls first.
 """
 
 import os

@@ -46,8 +46,8 @@ _TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe
 
 @dataclass(frozen=True)
 class _Header:
-    """Header of a file that can be read by strips, from Pillow. ``kept``: metadata; ``offset``: position of uncompressed
-    pixels; ``page``: libvips's options for the directory of a TIFF."""
+    """Header of a file that can be read by strips, from Pillow. ``kept``: metadata; ``offset``: position of
+    uncompressed pixels; ``page``: libvips's options for the directory of a TIFF."""
 
     format: str
     mode: str
