@@ -1,4 +1,4 @@
-"""The fixtures that several test files share; what they are made of is in tests.support."""
+"""Fixtures that several test files share, made with tests.support."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def one_torch_thread() -> None:
 
 @pytest.fixture
 def kodak() -> Path:
-    """The Kodak images, where they are at hand."""
+    """The Kodak images, if they are available."""
     folder = SHARED / "data/kodak"
     if not folder.is_dir():
         pytest.skip(f"needs the Kodak images in {folder}")
@@ -68,7 +68,7 @@ def kodak() -> Path:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A whole model folder of tiny untrained networks: compresses and samples, but nothing worth seeing."""
+    """A whole model folder of tiny untrained networks, which compresses and samples."""
     from hfd.autoencoder.coding import build_tables
     from hfd.autoencoder.model import Elic
     from hfd.autoencoder.weights import read_autoencoder, write_autoencoder
@@ -100,7 +100,7 @@ def s3_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture
 def s3(s3_service: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Folder:
-    """An empty ``s3://`` folder of the test's own; the environment holds what reaches it."""
+    """An empty ``s3://`` folder of the test's own; the environment holds its endpoint and credentials."""
     from pipelines.corpus.s3 import clear_clients
 
     for name, value in s3_service.environment.items():
@@ -112,7 +112,7 @@ def s3(s3_service: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest.Fi
 
 @pytest.fixture
 def s3_client(s3: Folder) -> Any:
-    """The SDK's own, on the server of ``s3``."""
+    """A client of the SDK, on the server of ``s3``."""
     import boto3
 
     assert s3.uri  # its fixture sets the environment
@@ -207,7 +207,7 @@ def file(tmp_path: Path, compressed: bytes) -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB, where the machine lets us mount one."""
+    """A file system of 256 KiB, if the machine permits the mount."""
     mount_point = tmp_path / "small"
     mount_point.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(mount_point)]

@@ -1,4 +1,4 @@
-"""``hfd.compress`` and ``hfd.decompress``: what goes in, what comes out, and what is kept between calls."""
+"""``hfd.compress`` and ``hfd.decompress``: inputs, outputs, and models cached between calls."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_importing_it_costs_nothing_and_its_functions_are_there() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_it_does_what_the_codec_does(model: str) -> None:
+def test_it_gives_the_results_of_the_codec(model: str) -> None:
     data = hfd.compress(X, model=model)
     codec = Codec.load(Folder(model))
     assert data == codec.compress(X).data
@@ -128,7 +128,7 @@ def test_orientation_is_applied_and_metadata_kept_if_asked(model: str, tmp_path:
         ("no/such/file.png", "no/such/file.png: got 'No such file or directory', expected a readable file"),
     ],
 )
-def test_what_is_no_picture_is_one_line(model: str, image: object, words: str) -> None:
+def test_an_input_that_is_not_a_picture_is_one_line(model: str, image: object, words: str) -> None:
     with pytest.raises(DataError) as caught:
         hfd.compress(image, model=model)  # type: ignore[arg-type]
     assert str(caught.value).startswith(words)
@@ -260,7 +260,7 @@ def test_the_model_longest_out_of_use_goes_first(model_folder: Folder, tmp_path:
     assert loads[-1] == str(copies[1]) and len(loads) == len(copies) + 1
 
 
-def test_threads_share_a_model_and_get_what_one_would(model: str, loads: list[str]) -> None:
+def test_threads_share_a_model_and_get_the_results_of_one(model: str, loads: list[str]) -> None:
     pictures = [photograph(24, 24 + 8 * k, seed=k) for k in range(6)]
     start = threading.Barrier(6)
 

@@ -145,7 +145,7 @@ def test_a_damaged_file_is_no_image(data: bytes) -> None:
             Image.open(io.BytesIO(bytes(damaged)))
 
 
-def test_what_only_decoding_can_see_is_an_os_error(data: bytes, model: str) -> None:
+def test_damage_found_only_by_decoding_is_an_os_error(data: bytes, model: str) -> None:
     with pytest.raises(OSError, match="expected one of the shipped models"):
         Image.open(io.BytesIO(data)).load()
     held = unpack(data)

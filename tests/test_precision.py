@@ -1,4 +1,4 @@
-"""When a device is given bfloat16."""
+"""Choice of bfloat16 by device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def fresh_answer() -> Iterator[None]:
-    """What a device can do is asked once per process; each test asks anew."""
+    """Clear the cache of device capabilities before each test."""
     native_bfloat16.cache_clear()
     yield
     native_bfloat16.cache_clear()
@@ -67,7 +67,7 @@ def test_autocast_ends_with_its_block() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_auto_on_a_gpu_is_what_the_gpu_computes_natively() -> None:
+def test_auto_on_a_gpu_is_its_native_type() -> None:
     device = torch.device("cuda")
     with autocast(device, "auto"):
         dtype = (torch.ones(2, 2, device=device) @ torch.ones(2, 2, device=device)).dtype

@@ -1,6 +1,6 @@
 """XMP rights of a picture (ISO 16684-1): a packet reduced to who made the picture and under which terms it may be used.
 
-The reduced packet says nothing of pixels (orientation, regions), so it stays true when a picture is turned or cut.
+The reduced packet has no data about pixels (orientation, regions), so it stays true when a picture is turned or cut.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def test_round_trip_is_bit_exact(folder: Folder, model: Elic, tables: EntropyTab
     assert torch.equal(tables.scales, back.tables.scales)
 
 
-def test_what_is_read_is_frozen_and_codes_alike(folder: Folder, model: Elic, tables: EntropyTables) -> None:
+def test_a_loaded_autoencoder_is_frozen_and_codes_alike(folder: Folder, model: Elic, tables: EntropyTables) -> None:
     back = read_autoencoder(folder)
     assert not back.model.training
     assert not any(parameter.requires_grad for parameter in back.model.parameters())

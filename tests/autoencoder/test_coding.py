@@ -88,7 +88,7 @@ def test_a_larger_step_takes_fewer_bytes(coder: LatentCoder) -> None:
     assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) > 4
 
 
-def test_what_is_no_rate_is_refused(coder: LatentCoder) -> None:
+def test_an_invalid_rate_is_refused(coder: LatentCoder) -> None:
     with pytest.raises(ConfigError, match="rate: got 63"):
         coder.encode(picture(64, 64), 63)
     with pytest.raises(BitstreamError, match="rate: got 0"):
@@ -96,7 +96,7 @@ def test_what_is_no_rate_is_refused(coder: LatentCoder) -> None:
 
 
 def test_large_latents_are_coded_by_bands(coder: LatentCoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several streams hold the very symbols that one does."""
+    """Several streams hold the same symbols as one."""
     x = picture(320, 128)
     whole, y_hat = coder.encode(x)
     monkeypatch.setattr(streams, "BAND_POSITIONS", 64)

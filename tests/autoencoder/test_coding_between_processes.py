@@ -1,4 +1,4 @@
-"""Encoder and decoder in two processes, under any setting of theirs."""
+"""Encoder and decoder in two processes, with different settings."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_layers_are_the_modules_with_rounding(build: object, height: int, width:
 
 
 @pytest.mark.parametrize("build", [transposed_network, plain_network])
-def test_rows_do_not_depend_on_which_are_asked_for(build: object) -> None:
+def test_rows_do_not_depend_on_the_requested_range(build: object) -> None:
     network = lively(build())  # type: ignore[operator]
     height, units = 6, random_units(6, 6, 4)
     stack = Stack(layers_of(network, "net"))

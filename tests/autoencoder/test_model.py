@@ -31,7 +31,7 @@ RENAMED = {
 
 
 def name_there(name: str) -> str:
-    """Where CompressAI keeps what is called ``name`` here."""
+    """Return CompressAI's name of the parameter ``name``."""
     head, _, tail = name.partition(".")
     if head in RENAMED:
         return f"{RENAMED[head]}.{tail}"
@@ -162,7 +162,7 @@ def traversal(model: Elic, z_hat: Tensor, symbols: Tensor) -> list[tuple[Tensor,
 
 
 @torch.no_grad()
-def test_walk_is_causal() -> None:
+def test_the_traversal_is_causal() -> None:
     torch.manual_seed(2)
     model = Elic(8, 12, (4, 4, 4)).eval()
     height, width = 8, 4
@@ -186,7 +186,7 @@ def test_walk_is_causal() -> None:
 
 
 @torch.no_grad()
-def test_walk_visits_every_position_once() -> None:
+def test_the_traversal_visits_every_position_once() -> None:
     model = Elic(8, 8, (4, 4)).eval()
     marks = torch.arange(8 * 16, dtype=torch.float32).reshape(1, 8, 4, 4)
     y_hat = model.traverse_latent(

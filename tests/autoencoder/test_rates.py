@@ -28,7 +28,7 @@ def test_steps_are_powers_of_two_rounded_to_1024ths() -> None:
 
 
 @pytest.mark.parametrize("rate", [-1, 0, 63, 193, 255])
-def test_what_is_no_rate_is_refused(rate: int) -> None:
+def test_an_invalid_rate_is_refused(rate: int) -> None:
     with pytest.raises(ConfigError, match=f"rate: got {rate}, expected 64 to 192"):
         check_rate(rate)
     with pytest.raises(BitstreamError, match=f"rate: got {rate}, expected 64 to 192"):

@@ -46,7 +46,7 @@ def test_the_basis_is_orthonormal(M: int) -> None:
 
 @torch.no_grad()
 def test_it_begins_as_a_cosine_transform() -> None:
-    """Before any training a smooth picture comes back, at the error of rounding its coefficients."""
+    """An untrained model reconstructs a smooth picture up to the rounding of its coefficients."""
     torch.manual_seed(0)
     model = Elic(8, 128, (32, 96), residual=((8, 12, 16), (1, 1, 1))).eval()
     coarse = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))

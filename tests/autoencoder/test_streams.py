@@ -60,7 +60,7 @@ def written(layout: StreamLayout) -> bytes:
 
 
 @pytest.mark.parametrize("layout", [SPLIT, SINGLE])
-def test_what_is_written_is_read(layout: StreamLayout) -> None:
+def test_written_streams_are_read_back(layout: StreamLayout) -> None:
     reader = StreamReader(written(layout), layout)
     for stream, symbols in parts(layout):
         assert reader.take(stream, [0] * len(symbols), LISTS) == symbols

@@ -104,7 +104,7 @@ def test_integers_do_not_depend_on_the_machine(setting: str) -> None:
         assert bool((1024 * here.double() == (1024 * here.double()).round()).all())
 
 
-def test_parameters_depend_on_what_is_known_and_nothing_else(model: Elic) -> None:
+def test_parameters_depend_only_on_decoded_symbols(model: Elic) -> None:
     """Each part sees z, the groups before, and the rest of a group its anchors within two rows and columns."""
     traversal, changed_at = LatentTraversal(model), (5, 7, 3)  # channel 1 of group 1, a position of the anchors
     parts: list[tuple[LatentPart, Tensor]] = []

@@ -26,7 +26,7 @@ from hfd.metrics.distortion import psnr
 
 
 def _photograph(height: int = 160, width: int = 208, seed: int = 0) -> RgbArray:
-    """1/f noise, correlated between channels, with two hard edges: what codecs meet in photographs."""
+    """1/f noise, correlated between channels, with two hard edges, as in photographs."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
     spectrum = np.fft.fft2(rng.normal(size=(4, height, width))) / np.maximum(frequency, 1 / width)
@@ -262,13 +262,13 @@ def test_bracket_of_a_real_codec(baseline: Baseline) -> None:
     assert len(above.data) < 1.15 * len(below.data), "a neighbouring quality, not any on that side"
 
 
-def test_bracket_of_jpeg_is_what_trying_all_finds() -> None:
+def test_the_bracket_of_jpeg_equals_an_exhaustive_search() -> None:
     x = _photograph(96, 128)
     for target in (900, 1500, 2500, 4000):
         assert _sizes(bracket_rate(Jpeg(), x, target)) == _by_trying_all(Jpeg(), x, target)
 
 
-def test_the_local_check_is_what_repairs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_local_check_repairs_a_size_out_of_order(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = [10, 20, 30, 50, 40, 60, 70]
     expected = _by_trying_all(_Table(sizes), _PIXEL, 45)
     assert expected == (40, 50)

@@ -1,4 +1,4 @@
-"""Which files become which, and what becomes of the others when one fails."""
+"""Batches: outputs of sources, and the other files if one fails."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_standard_input_goes_to_standard_output_or_a_file(tmp_path: Path) -> Non
     assert planned(pictures("-", output=tmp_path / "x.hfd"), tmp_path) == {"-": "x.hfd"}
 
 
-def test_a_source_named_twice_is_done_once_and_a_clash_is_told(tree: Path, tmp_path: Path) -> None:
+def test_a_source_named_twice_is_done_once_and_a_clash_is_reported(tree: Path, tmp_path: Path) -> None:
     (tree / "b.jpg").write_bytes(b"another")
     batch = pictures(tree / "b.png", tree / "b.png", tree / "b.jpg", tree / "gone.png")
     assert planned(batch, tree) == {"b.png": "b.hfd"}
@@ -102,7 +102,7 @@ def test_a_source_named_twice_is_done_once_and_a_clash_is_told(tree: Path, tmp_p
     ]
 
 
-def test_special_files_are_told() -> None:
+def test_special_files_are_reported() -> None:
     assert problems(pictures("/dev/null")) == ["/dev/null: got a special file, expected a file or a folder"]
 
 
@@ -125,7 +125,7 @@ def test_plans_that_cannot_be_meant(tree: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read anywhere")
-def test_a_folder_that_cannot_be_read_is_told(tree: Path) -> None:
+def test_a_folder_that_cannot_be_read_is_reported(tree: Path) -> None:
     (tree / "sub").chmod(0)
     try:
         assert "sub: Permission denied. Check its owner and mode" in problems(pictures(tree))[0]

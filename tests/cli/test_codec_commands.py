@@ -1,4 +1,4 @@
-"""The commands of the codec: compress, decompress, export, info, and what bad input is told."""
+"""The commands of the codec: compress, decompress, export, info, and messages for bad input."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_file_decodes_to_the_same_picture_again_and_to_another_by_seed(
     assert (plain != first).any()
 
 
-def test_a_model_without_a_decoder_gives_the_reconstruction_and_says_so(
+def test_a_model_without_a_decoder_gives_the_reconstruction_with_a_note(
     hfd: Hfd, file: Path, model_folder: Folder, tmp_path: Path
 ) -> None:
     shutil.copytree(model_folder.path / "autoencoder", tmp_path / "stage1/autoencoder")
@@ -126,7 +126,7 @@ def test_a_workspace_stands_for_its_newest_model(
     assert f"{tmp_path}/w/train-decoder/abc" in hfd("info", tmp_path / "w").out
 
 
-def test_info_says_what_a_file_holds(hfd: Hfd, file: Path, compressed: bytes) -> None:
+def test_info_describes_a_file(hfd: Hfd, file: Path, compressed: bytes) -> None:
     ended = hfd("info", file)
     assert (ended.code, ended.err) == (0, "")
     container = unpack(compressed)
@@ -155,7 +155,7 @@ def test_info_of_a_file_with_every_section(hfd: Hfd, file: Path, compressed: byt
     assert ended.out.endswith("sampling     steps 3, realism 0.5, seed 9\n")
 
 
-def test_info_says_what_a_model_is(hfd: Hfd, model_folder: Folder, compressed: bytes) -> None:
+def test_info_describes_a_model(hfd: Hfd, model_folder: Folder, compressed: bytes) -> None:
     ended = hfd("info", model_folder.path)
     assert (ended.code, ended.err) == (0, "")
     assert f"autoencoder  {unpack(compressed).model.hex()}" in ended.out
@@ -197,7 +197,7 @@ def test_info_of_a_folder_that_is_no_model(hfd: Hfd, tmp_path: Path) -> None:
         (b"\x89HFD\x01" + bytes(40), "begins with b'\\x89HFD"),
     ],
 )
-def test_compressing_what_is_no_picture(
+def test_compressing_a_file_that_is_not_a_picture(
     hfd: Hfd, model_folder: Folder, tmp_path: Path, content: bytes, words: str
 ) -> None:
     (tmp_path / "bad.png").write_bytes(content)

@@ -1,4 +1,4 @@
-"""The command line: what it prints, how it ends, and what a mistake is told."""
+"""The command line: output, exit codes, and messages for mistakes."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_a_dry_run_prints_settings_sizes_and_steps_and_creates_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_dry_run_of_a_step_speaks_of_that_step(hfd: Hfd, photo: Path) -> None:
+def test_a_dry_run_of_a_step_prints_that_step(hfd: Hfd, photo: Path) -> None:
     ended = hfd("train-autoencoder", "-c", "desk", "--dry-run", f"data.uri={photo.parent}", "workspace=/nowhere/w")
     assert ended.code == 0
     steps = ended.out.rstrip("\n").split("\n\n")[-1]
@@ -235,7 +235,7 @@ def test_a_dry_run_works_before_there_are_photographs(hfd: Hfd) -> None:
     assert ended.out.endswith("steps: unknown until data.uri is given\n")
 
 
-def test_a_dry_run_tells_mistakes_too(hfd: Hfd) -> None:
+def test_a_dry_run_reports_mistakes_too(hfd: Hfd) -> None:
     assert hfd("retrain", "-c", "desk", "--dry-run", "seed=x").complaint.startswith("seed: got 'x'")
     ended = hfd("retrain", "-c", "desk", "--dry-run", "data.uri=/nowhere")
     assert ended.code == 2

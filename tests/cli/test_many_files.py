@@ -93,7 +93,7 @@ def test_pipes_carry_pictures_and_nothing_else(model_folder: Folder, tmp_path: P
     assert Image.open(io.BytesIO(ended.stdout)).tobytes() == wanted.tobytes()
 
 
-def test_what_a_pipe_is_told(hfd: Hfd, model_folder: Folder) -> None:
+def test_messages_in_a_pipe(hfd: Hfd, model_folder: Folder) -> None:
     ended = as_a_user("decompress", "-", "-m", model_folder.path, input=b"")
     assert (ended.returncode, ended.stdout) == (2, b"")
     assert ended.stderr.decode().startswith("hfd: standard input: file: got no bytes, expected an .hfd file")
@@ -166,7 +166,7 @@ def test_metadata_and_transparency_pass_through(hfd: Hfd, model_folder: Folder, 
                 np.testing.assert_array_equal(np.asarray(image)[..., 3], alpha)
 
 
-def test_formats_and_what_they_cannot_hold(hfd: Hfd, file: Path, model_folder: Folder, tmp_path: Path) -> None:
+def test_formats_and_their_limits(hfd: Hfd, file: Path, model_folder: Folder, tmp_path: Path) -> None:
     decompress = ["decompress", file, "-m", model_folder.path, "--realism", 0]
     assert hfd(*decompress, "-o", tmp_path / "x.webp").code == 0
     assert hfd(*decompress).code == 0

@@ -1,4 +1,4 @@
-"""Where the codec's commands write, and what they never overwrite."""
+"""Outputs of the codec's commands, and files that they never overwrite."""
 
 from __future__ import annotations
 

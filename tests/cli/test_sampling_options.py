@@ -78,9 +78,7 @@ def test_a_file_is_decoded_as_it_asks_for(hfd: Hfd, photo: Path, model_folder: F
     )
 
 
-def test_a_target_holds_with_what_the_file_asks_for(
-    hfd: Hfd, photo: Path, model_folder: Folder, tmp_path: Path
-) -> None:
+def test_a_target_holds_with_stored_options(hfd: Hfd, photo: Path, model_folder: Folder, tmp_path: Path) -> None:
     file = tmp_path / "x.hfd"
     wish = ["--steps", 2, "--seed", 2**63]
     complaint = hfd("compress", photo, "-m", model_folder.path, "-o", file, "--bytes", 30, *wish).complaint

@@ -1,4 +1,4 @@
-"""What the codec puts into a file and takes out of it: rate, sections, seed; and the files that it refuses."""
+"""Files of the codec: rate, sections, seed; and refused files."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ ONE_STEP = Sampling(1)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A model of small networks whose answers depend on all that they see."""
+    """A model of small networks whose outputs depend on all inputs."""
     home = Folder(str(tmp_path_factory.mktemp("lively")))
     model = lively_elic(16, 16, (8, 8))
     config = {"arch": "elic", "N": 16, "M": 16, "groups": [8, 8], "lmbda": 0.004}
@@ -143,8 +143,8 @@ def _piece(codec: Codec) -> Piece:
     return Piece(patch, SIZE, PixelSource(X_HAT).cut(patch.tile.window), (), ONE_STEP, 0, "float32")
 
 
-def test_what_travels_is_small(codec: Codec, data: bytes) -> None:
-    """The function is the name of a folder; a piece its window; and what comes back is the core."""
+def test_pickled_pieces_are_small(codec: Codec, data: bytes) -> None:
+    """The pickled function is the name of a folder, a piece its window, and the result the core."""
     assert len(pickle.dumps(codec.sample_piece)) < 1000
     assert pickle.loads(pickle.dumps(codec)).decoder is not None
     piece = _piece(codec)
@@ -217,7 +217,7 @@ def test_a_region_in_four_groups_is_that_of_the_whole_picture(codec: Codec, data
     assert worst(found, whole[box.top : box.bottom, box.left : box.right]) <= 1
 
 
-def test_a_region_computes_what_it_needs_alone(codec: Codec, data: bytes) -> None:
+def test_a_region_computes_only_its_dependencies(codec: Codec, data: bytes) -> None:
     seen: list[int] = []
 
     class Spy(PixelSource):
@@ -247,8 +247,8 @@ def test_a_region_that_is_not_in_the_picture_is_refused(
     )
 
 
-def test_later_groups_go_on_from_what_earlier_ones_finished(codec: Codec) -> None:
-    """What a piece knows is the sample itself, everywhere around its core that an earlier group has finished."""
+def test_later_groups_continue_the_pixels_of_earlier_ones(codec: Codec) -> None:
+    """The known pixels of a piece are the sample itself, everywhere around its core that earlier groups finished."""
     plan = plan_four_groups(*SIZE, codec.reach(ONE_STEP).stride, core_px=96, context_px=40)
     pieces: list[Piece] = []
 
@@ -299,7 +299,7 @@ def test_overlaps_take_the_seam_out(codec: Codec) -> None:
     assert steps[32] < 0.25 * steps[0]
 
 
-def test_realism_in_four_groups_mixes_what_full_realism_gives(codec: Codec) -> None:
+def test_realism_in_four_groups_mixes_the_sample_of_full_realism(codec: Codec) -> None:
     full, half = sampled(codec, FOUR), sampled(codec, FOUR, settings=Sampling(1, realism=0.5))
     assert worst(half, np.rint(0.5 * full + 0.5 * X_HAT.astype(np.float32)).astype(np.uint8)) == 0
     assert worst(half, full) > 3

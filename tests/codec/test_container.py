@@ -115,7 +115,7 @@ def test_any_bytes_are_refused_or_a_container(data: bytes) -> None:
 
 @given(st.binary(max_size=60))
 def test_forged_bodies_are_refused_or_read_back_the_same(tail: bytes) -> None:
-    """With the CRC made to fit, what is accepted is exactly what pack writes: no file has two spellings."""
+    """With a matching CRC, an accepted file is exactly the output of pack: no content has two encodings."""
     for head in (GOLDEN[:5], GOLDEN[:10], HEADER, SECTIONED, SECTIONED + b"\x80"):
         data = _sealed(head + tail)
         try:
@@ -245,6 +245,6 @@ def test_the_size_that_a_header_claims_is_checked_before_anything_is_made_of_it(
         Container(1, 1, bytes(4), 128, 0, {LATENTS: b"", 256: b""}),
     ],
 )
-def test_what_cannot_be_read_is_not_written(container: Container) -> None:
+def test_invalid_containers_are_not_written(container: Container) -> None:
     with pytest.raises(AssertionError):
         pack(container)

@@ -1,4 +1,4 @@
-"""Models to hand on."""
+"""Export of models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/format.md says what the code does: a reader made from it alone agrees, and so does its hex dump."""
+"""docs/format.md agrees with the code: a reader written from it alone, and its hex dump."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def as_container(file: File) -> Container:
 
 
 def agree(data: bytes) -> bool:
-    """Whether both readers accept a file; they must agree on that and on what it holds."""
+    """Return True if both readers accept a file; they must agree on that and on the content."""
     try:
         ours = unpack(data)
     except BitstreamError:
@@ -81,7 +81,7 @@ def agree(data: bytes) -> bool:
 
 
 @given(CONTAINERS)
-def test_the_specification_reads_what_is_written(container: Container) -> None:
+def test_the_specification_reads_written_files(container: Container) -> None:
     assert agree(pack(container))
 
 
@@ -142,7 +142,7 @@ def test_the_specification_agrees_on_metadata(data: bytes, coding: int, tail: by
             assert read_metadata(section) == ours
 
 
-def test_the_hex_dump_is_the_file_and_says_what_it_holds() -> None:
+def test_the_hex_dump_is_the_file_with_its_fields() -> None:
     dump = re.findall(r"^([0-9a-f]{4})  ((?:[0-9a-f]{2} ?)+?)(?:\s{2,}(.*))?$", SPECIFICATION, re.MULTILINE)
     assert len(dump) > 15
     data = b""

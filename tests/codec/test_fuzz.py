@@ -39,7 +39,7 @@ def test_hostile_files_are_refused_or_a_picture(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert f"{CASES} files, 0 failures" in ended.stdout
     assert not (tmp_path / "failures").exists()
-    # It got through to where it hurts: past the CRC, to the symbols, and to pictures.
+    # The cases pass the CRC and reach the symbols and pictures.
     table = {line[:18].strip(): [int(count) for count in line[18:].split()] for line in ended.stdout.splitlines()[1:-3]}
     heads = ended.stdout.splitlines()[0].split()
     assert set(heads) >= {"BitstreamError", "DecodeMismatchError", "picture"} and "failure" not in heads
@@ -55,7 +55,7 @@ PAYLOADS = st.binary(max_size=400).map(lambda data: data[: len(data) // 4 * 4]) 
 def test_sound_containers_of_hostile_content(
     small_codec: Codec, width: int, height: int, rate: int, payload: bytes, optional: dict[int, bytes], tail: bytes
 ) -> None:
-    """What hypothesis makes of the parts; where symbols do not match, the checksum is forged too."""
+    """Hypothesis generates the parts; if symbols do not match, the checksum is forged too."""
     container = Container(width, height, small_codec.model, rate, 0, {LATENTS: payload, **optional})
     for data in (pack(container), sealed(pack(container)[:-4] + tail)):
         assert not fuzz.outcome_of(data, small_codec, 2**15).startswith("failure")
@@ -71,7 +71,7 @@ def test_a_case_is_the_same_each_time_and_files_are_cut_at_every_byte() -> None:
 
 
 def test_most_cases_fit_their_crc() -> None:
-    """Otherwise nothing behind it would be tried."""
+    """Otherwise the code after the CRC would not be tested."""
     cases = [hostile_file(i, [PLAIN]).data for i in range(400)]
     past = 0
     for data in cases:

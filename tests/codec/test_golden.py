@@ -1,4 +1,4 @@
-"""Files that were written once stay readable, to the last symbol: tests/golden/make.py says what they are."""
+"""Files of earlier versions stay readable, to the last symbol; tests/golden/make.py describes them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_every_file_is_expected_and_small() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_golden_file_decodes_to_what_is_expected(name: str) -> None:
+def test_a_golden_file_decodes_to_its_expected_content(name: str) -> None:
     data = (GOLDEN / f"{name}.hfd").read_bytes()
     expected: dict[str, Any] = EXPECTED["files"][name]
     found = json.loads(json.dumps(make().describe(data, codec())))
@@ -54,7 +54,7 @@ def test_a_golden_file_decodes_to_what_is_expected(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_golden_file_shows_the_picture_that_it_was_made_of(name: str) -> None:
-    """Not to the last digit, which a machine's rounding decides: what would be wrong by far is seen."""
+    """Approximately, since rounding differs between machines; large errors fail."""
     x, extras = make().golden_inputs()[name]
     data = (GOLDEN / f"{name}.hfd").read_bytes()
     error = np.abs(codec().reconstruct(data).astype(int) - x)

@@ -1,4 +1,4 @@
-"""Memory: what runs out is one line, what is free goes back."""
+"""Memory: running out is a one-line error, and free memory returns to the system."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory: you tried")]
 )
-def test_what_runs_out_is_one_line(error: Exception) -> None:
+def test_running_out_of_memory_is_one_line(error: Exception) -> None:
     with pytest.raises(DataError, match=r"^memory: got less than the picture needs") as caught, enough_memory():
         raise error
     assert caught.value.reason == "memory"

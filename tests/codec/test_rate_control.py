@@ -149,7 +149,7 @@ def test_bits_per_pixel_are_of_the_whole_file(bpp: float, width: int, height: in
     assert 8 * limit <= bpp * width * height < 8 * (limit + 1)
 
 
-def test_what_a_target_says_of_bytes() -> None:
+def test_the_limit_of_a_target_in_bytes() -> None:
     assert Target(num_bytes=70).limit_bytes(9, 9) == 70
     assert Target(quality=70).limit_bytes(9, 9) is None
     assert Target().limit_bytes(9, 9) is None

@@ -55,7 +55,7 @@ def looks(g_s: nn.Module, channels: int, side: int) -> int:
     return int((places - side // 2).abs().max())
 
 
-def test_reach_is_what_changes_reach(with_gdn: Elic, plain: Elic) -> None:
+def test_the_reach_equals_the_measured_influence(with_gdn: Elic, plain: Elic) -> None:
     """Counted without a picture: exact for a chain, and no less than it is where branches run side by side."""
     assert reach_cells(with_gdn.g_s) == looks(with_gdn.g_s, with_gdn.M, 15) == 2
     assert reach_cells(plain.g_s) >= looks(plain.g_s, plain.M, 41) > 2

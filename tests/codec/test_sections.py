@@ -1,4 +1,4 @@
-"""What the optional sections hold: written and read back, and bounded when they are hostile."""
+"""Optional sections: written and read back, and bounded memory for hostile ones."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_extras_round_trip(
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_the_exif_of_a_picture_that_was_turned_upright_says_so(order: str, orientation: int) -> None:
+def test_the_exif_of_a_rotated_picture_states_upright(order: str, orientation: int) -> None:
     tags = Image.Exif()
     tags.endian = order
     tags[0x010F], tags[0x0112], tags[0x0131], tags[0x011A] = "maker", orientation, "hfd", 72.0

@@ -77,7 +77,7 @@ def test_a_model_is_found_by_name_by_folder_and_by_workspace(
 
 
 @pytest.mark.parametrize("name", ["smal", "no/such/folder", "Small"])
-def test_an_unknown_name_is_told_what_there_is(shipped: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_name_lists_the_models(shipped: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shipped.parent)
     with pytest.raises(DataError) as caught:
         find_model(name)
@@ -111,7 +111,7 @@ def test_a_file_of_no_shipped_model_names_those_there_are(shipped: Path, file: b
     )
 
 
-def test_a_damaged_file_is_told_as_damaged(shipped: Path, file: bytes) -> None:
+def test_a_damaged_file_is_reported_as_damaged(shipped: Path, file: bytes) -> None:
     assert shipped.is_dir()
     for data in (b"", file[:-1], b"\x89PNG" + file):
         with pytest.raises(BitstreamError) as caught:

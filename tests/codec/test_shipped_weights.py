@@ -1,4 +1,4 @@
-"""The weights in the package do what their card says, on a photograph that neither training nor choice has seen."""
+"""The shipped weights match their card, on photographs used neither for training nor for selection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""XMP rights: what is kept of a packet, and where it is found again. Read by Pillow's and libvips's own parsers."""
+"""XMP rights: the parts of a packet that are kept, from file to file.  Read by Pillow's and libvips's own parsers."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def in_file(data: bytes, file_format: str, image: Image.Image | None = None) -> 
 # --- what is kept --------------------------------------------------------------------------------
 
 
-def test_rights_stay_and_what_describes_pixels_goes() -> None:
+def test_rights_stay_and_descriptions_of_pixels_go() -> None:
     rights = rights_of(RIGHTS)
     assert rights is not None and stated(rights) == stated(wrapped(rights)) == EXPECTED
     assert rights_of(rights) == rights == rights_of(wrapped(rights))

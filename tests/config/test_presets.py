@@ -52,13 +52,13 @@ def test_every_preset_loads_under_its_own_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_what_a_dry_run_prints_is_a_preset_of_the_same_settings(name: str, tmp_path: Path) -> None:
+def test_a_dry_run_prints_a_preset_of_the_same_settings(name: str, tmp_path: Path) -> None:
     config = load_config(name)
     (tmp_path / "printed.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     assert load_config(str(tmp_path / "printed.yaml")) == config
 
 
-def test_demo_extends_desk_and_changes_what_it_says() -> None:
+def test_demo_extends_desk_and_changes_only_its_own_keys() -> None:
     desk, demo = load_config("desk"), load_config("demo")
     assert demo.data.uri == "builtin:photographs"
     assert demo.prepare.max_crops_per_photo == 4
@@ -93,7 +93,7 @@ def test_a_preset_that_extends_an_unknown_one(tmp_path: Path) -> None:
     assert "got 'dsk'" in _mistake(str(tmp_path / "a.yaml"))
 
 
-def test_a_preset_of_an_older_form_says_where_each_setting_went(tmp_path: Path) -> None:
+def test_a_preset_of_an_older_form_names_the_new_settings(tmp_path: Path) -> None:
     (tmp_path / "old.yaml").write_text(
         "extends: desk\nname: old\ndecoder: {kind: diffusion, s: 0.5}\nevaluate: {sampler: {steps: 20}}\n"
     )
@@ -104,7 +104,7 @@ def test_a_preset_of_an_older_form_says_where_each_setting_went(tmp_path: Path) 
     ]
 
 
-def test_an_unknown_preset_names_what_there_is_and_the_nearest() -> None:
+def test_an_unknown_preset_lists_all_and_the_nearest() -> None:
     assert _mistake("dmeo").endswith(
         "expected one of clic, coco256, demo, desk, desk-012, lean, score or a .yaml file. Did you mean demo?"
     )
@@ -127,7 +127,7 @@ def test_a_file_that_is_no_preset(tmp_path: Path, content: bytes, words: str) ->
     assert "bad.yaml" in line
 
 
-def test_an_empty_file_lists_what_is_missing(tmp_path: Path) -> None:
+def test_an_empty_file_lists_the_missing_settings(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("")
     lines = _mistakes(str(tmp_path / "empty.yaml"))
     assert [line.split(":")[0] for line in lines] == ["name", "autoencoder", "decoder"]
@@ -146,7 +146,7 @@ ABOUT_THE_METHOD = ("autoencoder", "decoder", "evaluate", "prepare")
 NOT_THE_METHOD = {
     "checkpoint_every_s", "log_every_steps", "compile", "precision", "accumulate", "checkpoint_activations",
 }  # fmt: skip
-"""How the work is run and watched: no paper speaks of these."""
+"""Sections about execution and tracking, which no paper describes."""
 
 
 def _unmarked(text: str) -> list[str]:
@@ -180,13 +180,13 @@ def test_an_unmarked_value_would_be_seen() -> None:
 
 
 @pytest.mark.parametrize("name", PAPER_SCALE)
-def test_the_legend_of_the_marks_is_at_hand(name: str) -> None:
+def test_the_legend_of_the_marks_is_in_the_file(name: str) -> None:
     text = (preset_folder() / f"{name}.yaml").read_text()
     assert "clic.yaml" in text or all(f"[{mark}]" in text.split("name:")[0] for mark in "SCA")
 
 
 @pytest.mark.parametrize("name", PAPER_SCALE)
-def test_paper_scale_presets_hold_what_is_known(name: str) -> None:
+def test_paper_scale_presets_hold_the_published_values(name: str) -> None:
     config = load_config(name)
     stage1, stage2 = config.autoencoder, config.decoder
     assert 7.8e-4 <= stage1.lmbda <= 3.1e-3

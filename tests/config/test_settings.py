@@ -298,7 +298,7 @@ def test_settings_that_do_not_go_together_name_the_key(overrides: list[str], lin
     assert _mistake(*overrides) == line
 
 
-def test_what_goes_together_is_accepted() -> None:
+def test_consistent_settings_are_accepted() -> None:
     assert load_config("desk", ["cluster.kind=local", "cluster.train_workers=2"]).cluster.train_workers == 2
     assert load_config("desk", ["cluster.kind=attach", "cluster.address=auto"]).cluster.address == "auto"
     assert load_config("desk", ["autoencoder.groups=[16, 80]"]).autoencoder.groups == (16, 80)

@@ -109,19 +109,19 @@ def test_distances_are_counts_of_bits(pairs: list[tuple[int, int]]) -> None:
 
 @pytest.mark.parametrize("bits", range(MAX_BITS + 1))
 @pytest.mark.parametrize("count", [1, 2, 300])
-def test_what_stays_is_what_trying_all_pairs_leaves(bits: int, count: int) -> None:
+def test_kept_hashes_equal_a_search_over_all_pairs(bits: int, count: int) -> None:
     hashes = clustered(count, seed=bits)
     assert first_of_near(hashes, bits).tolist() == stays_by_trying_all(hashes, bits)
 
 
 @given(st.lists(st.integers(0, 300), max_size=40), st.integers(0, MAX_BITS))
-def test_what_stays_among_hashes_that_share_most_bits(values: list[int], bits: int) -> None:
+def test_kept_hashes_among_hashes_that_share_most_bits(values: list[int], bits: int) -> None:
     hashes = np.array(values, dtype=np.uint64)
     assert first_of_near(hashes, bits).tolist() == stays_by_trying_all(hashes, bits)
 
 
 @pytest.mark.parametrize("bits", range(MAX_BITS + 1))
-def test_near_to_any_of_others_is_what_trying_all_finds(bits: int) -> None:
+def test_near_any_equals_a_search_over_all_pairs(bits: int) -> None:
     hashes, others = np.split(clustered(460, seed=1), [400])
     flips = np.repeat(np.array([0, 1, 3], dtype=np.uint64), 5)  # some that are near however few bits it takes
     others = np.concatenate([others, hashes[: len(flips)] ^ flips])

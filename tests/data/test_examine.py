@@ -59,7 +59,7 @@ def test_a_photograph_of_low_quality_is_not_even_decoded() -> None:
         (FilterSettings(max_clipped_share=0.0), "clipped"),
     ],
 )
-def test_what_was_measured_before_a_rejection_is_kept(filters: FilterSettings, reason: str) -> None:
+def test_measures_before_a_rejection_are_kept(filters: FilterSettings, reason: str) -> None:
     x = photograph(240, 320)
     x[:50] = 255
     found = examine(encoded(x, "PNG"), "photo", CROPS, filters, hashed=True)

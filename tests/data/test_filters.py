@@ -146,7 +146,7 @@ def test_each_limit_has_its_reason_and_one_line(size: tuple[int, int], measures:
     check_measures("a/photo", size, measures, FilterSettings())
 
 
-def test_what_meets_every_limit_passes() -> None:
+def test_a_picture_within_every_limit_passes() -> None:
     check_measures("photo", (200, 100), Measures(5.0, 20.0, 0.1), LIMITS)
     check_encoding("photo", 60, LIMITS)
     check_encoding("photo", None, LIMITS)

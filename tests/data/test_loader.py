@@ -30,7 +30,7 @@ COUNTS = (37, 5)
 
 
 def _coordinates(index: int, *, side: int = SIDE) -> np.ndarray:
-    """A picture whose pixels say where they are: red is the row, green the column, blue the picture."""
+    """A picture whose pixels encode their position: red is the row, green the column, blue the picture."""
     rows, columns = np.mgrid[0:side, 0:side]
     return np.stack([rows, columns, np.full_like(rows, index)], axis=-1).astype(np.uint8)
 
@@ -197,7 +197,7 @@ def test_samples_are_the_same_however_they_are_batched_and_resumed(shards: Folde
 
 
 @pytest.mark.parametrize("world", [2, 4, 8])
-def test_ranks_together_see_what_one_worker_sees(shards: Folder, world: int) -> None:
+def test_ranks_together_get_the_samples_of_one_worker(shards: Folder, world: int) -> None:
     alone = _take(_loader(shards), 9, start=5)
     together = np.empty_like(alone)
     for rank in range(world):

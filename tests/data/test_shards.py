@@ -150,7 +150,7 @@ def test_a_writer_that_fails_leaves_nothing(folder: Folder, tmp_path: Path, writ
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_a_disk_that_fills_up_leaves_nothing_and_says_so_once(folder: Folder, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_nothing_and_is_reported_once(folder: Folder, tmp_path: Path) -> None:
     class Full:
         closed = False
 
@@ -219,7 +219,7 @@ def test_a_flipped_bit_in_the_pixels_is_seen(folder: Folder) -> None:
 
 
 def test_zeros_in_place_of_a_stretch_are_seen(folder: Folder) -> None:
-    """What a machine that lost power leaves: the right length, and a page that never reached the disk."""
+    """As after a power failure: the right length, and a page that was not written to the disk."""
     _write(folder, "train-0.parquet", [_row(i, (64, 64)) for i in range(ROWS_PER_GROUP)])
     data = bytearray(folder.read("train-0.parquet"))
     data[8192:12288] = bytes(4096)

@@ -1,8 +1,8 @@
 """Equality with the schedulers of diffusers, wherever they can be given our schedule.
 
 Theirs count training timesteps by whole numbers and read alpha-bar off a table: the table here holds our grid, last
-time first, from the formula in float64. DPM-Solver++ and the flows keep their sigmas in float32. Walks are whole,
-so every step is compared where the two have come to. They have no midpoint rule for flows.
+time first, from the formula in float64. DPM-Solver++ and the flows keep their sigmas in float32. All steps are run,
+and each is compared. They have no midpoint rule for flows.
 """
 
 from __future__ import annotations

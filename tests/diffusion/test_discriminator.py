@@ -36,7 +36,7 @@ def test_one_map_of_logits_per_level(channels: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])
-def test_a_logit_sees_its_neighbourhood_alone(level: int) -> None:
+def test_a_logit_depends_on_its_neighbourhood_only(level: int) -> None:
     """Its own cell of c = 4, 8, 16 px and 2c - 2 px around it, in both pictures, of its own sample."""
     picture, x_hat = (value.requires_grad_() for value in pictures(2, 96, 96))
     logits = made(8, 8, 8, 8)(picture, x_hat)[level]
@@ -82,7 +82,7 @@ def test_an_evaluation_leaves_the_power_iteration_where_it_was() -> None:
 
 
 def test_its_input_is_the_residual_in_units_of_its_deviation() -> None:
-    """Half of the residual, at half of its deviation, beside the same x_hat: the same opinion."""
+    """Half of the residual, at half of its standard deviation, with the same x_hat: the same logits."""
     whole, half = made(), made()
     half.residual_std = RESIDUAL_STD / 2
     picture, x_hat = pictures(2, 16, 16)
@@ -90,7 +90,7 @@ def test_its_input_is_the_residual_in_units_of_its_deviation() -> None:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_it_sees_no_colours_in_what_is_added() -> None:
+def test_it_ignores_colours_of_the_residual() -> None:
     picture, x_hat = pictures(2, 16, 16)
     tint = torch.tensor([1.0, -0.299 / 0.587, 0.0]).reshape(1, 3, 1, 1) * torch.randn(2, 1, 16, 16)
     for one, other in zip(made()(picture, x_hat), made()(picture + tint, x_hat), strict=True):
@@ -115,7 +115,7 @@ def test_logits_move_no_faster_than_their_bound(level: int) -> None:
 
 
 def test_losses_of_constant_maps() -> None:
-    """Every level has the same say, however many logits it has."""
+    """Every level has the same weight, for any number of logits."""
     real, sampled = (0.3, -1.2, 4.0), (1.0, -2.0, 4.0)
     maps = [
         [torch.full((2, 1, 8 // 2**i, 8 // 2**i), value) for i, value in enumerate(values)]
@@ -136,7 +136,7 @@ def logit_maps(seed: int) -> list[Tensor]:
 def test_the_roles_are_exchanged() -> None:
     real, sampled = logit_maps(0), logit_maps(1)
     assert torch.equal(generator_loss(real, sampled), discriminator_loss(sampled, real))
-    # softplus(d) - softplus(-d) = d: what one gains is what the other loses, and their difference.
+    # softplus(d) - softplus(-d) = d, the difference of the two losses.
     gap = torch.stack([(s - r).mean() for r, s in zip(real, sampled, strict=True)]).mean()
     torch.testing.assert_close(discriminator_loss(real, sampled) - generator_loss(real, sampled), gap)
 
@@ -164,7 +164,7 @@ def test_the_discriminators_loss_moves_both_apart() -> None:
         torch.testing.assert_close(r.grad, -s.grad)
 
 
-def test_losses_are_float32_and_want_as_many_levels() -> None:
+def test_losses_are_float32_and_require_as_many_levels() -> None:
     real, sampled = ([logits.bfloat16() for logits in logit_maps(seed)] for seed in (0, 1))
     loss = discriminator_loss(real, sampled)
     assert loss.dtype == torch.float32
@@ -175,7 +175,7 @@ def test_losses_are_float32_and_want_as_many_levels() -> None:
 
 
 def test_the_change_under_noise_is_the_squared_slope() -> None:
-    """Of a linear opinion w . x, moved by noise of deviation s: s^2 |w|^2 in expectation, on every level alike."""
+    """For a linear output w . x under noise of standard deviation s: s^2 |w|^2 in expectation, on every level."""
     generator = torch.Generator().manual_seed(0)
     x, noise = torch.randn(2, 4000, 5, generator=generator)
     w = [torch.tensor([1.0, -2.0, 0.5, 0.0, 3.0]), torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0])]

@@ -27,7 +27,7 @@ def profile(steps: int, sigma_rel: float) -> np.ndarray:
 
 
 def followed(walk: np.ndarray, sigma_rels: list[float], at: list[int]) -> dict[Profile, np.ndarray]:
-    """What :class:`PowerEma` holds after each of the updates ``at``."""
+    """Return the averages of :class:`PowerEma` after each of the updates ``at``."""
     weight = nn.Parameter(torch.zeros(SIZE))
     ema, stored = PowerEma([weight], sigma_rels), {}
     for step, row in enumerate(walk):
@@ -148,13 +148,13 @@ def test_combining_is_least_squares_of_profiles(wanted: Profile) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 32])
-def test_combining_keeps_what_all_weights_share(count: int) -> None:
+def test_combining_keeps_constant_weights(count: int) -> None:
     """Factors sum to 1 however few the snapshots are: constant weights stay what they are, whatever the width."""
     snapshots = [Profile(640 * i // count, sigma_rel) for i in range(1, count + 1) for sigma_rel in (0.05, 0.1)]
     for sigma_rel in (0.02, 0.07, 0.15, 0.25):
         factors = combine(snapshots, Profile(640, sigma_rel))
         assert sum(factors) == pytest.approx(1.0, abs=1e-9)
-        # What was rounded to store it is not blown up much.
+        # Rounding of stored snapshots is not amplified much.
         assert max(abs(factor) for factor in factors) < 15
 
 

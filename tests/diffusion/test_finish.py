@@ -52,7 +52,7 @@ def test_sharpening_amplifies_the_luma_and_leaves_colours() -> None:
     torch.testing.assert_close(finished(flat, Finish(sharpen=2.0), seeds=[1]), flat, rtol=0.0, atol=1e-6)
 
 
-def test_noise_is_in_colours_alone_of_the_size_that_is_said_and_each_seeds_own() -> None:
+def test_noise_is_only_in_colours_of_the_stated_size_and_depends_on_the_seed() -> None:
     x = torch.full((2, 3, 200, 200), 0.5)
     noise = finished(x, Finish(chroma_noise=2.0), seeds=[7, 8]) - x
     assert float(luma(noise).abs().max()) < 1e-6

@@ -43,7 +43,7 @@ def test_the_path_is_straight() -> None:
 
 
 def test_a_start_at_the_reconstruction_has_less_to_do() -> None:
-    """Where x_hat is near x0, so is the start: the velocity's power is that of x_hat's error and of the noise."""
+    """If x_hat is near x0, so is the start: the velocity's power is that of x_hat's error and of the noise."""
     x0, error, eps = drawn(1, batch=400)
     x_hat = x0 + 0.05 * error
     u = (
@@ -58,7 +58,7 @@ def test_a_start_at_the_reconstruction_has_less_to_do() -> None:
 
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (-0.8, 0.6), (1.0, 1.5)])
 def test_logit_normal_times(mean: float, std: float) -> None:
-    """A large batch walks through the distribution's quantiles, one from each share of 1 / batch."""
+    """A large batch covers the distribution's quantiles, one time from each share of 1 / batch."""
     batch = 4000
     t = RectifiedFlow("logit-normal", mean, std).times(batch, torch.Generator().manual_seed(0)).double()
     assert bool((t.diff() >= 0).all())

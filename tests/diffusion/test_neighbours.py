@@ -75,7 +75,7 @@ def test_sides_and_widths_have_the_stated_odds() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_share_is_how_many_have_a_draw(share: float) -> None:
+def test_the_share_of_samples_with_bands(share: float) -> None:
     """Of which one in 16 draws no side at all."""
     count = 4000
     some = random_masks(count, 4, share, seed=4).flatten(1).any(dim=1).double().mean()

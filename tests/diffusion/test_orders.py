@@ -132,7 +132,7 @@ def test_solvers_follow_the_flow_of_gaussians_at_their_order(name: str, solver: 
 
 @pytest.mark.parametrize(("name", "solver"), PAIRS)
 def test_solvers_follow_the_flow_of_mixtures_at_their_order(name: str, solver: str) -> None:
-    """Where the flow bends: 48 starts, from the 2 % to the 98 % quantile, go to the same quantiles of the end."""
+    """On a curved flow: 48 starts, from the 2 % to the 98 % quantile, end at the same quantiles."""
     mixture = MIXTURES[name]
     first, last = torch.tensor([[0.9, 0.1], [1.0, 0.0]], dtype=torch.float64)[int(name != "diffusion")]
     shares = torch.linspace(0.02, 0.98, 48, dtype=torch.float64).reshape(8, 3, 1, 2)
@@ -175,7 +175,7 @@ def test_ancestral_sampling_is_of_order_one(gamma: float) -> None:
 
 
 @pytest.mark.parametrize("steps", [3, 12, 50])
-def test_gamma_is_how_much_variance(steps: int) -> None:
+def test_variance_rises_with_gamma(steps: int) -> None:
     """More with every gamma in every direction, and the data's own lies within what gamma reaches."""
     first, last = ends("diffusion")
     covariances = [ancestral_moments(steps, gamma, first, last)[1] for gamma in (0.0, 0.25, 0.5, 0.75, 1.0)]
@@ -208,7 +208,7 @@ def walk_moments(name: str, kind: str, steps: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("name", "kind"), KINDS)
-def test_walks_end_at_the_data(name: str, kind: str) -> None:
+def test_samplers_end_at_the_data(name: str, kind: str) -> None:
     """From pure noise, over the clamped ends: what each leaves after 200 steps, to a factor of two; midpoint
     leaves what float32 times leave."""
     mean, covariance = walk_moments(name, kind, 200)
@@ -218,7 +218,7 @@ def test_walks_end_at_the_data(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), KINDS)
-def test_samples_have_the_walks_statistics(name: str, kind: str) -> None:
+def test_samples_have_the_exact_statistics(name: str, kind: str) -> None:
     """20,000 blocks of seeded float32 noise, within five standard errors of the exact moments."""
     noise = noise_in([1, 2], 3, (100, 200), torch.device("cpu"))
     x_hat = to_images(BESIDE.expand(2, 100, 100, SIZE)).float()

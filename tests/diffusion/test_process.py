@@ -89,14 +89,14 @@ def test_ends_of_time_are_data_and_start(process: Process) -> None:
 
 
 @each
-def test_noise_levels_tell_times_apart(process: Process) -> None:
+def test_noise_levels_distinguish_times(process: Process) -> None:
     levels = process.noise_level(torch.linspace(0.01, 0.99, 99))
     steps = levels.diff()
     assert bool((steps > 0.015).all()) or bool((steps < -0.015).all())
 
 
 @each
-def test_start_follows_what_it_is_made_of(process: Process) -> None:
+def test_the_start_follows_its_inputs(process: Process) -> None:
     _, x_hat, eps = drawn(4)
     if isinstance(process, PosteriorMeanFlow):
         torch.testing.assert_close(process.start(x_hat, eps), x_hat + 0.2 * eps)
@@ -172,7 +172,7 @@ def test_v_is_a_rotation() -> None:
 
 @pytest.mark.parametrize("predict", get_args(Prediction))
 @pytest.mark.parametrize("loss", get_args(Weighting))
-def test_losses_are_what_they_say_whatever_is_predicted(predict: Prediction, loss: Weighting) -> None:
+def test_losses_equal_their_definition_for_every_prediction(predict: Prediction, loss: Weighting) -> None:
     """Of any output: weight |target - output|^2 is the squared error of v, eps or x0, read off that output.
 
     min-snr: of x0, times min(alpha^2 / sigma^2, 5).

@@ -53,7 +53,7 @@ def single(value: float) -> Tensor:
 
 
 def end_of(name: str, times: list[float], x_t: float, denoise: Denoise) -> float:
-    """Where a sampler that starts at x_t stands at times[-1]; all numbers float64."""
+    """Return the result of a sampler that starts at x_t, at times[-1]; all numbers float64."""
     return float(run(name, denoise, single(x_t), torch.tensor(times, dtype=torch.float64))[0, 0, 0, 0])
 
 
@@ -136,7 +136,7 @@ def test_steps_of_the_flows_solvers() -> None:
 
 @pytest.mark.parametrize("steps", [2, 7])
 @pytest.mark.parametrize("gamma", [0.0, 1.0])
-def test_gamma_is_exact_where_ddpm_says_so(gamma: float, steps: int) -> None:
+def test_gamma_is_exact_for_the_data_of_ddpm(gamma: float, steps: int) -> None:
     """gamma = 0 is exact for data at one point, gamma = 1 for data of unit variance, at any number of steps."""
     first, last = 0.95, 0.05
     mean, deviation = {0.0: (0.4, 0.0), 1.0: (0.0, 1.0)}[gamma]
@@ -158,7 +158,7 @@ def test_gamma_is_exact_where_ddpm_says_so(gamma: float, steps: int) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_what_the_denoiser_is_asked(name: str) -> None:
+def test_the_times_of_the_denoisers_evaluations(name: str) -> None:
     """Its times in order, each for the whole batch; a step to t = 0 is x0_pred itself, but midpoint's."""
     told: list[list[float]] = []
     steps: list[int] = []
@@ -194,8 +194,8 @@ def test_one_step_in_all(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_a_walk_may_be_cut_in_two(name: str) -> None:
-    """Where a grid ends at t > 0 the result is x there; a second run continues from it, but dpmpp's forgets."""
+def test_sampling_may_be_split_in_two(name: str) -> None:
+    """A grid that ends at t > 0 gives x there; a second run continues from it, but dpmpp loses its history."""
     x1 = noise_in([4], 3, (4, 4), CPU)(0)
     times = time_grid(6)
     whole = run(name, bent, x1, times)

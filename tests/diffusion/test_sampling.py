@@ -104,7 +104,7 @@ def test_evaluations_of_auto() -> None:
 
 
 @pytest.mark.parametrize(("process", "kind"), PAIRS)
-def test_a_walk_is_its_sampler_from_its_start(process: Process, kind: SamplerKind) -> None:
+def test_a_sample_is_the_samplers_result_from_its_start(process: Process, kind: SamplerKind) -> None:
     """Evenly spaced from 1 to 0, from ``process.start`` of x_hat and noise(0); gamma reaches the ancestral one."""
     got = run_sampler(Sampling(5, kind=kind, gamma=0.7 * (kind == "ancestral")), process, bent, X_HAT, NOISE)
     x1, times, schedule = NOISE(0), time_grid(5), DIFFUSION.schedule
@@ -132,7 +132,7 @@ def test_gamma_is_refused_by_a_flow_on_auto() -> None:
         Sampling(5, gamma=1.0).kind_for(FLOWS[0])
 
 
-def test_labels_tell_settings_apart() -> None:
+def test_labels_distinguish_settings() -> None:
     labels = {
         Sampling(1).label: "1 step",
         Sampling(50).label: "50 steps",

@@ -101,7 +101,7 @@ def test_pictures_of_different_sizes_are_refused() -> None:
 
 
 def influence(net: UNet, height: int, width: int, row: int, column: int) -> list[Tensor]:
-    """Where (H, W, bool) x_t, x_hat and the known pixels, each, move the output pixel at (row, column) at all."""
+    """Return masks (H, W, bool) of x_t, x_hat and the known pixels that change the output pixel at (row, column)."""
     x_t, x_hat, level = (value.double() for value in pictures(height, width))
     inputs = [value.requires_grad_() for value in (x_t, x_hat, known_bands(height, width).double())]
     net(x_t, x_hat, level, inputs[2])[0, :, row, column].sum().backward()
@@ -151,7 +151,7 @@ def test_the_default_network_is_the_documented_one() -> None:
 
 
 @torch.no_grad()
-def test_a_patch_with_context_gives_what_the_picture_gives() -> None:
+def test_a_patch_with_context_gives_the_result_of_the_picture() -> None:
     net = lively_unet()
     margin = -(-net.receptive_field_px // net.stride) * net.stride
     x_t, x_hat, level = pictures(32, 2 * margin + 48)

@@ -38,7 +38,7 @@ def test_noise_of_a_window_is_that_of_the_whole(window: Window, channels: int, s
 @pytest.mark.parametrize("size", [(1, 1), (77, 59), (512, 768), (1024, 1000)])
 @pytest.mark.parametrize(("seed", "step"), [(0, 0), (3, 2), (2**32 - 1, 2**31 - 1)])
 def test_a_picture_of_one_block_has_the_noise_of_one_plain_draw(size: tuple[int, int], seed: int, step: int) -> None:
-    """What samples and figures were made with before there were blocks: they stay what they are."""
+    """The noise is that of earlier versions, without blocks, so that earlier samples stay the same."""
     generator = torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + step) % 2**63)
     plain = torch.randn((3, *size), generator=generator)
     assert torch.equal(noise_in([seed], 3, size, CPU)(step)[0], plain)
@@ -60,7 +60,7 @@ def test_noise_across_blocks_is_white() -> None:
     assert abs(float((above * below).mean())) < 0.08
 
 
-def test_what_two_boxes_share() -> None:
+def test_the_intersection_of_two_boxes() -> None:
     assert Box(2, 3, 4, 5).shared_with(Box(0, 6, 4, 9)) == Box(2, 6, 2, 2)
     assert Box(2, 3, 4, 5).shared_with(Box(6, 3, 4, 5)).pixels == 0
 

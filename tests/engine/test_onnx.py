@@ -106,7 +106,7 @@ def test_bytes_that_are_no_graph(stage1: tuple[Folder, bytes]) -> None:
         refused(folder, weights)
 
 
-def test_the_metadata_is_what_onnx_reads(stage1: tuple[Folder, bytes]) -> None:
+def test_the_metadata_equals_that_of_onnx(stage1: tuple[Folder, bytes]) -> None:
     folder, _ = stage1
     for name in (names.ANALYSIS, names.HYPER_ANALYSIS, names.SYNTHESIS):
         graph = folder.read(name)

@@ -1,4 +1,4 @@
-"""Plans of tiles and batches: everything is done exactly once, with its context, and comes out as the whole does."""
+"""Plans of tiles and batches: each pixel is computed exactly once, with its context, as in the whole picture."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SIDES = st.integers(1, 700)
 
 
 def check_tiles(tiles: list[Tile], height: int, width: int, reach: int, stride: int, max_pixels: int) -> None:
-    """Cores cut the picture; a window holds all that its core looks at, begins on the grid, and is small enough."""
+    """Cores cover the picture once; a window holds the context of its core, begins on the grid, and is small enough."""
     covered = np.zeros((height, width), int)
     for tile in tiles:
         core, window = tile.core, tile.window
@@ -158,7 +158,7 @@ FINISH = {"finish": {"sharpen": 1.0, "chroma_noise": 2.0}, "grain": 0.5}
         (made(PosteriorMeanFlow(sigma_s=0.1)), Sampling(2, "heun")),
     ],
 )
-def test_tiles_of_their_own_give_what_the_whole_gives(
+def test_independent_tiles_give_the_sample_of_the_whole(
     decoder: ScoreDecoder, sampling: Sampling, size: tuple[int, int]
 ) -> None:
     x_hat = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(1))
@@ -175,7 +175,7 @@ def test_tiles_of_their_own_give_what_the_whole_gives(
 
 
 def test_a_pixel_less_of_context_would_be_seen() -> None:
-    """The bound above is no accident of networks that hardly look around."""
+    """The bound above is tight: with less context, pixels change."""
     decoder, sampling = made(), Sampling(1)
     x_hat = torch.rand(1, 3, 160, 160, generator=torch.Generator().manual_seed(1))
     whole = decoder.sample(x_hat, sampling, seeds=[7], precision="float32")
@@ -184,7 +184,7 @@ def test_a_pixel_less_of_context_would_be_seen() -> None:
 
 
 @pytest.mark.parametrize("sampling", [Sampling(5), Sampling(4, "dpmpp-2m"), Sampling(4, gamma=1.0, grain=True)])
-def test_steps_by_tiles_give_what_the_whole_gives(sampling: Sampling) -> None:
+def test_steps_by_tiles_give_the_sample_of_the_whole(sampling: Sampling) -> None:
     decoder = made(**FINISH)
     x_hat = torch.rand(1, 3, 203, 250, generator=torch.Generator().manual_seed(1))
     reach = Reach(decoder.reach_px(sampling), decoder.net.receptive_field_px, decoder.net.stride)
@@ -312,7 +312,7 @@ def test_at_the_default_size_context_costs_less_than_a_third() -> None:
 
 
 @pytest.mark.parametrize("core_px", [100, 120])
-def test_four_groups_want_room_for_their_context(core_px: int) -> None:
+def test_four_groups_require_room_for_their_context(core_px: int) -> None:
     with pytest.raises(ConfigError) as caught:
         plan_picture(500, 500, Reach(126, 123, 8), PatchLayout(Scheme.FOUR_GROUPS, groups_px=core_px))
     assert str(caught.value) == f"groups_px: got {core_px}, expected a multiple of 8, at least 128"
@@ -326,6 +326,6 @@ def test_a_region_of_the_command_line() -> None:
         assert str(caught.value) == (f"region: got {text!r}, expected x,y,w,h in whole pixels, such as 0,0,512,512")
 
 
-def test_patches_want_room_for_one_evaluation() -> None:
+def test_patches_require_room_for_one_evaluation() -> None:
     with pytest.raises(ConfigError, match=r"^patch_pixels: got 65536, expected at least 331776, for a network with"):
         plan_picture(1000, 1000, Reach(139, 139, 8), PatchLayout(patch_pixels=65536))

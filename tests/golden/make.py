@@ -1,9 +1,9 @@
-"""Make the golden files anew, what is expected of them, and the hex dump in docs/format.md.
+"""Make the golden files, their expected content, and the hex dump in docs/format.md.
 
     python -m tests.golden.make
 
-Only where the shipped model or the format itself has changed: the files stand for all that were ever written, and a
-decoder that no longer reads them is broken.
+Run this only if the shipped model or the format has changed: the files represent all files of earlier versions, and a
+decoder that does not read them is broken.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def xmp() -> bytes:
 
 
 def golden_inputs() -> dict[str, tuple[RgbArray, Extras]]:
-    """Pictures and what goes with them, by the file's name."""
+    """Return pictures with their extras, by the file's name."""
     rows, columns = np.mgrid[:40, :24]
     alpha = (255 - 4 * rows - columns).clip(0, 255).astype(np.uint8)
     curve = b"curv" + bytes(4) + (1).to_bytes(4, "big") + b"\x02\x33" + bytes(2)
@@ -92,7 +92,7 @@ def digest(data: bytes) -> str:
 
 
 def describe(data: bytes, codec: Codec) -> dict[str, Any]:
-    """What is expected of a file, in JSON's terms."""
+    """Return the expected content of a file as JSON values."""
     container = unpack(data)
     extras = read_extras(container, max_pixels=MAX_PIXELS)
     y_hat = codec.open(container).y_hat.contiguous().numpy().astype("<f4")
@@ -115,7 +115,7 @@ def describe(data: bytes, codec: Codec) -> dict[str, Any]:
 
 
 def dump(data: bytes) -> str:
-    """A file byte by byte, with what each field says."""
+    """Format a file byte by byte, with the meaning of each field."""
     container = unpack(data)
     width, height, section = container.width, container.height, container.sections[SAMPLING]
     assert max(width, height) <= 256 and len(section) == 12 and sorted(container.sections) == [LATENTS, SAMPLING]

@@ -122,7 +122,7 @@ def test_stage_2(tmp_path: Path, make: Callable[[], DecoderNet], dtype: torch.dt
         close(engine(*arrays, array(known)), net(x_in, x_hat, level, known))
 
 
-def test_only_a_network_that_sees_known_pixels_has_a_graph_for_them(tmp_path: Path) -> None:
+def test_only_a_network_with_known_pixels_has_a_graph_for_them(tmp_path: Path) -> None:
     folder_of(lively_unet(2, (8,), (1,)), tmp_path / "unet")
     folder_of(lean((8, 8), (0, 1), 4), tmp_path / "lean")
     graphs = {name: sorted(path.name for path in (tmp_path / name).glob("*.onnx")) for name in ("unet", "lean")}

@@ -21,7 +21,7 @@ def instructions(text: str) -> list[tuple[str, str]]:
 
 
 def complaints(text: str) -> list[str]:
-    """What is wrong with a Dockerfile, in a word each."""
+    """Return the faults of a Dockerfile, one word each."""
     found = []
     steps = instructions(text)
     defaults = dict(rest.split("=", 1) for word, rest in steps if word == "ARG" and "=" in rest)
@@ -86,7 +86,7 @@ def test_a_mistake_in_the_recipe_would_be_seen(change: tuple[str, str], complain
     assert complaint in complaints(DOCKERFILE.replace(*change))
 
 
-def test_what_is_copied_exists_and_reaches_the_builder_and_nothing_else_does() -> None:
+def test_copied_files_exist_and_only_they_reach_the_builder() -> None:
     copied = [source for word, rest in instructions(DOCKERFILE) if word == "COPY" for source in rest.split()[:-1]]
     assert all((ROOT / source).exists() for source in copied)
     rules = [line for line in IGNORED.splitlines() if line and not line.startswith("#")]

@@ -1,4 +1,4 @@
-"""The files of infra: valid, in step with each other and with the presets, and without secrets."""
+"""The files of infra: valid, consistent with each other and with the presets, and without secrets."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def test_the_manifests_are_valid_against_the_schemas(known: dict[str, dict[str, 
 
 
 @pytest.mark.shared_data
-def test_the_list_of_fields_is_what_the_schemas_say(known: dict[str, dict[str, Any]]) -> None:
+def test_the_list_of_fields_agrees_with_the_schemas(known: dict[str, dict[str, Any]]) -> None:
     del known
     assert FIELDS.read_text("utf-8") == derive_fields(), "run python tests/infra/infra_crd.py"
 
 
 @pytest.mark.parametrize(("kind", "part"), PARTS)
-def test_every_field_is_one_that_kuberay_knows(kind: str, part: dict[str, Any]) -> None:
+def test_every_field_is_in_kuberays_schema(kind: str, part: dict[str, Any]) -> None:
     assert unknown_fields(kind, part, set(FIELDS.read_text("utf-8").splitlines())) == []
 
 
@@ -122,7 +122,7 @@ def test_a_mistake_in_a_manifest_would_be_seen(kind: str, part: dict[str, Any]) 
             jsonschema.validate(part, schemas()[kind], cls=jsonschema.Draft202012Validator)
 
 
-def test_a_schema_made_strict_refuses_what_kubernetes_drops() -> None:
+def test_a_strict_schema_refuses_fields_that_kubernetes_drops() -> None:
     schema = strict({
         "type": "object",
         "properties": {

@@ -1,4 +1,4 @@
-"""The operator's page: its commands are valid, its files exist, its table is what the script prints."""
+"""The operator's page: its commands are valid, its files exist, its table is the script's output."""
 
 from __future__ import annotations
 
@@ -61,6 +61,6 @@ def test_files_that_the_page_names_exist() -> None:
     assert [name for name in sorted(named) if not (ROOT / name.rstrip(".")).exists()] == []
 
 
-def test_the_table_of_sizes_is_what_the_script_prints() -> None:
+def test_the_table_of_sizes_is_the_output_of_the_script() -> None:
     (shown,) = re.findall(r"<!-- sizing -->\n(.*)\n<!-- /sizing -->", PAGE, re.S)
     assert shown == runpy.run_path(str(ROOT / "infra" / "sizing.py"))["page"]()

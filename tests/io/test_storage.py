@@ -25,7 +25,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_was_written_is_read_and_listed(folder: Folder, name: str) -> None:
+def test_written_files_are_read_and_listed(folder: Folder, name: str) -> None:
     data = bytes(range(256)) * 5
     folder.write(name, data)
     assert folder.read(name) == data
@@ -94,7 +94,7 @@ def test_a_missing_file_is_named(folder: Folder) -> None:
         assert error.value.reason == "missing"
 
 
-def test_delete_takes_files_folders_and_what_is_not_there(folder: Folder) -> None:
+def test_delete_accepts_files_folders_and_missing_names(folder: Folder) -> None:
     for name in ["a/one", "a/two", "b"]:
         folder.write(name, b"x")
     folder.delete("b")

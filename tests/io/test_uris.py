@@ -65,7 +65,7 @@ def configured(setting: str, value: str) -> Any:
 
 @pytest.mark.parametrize("uri", REFUSED)
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_every_setting_refuses_what_a_reader_would_drop(setting: str, uri: str) -> None:
+def test_every_setting_refuses_characters_that_a_reader_would_drop(setting: str, uri: str) -> None:
     with pytest.raises(ConfigError) as caught:
         configured(setting, uri)
     message = str(caught.value)
@@ -85,7 +85,7 @@ def test_a_folder_refuses_the_same(uri: str) -> None:
         assert "secret" not in str(caught.value)
 
 
-def test_the_message_says_how_to_write_the_name() -> None:
+def test_the_message_advises_the_spelling_of_the_name() -> None:
     for uri, advice in (("s3://b/w#1", "%23"), ("s3://b/w?x", "%3F"), ("s3://b//w", "slash"), ("s3://b/..", "..")):
         with pytest.raises(ConfigError) as caught:
             parse_s3(uri)

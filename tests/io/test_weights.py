@@ -1,4 +1,4 @@
-"""Weights folders: what is read is what was written, and what does not fit is named."""
+"""Weights folders: read back as written; tensors that do not fit are named."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_load_strictly(folder: Folder) -> None:
     assert torch.equal(network[0].weight, small()[0].weight)
 
 
-def test_what_does_not_fit_is_named(folder: Folder) -> None:
+def test_tensors_that_do_not_fit_are_named(folder: Folder) -> None:
     tensors = read_weights(folder)[0]
     network = small()
     before = network[1].bias.detach().clone()

@@ -38,7 +38,7 @@ def test_shape_and_range(network: EffNetLite0Features) -> None:
 
 
 @pytest.mark.parametrize("splits", [[1], [5, 16], [16], [1, 2, 3, 20]])
-def test_features_do_not_depend_on_how_patches_come(network: EffNetLite0Features, splits: list[int]) -> None:
+def test_features_do_not_depend_on_the_batching_of_patches(network: EffNetLite0Features, splits: list[int]) -> None:
     patches = _patches(21)
     parts = [network(part) for part in np.split(patches, splits)]
     np.testing.assert_allclose(np.concatenate(parts), network(patches), atol=1e-5, rtol=0)

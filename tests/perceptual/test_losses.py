@@ -74,7 +74,7 @@ def test_the_critics_losses_are_cross_entropies(label: float) -> None:
     assert float(critic_loss(nothing, nothing, label)) == pytest.approx(2 * math.log(2))
 
 
-def test_the_critic_sees_features_at_one_scale() -> None:
+def test_the_critic_gets_features_at_one_scale() -> None:
     """A brighter lamp on both pictures changes nothing; a difference between them does."""
     torch.manual_seed(0)
     critic = FeatureCritic((3, 5), (8, 8)).eval()

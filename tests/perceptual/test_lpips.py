@@ -65,7 +65,7 @@ def test_a_network_that_was_read_in_inference_mode_passes_gradients() -> None:
     assert bool(x.grad.any())
 
 
-def test_weights_that_are_missing_damaged_or_of_another_shape_are_told_in_a_line(tmp_path: Path) -> None:
+def test_weights_that_are_missing_damaged_or_of_another_shape_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"alexnet\.safetensors: got No such file.*expected the weights of alexnet"):
         read_frozen("alexnet", tmp_path)
     (tmp_path / "vgg16.safetensors").write_bytes(b"other")
@@ -86,7 +86,7 @@ def test_weights_that_are_missing_damaged_or_of_another_shape_are_told_in_a_line
         assert "\n" not in str(caught.value)
 
 
-def test_what_ships_has_the_pinned_checksums() -> None:
+def test_shipped_weights_have_the_pinned_checksums() -> None:
     for name in NETWORKS:
         network, linear = read_frozen(name)
         assert not any(parameter.requires_grad for parameter in network.parameters())
@@ -139,7 +139,7 @@ def test_conversion_lays_kernels_out_for_torch() -> None:
     assert [len(one) for one in linear] == [64, 192, 384, 256, 256]
 
 
-def test_conversion_tells_what_does_not_fit() -> None:
+def test_conversion_names_arrays_that_do_not_fit() -> None:
     stored = stored_alexnet()
     stored["AlexNet_0"]["Conv_2"]["kernel"] = np.zeros((3, 3, 192, 1), np.float32)
     with pytest.raises(DataError, match=r"x: Conv_2.kernel: got \(3, 3, 192, 1\), expected finite numbers of"):

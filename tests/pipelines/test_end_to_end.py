@@ -1,4 +1,4 @@
-"""The whole job on a few made photographs, in this process: what it leaves, skips and does again."""
+"""The whole job on a few made photographs, in this process: its outputs, skips and reruns."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STEPS = tuple(name for name in STEP_NAMES if name != "promote")
 
 
 class Told(Silent):
-    """Keeps what a run says, and the last progress of each bar."""
+    """Records the lines of a run, and the last progress of each bar."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -94,7 +94,7 @@ def mlflow_runs(config: Config) -> tuple[Any, list[Any]]:
     return client, list(client.search_runs([experiment.experiment_id]))
 
 
-def test_every_step_runs_and_says_so(finished: Run) -> None:
+def test_every_step_runs_and_prints_a_line(finished: Run) -> None:
     assert tuple(done.step.name for done in finished.done) == STEPS
     assert not any(done.skipped for done in finished.done)
     assert [line.split()[0] for line in finished.told.lines] == list(STEPS)
@@ -119,7 +119,7 @@ def test_the_report_and_the_tables_hold_every_system(finished: Run) -> None:
         assert label.lower() in summary.lower() and label.lower() in page.lower()
 
 
-def test_what_is_measured_is_the_file_that_was_kept(finished: Run) -> None:
+def test_the_stored_file_is_measured(finished: Run) -> None:
     for row in images(finished):
         if row["system"] in ("autoencoder", "sample"):
             data = finished.report.read(f"files/{row['image']}.hfd")
@@ -151,7 +151,7 @@ def test_mlflow_holds_a_finished_parent_and_a_child_for_every_step(finished: Run
     assert any(name.startswith("sample 2 steps/psnr") for name in children["evaluate"].data.metrics)
 
 
-def test_a_second_run_does_nothing_and_says_so(finished: Run) -> None:
+def test_a_second_run_does_nothing_and_prints_a_line(finished: Run) -> None:
     config, told = finished.config, Told()
     _, runs_before = mlflow_runs(config)
     stamps = {
@@ -236,7 +236,7 @@ def test_a_step_alone_needs_those_before_it_and_starts_nothing_without(photograp
         retrain(config, Silent(), only="reconstruct")
 
 
-def test_nothing_to_evaluate_on_is_said_before_any_training(photographs: Path, tmp_path: Path) -> None:
+def test_missing_evaluation_pictures_are_reported_before_any_training(photographs: Path, tmp_path: Path) -> None:
     config = tiny_config(photographs, tmp_path, "prepare.validation_share=0")
     with pytest.raises(DataError, match=r"^evaluate\.data: missing, and the validation split is empty"):
         retrain(config, Silent())
@@ -244,7 +244,7 @@ def test_nothing_to_evaluate_on_is_said_before_any_training(photographs: Path, t
 
 
 def test_a_mistake_inside_a_training_is_one_line_and_can_be_put_right(photographs: Path, tmp_path: Path) -> None:
-    """Training diverges at this rate; what is left says nothing that the next run would believe."""
+    """Training diverges at this rate; the next run does not use its remains."""
     wrong = tiny_config(photographs, tmp_path, "autoencoder.train.lr=1", "autoencoder.train.grad_clip=1e30", steps=30)
     with pytest.raises(TrainingError) as caught:
         retrain(wrong, Silent())
@@ -255,7 +255,9 @@ def test_a_mistake_inside_a_training_is_one_line_and_can_be_put_right(photograph
     assert not left & {"error.json", "result.json", "manifest.json", "autoencoder"}
 
 
-def test_evaluation_on_a_folder_rejects_what_is_no_picture(finished: Run, photographs: Path, tmp_path: Path) -> None:
+def test_evaluation_on_a_folder_rejects_files_that_are_not_pictures(
+    finished: Run, photographs: Path, tmp_path: Path
+) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     shutil.copy(photographs / "photo 2.png", pictures / "a.png")

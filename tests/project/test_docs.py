@@ -1,4 +1,4 @@
-"""README and docs: short enough, up to date, and nothing in them that the product does not have."""
+"""README and docs: short enough, up to date, and without commands, settings or names that do not exist."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def code_of(text: str) -> list[str]:
 
 
 def unknown_keys(spans: list[str]) -> list[str]:
-    """Return the dotted names that look like settings and are none."""
+    """Return the dotted names that look like settings and do not exist."""
     roots = {section.split(".")[0] for section in SECTIONS}
     names = {span.partition("=")[0].rstrip("*.") for span in spans if re.fullmatch(r"[a-z]+\.[\w.*\[\]]+(=.*)?", span)}
     files = (".py", ".yaml", ".md", ".json", ".parquet", ".html", ".txt")

@@ -1,4 +1,4 @@
-"""The study of the paper's claims: what it would run is what the product can run."""
+"""The study of the paper's claims uses valid settings only."""
 
 from __future__ import annotations
 

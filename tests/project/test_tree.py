@@ -1,4 +1,4 @@
-"""The tree: short files, few loose ones, each room with its purpose; each benchmark answers ``--help``."""
+"""The tree: short files, few loose ones, each room with its purpose; each benchmark prints ``--help``."""
 
 from __future__ import annotations
 

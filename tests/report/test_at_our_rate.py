@@ -1,4 +1,4 @@
-"""Baselines at our rate: what stands between two settings of a codec."""
+"""Baselines at our rate, interpolated between two settings of a codec."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_setting_at_our_very_rate_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize(
     "rows", [[], [row("avif", 0.2)], [row("avif", 0.3)], [row("avif", 0.2), row("avif", 0.3, 28.0, None)]]
 )
-def test_what_lacks_a_side_or_a_distance_is_left_out(rows: list[SummaryRow]) -> None:
+def test_baselines_without_a_side_or_a_distance_are_left_out(rows: list[SummaryRow]) -> None:
     assert baselines_at_our_rate([row("autoencoder", 0.25), row("sample", 0.25), *rows]) == []
 
 
@@ -63,7 +63,7 @@ def test_a_setting_of_other_images_is_not_compared() -> None:
     assert point.psnr is None and "interpolated: – dB" in rate_text(point)
 
 
-def test_means_leave_out_what_has_no_bound_and_count_it() -> None:
+def test_means_leave_out_infinite_values_and_count_them() -> None:
     columns = {metric.name: np.array([1.0, 2.0, 6.0]) for metric in image_metrics()}
     columns |= {"psnr": np.array([math.inf, 30.0, 40.0]), "ms_ssim": np.array([0.9]), "lpips": np.array([])}
     curve = CurveRows("autoencoder", "x_hat", 3, 3e6, columns)

@@ -55,7 +55,7 @@ def test_names_are_ordered_by_number() -> None:
     assert {"<b>many", "few", "7", "2"} <= {text.text for text in ET.fromstring(chart.svg).iter(f"{SVG}text")}
 
 
-def test_nothing_to_show_says_so() -> None:
+def test_a_card_without_photographs_has_a_note() -> None:
     for chart in (histogram("A", np.array([]), np.array([]), unit=""), bars("A", {})):
         assert chart.label in ("A: not measured", "A: none") and chart.marks == ()
 
@@ -79,7 +79,7 @@ CARD = Card(
 )  # fmt: skip
 
 
-def test_the_page_stands_alone_and_escapes_what_it_is_given() -> None:
+def test_the_page_is_self_contained_and_escapes_text() -> None:
     page = render_card(CARD)
     assert page == render_card(CARD)
     assert "<script" not in page and "a<b>" not in page and "a&lt;b&gt;" in page and "1,200" in page

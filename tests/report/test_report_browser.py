@@ -83,7 +83,7 @@ def page(browser: Any, page_file: Path) -> Iterator[Any]:
 
 
 def _split(page: Any) -> float:
-    """Where the left picture is cut, in percent, as the browser computes it: ``inset(0px 48% 0px 0px)``."""
+    """Return the position of the divider in percent, as the browser computes it: ``inset(0px 48% 0px 0px)``."""
     clip = page.evaluate("getComputedStyle(document.querySelector('.on-left')).clipPath")
     return 100.0 - float(clip.removeprefix("inset(").split()[1].rstrip("%"))
 
@@ -120,7 +120,7 @@ def test_dragging_moves_the_cut(page: Any) -> None:
     assert _split(page) == pytest.approx(90.0, abs=0.5)
     assert _greys(page) == (0, 0)
     page.mouse.move(box["x"] + box["width"] * 0.1, y)
-    assert _split(page) == pytest.approx(90.0, abs=0.5)  # let go: the pointer no longer drags
+    assert _split(page) == pytest.approx(90.0, abs=0.5)  # released: the pointer no longer drags
 
 
 def test_touch_drags_too(browser: Any, page_file: Path) -> None:

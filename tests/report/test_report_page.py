@@ -1,4 +1,4 @@
-"""The page holds everything it needs, shows text as text, and bears missing values."""
+"""The page is self-contained, escapes text, and accepts missing values."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_headline_without_realism_makes_no_claim_of_it(value: float | None) ->
     assert "FD-EffNet: not measured in this run" in text
 
 
-def test_an_empty_report_says_what_is_not_there() -> None:
+def test_an_empty_report_names_the_missing_parts() -> None:
     text = render(Report("Empty", (), (), (), (), ()))
     Page(text)
     for sentence in (

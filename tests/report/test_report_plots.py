@@ -65,7 +65,7 @@ def test_a_row_without_the_value_is_left_out_and_counted(missing: float | None) 
 
 
 @pytest.mark.parametrize("rows", [(), (row("jpeg", "", 0.1, None),)])
-def test_nothing_to_plot_says_so(rows: tuple[SummaryRow, ...]) -> None:
+def test_a_chart_without_data_has_a_note(rows: tuple[SummaryRow, ...]) -> None:
     chart = rate_plot(rows, METRICS["kd_effnet"])
     assert "not measured in this run" in texts(chart) and chart.label == "KD-EffNet: not measured in this run"
     assert chart.marks == ()

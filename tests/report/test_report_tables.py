@@ -1,4 +1,4 @@
-"""The closing print of a run, to the character, and its corner values."""
+"""The printed table of results, to the character, and its special values."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_markdown_is_the_golden_table() -> None:
     ]
 
 
-def test_markdown_escapes_what_would_break_a_cell() -> None:
+def test_markdown_escapes_characters_that_would_break_a_cell() -> None:
     line = summary_markdown([dataclasses.replace(SAMPLE, setting="a|b <script> *c*")]).splitlines()[2]
     assert r"a\|b &lt;script> \*c\*" in line
     assert line.replace(r"\|", "").count("|") == len(summary_columns()) + 1

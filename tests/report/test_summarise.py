@@ -1,4 +1,4 @@
-"""Distances of a small set and of one in blocks, and what the tables say of them."""
+"""Distances of a small set and of one in blocks, and their rows in the tables."""
 
 from __future__ import annotations
 

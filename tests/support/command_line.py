@@ -1,4 +1,4 @@
-"""What tests of the command line share: a command run in this process, and how it ended."""
+"""Run a command line in this process, for tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str

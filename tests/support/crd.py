@@ -1,6 +1,6 @@
 """Kubernetes manifests against KubeRay's schemas, strictly: a field that the schema does not know is an error.
 
-A cluster itself drops such fields without a word. Two checks of the same: against the schemas themselves where they are
+A cluster itself drops such fields silently. Two checks of the same: against the schemas themselves where they are
 beside the checkout, and everywhere else against ``kuberay_fields.txt``, the fields among them that the manifests use.
 The list is written again by ``python -m tests.support.crd``.
 """

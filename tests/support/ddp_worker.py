@@ -76,7 +76,7 @@ class Missing(MemoryLoader):
 
 
 class Workers:
-    """What one process does: ``left`` holds what the tests look at."""
+    """The work of one process: ``left`` holds results for the tests."""
 
     def __init__(self, rank: int, folder: Path) -> None:
         self.rank, self.folder = rank, folder
@@ -108,7 +108,7 @@ class Workers:
             torch.distributed.barrier()
 
     def refused(self) -> None:
-        """What becomes of a mistake that one worker alone makes."""
+        """Train with a fault of only one worker, and record the error of this one."""
         kind = KINDS["decoder"]
         for name in ("nan", "missing"):
             poisoned = self.rank == 1
@@ -144,7 +144,7 @@ def work(rank: int, folder: Path) -> None:
 
 
 def launch(folder: Path) -> list[dict[str, Any]]:
-    """Run two of these processes; what each was left with."""
+    """Run two of these processes; return the results of each."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "tests.support.ddp_worker"]
     processes = [

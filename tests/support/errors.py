@@ -1,4 +1,4 @@
-"""Errors as a user sees them."""
+"""Errors as users get them."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def read_file(file: bytes) -> File:
 
 
 def read_sections(body: bytes, at: int, into: dict[int, bytes]) -> int:
-    """Where the latents begin."""
+    """Read the sections; return the position of the latents."""
     while True:
         need(at < len(body))
         tag = body[at]

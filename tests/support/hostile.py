@@ -1,4 +1,4 @@
-"""Files to break a decoder with: damaged, cut, spliced and forged ones, the n-th always the same."""
+"""Invalid files for tests of the decoder: damaged, cut, spliced and forged; the n-th is always the same."""
 
 from __future__ import annotations
 

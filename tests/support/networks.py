@@ -38,7 +38,7 @@ def lively_unet(
 
 
 class Fixed(nn.Module):
-    """A module that answers with the same tensor whatever it is given."""
+    """A module that returns the same tensor for any input."""
 
     def __init__(self, answer: Tensor) -> None:
         super().__init__()

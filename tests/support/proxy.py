@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback whose line can be cut, as a network's can."""
+"""A TCP proxy on loopback whose connections can be cut."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 
 class Proxy:
-    """Passes connections on to a port; while cut, it refuses new ones, and those there were are gone."""
+    """Forwards connections to a port; while cut, existing ones are closed and new ones refused."""
 
     def __init__(self, target: int) -> None:
         self._target = target

@@ -30,7 +30,7 @@ def jpeg(height: int, width: int, seed: int) -> bytes:
 
 
 def tiny_overrides(photographs: Path | str, workspace: Path | str, *more: str, steps: int = 6) -> list[str]:
-    """What makes the preset ``demo`` tiny, as ``key=value``; ``more`` comes last and so wins."""
+    """Return overrides that make the preset ``demo`` tiny, as ``key=value``; ``more`` comes last and overrides."""
     shared = [
         f"data.uri={photographs}", f"workspace={workspace}", "tracking.uri=null", "tracking.system_metrics=false",
         "seed=1", "prepare.photos_per_shard=2", "prepare.validation_share=0.3", "prepare.source_crop_px=160",

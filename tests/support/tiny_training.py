@@ -1,4 +1,4 @@
-"""The trainings at the smallest size at which they are still themselves, and what drives them in memory."""
+"""The trainings at the smallest useful size, and loaders and listeners to run them in memory."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ class Recording:
 
 
 class KilledError(Exception):
-    """Stands for whatever ends a process in the middle of its work."""
+    """Represents the end of a process in the middle of its work."""
 
 
 @dataclass

@@ -24,7 +24,7 @@ SECTIONS = {"autoencoder": "autoencoder", "decoder": "decoder", "finetune": "dec
 
 
 def settings(*overrides: str) -> Config:
-    """What the network of the fixture ``model_folder`` was made by."""
+    """Return the settings of the network of the fixture ``model_folder``."""
     return tiny_config("photos", "work", *overrides)
 
 

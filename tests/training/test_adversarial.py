@@ -29,7 +29,7 @@ PROCESSES = {"flow": PosteriorMeanFlow(sigma_s=0.2), "diffusion": Diffusion(Cosi
 
 
 def lively(task: AdversarialTask) -> AdversarialTask:
-    """With a sampler that answers something: untrained ones answer zero."""
+    """With a sampler whose output is not zero, as that of untrained ones is."""
     task.net.load_state_dict(lively_unet(2, (24, 24), (1, 1)).state_dict())
     return task
 
@@ -109,7 +109,7 @@ def test_the_loss_is_squared_error_and_weighted_adversarial_loss() -> None:
     assert losses["loss"] == pytest.approx(losses["mse"] + 0.25 * losses["adversarial"], rel=1e-6)
 
 
-def test_the_discriminator_pays_for_what_noise_changes() -> None:
+def test_the_discriminators_loss_includes_the_noise_penalty() -> None:
     """The penalty enters its loss with its weight, and the sampler's not at all."""
     losses = {
         weight: {name: float(value.detach()) for name, value in losses_of(lively(task)).items()}
@@ -123,7 +123,7 @@ def test_the_discriminator_pays_for_what_noise_changes() -> None:
 
 @pytest.mark.parametrize("kind", list(PROCESSES))
 @pytest.mark.parametrize("steps", [1, 3])
-def test_what_is_trained_is_what_the_decoder_samples(kind: str, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_samples_equal_those_of_the_decoder(kind: str, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The decoder, given the same noise, samples the same. It also clamps each answer, so these are kept small."""
     process = PROCESSES[kind]
     task = lively(adversarial_task(steps=steps, process=process, neighbours_share=0.0))
@@ -140,7 +140,7 @@ def test_what_is_trained_is_what_the_decoder_samples(kind: str, steps: int, monk
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-def test_every_step_of_the_walk_is_differentiated(steps: int) -> None:
+def test_every_step_of_the_sampler_is_differentiated(steps: int) -> None:
     task = lively(adversarial_task(steps=steps))
     answers: list[Tensor] = []
 
@@ -155,7 +155,7 @@ def test_every_step_of_the_walk_is_differentiated(steps: int) -> None:
 
 
 @pytest.mark.parametrize("kind", list(PROCESSES))
-def test_gradients_are_derivatives_of_the_whole_walk(kind: str) -> None:
+def test_gradients_are_derivatives_through_the_whole_sampler(kind: str) -> None:
     """Along one direction of all weights, through three steps, against a central difference."""
     task = lively(adversarial_task(steps=3, process=PROCESSES[kind]))
     weights, (x0, x_hat) = list(task.net.parameters()), (a_batch() * 2 - 1).unbind(1)

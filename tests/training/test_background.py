@@ -35,7 +35,7 @@ class Gated(Checkpoints):
 GATES: dict[str, threading.Event] = {}
 
 
-def test_a_snapshot_is_what_the_state_was(tmp_path: Path) -> None:
+def test_a_snapshot_equals_the_state_at_its_step(tmp_path: Path) -> None:
     checkpoints = Gated(Folder(str(tmp_path)), {})
     weights = torch.zeros(3)
     with BackgroundWriter(checkpoints) as writer:

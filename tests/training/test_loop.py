@@ -79,7 +79,7 @@ def test_a_finished_run_is_not_trained_further(tmp_path: Path) -> None:
 
 
 class Clock:
-    """A clock that moves when a task says so."""
+    """A clock that a task advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -164,7 +164,7 @@ def test_kill_before_the_plan_starts_the_budget_anew(tmp_path: Path, clock: Cloc
 def test_budget_smaller_than_the_calibration(tmp_path: Path, clock: Clock) -> None:
     task, seen = Counting(clock, 10.0), KillAt(-1)
     assert run(task, SMALL, tmp_path, Listener(on_step=seen), **BUDGET).steps == task.count == 20
-    # Whoever listens is told of the plan by the last step.
+    # Listeners get the plan at the latest with the last step.
     assert seen.planned == [None] * 19 + [20]
 
 

@@ -28,7 +28,7 @@ def gradients_of(task: Any) -> dict[str, Tensor]:
 
 
 def lively(task: Any) -> Any:
-    """With every layer at work: some start at zero, and keep what is before them from having a gradient."""
+    """With random weights in every layer: layers that start at zero give earlier ones no gradient."""
     torch.manual_seed(1)
     for network in networks(task):
         for module in network.modules():

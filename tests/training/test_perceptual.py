@@ -1,4 +1,4 @@
-"""Training by perceptual losses: what enters them, who learns from what, parts of a batch, and resuming."""
+"""Training by perceptual losses: their inputs, gradients of each network, parts of a batch, and resuming."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_it_learns() -> None:
     assert float(losses_of(task)["loss"].detach()) < 0.9 * first
 
 
-def test_a_critic_that_has_won_or_broken_is_told() -> None:
+def test_a_diverged_critic_is_reported() -> None:
     task = a_task(CRITIC)
     assert CRITIC.least_loss == pytest.approx(0.5004, abs=1e-4)
     assert task.problem({"critic": 1.3}) is None and a_task().problem({"loss": 1.0}) is None

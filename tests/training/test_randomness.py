@@ -79,6 +79,6 @@ def test_distributions() -> None:
     assert float(normal.std()) == pytest.approx(1.0, abs=0.008)
     assert float(rounding.min()) >= -0.5 and float(rounding.max()) < 0.5
     assert float(rounding.std()) == pytest.approx(12**-0.5, abs=0.002)
-    # Neighbours are strangers: no two of 200 rows correlate beyond chance (about 1/sqrt(1000) each).
+    # Neighbours are independent: no two of 200 rows correlate beyond chance (about 1/sqrt(1000) each).
     correlations = torch.corrcoef(normal) - torch.eye(200)
     assert float(correlations.abs().max()) < 6 * 1000**-0.5

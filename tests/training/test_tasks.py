@@ -90,7 +90,7 @@ def test_auxiliary_loss_falls(tmp_path: Path) -> None:
     assert float(task.model.entropy_bottleneck.loss().detach()) < 0.5 * before
 
 
-def test_tables_can_be_made_of_what_was_trained(tmp_path: Path) -> None:
+def test_tables_can_be_made_of_a_trained_model(tmp_path: Path) -> None:
     task = autoencoder_task()
     run(task, MemoryLoader(64), tmp_path, steps=2)
     tables = build_tables(task.model)

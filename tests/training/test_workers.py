@@ -19,7 +19,7 @@ Left = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> list[Left]:
-    """What each of two workers ended with, by scenario."""
+    """The results of each of two workers, by scenario."""
     return ddp_worker.launch(tmp_path_factory.mktemp("workers"))
 
 
@@ -43,7 +43,7 @@ def assert_same_weights(found: Left, expected: Left, **tolerance: float) -> None
 
 
 def comparable(one: Scenario, state: Left) -> Left:
-    """What rounding cannot turn around.
+    """Return the weights that rounding does not change much.
 
     The discriminator's loss looks at differences of logits: what moves all of them, such as the heads' biases, has no
     gradient but rounding, which Adam brings to full size.
@@ -52,7 +52,7 @@ def comparable(one: Scenario, state: Left) -> Left:
 
 
 @pytest.mark.parametrize("name", list(SCENARIOS))
-def test_two_workers_learn_what_one_does(workers: list[Left], tmp_path: Path, name: str) -> None:
+def test_two_workers_get_the_weights_of_one(workers: list[Left], tmp_path: Path, name: str) -> None:
     one, first = SCENARIOS[name], workers[0][name]
     expected = alone(one, tmp_path)
     found, wanted = comparable(one, first["state"]), comparable(one, expected.state())

@@ -1,4 +1,4 @@
-"""Pictures as files keep them: by strips what they are as a whole, and what `load_rgb` makes of them."""
+"""Pictures as files store them: the same by strips, as a whole, and from `load_rgb`."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_formats_without_loss(file_format: str) -> None:
             np.testing.assert_array_equal(again.extras.alpha, alpha)
 
 
-def test_what_a_format_cannot_hold_is_one_line() -> None:
+def test_a_picture_that_a_format_cannot_hold_is_one_line() -> None:
     wide = picture_of_array(np.zeros((1, 17_000, 3), np.uint8))
     with pytest.raises(DataError, match=r"^webp: cannot hold this picture"):
         encode_picture(wide, "webp")

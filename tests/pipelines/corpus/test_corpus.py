@@ -83,7 +83,7 @@ def test_errors_name_the_setting(tmp_path: Path, setting: str, where: str, reaso
 
 
 @pytest.mark.parametrize("setting", ["data.uri", "evaluate.data"])
-def test_a_missing_setting_says_how_to_give_it(setting: str) -> None:
+def test_a_missing_setting_is_named_with_its_form(setting: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{setting}: missing.*{setting}=\.\.\."):
         list_corpus(None, setting=setting)
 

@@ -1,4 +1,4 @@
-"""CasContents ahead: in order, a few at a time, never more bytes than allowed, and nothing left running."""
+"""Read-ahead: in order, a few at a time, within the limit of bytes, and without running threads at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipelines.corpus.read_ahead import read_ahead
 
 @dataclass
 class Store:
-    """Counts what has been asked for; a photograph's bytes are its key, ``size`` times."""
+    """Counts requests; a photograph's bytes are its key, ``size`` times."""
 
     sizes: list[int]
     started: list[str] = field(default_factory=list)
@@ -58,7 +58,7 @@ def test_photographs_come_in_order_with_their_bytes_or_errors(store: Callable[[l
 def test_no_more_is_fetched_than_may_be_held(store: Callable[[list[int]], Store]) -> None:
     one = store([10] * 40)
     for taken, _ in enumerate(read_ahead(one.photos(), threads=8, max_bytes=35), start=1):
-        # The one at hand and two behind it make 30; a fourth would make 40.
+        # The current one and two more make 30; a fourth would make 40.
         assert len(one.started) <= taken + 2
 
 

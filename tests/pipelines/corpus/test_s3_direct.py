@@ -1,4 +1,4 @@
-"""The short way to an object: what it fetches is what the SDK would, and what it cannot do it leaves to the SDK."""
+"""Direct GET requests return the same bytes as the SDK, and leave other cases to the SDK."""
 
 from __future__ import annotations
 

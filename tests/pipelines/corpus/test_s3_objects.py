@@ -39,7 +39,7 @@ def test_any_key_is_listed_in_order_and_read_back(s3: Folder, s3_client: Any) ->
 
 @pytest.mark.parametrize("prefix", ["with space", "ünter/猫", "with%20escape"])
 def test_a_prefix_of_any_script_is_that_of_the_folder(s3: Folder, prefix: str) -> None:
-    """What is written through a folder is found by the listing under the same URI."""
+    """The listing finds objects that a folder wrote under the same URI."""
     (s3 / prefix).write("x.jpg", b"here")
     (photo,) = listed(s3, prefix).photos
     assert photo.read() == b"here" == (s3 / prefix).read("x.jpg")
@@ -167,7 +167,7 @@ def test_only_new_objects_are_fetched_when_a_prefix_grows(
     assert grown.digest == run(str(tmp_path / "afresh")).digest
 
 
-def test_a_missing_bucket_an_empty_prefix_and_a_file_are_told_apart(s3: Folder, s3_client: Any) -> None:
+def test_a_missing_bucket_an_empty_prefix_and_a_file_have_different_messages(s3: Folder, s3_client: Any) -> None:
     put(s3_client, s3.uri, "one.jpg")
     put(s3_client, s3.uri, "texts/a.txt")
     for uri, reason, expected in (

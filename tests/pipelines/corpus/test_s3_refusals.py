@@ -36,7 +36,7 @@ from tests.support.tiny_run import jpeg, tiny_config
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "connection", "no connection to the server (Endpoint"),
     ],
 )
-def test_what_is_wrong_with_the_environment_is_one_line(
+def test_a_mistake_in_the_environment_is_one_line(
     s3: Folder, monkeypatch: pytest.MonkeyPatch, change: dict[str, str], reason: str, expected: str
 ) -> None:
     for name, value in change.items():
@@ -106,7 +106,7 @@ ARCHIVED_XML = (
         ({"StorageClass": "GLACIER", "RestoreStatus": {"IsRestoreInProgress": False, "RestoreExpiryDate": 1}}, ""),
     ],
 )
-def test_a_listing_says_which_objects_have_to_be_restored(item: dict[str, Any], expected: str) -> None:
+def test_a_listing_marks_objects_that_must_be_restored(item: dict[str, Any], expected: str) -> None:
     """Values of the S3 API: ListObjectsV2, x-amz-storage-class and RestoreStatus."""
     assert s3_objects.archive_of(item) == expected
 

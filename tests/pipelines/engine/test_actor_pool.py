@@ -50,7 +50,7 @@ def test_models_deaths_and_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert sorted(dead) == sorted([tmp_path / "poison", tmp_path / "again" / "poison"])
         assert sorted(name for _, _, name in told) == sorted(item.name for item in items)
 
-        # A map without a model, too, goes on without what kills its workers.
+        # A map without a model also continues without the items that kill its workers.
         told, dead = [], []
         ready.map(MapJob(ray_work.die_once, [tmp_path / "died"], told.append, dead.append))
         assert len(told) == 1 and not dead
@@ -77,7 +77,7 @@ def test_models_deaths_and_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
-def test_an_evaluation_is_the_same_bits_on_any_number_of_workers_and_without_what_kills_them(
+def test_an_evaluation_is_the_same_bits_on_any_number_of_workers_and_without_killer_items(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photographs, workspace, pictures = write_photographs(tmp_path / "photographs"), tmp_path / "w", tmp_path / "p"

@@ -1,4 +1,4 @@
-"""Two training workers on Ray: what one learns, through a bucket and a death, whatever the strategy."""
+"""Two training workers on Ray get the weights of one, through S3 and a killed worker, with any strategy."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def assert_same_weights(found: Folder, expected: Folder) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_folder")
-def test_two_workers_on_ray_learn_what_one_does(s3: Folder, tmp_path: Path) -> None:
+def test_two_workers_on_ray_get_the_weights_of_one(s3: Folder, tmp_path: Path) -> None:
     photographs = write_photographs(tmp_path / "photographs")
     settings = [*FLOAT, "autoencoder.train.checkpoint_every_s=0.2", "autoencoder.train.accumulate=2"]
     alone = tiny_config(photographs, tmp_path / "alone", *FLOAT, steps=STEPS)

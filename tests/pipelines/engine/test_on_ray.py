@@ -95,7 +95,7 @@ NODES = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 4.0, "memory": 1e9}]
         {"map_threads": 9, "map_cpus": 0.5},
     ],
 )
-def test_what_fits_the_nodes_passes(settings: dict[str, Any]) -> None:
+def test_workers_that_fit_the_nodes_are_accepted(settings: dict[str, Any]) -> None:
     check_fits(ClusterConfig(kind="local", **settings), NODES)
 
 
@@ -113,9 +113,7 @@ def test_what_fits_the_nodes_passes(settings: dict[str, Any]) -> None:
         ({"map_cpus": 8.5}, "map_cpus", 0),
     ],
 )
-def test_what_ray_would_wait_for_for_ever_is_refused_with_the_numbers(
-    settings: dict[str, Any], name: str, fitting: int
-) -> None:
+def test_workers_that_never_fit_are_refused_with_the_numbers(settings: dict[str, Any], name: str, fitting: int) -> None:
     with pytest.raises(ConfigError) as caught:
         check_fits(ClusterConfig(kind="local", **settings), NODES)
     message = str(caught.value)

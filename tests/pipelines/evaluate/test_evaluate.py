@@ -1,4 +1,4 @@
-"""What of an evaluation is tracked, and under which names."""
+"""Tracked metrics of an evaluation, and their names."""
 
 from __future__ import annotations
 

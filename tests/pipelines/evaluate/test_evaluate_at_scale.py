@@ -146,7 +146,7 @@ def test_everything_may_lie_on_s3(trained: tuple[Path, Path], pictures: Path, s3
     assert keys[0] == keys[1] and not any(key.startswith(("pixels/", "features/")) for key in keys[0])
 
 
-def test_a_report_lists_so_many_images_and_says_so(
+def test_a_report_lists_a_limited_number_of_images_with_a_note(
     trained: tuple[Path, Path], pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate, "LISTED_IMAGES", 2)

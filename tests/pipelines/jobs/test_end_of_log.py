@@ -72,7 +72,7 @@ def test_every_character_is_shown_once(ending: str, streamed: int, alive_for: in
     assert "".join(cluster.shown) == cluster.log and cluster.said == []
 
 
-def test_a_giant_line_is_cut_with_a_note_and_what_follows_is_shown() -> None:
+def test_a_giant_line_is_cut_with_a_note_and_the_next_lines_are_shown() -> None:
     cluster = Cluster("begin\n" + "x" * 5_000_000 + "\nwhy\n", 6, "1009")
     assert end(cluster) == 3
     assert "".join(cluster.shown) == f"begin\n{'x' * MAX_LINE_CHARS}... (cut: 5000001 characters)\nwhy\n"

@@ -1,4 +1,4 @@
-"""Jobs on a real Ray head: what comes back of them, and what is left when a line is cut."""
+"""Jobs on a real Ray head: their output and exit codes, also after a lost connection."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_mistake_comes_back_as_one_line_and_exit_code_2(
     assert "Traceback" not in out
 
 
-def test_what_the_server_refuses_is_one_line(head: RayHead) -> None:
+def test_a_refusal_of_the_server_is_one_line(head: RayHead) -> None:
     for arguments, words in (
         (["stop", "no-such-job"], "no-such-job: got no such job at http"),
         (["jobs"], "refused the token, expected the cluster's. Set RAY_AUTH_MODE=token"),
@@ -143,7 +143,7 @@ def test_a_live_job_is_found_again_survives_a_cut_line_and_stops(head: RayHead, 
 
 
 @pytest.mark.parametrize("pause_s", [10.2, 10.6])
-def test_what_a_job_says_last_after_a_long_silence_is_shown(
+def test_the_last_lines_after_a_long_silence_are_shown(
     head: RayHead, monkeypatch: pytest.MonkeyPatch, pause_s: float
 ) -> None:
     for name, value in head.environment.items():

@@ -1,4 +1,4 @@
-"""What is sent with a job, what is refused, and what a job is called."""
+"""Jobs as they are submitted: upload, refusals and names."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_the_cluster_runs_the_same_command_on_its_own_ray(spelling: list[str]) -
 
 
 @given(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=30))
-def test_a_shell_reads_back_what_was_given(text: str) -> None:
+def test_a_shell_reads_back_the_arguments(text: str) -> None:
     asked = submit.Asked("retrain", "desk", (*WHERE, f"tracking.experiment={yaml.safe_dump(text)}"), ())
     try:
         job = plan_job(asked)
     except ConfigError:
-        return  # what looks like a secret, as some texts do
+        return  # texts that look like secrets
     settings = shlex.split(job.entrypoint)[7:]
     assert load_config("desk", settings).tracking.experiment == text
 
@@ -84,7 +84,7 @@ def test_every_size_fits_every_preset(size: str) -> None:
         (["retrain", "-c", "desk", *WHERE], {"env": ["NAME"]}, "--env: got 'NAME', expected NAME=VALUE"),
     ],
 )
-def test_what_cannot_work_on_a_cluster_is_told_before_anything_is_sent(
+def test_settings_that_cannot_work_on_a_cluster_are_refused_before_the_upload(
     arguments: list[str], options: dict[str, object], line: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -130,7 +130,7 @@ def test_other_variables_are_sent(variable: str) -> None:
 
 
 @pytest.mark.parametrize("uri", ["http://user:pw@mlflow:5000", "https://mlflow?access_key=pw"])
-def test_a_secret_in_a_setting_is_refused_whether_given_or_in_a_file(tmp_path: Path, uri: str) -> None:
+def test_a_secret_in_a_setting_is_refused_as_an_override_and_in_a_file(tmp_path: Path, uri: str) -> None:
     (tmp_path / "mine.yaml").write_text(f"extends: desk\ntracking: {{uri: '{uri}'}}\n")
     for arguments in (["-c", "desk", *WHERE, f"tracking.uri={uri}"], ["-c", f"{tmp_path}/mine.yaml", *WHERE[:2]]):
         with pytest.raises(ConfigError, match=r"^tracking\.uri: got a password or key in it") as caught:
@@ -284,7 +284,7 @@ def test_a_log_read_again_from_its_beginning_is_shown_once(log: str, data: st.Da
 # --- the command line ----------------------------------------------------------------------------
 
 
-def test_a_dry_run_says_what_would_be_sent_and_asks_no_server(hfd: Hfd) -> None:
+def test_a_dry_run_prints_the_upload_and_contacts_no_server(hfd: Hfd) -> None:
     ended = hfd("submit", "-a", "http://127.0.0.1:1", "--dry-run", "--env", "A=b", "retrain", "-c", "desk", *WHERE)
     assert (ended.code, ended.err) == (0, "")
     assert [line.split(":")[0] for line in ended.out.splitlines()] == ["id", "entrypoint", "environment", "upload"]

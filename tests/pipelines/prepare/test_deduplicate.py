@@ -1,4 +1,4 @@
-"""What is dropped from a corpus: pictures that are there twice or in the evaluation, and what no filter lets pass."""
+"""Photographs dropped from a corpus: duplicates, pictures of the evaluation, and those that fail a filter."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_of_pictures_that_are_there_twice_the_smallest_key_stays(tmp_path: Path)
     assert crops == near.manifest.facts["train_crops"] + near.manifest.facts["validation_crops"] == 9
 
 
-def test_what_is_twice_does_not_count_as_unusable(tmp_path: Path) -> None:
+def test_duplicates_do_not_count_as_unusable(tmp_path: Path) -> None:
     photographs = tmp_path / "photographs"
     write_many(photographs, range(4))
     for i in range(12):
@@ -72,7 +72,7 @@ def test_pictures_of_the_evaluation_are_kept_out(tmp_path: Path) -> None:
     near = run(photographs, tmp_path / "w", apart, *DEDUPLICATED, evaluation=pictures)
     assert set(reasons(near).values()) == {"in-evaluation"} and len(reasons(near)) == 4
     assert kept(near) == {f"{i:03d}.jpg" for i in range(10, 18)}
-    # Without the setting the evaluation has no say, not even in the key.
+    # Without the setting the evaluation has no effect, not even on the key.
     alone, beside = run(photographs, tmp_path / "w"), run(photographs, tmp_path / "w", evaluation=pictures)
     assert beside.skipped and beside.step.key == alone.step.key
 

@@ -1,4 +1,4 @@
-"""From a messy folder to shards: what is kept, what is rejected and why, and what a rerun does again."""
+"""Prepare a mixed folder: kept and rejected photographs with reasons, and the work of a rerun."""
 
 from __future__ import annotations
 

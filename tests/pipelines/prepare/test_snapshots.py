@@ -1,4 +1,4 @@
-"""A corpus that grows: only what is new is read, and what comes out is as if all of it were."""
+"""A corpus that grows: only new photographs are read, and the output is that of a full run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize("settings", [(), DEDUPLICATED])
-def test_a_grown_corpus_is_prepared_from_what_is_new_alone(
+def test_a_grown_corpus_is_prepared_from_new_photographs_only(
     tmp_path: Path, reads: list[str], settings: tuple[str, ...]
 ) -> None:
     photographs = tmp_path / "photographs"
@@ -125,9 +125,7 @@ def test_an_earlier_snapshot_that_is_damaged_or_gone_only_costs_time(tmp_path: P
     assert not run(photographs, tmp_path / "w").skipped
 
 
-def test_what_failed_for_the_moment_is_tried_again(
-    tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_temporary_failures_are_tried_again(tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     photographs = tmp_path / "photographs"
     write_many(photographs, range(8))
     original = Photo.read

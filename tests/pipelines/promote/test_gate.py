@@ -39,7 +39,7 @@ DRAWS = 50
 
 
 def folder_of(path: Path, shift: float, *, images: int = 8, parts: int = 2, patches: int = 3) -> Folder:
-    """What an evaluation leaves, of features alone; those decoded are ``shift`` away from the original's."""
+    """Write the features of an evaluation; those decoded differ from the original's by ``shift``."""
     rng = np.random.default_rng(0)
     folder = Folder(str(path))
     measured: list[Measured] = []
@@ -208,7 +208,7 @@ def test_other_images_are_no_comparison(sampled: Callable[..., Sampled]) -> None
     assert not any(criterion.passed for criterion in compare(champion, nothing, LIMITS))
 
 
-def test_what_cannot_be_measured_is_not_passed(sampled: Callable[..., Sampled], tmp_path: Path) -> None:
+def test_a_criterion_without_a_value_fails(sampled: Callable[..., Sampled], tmp_path: Path) -> None:
     one, other = (read_sample(folder_of(tmp_path / f"{shift}", shift, images=1, parts=1)) for shift in (2.0, 0.5))
     found = by_name(compare(one, other, LIMITS))
     assert one.distances == {} and (found["FD-EffNet"].difference, found["FD-EffNet"].passed) == (None, False)
@@ -240,7 +240,7 @@ def test_a_first_champion_is_sane(sampled: Callable[..., Sampled]) -> None:
     assert decoding(True).passed and not decoding(False).passed
 
 
-def test_the_table_shows_every_criterion_and_what_failed(sampled: Callable[..., Sampled]) -> None:
+def test_the_table_shows_every_criterion_and_the_failed_ones(sampled: Callable[..., Sampled]) -> None:
     lines = table([*compare(sampled(2.0), sampled(0.5, psnr=20.0), LIMITS), decoding(True)]).splitlines()
     assert lines[0].split() == ["criterion", "champion", "candidate", "difference", "95%", "interval", "limit"]
     names = ["FD-EffNet", "KD-EffNet", "PSNR dB", "bpp", "images", "decodes"]

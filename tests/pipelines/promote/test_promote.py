@@ -123,7 +123,7 @@ def test_the_first_is_champion_and_only_a_better_one_takes_its_place(
 
 
 def check_record(config: Config, done: list[Done]) -> None:
-    """What the registry and the run say of version 2."""
+    """Check the record of version 2 in the registry and in the run."""
     registry = open_registry(config)
     champion = registry.champion()
     assert champion is not None
@@ -142,7 +142,7 @@ def check_record(config: Config, done: list[Done]) -> None:
     assert promoted.manifest.facts["version"] == 2
 
 
-def test_what_is_done_is_not_judged_again_and_a_rollback_stays(
+def test_a_compared_model_is_not_compared_again_and_a_rollback_stays(
     photographs: Path, workspace: Path, settings: Settings, hfd: Hfd
 ) -> None:
     poor, fine = (configuration(photographs, workspace, settings, *more) for more in (POOR, FINE))

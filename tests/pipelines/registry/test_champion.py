@@ -24,7 +24,7 @@ from tests.support.tiny_run import tiny_config, tiny_overrides
 pytestmark = pytest.mark.integration
 
 ENOUGH = "evaluate.bootstrap_draws=20"
-"""What a configuration with a registry asks for."""
+"""Override that a configuration with a registry requires."""
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_the_command_prints_one_line(registry: Registry, server: Server, tmp_pat
     assert "missing, expected the name of a registered model" in hfd(*command[:-2]).complaint
 
 
-def test_what_is_fetched_is_what_was_registered(registry: Registry, server: Server, tmp_path: Path) -> None:
+def test_fetched_files_equal_the_registered_ones(registry: Registry, server: Server, tmp_path: Path) -> None:
     made = model(tmp_path, "a")
     version = register(registry, made)
     registry.fetch(version, Folder(str(tmp_path / "fetched")))
@@ -224,7 +224,7 @@ def test_too_few_draws_for_an_interval_are_a_mistake(tmp_path: Path) -> None:
 
 
 def dangle(server: Server, registry: Registry, version: int = 9) -> None:
-    """Leave what servers of MLflow before 2026-08 leave when the champion's version is deleted."""
+    """Delete the champion's version and keep its alias, as servers of MLflow before 2026-08 do."""
     with contextlib.closing(sqlite3.connect(server.folder / "server.db")) as database, database:
         database.execute(
             "update registered_model_aliases set version = ? where name = ? and alias = 'champion'",
@@ -269,7 +269,7 @@ def test_a_version_deleted_meanwhile_is_no_outage(registry: Registry, tmp_path: 
             use()
 
 
-def test_of_two_first_champions_at_the_same_moment_the_slower_learns_of_the_faster(
+def test_of_two_first_champions_at_the_same_moment_the_slower_is_refused(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MLflow inserts an alias without a lock: the slower gets the error of the database's unique key."""

@@ -78,7 +78,7 @@ def test_a_training_begins_with_the_registered_weights(
     assert all(torch.equal(again[name], value) for name, value in expected.items())
 
 
-def test_what_was_fetched_is_not_fetched_again(registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetched_files_are_not_fetched_again(registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = context_of(registry, tmp_path / "work")
     start = warm_start(f"models:/{NAME}@champion", "decoder", context)
     start.fetch()
@@ -118,7 +118,7 @@ def test_an_alias_that_moves_moves_the_key(registry: str, tmp_path: Path, model_
         ("models:/../x@champion", "expected models:/NAME@ALIAS or models:/NAME/VERSION"),
     ],
 )
-def test_what_is_not_there_is_one_line(registry: str, tmp_path: Path, model: str, message: str) -> None:
+def test_a_missing_model_is_one_line(registry: str, tmp_path: Path, model: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         warm_start(model, "decoder", context_of(registry, tmp_path / "work"))
     assert str(caught.value).startswith(f"warm_start: got {model}, expected ") and message in str(caught.value)

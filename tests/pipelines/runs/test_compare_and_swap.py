@@ -43,9 +43,7 @@ def test_an_object_hides_from_listings_and_holds_little(workspace: Folder) -> No
     assert workspace.files() == []
 
 
-def test_what_cannot_be_locked_or_reached_is_one_line(
-    tmp_path: Path, s3: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_lock_or_server_is_one_line(tmp_path: Path, s3: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DataError, match=r"cannot be locked \(.*\)\. Check the folder's owner"):
         open_cas_object(Folder(str(tmp_path / "file")), NAME).read()

@@ -1,4 +1,4 @@
-"""Runs that are killed in the middle of every step, and started again: they end as if nothing had happened."""
+"""Runs that are killed in the middle of every step, and started again, give the result of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Launched:
 
 
 def moment(workspace: Path, step: str) -> Callable[[], bool]:
-    """Whether a step is in the middle of its work: it has kept more than there was before."""
+    """Return a function that is true once a step has written more than existed before, in the middle of its work."""
     trains = step.endswith(("autoencoder", "decoder"))
     pattern = f"{step}/*/" + ("checkpoints/checkpoint-*.pt" if trains else "parts/*.json")
 

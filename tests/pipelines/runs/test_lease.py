@@ -68,7 +68,7 @@ def in_cell(workspace: Folder) -> dict[str, Any]:
 # --- who holds ---------------------------------------------------------------------------------------
 
 
-def test_the_second_is_told_who_holds_it_and_since_when(workspace: Folder) -> None:
+def test_the_second_run_gets_the_holder_and_its_start(workspace: Folder) -> None:
     with lease(workspace, LeaseConfig(name="night run")) as held:
         assert held is not None
         started = in_cell(workspace)["started"]
@@ -222,7 +222,7 @@ def test_an_outage_is_borne_until_the_lease_would_have_ended(s3: Folder, monkeyp
 # --- the command -----------------------------------------------------------------------------------------
 
 
-def test_of_two_commands_one_runs_and_the_other_says_who_does(tmp_path: Path) -> None:
+def test_of_two_commands_one_runs_and_the_other_names_its_holder(tmp_path: Path) -> None:
     workspace = Folder(str(tmp_path / "workspace"))
     overrides = tiny_overrides(write_photographs(tmp_path / "photographs", 4), workspace.uri)
     with lease(workspace, LeaseConfig(name="first")):

@@ -79,7 +79,7 @@ BATCHES = [Batch(("a", "b")), Batch(("c", "poison", "d", "poison")), Batch(("poi
 
 
 @pytest.mark.parametrize("load", [None, "!".__str__])
-def test_what_kills_is_named_and_all_else_is_done(tmp_path: Path, load: Callable[[], str] | None) -> None:
+def test_killer_items_are_named_and_the_others_are_done(tmp_path: Path, load: Callable[[], str] | None) -> None:
     told: list[tuple[int, int]] = []
     mark = "!" if load else ""
     folder = Folder(str(tmp_path))

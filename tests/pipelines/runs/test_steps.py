@@ -1,4 +1,4 @@
-"""Steps: what their keys depend on, when they are skipped, and what a broken folder says."""
+"""Steps: inputs of their keys, skipping, and messages for a broken folder."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_setting_changes_the_keys_of_the_steps_it_matters_to(tmp_path: Path, o
         "workspace=elsewhere",
     ],
 )
-def test_where_and_how_a_run_works_changes_no_key(tmp_path: Path, override: str) -> None:
+def test_the_place_and_engine_of_a_run_change_no_key(tmp_path: Path, override: str) -> None:
     assert keys(tmp_path) == keys(tmp_path, override)
 
 
@@ -105,7 +105,7 @@ def test_where_and_how_a_run_works_changes_no_key(tmp_path: Path, override: str)
         ("promote", set()),
     ],
 )
-def test_what_a_step_made_changes_the_keys_of_those_that_read_it(tmp_path: Path, step: str, readers: set[str]) -> None:
+def test_the_output_of_a_step_changes_the_keys_of_its_readers(tmp_path: Path, step: str, readers: set[str]) -> None:
     assert changed(keys(tmp_path), keys(tmp_path, digests={step: "other"})) == readers
 
 
@@ -152,7 +152,7 @@ def test_a_step_is_done_once_and_then_skipped(step: Step) -> None:
     assert second.folder.uri == f"{step.workspace.uri}/prepare/{step.key}"
 
 
-def test_without_its_manifest_a_step_is_done_again_over_what_is_there(step: Step) -> None:
+def test_without_its_manifest_a_step_is_done_again_in_its_folder(step: Step) -> None:
     work = Work()
     run_step(step, work)
     step.folder.write("kept.txt", b"from the broken run")
@@ -172,7 +172,7 @@ def test_work_that_fails_leaves_no_manifest(step: Step) -> None:
     assert step.manifest() is None and step.folder.exists("half")
 
 
-def test_what_a_killed_writer_left_at_any_depth_is_swept_before_work_starts(step: Step) -> None:
+def test_remains_of_a_killed_writer_are_removed_at_any_depth_before_work_starts(step: Step) -> None:
     for name in (".tmp-a-1-x", "parts/.tmp-b-1-x", "autoencoder/deep/.tmp-c-1-x"):
         path = step.folder.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +182,7 @@ def test_what_a_killed_writer_left_at_any_depth_is_swept_before_work_starts(step
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"text"', b"{}", b'{"step": "prepare"}', b"\xff\xfe"])
-def test_an_unreadable_manifest_is_named_and_says_what_to_do(step: Step, content: bytes) -> None:
+def test_an_unreadable_manifest_is_named_with_advice(step: Step, content: bytes) -> None:
     step.folder.write("manifest.json", content)
     with pytest.raises(DataError) as caught:
         run_step(step, Work())
@@ -197,7 +197,7 @@ def test_a_step_that_is_required_names_the_command_to_run_first(step: Step) -> N
     assert require(step, "prepare").skipped
 
 
-def test_latest_keeps_what_is_not_named_and_is_written_only_on_a_change(tmp_path: Path) -> None:
+def test_latest_keeps_other_entries_and_is_written_only_on_a_change(tmp_path: Path) -> None:
     workspace, path = Folder(str(tmp_path)), tmp_path / "latest.json"
     point_latest(workspace, model="train-decoder/a")
     point_latest(workspace, report="evaluate/b/report.html")

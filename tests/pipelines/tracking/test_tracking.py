@@ -71,7 +71,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         server.stop()
 
 
-def test_parent_and_child_hold_what_was_logged(settings: TrackingSettings, tmp_path: Path) -> None:
+def test_parent_and_child_hold_the_logged_values(settings: TrackingSettings, tmp_path: Path) -> None:
     uri = str(settings.uri)
     config = {
         "train": {"steps": 3, "lr": 1e-4, "sizes": (64, 96)},
@@ -260,7 +260,7 @@ def test_the_queue_empties_by_itself_when_it_is_full_enough(settings: TrackingSe
         assert logger.lost == 0
 
 
-def test_what_mlflow_would_refuse_is_counted_and_spoils_nothing_else(
+def test_metrics_that_mlflow_refuses_are_counted_and_the_others_are_kept(
     settings: TrackingSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     with parent_run(settings, name="p") as parent:

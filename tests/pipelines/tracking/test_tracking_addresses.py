@@ -1,4 +1,4 @@
-"""Where tracking goes: addresses that it takes, servers that are not there, and what it says on the way."""
+"""Addresses of tracking: accepted and refused ones, unavailable servers, and messages."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_runs_that_start_at_once_on_one_file_all_work(
     assert not list(tmp_path.glob(".*"))
 
 
-def test_waiting_for_another_run_says_so_and_ends(
+def test_waiting_for_another_run_is_reported_and_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import fcntl
@@ -162,7 +162,7 @@ def test_waiting_for_another_run_says_so_and_ends(
     record(path)
 
 
-def test_what_a_killed_run_left_beside_the_file_does_no_harm(tmp_path: Path) -> None:
+def test_remains_of_a_killed_run_beside_the_file_are_harmless(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     (tmp_path / ".mlflow.db.lock").write_text("")
     (tmp_path / ".mlflow.db.new-x").mkdir()

@@ -1,4 +1,4 @@
-"""Snapshots of averaged weights: when they are stored, what is made of them, and how one is chosen."""
+"""Snapshots of averaged weights: schedule, averages computed from them, and choice of one."""
 
 from __future__ import annotations
 
@@ -78,9 +78,7 @@ def test_snapshots_are_evenly_spread_and_end_with_the_last_step(
     ("planned", "count", "steps"),
     [(60, 3, [20, 40, 60]), (500, 4, [125, 250, 375, 500]), (60, 6, [20, 30, 40, 50, 60]), (20, 8, [20])],
 )
-def test_a_plan_that_comes_late_leaves_out_what_was_due_before_it(
-    folder: Folder, planned: int, count: int, steps: list[int]
-) -> None:
+def test_a_late_plan_skips_earlier_snapshots(folder: Folder, planned: int, count: int, steps: list[int]) -> None:
     snapshots, task = Snapshots(folder, count), Walking()
     for step in range(1, planned + 1):
         snapshots.on_step(task, step, None if step < 20 else planned)
@@ -184,7 +182,7 @@ def test_another_width_is_nearly_its_own_average(walked: tuple[Walking, Snapshot
     assert distance(snapshots.average(Profile(STEPS, width)), expected) < 0.25 * tracked
 
 
-def test_the_smallest_loss_is_chosen_and_all_are_told(walked: tuple[Walking, Snapshots]) -> None:
+def test_the_smallest_loss_is_chosen_and_all_are_reported(walked: tuple[Walking, Snapshots]) -> None:
     task, snapshots = walked
     wanted = direct(task, 0.08)["wide"]
     seen: list[dict[str, Tensor]] = []

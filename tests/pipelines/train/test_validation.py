@@ -1,4 +1,4 @@
-"""What a decoder is judged by while its model is made."""
+"""Measures of a decoder on the validation split: loss, finish and grain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trainings that begin with a model at hand: its weights, their place in a step's key, and what does not fit."""
+"""Trainings that start from a model: its weights, the step's key, and weights that do not fit."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def keys(*overrides: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("training", list(TRAININGS))
-def test_a_steps_key_knows_the_weights_and_not_where_they_are(
+def test_a_steps_key_depends_on_the_weights_and_not_on_their_place(
     model_folder: Folder, training: str, tmp_path: Path
 ) -> None:
     part = TRAININGS[training]
