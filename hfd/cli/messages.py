@@ -1,4 +1,4 @@
-"""Messages that name the file that they are about."""
+"""Messages with the name of their file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Totals of a batch: files, bytes, and those that were not written."""
+"""Totals of a batch: files, bytes, and files that were not written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Totals:
     not_smaller: int = 0
 
     def count(self, data: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the pieces of an output, and add their lengths to the bytes out once all are taken."""
+        """Yield the pieces of an output, and add their lengths to the bytes out after the last."""
         size = 0
         for piece in data:
             size += len(piece)

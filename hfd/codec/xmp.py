@@ -1,4 +1,4 @@
-"""XMP rights of a picture (ISO 16684-1): a packet reduced to who made the picture and under which terms it may be used.
+"""XMP rights of a picture (ISO 16684-1): a packet reduced to the creator of the picture and its terms of use.
 
 The reduced packet has no data about pixels (orientation, regions), so it stays true when a picture is turned or cut.
 """
@@ -13,7 +13,7 @@ from hfd.errors import DataError
 
 MAX_PACKET_BYTES = 2**22
 MAX_RIGHTS_BYTES = 65_000
-"""The most that a reduced packet takes, so that with its wrapper it fits into one segment of a JPEG."""
+"""Largest reduced packet, which fits with its wrapper into one segment of a JPEG."""
 
 _MAX_DEPTH, _MAX_ELEMENTS = 24, 5000
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -36,7 +36,7 @@ _KEPT = {
     "plus": None,
     "cc": None,
 }
-"""By prefix the properties that state rights; None: all of the namespace."""
+"""Properties that state rights, by prefix; None: all of the namespace."""
 
 _RDF_ROOT, _TOP, _ABOUT = f"{_RDF} RDF", f"{_RDF} Description", {f"{_RDF} about": ""}
 _BEGIN = b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>'
@@ -44,10 +44,10 @@ _END = b'<?xpacket end="r"?>'
 
 
 def rights_of(packet: bytes) -> bytes | None:
-    """Reduce a packet to its rights, as ``x:xmpmeta`` in UTF-8; None where it has none.
+    """Reduce a packet to its rights, as ``x:xmpmeta`` in UTF-8; None if it has none.
 
-    Raises :class:`DataError`, with what is wrong with the packet, where it is damaged, has a document type or is above
-    ``MAX_PACKET_BYTES``, or its rights above ``MAX_RIGHTS_BYTES``.
+    Raises :class:`DataError`, which names the fault, if the packet is damaged, has a document type or is above
+    ``MAX_PACKET_BYTES``, or its rights are above ``MAX_RIGHTS_BYTES``.
     """
     if len(packet) > MAX_PACKET_BYTES:
         raise DataError(f"got {len(packet)} bytes, expected at most {MAX_PACKET_BYTES}")
@@ -63,7 +63,7 @@ def rights_of(packet: bytes) -> bytes | None:
 
 
 def wrapped(rights: bytes) -> bytes:
-    """The packet for a picture's file: the rights within the processing instructions that mark a packet."""
+    """Wrap rights in the processing instructions of a packet, for a picture's file."""
     return _BEGIN + rights + _END
 
 
@@ -123,14 +123,14 @@ class _Collector:
 
 
 def _kept_of(packet: bytes) -> dict[str, _Node]:
-    """The properties to keep. A document type is refused: it declares entities, and an XMP packet has none."""
+    """Return the properties to keep. Refuses a document type: it declares entities, and an XMP packet has none."""
 
     def refuse(*_: object) -> None:
         raise DataError("got a document type, expected none")
 
     found = _Collector()
     is_wide = packet.startswith((b"\xfe\xff", b"\xff\xfe"))
-    # Stated here, so that a packet cannot name one of Python's many encodings.
+    # Fixed here, so that a packet cannot select one of Python's many encodings.
     parser = expat.ParserCreate("utf-16" if is_wide else "utf-8", namespace_separator=" ")
     parser.buffer_text, parser.buffer_size = True, 2**16
     parser.StartElementHandler, parser.EndElementHandler = found.start, found.end

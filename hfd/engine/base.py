@@ -1,6 +1,6 @@
-"""The interface of the engines: networks as functions of NumPy arrays, and the numbers that plans of tiles need.
+"""The interface of the engines: networks as functions of NumPy arrays, and their reach, for plans of tiles.
 
-Nothing here imports torch, and neither does :mod:`hfd.engine.onnx`.
+Neither this module nor :mod:`hfd.engine.onnx` imports torch.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 Values: TypeAlias = npt.NDArray[np.float32]
-"""Values of a network, float32 (B, C, H, W) unless said otherwise, contiguous."""
+"""Values of a network, float32 (B, C, H, W) unless stated otherwise, contiguous."""
 
 CELL_PX = 16
-"""Side of the picture area of one position of y, px."""
+"""Side of the area of one position of y, px."""
 
 HYPER_CELLS = 4
 """Side of the area of y of one position of z, positions."""
@@ -41,13 +41,13 @@ class Stage1Networks(Protocol):
     def reach(self) -> Stage1Reach: ...
 
     def analysis(self, x: Values) -> Values:
-        """y (1, M, H/16, W/16) of a picture (1, 3, H, W) in [0, 1]; H and W are multiples of 16."""
+        """Compute y (1, M, H/16, W/16) of a picture (1, 3, H, W) in [0, 1]; H and W are multiples of 16."""
 
     def hyper_analysis(self, y: Values) -> Values:
-        """z (1, N, h/4, w/4) of y (1, M, h, w); h and w are multiples of 4."""
+        """Compute z (1, N, h/4, w/4) of y (1, M, h, w); h and w are multiples of 4."""
 
     def synthesis(self, y_hat: Values) -> Values:
-        """x_hat (1, 3, 16 h, 16 w) in [0, 1] of a latent (1, M, h, w), any h and w."""
+        """Compute x_hat (1, 3, 16 h, 16 w) in [0, 1] of a latent (1, M, h, w), any h and w."""
 
 
 class Stage2Network(Protocol):
@@ -61,7 +61,7 @@ class Stage2Network(Protocol):
         """Largest distance along an axis between an output pixel and an input pixel that it depends on."""
 
     def __call__(self, x_in: Values, x_hat: Values, noise_level: Values, known: Values | None = None) -> Values:
-        """The output (B, 3, H, W) for ``x_in`` and ``x_hat`` (B, 3, H, W) and ``noise_level`` (B,).
+        """Compute the output (B, 3, H, W) for ``x_in`` and ``x_hat`` (B, 3, H, W) and ``noise_level`` (B,).
 
         ``known`` (B, 4, H, W): finished pixels, zero where unknown, and their mask; None: none are known.
         """

@@ -1,4 +1,4 @@
-"""The facts that a graph states about itself, read from the file without an engine."""
+"""Read a graph's metadata from its file without an engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from hfd.errors import DataError
 
 FORMAT = "1"
-"""Of the graphs' names of files, inputs, outputs and metadata."""
+"""Version of the graphs' names of files, inputs, outputs and metadata."""
 
 REMEDY = "Write the graphs again with hfd export MODEL MODEL --onnx, or use --engine torch"
 
@@ -16,7 +16,7 @@ _METADATA = 14
 
 
 def metadata_of(graph: bytes, where: str) -> Mapping[str, str]:
-    """The metadata of a serialised ONNX model. Raises :class:`DataError` for bytes that are none."""
+    """Return the metadata of a serialised ONNX model. Raises :class:`DataError` for other bytes."""
     found = {}
     try:
         for number, value in _fields(memoryview(graph)):
@@ -29,7 +29,7 @@ def metadata_of(graph: bytes, where: str) -> Mapping[str, str]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(number, bytes) of the fields of a protobuf message; numbers are skipped, since no field here is one."""
+    """Yield (number, bytes) of the fields of a protobuf message, without numeric fields, which are not needed."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)

@@ -20,7 +20,7 @@ _WEIGHTS = "weights.safetensors"
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -113,19 +113,19 @@ class _Graph:
             )
 
     def whole(self, key: str) -> int:
-        """A fact that is a number, at least 0."""
+        """Return an entry of the metadata that is a whole number, at least 0."""
         value = self._facts.get(key, "")
         if not value.isdecimal() or len(value) > 9:
             raise DataError(f"{self._where}: {key}: got {value!r}, expected a whole number. {REMEDY}")
         return int(value)
 
     def __call__(self, inputs: Mapping[str, Values], sides: tuple[int, int]) -> Values:
-        """The one output, whose height and width are ``sides``."""
+        """Run the graph; return its output, of height and width ``sides``."""
         feeds = {name: np.ascontiguousarray(value, np.float32) for name, value in inputs.items()}
         session = self._session
         try:
             (output,) = session.run(None, feeds)
-        except Exception as error:  # the engine's errors have no common base of their own
+        except Exception as error:  # the engine's errors have no common base class
             if "allocate memory" in str(error):
                 raise MemoryError(_first_line(error)) from error
             raise DataError(f"{self._where}: does not run ({_first_line(error)}). {REMEDY}") from error
@@ -141,10 +141,10 @@ class _Graph:
         options.intra_op_num_threads = self._threads or cores()
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # errors come as exceptions
-        options.enable_mem_pattern = False  # plans a second arena for each size
+        options.enable_mem_pattern = False  # would plan a second arena for each size
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # External data comes from memory, and never from another file.
+        # External data is read from memory only, never from another file.
         options.add_external_initializers_from_files_in_memory([_WEIGHTS], [self._weights], [len(self._weights)])
         try:
             return runtime.InferenceSession(self._graph, options, providers=["CPUExecutionProvider"])
@@ -154,8 +154,8 @@ class _Graph:
 
 @functools.cache
 def _runtime() -> Any:
-    """ONNX Runtime, with one arena for all graphs of the process: they run one after the other, and memory of one
-    serves the next. It grows by what is needed, not by powers of two."""
+    """Import ONNX Runtime, with one arena for all graphs of the process, which run one after another and reuse its
+    memory. It grows by the requested size, not by powers of two."""
     try:
         import onnxruntime as runtime
     except ImportError as error:

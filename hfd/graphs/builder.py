@@ -1,4 +1,4 @@
-"""Assembles one ONNX graph whose weights are external data in a safetensors file."""
+"""Build an ONNX graph with weights as external data in a safetensors file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hfd.errors import DataError
 
 OPSET = 17
 IR_VERSION = 8
-"""Both of 2022: ONNX Runtime since 1.12, and all engines that read ONNX today."""
+"""Versions of 2022, which ONNX Runtime since 1.12 and all current engines read."""
 
 WEIGHTS = "weights.safetensors"
 _DTYPES = {"F16": TensorProto.FLOAT16, "F32": TensorProto.FLOAT}
@@ -35,7 +35,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Value:
-    """An input or output of a graph, float32. ``dims``: numbers, or names of what varies."""
+    """An input or output of a graph, float32. ``dims``: numbers, or names of variable sizes."""
 
     name: str
     dims: tuple[int | str, ...]
@@ -43,7 +43,7 @@ class Value:
 
 
 def stored_tensors(weights: bytes) -> dict[str, StoredTensor]:
-    """Places of the tensors in the bytes of a safetensors file.
+    """Find the tensors in the bytes of a safetensors file.
 
     Format: a little-endian ``u64``, the length of a JSON header, then the header and the data.
     """
@@ -59,7 +59,7 @@ def stored_tensors(weights: bytes) -> dict[str, StoredTensor]:
 
 
 class GraphBuilder:
-    """Collects nodes; values are referred to by name. Weights are float32 in the graph, in whatever they are stored."""
+    """Collects nodes; values are referred to by name. Weights are float32 in the graph, for any stored type."""
 
     def __init__(self, stored: Mapping[str, StoredTensor]) -> None:
         self._stored = stored
@@ -75,17 +75,17 @@ class GraphBuilder:
         return output
 
     def weight(self, name: str) -> str:
-        """A stored tensor in float32."""
+        """Return a stored tensor as float32."""
         if name not in self._weights:
             self._weights[name] = self._external(name)
         return self._weights[name]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a stored tensor."""
+        """Return the shape of a stored tensor."""
         return self._place(name).shape
 
     def constant(self, value: npt.ArrayLike, dtype: type[np.generic] = np.float32) -> str:
-        """A small constant, in the graph itself."""
+        """Add a small constant, stored in the graph itself."""
         array = np.asarray(value, dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
@@ -94,13 +94,13 @@ class GraphBuilder:
         return self._constants[key]
 
     def whole(self, *values: int) -> str:
-        """A constant vector of int64, for shapes and axes."""
+        """Add a constant vector of int64, for shapes and axes."""
         return self.constant(values, np.int64)
 
     def model(
         self, name: str, inputs: Sequence[Value], output: Value, result: str, *, doc: str, metadata: Mapping[str, str]
     ) -> bytes:
-        """The serialised model. ``result``: the value that becomes ``output``."""
+        """Return the serialised model. ``result``: the value that becomes ``output``."""
         nodes = [*self._nodes, helper.make_node("Identity", [result], [output.name], name=output.name)]
         graph = helper.make_graph(
             nodes, name, [_info(value) for value in inputs], [_info(output)], list(self._initializers.values())

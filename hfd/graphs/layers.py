@@ -20,8 +20,8 @@ def conv(
     """A convolution with a square kernel.
 
     ``unshuffle``: of space-to-depth by this factor. ONNX orders its channels by position and then by channel, torch by
-    channel and then by position: the weights are put in ONNX's order. ``first``: of the first input channels alone, as
-    if the others were zero.
+    channel and then by position: the weights are put in ONNX's order. ``first``: use only this many input channels,
+    as if the others were zero.
     """
     weight, (_, channels, side, _) = graph.weight(f"{name}.weight"), graph.shape(f"{name}.weight")
     order = np.arange(channels if first is None else first).reshape(-1, unshuffle**2).T.ravel()
@@ -57,7 +57,7 @@ def shuffle(graph: GraphBuilder, x: str, factor: int) -> str:
 def doubling_deconv(graph: GraphBuilder, name: str, x: str) -> str:
     """A transposed convolution with a 5x5 kernel, stride 2, padding 2 and output padding 1.
 
-    As a 3x3 convolution to the four places of each input position: output 2q + r takes input q + j - 1, j from 0 to 2,
+    Computed as a 3x3 convolution to the four outputs of each input position: output 2q + r takes input q + j - 1, j from 0 to 2,
     by the tap 4 - 2j + r, where tap 5 is zero. Engines run it as fast as their own transposed convolution, in half the
     memory.
     """

@@ -88,7 +88,7 @@ def _embedding(graph: GraphBuilder, module: NoiseEmbedding) -> str:
 
 
 def _norm(graph: GraphBuilder, h: str, channels: int) -> str:
-    """:func:`hfd.diffusion.unet.channel_norm`, with the mean as a convolution, which engines do faster."""
+    """:func:`hfd.diffusion.unet.channel_norm`, with the mean as a convolution, which engines run faster."""
     shares = graph.op("Expand", graph.constant(1.0 / channels), graph.whole(1, channels, 1, 1))
     mean = graph.op("Conv", graph.op("Mul", h, h), shares, kernel_shape=[1, 1])
     return graph.op("Div", h, graph.op("Sqrt", graph.op("Add", mean, graph.constant(1e-6))))

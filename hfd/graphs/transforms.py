@@ -17,12 +17,12 @@ from hfd.graphs.layers import conv, doubling_deconv, shuffle
 def add_module(graph: GraphBuilder, module: nn.Module, name: str, x: str) -> str:
     """Add a module, whose parameters are stored under ``name``, for the value ``x``; return its output.
 
-    Raises :class:`TypeError` for a module that no transform has.
+    Raises :class:`TypeError` for an unsupported module.
     """
     for kind, add in _KINDS:
         if isinstance(module, kind):
             return add(graph, module, name, x)
-    if type(module).__name__ == "ResidualUnit":  # a class inside of AttentionBlock's constructor
+    if type(module).__name__ == "ResidualUnit":  # a class defined in AttentionBlock's constructor
         return graph.op("Relu", graph.op("Add", _child(graph, module, "conv", name, x), x))
     raise TypeError(f"{name}: got {type(module).__name__}, expected a module of the transforms")
 
@@ -35,7 +35,7 @@ def _sequential(graph: GraphBuilder, module: nn.Sequential, name: str, x: str) -
     unshuffle = 1
     for key, child in module.named_children():
         if isinstance(child, nn.PixelUnshuffle):
-            unshuffle = child.downscale_factor  # a part of the convolution that follows
+            unshuffle = child.downscale_factor  # merged into the next convolution
         elif unshuffle > 1:
             assert isinstance(child, nn.Conv2d), f"{name}.{key}: expected a convolution after space-to-depth"
             x, unshuffle = _conv(graph, child, f"{name}.{key}", x, unshuffle), 1

@@ -1,4 +1,4 @@
-"""Writes the graphs of a model folder beside its weights."""
+"""Write the graphs of a model folder beside its weights."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SIGNED = "float32, sRGB times 2 minus 1, colours red, green, blue"
 
 
 def write_graphs(model: Folder) -> list[str]:
-    """Write the graphs of ``autoencoder/`` and, where there is one, ``decoder/``; return the names of the files.
+    """Write the graphs of ``autoencoder/`` and of ``decoder/``, if any; return the names of the files.
 
-    Each names ``weights.safetensors`` of its own folder as external data, and states the fingerprint of the weights it
-    belongs to. Graphs that are there are replaced. Raises :class:`DataError` for weights that cannot be read.
+    Each names ``weights.safetensors`` of its folder as external data, and states the fingerprint of these weights.
+    Existing graphs are replaced. Raises :class:`DataError` for weights that cannot be read.
     """
     written = []
     for part, make in (("autoencoder", _of_autoencoder), ("decoder", _of_decoder)):
@@ -49,7 +49,7 @@ def _of_decoder(folder: Folder) -> dict[str, bytes]:
 
 
 def stage1_graphs(model: Elic, stored: Mapping[str, StoredTensor], fingerprint: str) -> dict[str, bytes]:
-    """The graphs of g_a, h_a and g_s, by the names of their files."""
+    """Build the graphs of g_a, h_a and g_s, by the names of their files."""
     metadata = {
         "format": FORMAT,
         "weights": fingerprint,
@@ -97,7 +97,7 @@ def stage1_graphs(model: Elic, stored: Mapping[str, StoredTensor], fingerprint: 
 
 @torch.no_grad()
 def stage2_graphs(net: DecoderNet, stored: Mapping[str, StoredTensor], fingerprint: str) -> dict[str, bytes]:
-    """The graphs of a stage-2 network, by the names of their files: with known pixels where it looks at them."""
+    """Build the graphs of a stage-2 network, by the names of their files, with known pixels if it uses them."""
     metadata = {
         "format": FORMAT,
         "weights": fingerprint,
