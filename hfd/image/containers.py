@@ -12,6 +12,7 @@ from hfd.image.deep_tiff import read_by_libvips
 from hfd.image.failures import ADVICE, check_size, one_line
 from hfd.image.formats import HEIC, RAW, advice_for, is_heic, unread_format
 from hfd.image.notes import add_note
+from hfd.image.side_data import open_with_side_data
 from hfd.image.tiff import Directory, count_pages, from_directory, picture_of
 from hfd.image.tiff_readers import readers_of
 
@@ -40,7 +41,7 @@ def open_container(stream: BinaryIO, label: str, max_pixels: int) -> Image.Image
             message = f"{label}: got {HEIC} that does not open ({one_line(error)}), expected a whole image. {ADVICE}"
             raise DataError(message, reason="broken") from error
         return image
-    return Image.open(stream)
+    return open_with_side_data(stream)
 
 
 def without_padding(image: Image.Image, stream: BinaryIO) -> Image.Image:

@@ -24,6 +24,7 @@ from hfd.image.failures import ADVICE, check_size, codestream_ends, not_an_image
 from hfd.image.formats import HEIC_SUFFIXES, reads_heic
 from hfd.image.pillow_warnings import pillow_warnings_off
 from hfd.image.png_parts import PNG_SIGNATURE, read_png_parts, without_parts
+from hfd.image.side_data import check_side_data
 from hfd.image.stated import stated_profile
 
 ImageSource: TypeAlias = bytes | Path | BinaryIO
@@ -218,6 +219,7 @@ def _open_header(stream: BinaryIO, label: str, max_pixels: int) -> Image.Image:
     if image.format in _NOT_PICTURES:
         raise not_an_image(label, f"a file of format {image.format}")
     check_size(image.size, label, max_pixels)
+    check_side_data(image)
     if (profile := stated_profile(image, stream, parts)) is not None:
         image.info["icc_profile"] = profile
     if image.format in ("JPEG", "MPO") and isinstance(image, ImageFile.ImageFile):

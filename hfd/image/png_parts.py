@@ -150,7 +150,12 @@ def _stated(found: PngParts, kind: bytes, body: bytes) -> PngParts:
 
 def without_parts(stream: BinaryIO, parts: PngParts) -> BinaryIO:
     """Return the stream for Pillow."""
-    return cast(BinaryIO, _WithoutRanges(stream, parts.left_out)) if parts.left_out else stream
+    return without_ranges(stream, parts.left_out) if parts.left_out else stream
+
+
+def without_ranges(stream: BinaryIO, left_out: tuple[tuple[int, int], ...]) -> BinaryIO:
+    """Return a view of a stream without some of its ranges, (start, end), ascending."""
+    return cast(BinaryIO, _WithoutRanges(stream, left_out))
 
 
 class _WithoutRanges(io.RawIOBase):
