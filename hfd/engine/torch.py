@@ -38,7 +38,7 @@ class TorchStage1:
 class TorchStage2:
     """:class:`hfd.engine.base.Stage2Network` of a module on ``device``, a network of :mod:`hfd.diffusion`.
 
-    ``stride`` and ``receptive_field_px``: those of the module; ``precision``: as :func:`hfd.precision.autocast` takes it.
+    ``stride`` and ``receptive_field_px``: the module's; ``precision``: as :func:`hfd.precision.autocast` takes it.
     """
 
     def __init__(

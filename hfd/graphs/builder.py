@@ -75,7 +75,7 @@ class GraphBuilder:
         return output
 
     def weight(self, name: str) -> str:
-        """Return a stored tensor as float32."""
+        """Add a stored tensor as float32; return its name."""
         if name not in self._weights:
             self._weights[name] = self._external(name)
         return self._weights[name]

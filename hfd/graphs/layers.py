@@ -57,9 +57,9 @@ def shuffle(graph: GraphBuilder, x: str, factor: int) -> str:
 def doubling_deconv(graph: GraphBuilder, name: str, x: str) -> str:
     """A transposed convolution with a 5x5 kernel, stride 2, padding 2 and output padding 1.
 
-    Computed as a 3x3 convolution to the four outputs of each input position: output 2q + r takes input q + j - 1, j from 0 to 2,
-    by the tap 4 - 2j + r, where tap 5 is zero. Engines run it as fast as their own transposed convolution, in half the
-    memory.
+    Computed as a 3x3 convolution to the four outputs of each input position: output 2q + r takes input q + j - 1, j
+    from 0 to 2, by the tap 4 - 2j + r, where tap 5 is zero. Engines run it as fast as their own transposed
+    convolution, in half the memory.
     """
     inputs, outputs, *_ = graph.shape(f"{name}.weight")
     weight = graph.op("Pad", graph.weight(f"{name}.weight"), graph.whole(0, 0, 0, 0, 0, 0, 1, 1))
