@@ -170,6 +170,7 @@ def _run_pipeline(preset: str, overrides: list[str] | None, dry_run: bool, *, on
 def _print_plan(config: Config, only: str | None) -> None:
     import yaml
 
+    from hfd.cli.progress import Terminal
     from pipelines.retrain import list_inputs, notes_on, plan
     from pipelines.train.model_sizes import describe_models
 
@@ -180,7 +181,7 @@ def _print_plan(config: Config, only: str | None) -> None:
         return
     for line in notes_on(config):
         print(f"{line}\n")
-    for one in plan(config, list_inputs(config)):
+    for one in plan(config, list_inputs(config, Terminal())):
         if only in (None, one.name):
             state = "done" if one.done else "would run"
             where = one.step.folder.uri if one.step is not None else "key known once the previous steps are done"

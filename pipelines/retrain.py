@@ -12,7 +12,7 @@ from hfd.errors import ConfigError
 from hfd.io.storage import Folder
 from pipelines import evaluate, prepare
 from pipelines.context import Context, Display, Inputs, Silent
-from pipelines.corpus.listing import list_corpus
+from pipelines.corpus.listing import Corpus, list_corpus
 from pipelines.engine.inline import Inline
 from pipelines.engine.open import open_engine
 from pipelines.runs.lease import lease
@@ -41,10 +41,19 @@ def list_inputs(config: Config, display: Display | None = None) -> Inputs:
     shown, pictures = display or Silent(), config.evaluate.data
     with shown.bar("list photographs", "files") as progress:
         photographs = list_corpus(config.data.uri, setting="data.uri", on_progress=progress)
+    _say_skipped(shown, "data.uri", photographs)
     if pictures is None:
         return Inputs(photographs)
     with shown.bar("list pictures", "files") as progress:
-        return Inputs(photographs, list_corpus(pictures, setting="evaluate.data", on_progress=progress))
+        inputs = Inputs(photographs, list_corpus(pictures, setting="evaluate.data", on_progress=progress))
+    _say_skipped(shown, "evaluate.data", inputs.pictures)
+    return inputs
+
+
+def _say_skipped(display: Display, setting: str, corpus: Corpus | None) -> None:
+    """Say what of a folder or prefix is no picture, by kind."""
+    if corpus is not None and corpus.skipped:
+        display.say(f"{setting}: {corpus.skipped}")
 
 
 def retrain(config: Config, display: Display, *, only: str | None = None) -> list[Done]:

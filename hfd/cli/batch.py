@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from hfd.cli.folder import files_below, nothing_in
 from hfd.cli.progress import Terminal
 from hfd.cli.totals import Totals
 from hfd.errors import BatchError, ConfigError, DataError, HfdError, printable
@@ -45,10 +46,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Batch:
-    """``jobs``, in order; ``is_one``: a single named file."""
+    """``jobs``, in order; ``is_one``: a single named file; ``left_out``: a line for each folder with other files."""
 
     jobs: tuple[Job, ...]
     is_one: bool
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Existing:
 def plan(sources: Sequence[str], output: str | None, *, wanted: Iterable[str], suffix: str) -> Batch:
     """Plan inputs and outputs without reading any file.
 
-    ``sources``: files, folders (searched recursively for suffixes in ``wanted``, sorted, without hidden files), or
-    ``-`` alone. ``output`` None: beside each source, with ``suffix``; a file, or ``-``, for one source; a
+    ``sources``: files, folders (searched recursively for suffixes in ``wanted`` by the rule of :mod:`hfd.image.tree`),
+    or ``-`` alone. ``output`` None: beside each source, with ``suffix``; a file, or ``-``, for one source; a
     folder otherwise, which keeps a folder's tree, below the folder's name if there are several sources.
     Raises :class:`ConfigError` on arguments that contradict each other, :class:`DataError` for a single
     folder without such files.
@@ -89,16 +91,18 @@ def plan(sources: Sequence[str], output: str | None, *, wanted: Iterable[str], s
     if root is not None and not root.exists() and root.suffix.lower() == suffix:
         raise ConfigError(f"{root}: got a file's name for several outputs, expected a folder's. Give another --output")
     jobs: list[Job] = []
+    lines: list[str] = []
     for source in dict.fromkeys(map(Path, sources)):
         if _is_folder(source):
-            found = _below(source, frozenset(wanted), several=len(sources) > 1, root=root, suffix=suffix)
+            found, left_out = _below(source, frozenset(wanted), several=len(sources) > 1, root=root, suffix=suffix)
+            lines += left_out
         else:
             name = source.with_suffix(suffix)
             found = [_known(Job(source, name if root is None else root / name.name))]
         jobs += found
     if len(sources) == 1 and len(jobs) == 1 and jobs[0].problem is not None:
         raise jobs[0].problem
-    return Batch(_without_clashes(jobs), is_one=False)
+    return Batch(_without_clashes(jobs), is_one=False, left_out=tuple(lines))
 
 
 def _output_of_one(source: Path | None, output: str | None, suffix: str) -> Path | None:
@@ -115,34 +119,21 @@ def _output_of_one(source: Path | None, output: str | None, suffix: str) -> Path
     return path / source.with_suffix(suffix).name
 
 
-def _below(folder: Path, wanted: frozenset[str], *, several: bool, root: Path | None, suffix: str) -> list[Job]:
-    jobs: list[Job] = []
-
-    def unreadable(error: OSError) -> None:
-        path = Path(str(error.filename))
-        jobs.append(Job(path, path, DataError(f"{path}: {error.strerror}. Check its owner and mode")))
-
+def _below(
+    folder: Path, wanted: frozenset[str], *, several: bool, root: Path | None, suffix: str
+) -> tuple[list[Job], list[str]]:
+    """Plan the files of a folder; return a line about those that are left out, too."""
+    found = files_below(folder, wanted, suffix)
     base = folder if root is None else root / folder.resolve().name if several else root
-    for parent, folders, names in os.walk(folder, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        here = Path(parent)
-        for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in wanted:
-                output = (base / here.relative_to(folder) / name).with_suffix(suffix)
-                jobs.append(Job(here / name, output))
+    jobs = [Job(path, path, problem) for path, problem in found.unreadable]
+    jobs += [Job(folder / key, (base / key).with_suffix(suffix)) for key in found.keys]
     if not jobs:
-        problem = DataError(f"{folder}: got a folder without such files, expected {_some(wanted)} in it")
-        return [Job(folder, folder, problem)]
-    return jobs
+        return [Job(folder, folder, nothing_in(folder, wanted, found.skipped))], []
+    return jobs, [f"{folder}: {found.skipped}"] if found.skipped else []
 
 
 def _is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112 -- returns False for a name that is too long
-
-
-def _some(suffixes: frozenset[str]) -> str:
-    shown = [suffix for suffix in (".png", ".jpg", ".hfd") if suffix in suffixes]
-    return ", ".join(shown) + (", ..." if len(suffixes) > len(shown) else "")
 
 
 def _known(job: Job) -> Job:
@@ -203,6 +194,9 @@ def run(batch: Batch, convert: Convert, *, label: str, existing: Existing) -> No
                 sys.stdout.flush()
                 print(f"hfd: {printable(str(error))}", file=sys.stderr, flush=True)
         progress(count, count)
+    sys.stdout.flush()
+    for line in batch.left_out:
+        print(f"hfd: {printable(line)}", file=sys.stderr, flush=True)
     _say(totals.line)
     if totals.failed:
         raise BatchError(f"{totals.failed} of {count} failed")

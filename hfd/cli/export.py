@@ -19,9 +19,12 @@ def export(
 ) -> None:
     """Copy a trained model into its own folder, or add ONNX graphs to one."""
     from hfd.codec.export import add_graphs, export_model
+    from hfd.errors import DataError
     from hfd.io.model_folders import find_model
     from hfd.io.storage import Folder
 
+    if output.exists() and not output.is_dir():
+        raise DataError(f"{output}: got a file, expected a folder or a new name. Give another OUTPUT")
     source = find_model(model)
     if onnx and not half and steps is None and source.is_local and source.path.resolve() == output.resolve():
         print(f"{output}: {', '.join(add_graphs(source))}")

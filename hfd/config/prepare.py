@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from hfd.config.base import Section, Share
 
@@ -47,7 +49,9 @@ class PrepareConfig(Section):
         None, ge=0.0, le=1.0, description="Largest share of samples at 0 or 255, after downscale; None: any."
     )
     drop_duplicates: bool = Field(
-        False, description="Keep only the first by key of photographs that are equal or near duplicates."
+        False,
+        description="Of equal photographs keep the first by key; of near duplicates the one with most pixels, then "
+        "bytes.",
     )
     drop_evaluation: bool = Field(
         False, description="Reject photographs equal to, or near duplicates of, pictures of evaluate.data."
@@ -56,5 +60,15 @@ class PrepareConfig(Section):
         None,
         ge=0,
         le=8,
-        description="Most differing bits, of 64, of the perceptual hashes of near duplicates; None: equal bytes only.",
+        description="Most differing bits, of 64, of the perceptual hashes of near duplicates; None: equal bytes only. "
+        "Needs drop_duplicates or drop_evaluation.",
     )
+
+    @model_validator(mode="after")
+    def _near_duplicates_have_a_use(self) -> Self:
+        if self.near_bits is not None and not (self.drop_duplicates or self.drop_evaluation):
+            raise ValueError(
+                f"near_bits: got {self.near_bits}, expected drop_duplicates or drop_evaluation with it. "
+                "Set prepare.drop_duplicates=true"
+            )
+        return self

@@ -13,6 +13,7 @@ _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 
 HEIC, RAW = "an HEIC picture", "a camera raw picture"
 JXL = "a JPEG XL picture"
+VIDEO = "a video"
 
 # fmt: off
 _RAW_SUFFIXES = (
@@ -22,10 +23,20 @@ _RAW_SUFFIXES = (
 )
 # fmt: on
 
+# fmt: off
+_VIDEO_SUFFIXES = (
+    ".3gp", ".avi", ".insv", ".lrv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv",
+)
+# fmt: on
+
 _SUFFIXES: Mapping[str, str] = {
     ".jxl": JXL, ".jxr": "a JPEG XR picture", ".wdp": "a JPEG XR picture", ".hdp": "a JPEG XR picture",
     ".exr": "an OpenEXR picture", ".hdr": "a Radiance picture", ".heics": "an HEIC picture sequence",
-    ".svg": "an SVG drawing", **dict.fromkeys(_RAW_SUFFIXES, RAW), **dict.fromkeys(HEIC_SUFFIXES, HEIC),
+    ".svg": "an SVG drawing", ".svgz": "an SVG drawing", ".eps": "a PostScript drawing",
+    ".ai": "an Illustrator drawing",
+    ".psb": "a large Photoshop picture", ".xcf": "a GIMP picture", ".kra": "a Krita picture",
+    ".fits": "a FITS picture", ".dcm": "a DICOM picture",
+    **dict.fromkeys(_VIDEO_SUFFIXES, VIDEO), **dict.fromkeys(_RAW_SUFFIXES, RAW), **dict.fromkeys(HEIC_SUFFIXES, HEIC),
 }  # fmt: skip
 
 # Offset, bytes, name. Camera raw files that begin as a TIFF are recognised by their tags (hfd.image.tiff).
@@ -35,7 +46,8 @@ _HEADS = (
     (0, b"#?RGBE", "a Radiance picture"),
     (8, b"CR\x02", RAW), (0, b"FUJIFILMCCD-RAW", RAW), (0, b"IIRO", RAW), (0, b"IIRS", RAW), (0, b"MMOR", RAW),
     (0, b"IIU\0", RAW), (0, b"FOVb", RAW), (0, b"\0MRM", RAW), (6, b"HEAPCCDR", RAW), (4, b"ftypcrx ", RAW),
-    (0, b"P7\n", "a PAM picture"), (0, b"<svg", "an SVG drawing"),
+    (0, b"P7\n", "a PAM picture"), (0, b"<svg", "an SVG drawing"), (0, b"\x1aE\xdf\xa3", VIDEO), (8, b"AVI ", VIDEO),
+    *((4, b"ftyp" + brand, VIDEO) for brand in (b"isom", b"iso2", b"mp41", b"mp42", b"avc1", b"qt  ", b"M4V ", b"3gp")),
 )  # fmt: skip
 
 

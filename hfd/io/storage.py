@@ -7,9 +7,7 @@ come from the environment (``AWS_*``, ``AWS_ENDPOINT_URL``) and are never part o
 
 from __future__ import annotations
 
-import os
 import shutil
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,25 +15,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from hfd.errors import ConfigError, DataError
+from hfd.io.entry import Entry
 from hfd.io.failures import one_line
 from hfd.io.outputs import TEMPORARY, writing_local
 from hfd.io.uris import is_local, local_path
+from hfd.io.walk import Place, Rule, walk
 
 if TYPE_CHECKING:
     from hfd.io.s3 import Prefix
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One listed file: ``key`` relative to the listed folder, ``size`` in bytes, ``stamp`` that changes with it.
-
-    ``archive``: the storage class of an object that has to be restored before it can be read; empty: none.
-    """
-
-    key: str
-    size: int
-    stamp: str
-    archive: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,33 +106,18 @@ class Folder:
 
     def files(self) -> list[Entry]:
         """Return every file below this folder, sorted by key, without temporary and hidden files."""
-        if self.is_local:
-            with one_line(f"{self.uri}/"):
-                found = self._local_files()
-        else:
-            found = [Entry(*one) for one in self._remote().files() if not _is_hidden(one[0])]
-        return sorted(found, key=lambda entry: entry.key)
+        found = self.walk(_VISIBLE) if self.is_local else (Entry(*one) for one in self._remote().files())
+        kept = [entry for entry in found if _VISIBLE.is_wanted(entry.key) and entry.fault in ("", "again")]
+        return sorted((entry for entry in kept if not entry.key.endswith("/")), key=lambda entry: entry.key)
 
-    def _local_files(self) -> list[Entry]:
-        root, found = self.path, []
-        if not root.exists():
-            raise DataError(f"{self.uri}: got no such folder, expected one that exists", reason="missing")
-        if not root.is_dir():
-            raise DataError(f"{self.uri}: got a file, expected a folder", reason="not-a-folder")
-        for parent, folders, names in os.walk(root, onerror=_raise, followlinks=True):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            below = os.path.relpath(parent, root)
-            for name in names:
-                if name.startswith("."):
-                    continue
-                try:
-                    info = os.stat(f"{parent}/{name}")  # noqa: PTH116 -- called for every file of a corpus
-                except FileNotFoundError:  # a broken link, or a file that was just deleted
-                    continue
-                if stat.S_ISREG(info.st_mode):
-                    key = name if below == "." else f"{below}/{name}"
-                    found.append(Entry(key, info.st_size, str(info.st_mtime_ns)))
-        return found
+    def walk(self, rule: Rule) -> Iterator[Entry]:
+        """Yield the files of this local folder as :func:`hfd.io.walk.walk` does."""
+        with one_line(f"{self.uri}/"):
+            if not self.path.exists():
+                raise DataError(f"{self.uri}: got no such folder, expected one that exists", reason="missing")
+            if not self.path.is_dir():
+                raise DataError(f"{self.uri}: got a file, expected a folder", reason="not-a-folder")
+        yield from walk(self.path, rule)
 
     def sweep_temporaries(self) -> None:
         """Remove the temporary files of killed writers in and below this local folder (S3 shows none)."""
@@ -154,12 +126,18 @@ class Folder:
                 leftover.unlink(missing_ok=True)
 
 
-def _is_hidden(key: str) -> bool:
-    return any(part.startswith(".") for part in key.split("/"))
+@dataclass(frozen=True)
+class _Visible:
+    """The rule of `Folder.files`: all but hidden names."""
+
+    def place(self, folder: str) -> Place:
+        return "walk" if self.is_wanted(folder) else "whole"
+
+    def is_wanted(self, key: str) -> bool:
+        return not any(part.startswith(".") for part in key.split("/"))
 
 
-def _raise(error: OSError) -> None:
-    raise error
+_VISIBLE = _Visible()
 
 
 def read_file(path: Path) -> bytes:

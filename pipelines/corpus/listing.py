@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hfd.errors import ConfigError, DataError, printable
 from hfd.image.load import IMAGE_SUFFIXES
-from hfd.io.storage import Entry, Folder
+from hfd.image.tree import OTHER, Selection, Skipped
+from hfd.io.entry import Entry
+from hfd.io.storage import Folder
 from pipelines.corpus.s3 import changed, fetch, list_objects
 from pipelines.corpus.s3_client import archived
 
 BUILTIN = "builtin:photographs"
 WHEEL = "wheel"
+
+ESCAPED = "surrogateescape"
+"""The handling of bytes of names that are not UTF-8 (PEP 383)."""
 
 PROGRESS_EVERY_FILES = 1000
 """Number of files between two progress reports: a page of a listing."""
@@ -73,11 +80,12 @@ class Photo:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A listing at one moment. ``num_other_files``: files without a picture's suffix."""
+    """A listing at one moment. ``skipped``: the files left out; ``num_other_files``: those of no picture format."""
 
     uri: str
     photos: tuple[Photo, ...]
     num_other_files: int
+    skipped: Skipped = field(default_factory=Skipped)
 
     @property
     def digest(self) -> str:
@@ -98,35 +106,55 @@ def list_corpus(uri: str | None, *, setting: str, on_progress: Callable[[int, No
     """
     if uri is None:
         raise ConfigError(f"{setting}: missing, expected a folder or s3:// prefix. Give it as {setting}=...")
+    skipped = Skipped()
     if uri == BUILTIN:
-        photos, others = tuple(_builtin()), 0
+        photos = tuple(_builtin())
     else:
         try:
-            photos, others = _listed(Folder(uri), on_progress)
+            photos, skipped = _listed(Folder(uri), on_progress)
         except DataError as error:
             raise DataError(f"{setting}: {error}", reason=error.reason) from error
         except ConfigError as error:
             raise ConfigError(f"{setting}: {error}") from error
     if not photos:
-        raise DataError(f"{setting}: got no pictures in {uri}, expected some. Check the folder", reason="empty")
-    return Corpus(uri, photos, others)
+        raise DataError(
+            f"{setting}: got no pictures in {uri}{skipped.hint}, expected some. Check the folder", reason="empty"
+        )
+    return Corpus(uri, photos, skipped.count(OTHER), skipped)
 
 
-def _listed(folder: Folder, on_progress: Callable[[int, None], None] | None) -> tuple[tuple[Photo, ...], int]:
-    """Return the pictures of a folder or prefix, sorted by key, and the number of other files."""
-    entries: Iterable[Entry] = list_objects(folder.uri) if _is_s3(folder) else folder.files()
-    photos, others = [], 0
+def _listed(folder: Folder, on_progress: Callable[[int, None], None] | None) -> tuple[tuple[Photo, ...], Skipped]:
+    """Return the pictures of a folder or prefix, sorted by key, and the files that are left out."""
+    selection = Selection(IMAGE_SUFFIXES)
+    entries: Iterable[Entry] = list_objects(folder.uri) if _is_s3(folder) else folder.walk(selection)
+    photos = []
     for number, entry in enumerate(entries, 1):
         if on_progress is not None and number % PROGRESS_EVERY_FILES == 0:
             on_progress(number, None)
-        if entry.key[entry.key.rfind(".") :].lower() in IMAGE_SUFFIXES:
-            # Tables hold text: a name that is not UTF-8 is written there with escapes.
-            photos.append(Photo(printable(entry.key), folder, entry.key, entry.size, entry.stamp, entry.archive))
-        else:
-            others += 1
+        if selection.takes(entry.key, entry.fault):
+            key = _as_text(entry.key) if folder.is_local else printable(entry.key)
+            photos.append(Photo(key, folder, entry.key, entry.size, entry.stamp, entry.archive))
     # The order differs between servers.
-    photos.sort(key=lambda photo: photo.key)
-    return tuple(photos), others
+    photos.sort(key=lambda photo: (photo.key, photo.name))
+    return tuple(sorted(_with_own_keys(photos), key=lambda photo: photo.key)), selection.skipped
+
+
+def _as_text(name: str) -> str:
+    """Return the name of a local file for tables: UTF-8 in any locale, with escapes for what cannot be printed."""
+    return name if name.isascii() and name.isprintable() else printable(os.fsencode(name).decode(errors=ESCAPED))
+
+
+def _with_own_keys(photos: Sequence[Photo]) -> Iterator[Photo]:
+    """Number the keys of photographs whose names look the same once they are printed."""
+    taken = {photo.key for photo in photos} if any(photo.key != photo.name for photo in photos) else set()
+    previous = None
+    for photo in photos:
+        key = photo.key
+        if key == previous:
+            key = next(new for number in itertools.count(2) if (new := f"{photo.key} ({number})") not in taken)
+            taken.add(key)
+        previous = photo.key
+        yield photo if key == photo.key else replace(photo, key=key)
 
 
 def _is_s3(folder: Folder) -> bool:

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hfd.errors import DataError
+from hfd.io.entry import Entry
 from hfd.io.failures import with_retries
-from hfd.io.storage import Entry
 from hfd.io.uris import parse_s3
 from pipelines.corpus.s3_client import Connection, connect, one_line
 from pipelines.corpus.s3_direct import EXPRESS, DirectBucket, direct_bucket
@@ -23,7 +23,7 @@ ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 def list_objects(uri: str) -> Iterator[Entry]:
     """Yield every object below a prefix in the server's order, one page in memory; the stamp is its ETag.
 
-    Folder markers and hidden names (with a part that begins with a dot, except ``..``) are omitted.
+    Folder markers are omitted.
 
     Raises:
         DataError: one line; ``reason`` is ``missing`` (no such bucket), ``not-a-folder``, ``permission`` or an outage.
@@ -38,7 +38,7 @@ def list_objects(uri: str) -> Iterator[Entry]:
             for item in page.get("Contents", ()):
                 found = True
                 key = item["Key"][len(where.prefix) :]
-                if key and not key.endswith("/") and not is_hidden(key):
+                if key and not key.endswith("/"):
                     yield Entry(key, int(item["Size"]), str(item["ETag"]).strip('"'), archive_of(item))
     if not found and where.prefix and _is_object(client, where.bucket, where.prefix.rstrip("/")):
         raise DataError(f"{uri}: got a file, expected a folder", reason="not-a-folder")
@@ -53,10 +53,6 @@ def archive_of(item: Mapping[str, Any]) -> str:
     kind, restored = str(item.get("StorageClass") or ""), item.get("RestoreStatus") or {}
     readable = restored.get("RestoreExpiryDate") is not None and not restored.get("IsRestoreInProgress")
     return kind if kind in ARCHIVES and not readable else ""
-
-
-def is_hidden(key: str) -> bool:
-    return any(part.startswith(".") and part not in (".", "..") for part in key.split("/"))
 
 
 def fetch(uri: str, name: str, size: int, stamp: str) -> bytes:

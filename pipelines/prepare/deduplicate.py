@@ -28,7 +28,7 @@ PICTURES_PER_PART = 64
 _MESSAGES = {
     "in-evaluation": "got a picture of evaluate.data, or one near it, expected others. Leave it out of training.",
     "duplicate": "got the bytes of a photograph whose key comes first, expected others. Delete it or leave it.",
-    "near-duplicate": "got a picture near one whose key comes first, expected others. Delete it or leave it.",
+    "near-duplicate": "got a picture near one that is as large or larger, expected others. Delete it or leave it.",
 }
 
 
@@ -92,8 +92,9 @@ def deduplicate(
 ) -> pa.Table:
     """Set ``reason`` and ``message`` of photographs to drop. The table must be sorted by key.
 
-    Of several duplicates the smallest key stays. Photographs of the evaluation are dropped first, so that they do not
-    cause others to be dropped as duplicates.
+    Of equal photographs the smallest key stays; of near ones the picture with most pixels, then the file with most
+    bytes, then the smallest key. Photographs of the evaluation are dropped first, so that they do not cause others to
+    be dropped as duplicates.
     """
     reasons = np.array(table["reason"].to_pylist(), dtype=object)
 
@@ -113,8 +114,18 @@ def deduplicate(
         drop(candidates, ~first_of_equals(codes.astype(np.uint64)), "duplicate")
         if near_bits is not None:
             candidates, hashes = _hashed(table, reasons)
-            drop(candidates, ~first_of_near(hashes, near_bits), "near-duplicate")
+            order = _largest_first(table, candidates)
+            drop(candidates[order], ~first_of_near(hashes[order], near_bits), "near-duplicate")
     return _with_reasons(table, reasons)
+
+
+def _largest_first(table: pa.Table, candidates: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Return the order of photographs by falling number of pixels, then of bytes; then as they are, by key."""
+    width, height, size = (
+        table[name].take(pa.array(candidates)).to_numpy().astype(np.int64) for name in ("width", "height", "size")
+    )
+    order: npt.NDArray[np.intp] = np.lexsort((-size, -width * height))
+    return order
 
 
 def _candidates(reasons: npt.NDArray[np.object_]) -> npt.NDArray[np.intp]:

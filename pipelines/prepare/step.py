@@ -81,6 +81,7 @@ def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder
         "rejected": len(table) - len(kept),
         "reasons": dict(sorted(Counter(reason for reason in table["reason"].to_pylist() if reason).items())),
         "other_files": corpus.num_other_files,
+        "skipped": corpus.skipped.to_record(),
         "copied": copied,
         **{f"{split}_crops": crops for split, crops in count_crops(kept).items()},
         "pixels": pc.sum(kept["pixels"]).as_py() or 0,

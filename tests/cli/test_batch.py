@@ -155,7 +155,10 @@ def test_a_failure_leaves_the_others_done_and_is_counted(tree: Path, capsys: pyt
         f"{tree}/sub/deep/d.hfd: 15 bytes",
         "3 of 4 files written, 29 bytes in, 29 bytes out, ratio 1.000, 1 failed",
     ]
-    assert said.err == f"hfd: {tree}/b.png: got nonsense, expected sense. Leave it out\n"
+    assert said.err.splitlines() == [
+        f"hfd: {tree}/b.png: got nonsense, expected sense. Leave it out",
+        f"hfd: {tree}: skipped 3: 2 hidden files and folders (.cache, .hidden.png), 1 other file (.txt)",
+    ]
     assert (tree / "sub/c.hfd").read_bytes() == b"SUB/C.PNG"
     assert not (tree / "b.hfd").exists()
 
@@ -223,7 +226,7 @@ def test_a_full_disk_and_a_mistake_of_usage_stop_all(tree: Path, monkeypatch: py
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hfd.io.storage.os.fsync", full)
+    monkeypatch.setattr("hfd.io.outputs.os.fsync", full)
     with pytest.raises(DataError, match="the disk is full"):
         run(pictures(tree / "sub"), shout, label="x", existing=Existing())
     assert sorted(path.name for path in (tree / "sub").rglob("*") if path.is_file()) == ["c.png", "d.webp"]
@@ -233,7 +236,7 @@ def test_a_read_only_file_system_is_one_line(tree: Path, monkeypatch: pytest.Mon
     def locked(_: int) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("hfd.io.storage.os.fsync", locked)
+    monkeypatch.setattr("hfd.io.outputs.os.fsync", locked)
     with pytest.raises(DataError, match=r"c\.hfd: the file system is read-only\. Give another place"):
         run(pictures(tree / "sub/c.png"), shout, label="x", existing=Existing())
 

@@ -84,6 +84,6 @@ def test_a_full_disk_is_one_line(hfd: Hfd, photo: Path, model_folder: Folder, mo
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hfd.io.storage.os.fsync", full)
+    monkeypatch.setattr("hfd.io.outputs.os.fsync", full)
     assert "the disk is full" in hfd("compress", photo, "-m", model_folder.path).complaint
     assert [path.name for path in photo.parent.iterdir()] == [photo.name]

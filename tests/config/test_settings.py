@@ -347,3 +347,13 @@ def test_a_setting_without_a_description_would_be_seen() -> None:
         named: int = Field(0, description="A number.")
 
     assert list(_undescribed(Outer)) == ["many.size", "maybe.size"]
+
+
+def test_a_distance_of_near_duplicates_needs_a_use() -> None:
+    assert _mistake("prepare.near_bits=4") == (
+        "prepare.near_bits: got 4, expected drop_duplicates or drop_evaluation with it. "
+        "Set prepare.drop_duplicates=true"
+    )
+    assert "near_bits: got 0," in _mistake("prepare.near_bits=0", "prepare.drop_duplicates=false")
+    for use in ("drop_duplicates", "drop_evaluation"):
+        assert load_config("desk", ("prepare.near_bits=4", f"prepare.{use}=true")).prepare.near_bits == 4

@@ -112,7 +112,7 @@ def test_failures_on_the_way_to_the_disk(
     def fail(_: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("hfd.io.storage.os.fsync", fail)
+    monkeypatch.setattr("hfd.io.outputs.os.fsync", fail)
     with pytest.raises(DataError, match=words) as error:
         Folder(str(tmp_path)).write("x", b"data")
     assert error.value.reason == reason

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from hfd.errors import ConfigError, DataError
+from hfd.image.load import IMAGE_SUFFIXES
+from hfd.image.tree import Selection
 from hfd.io.storage import Folder
 from hfd.io.uris import S3Prefix, parse_s3
 from pipelines.context import Context, Inputs
@@ -195,7 +197,7 @@ def test_a_key_with_dots_for_folders_cannot_leave_its_folder(s3: Folder, s3_clie
     with pytest.raises(DataError, match=r"^\.\./up\.jpg: got \. or \.\. in a key") as caught:
         sly.read()
     assert caught.value.reason == "bad-key"
-    assert not s3_objects.is_hidden("../up.jpg") and s3_objects.is_hidden("a/.b/c.jpg")
+    assert Selection(IMAGE_SUFFIXES).takes("../up.jpg") and not Selection(IMAGE_SUFFIXES).takes("a/.b/c.jpg")
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,7 @@ def test_a_listed_photograph_takes_little_memory(s3: Folder) -> None:
     """Bounded for each key, so that a million fit: measured on a listing of this server's shape."""
     import tracemalloc
 
-    from hfd.io.storage import Entry
+    from hfd.io.entry import Entry
     from pipelines.corpus.listing import Photo
 
     folder = Folder(f"{s3.uri}/photos")

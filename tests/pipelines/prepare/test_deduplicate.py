@@ -7,14 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from hfd.data.photo_record import PhotoRecord, records_to_table
 from hfd.data.shards import SPLITS, iterate_rows
 from hfd.io.storage import Folder
 from pipelines.prepare import shard as prepare_part
 from pipelines.prepare import step as prepare
+from pipelines.prepare.deduplicate import ReferencePictures, deduplicate
 from tests.support.pictures import photograph
 from tests.support.snapshot_runs import (
     DEDUPLICATED,
@@ -32,7 +35,7 @@ from tests.support.tiny_run import jpeg
 pytestmark = pytest.mark.integration
 
 
-def test_of_pictures_that_are_there_twice_the_smallest_key_stays(tmp_path: Path) -> None:
+def test_of_equal_pictures_the_smallest_key_stays_and_of_near_ones_the_largest(tmp_path: Path) -> None:
     photographs = tmp_path / "photographs"
     variants(photographs)
     assert reasons(run(photographs, tmp_path / "w")) == {}
@@ -40,16 +43,62 @@ def test_of_pictures_that_are_there_twice_the_smallest_key_stays(tmp_path: Path)
     assert reasons(exact) == {"40 same bytes.png": "duplicate"}
     near = run(photographs, tmp_path / "w", *DEDUPLICATED)
     assert reasons(near) == {
-        "20 original.png": "near-duplicate",
+        "05 recompressed.jpg": "near-duplicate",
         "30 smaller.jpg": "near-duplicate",
         "40 same bytes.png": "duplicate",
     }
-    assert kept(near) == {*(f"{i:03d}.jpg" for i in range(10, 18)), "05 recompressed.jpg"}
+    assert kept(near) == {*(f"{i:03d}.jpg" for i in range(10, 18)), "20 original.png"}
     assert near.manifest.facts["reasons"] == {"duplicate": 1, "near-duplicate": 2}
     rejected = pq.read_table(io.BytesIO(near.folder.read("rejects.parquet"))).to_pylist()
     assert all(row["message"].startswith(f"{row['photo']}: got ") and row["reason"] for row in rejected)
     crops = sum(1 for split in SPLITS for _ in iterate_rows(near.folder, split))
     assert crops == near.manifest.facts["train_crops"] + near.manifest.facts["validation_crops"] == 9
+
+
+@pytest.mark.parametrize("photos_per_shard", [1, 3, 100])
+@pytest.mark.parametrize("names", [("0", "1", "2", "3", "4"), ("4", "3", "2", "1", "0"), ("2", "0", "4", "1", "3")])
+def test_the_largest_of_near_pictures_stays_whatever_its_key_and_shard(
+    tmp_path: Path, names: tuple[str, ...], photos_per_shard: int
+) -> None:
+    """By pixels, then by bytes: a thumbnail whose name comes first is the one that is dropped."""
+    photographs = tmp_path / "photographs"
+    write_many(photographs, range(10, 18))
+    picture = Image.fromarray(photograph(200, 240, seed=500))
+    versions = [
+        (picture.resize((192, 160), Image.Resampling.LANCZOS), "PNG", {}),
+        (picture, "JPEG", {"quality": 60}),
+        (picture, "PNG", {}),
+        (picture.resize((180, 150), Image.Resampling.LANCZOS), "BMP", {}),  # uncompressed
+        (picture, "JPEG", {"quality": 90}),
+    ]
+    for name, (image, kind, options) in zip(names, versions, strict=True):
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        write(photographs, f"{name}.{kind.lower()}", buffer.getvalue())
+    done = run(photographs, tmp_path / "w", *DEDUPLICATED, f"prepare.photos_per_shard={photos_per_shard}")
+    assert kept(done) == {*(f"{i:03d}.jpg" for i in range(10, 18)), f"{names[2]}.png"}
+    assert done.manifest.facts["reasons"] == {"near-duplicate": 4}
+
+
+def test_the_kept_pictures_are_those_of_a_search_over_all_pairs() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        count = 40
+        rows = [
+            PhotoRecord(
+                f"{i:02d}", int(rng.integers(1, 4)), "", content=str(i), width=int(rng.integers(1, 4)),
+                height=int(rng.integers(1, 4)), hash=int(rng.integers(0, 64)), crops=1,
+            )
+            for i in range(count)
+        ]  # fmt: skip
+        found = deduplicate(records_to_table(rows), ReferencePictures(), 1, among_themselves=True)
+        stay: list[PhotoRecord] = []
+        order = sorted(rows, key=lambda row: (-(row.width or 0) * (row.height or 0), -row.size, row.photo))
+        for row in order:
+            if all(((row.hash or 0) ^ (other.hash or 0)).bit_count() > 1 for other in stay):
+                stay.append(row)
+        kept_keys = found.filter(pc.is_null(found["reason"]))["photo"].to_pylist()
+        assert kept_keys == sorted(row.photo for row in stay)
 
 
 def test_duplicates_do_not_count_as_unusable(tmp_path: Path) -> None:
@@ -87,7 +136,7 @@ def test_another_evaluation_is_another_step_that_reads_no_photograph_twice(tmp_p
     reads.clear()
     second = run(photographs, tmp_path / "w", *settings, evaluation=pictures)
     assert second.step.key != first.step.key
-    assert sorted(reads) == ["05 recompressed.jpg", "a.png"]  # the one that may stay now
+    assert sorted(reads) == ["20 original.png", "a.png"]  # the one that may stay now
     check_same(second, run(photographs, tmp_path / "afresh", *settings, evaluation=pictures))
 
 

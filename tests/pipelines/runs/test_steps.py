@@ -41,6 +41,11 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
     return {name for name in STEP_NAMES if before[name] != after[name]}
 
 
+def test_the_distance_of_near_duplicates_changes_the_key_of_prepare(tmp_path: Path) -> None:
+    without = keys(tmp_path, "prepare.drop_duplicates=true")
+    assert changed(without, keys(tmp_path, "prepare.drop_duplicates=true", "prepare.near_bits=3")) == {"prepare"}
+
+
 @pytest.mark.parametrize(
     ("override", "steps"),
     [
@@ -49,7 +54,7 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
         ("prepare.photos_per_shard=3", {"prepare"}),
         ("prepare.downscale=0.5", {"prepare"}),
         ("prepare.min_sharpness=9", {"prepare"}),
-        ("prepare.near_bits=3", {"prepare"}),
+        ("prepare.drop_duplicates=true", {"prepare"}),
         ("prepare.max_pixels=1000000", {"prepare", "evaluate"}),
         ("autoencoder.lmbda=0.01", {"train-autoencoder"}),
         ("autoencoder.train.budget=7 steps", {"train-autoencoder"}),
