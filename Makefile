@@ -3,7 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 # Torch's threads wait at barriers: two test processes of one thread each finish sooner than one of two.
-TEST_ENV := OMP_NUM_THREADS=1
+# Test modules with rewritten assertions are kept, whatever the environment says: rewriting takes longer than importing.
+TEST_ENV := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: install demo test test-fast test-slow check format browser docs clean

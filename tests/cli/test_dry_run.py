@@ -57,16 +57,18 @@ def state(machine: Path) -> dict[str, tuple[int, int, bytes]]:
 
 
 @pytest.mark.parametrize("workspace", ["absent", "read-only"])
-@pytest.mark.parametrize("start", ["random", "folder", "registered"])
+@pytest.mark.parametrize("start", ["random", "folder", pytest.param("registered", marks=pytest.mark.integration)])
 def test_a_dry_run_writes_nothing(
-    hfd: Hfd, machine: Path, model_folder: Folder, registry: Path, workspace: str, start: str
+    hfd: Hfd, machine: Path, model_folder: Folder, request: pytest.FixtureRequest, workspace: str, start: str
 ) -> None:
     photographs, kept = copy_recorded(machine)
     settings = []
     if start != "random":
         model = model_folder.uri if start == "folder" else "models:/earlier@champion"
         settings = [f"{stage}.warm_start={model}" for stage in ("autoencoder", "decoder", ADVERSARIAL)]
+    registry = machine / "home"
     if start == "registered":
+        registry = request.getfixturevalue("registry")
         settings.append(f"tracking.uri=sqlite:///{registry}/registry.db")
     place = kept if workspace == "read-only" else machine / "absent/workspace"
     read_only(kept)

@@ -2,23 +2,17 @@
 
 Theirs count training timesteps by whole numbers and read alpha-bar off a table: the table here holds our grid, last
 time first, from the formula in float64. DPM-Solver++ and the flows keep their sigmas in float32. All steps are run,
-and each is compared. They have no midpoint rule for flows.
+and each is compared. They have no midpoint rule for flows. Tests import diffusers where they use it:
+the import takes seconds.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DDPMScheduler,
-    DPMSolverMultistepScheduler,
-    FlowMatchEulerDiscreteScheduler,
-    FlowMatchHeunDiscreteScheduler,
-)
-from diffusers.training_utils import compute_density_for_timestep_sampling, compute_snr
 from torch import Tensor
 
 from hfd.diffusion.flow import RectifiedFlow
@@ -82,6 +76,8 @@ def seeds(steps: int) -> list[torch.Generator]:
 @pytest.mark.parametrize(("gamma", "variance"), [(0.0, "fixed_small"), (1.0, "fixed_large")])
 @pytest.mark.parametrize("steps", [1, 2, 9])
 def test_ancestral_is_ddpm(predict: Prediction, gamma: float, variance: str, steps: int) -> None:
+    from diffusers import DDPMScheduler
+
     scheduler = DDPMScheduler(steps, variance_type=variance, clip_sample=False, prediction_type=PREDICTIONS[predict])
     times = grid(steps)
     scheduler.alphas_cumprod = bars(times)
@@ -93,6 +89,8 @@ def test_ancestral_is_ddpm(predict: Prediction, gamma: float, variance: str, ste
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0])
 def test_gamma_is_their_range_of_learned_variances(gamma: float) -> None:
     """There a network may choose the variance, between the two on a log scale: half the output's channels, -1 to 1."""
+    from diffusers import DDPMScheduler
+
     steps, times = 9, grid(9)
     scheduler = DDPMScheduler(steps, variance_type="learned_range", clip_sample=False, prediction_type="v_prediction")
     scheduler.alphas_cumprod = bars(times)
@@ -108,6 +106,8 @@ def test_gamma_is_their_range_of_learned_variances(gamma: float) -> None:
 @each_prediction
 @pytest.mark.parametrize("steps", [1, 2, 9])
 def test_ddim_is_theirs(predict: Prediction, steps: int) -> None:
+    from diffusers import DDIMScheduler
+
     scheduler = DDIMScheduler(steps, clip_sample=False, prediction_type=PREDICTIONS[predict])
     times = grid(steps)
     scheduler.alphas_cumprod = bars(times)
@@ -117,7 +117,9 @@ def test_ddim_is_theirs(predict: Prediction, steps: int) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
-def dpm_solver(predict: Prediction, table: Tensor, final: str, timesteps: list[int]) -> DPMSolverMultistepScheduler:
+def dpm_solver(predict: Prediction, table: Tensor, final: str, timesteps: list[int]) -> Any:
+    from diffusers import DPMSolverMultistepScheduler
+
     scheduler = DPMSolverMultistepScheduler(
         len(table),
         solver_order=2,
@@ -158,6 +160,8 @@ def test_dpmpp_short_of_the_end_is_theirs(predict: Prediction) -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 9])
 def test_euler_is_theirs(steps: int) -> None:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
     times = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
     scheduler = FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(sigmas=times[:-1].tolist())
@@ -172,6 +176,8 @@ def test_euler_is_theirs(steps: int) -> None:
 @pytest.mark.parametrize("steps", [2, 9])
 def test_heun_is_theirs(steps: int) -> None:
     """Their grid ends at t = 1 / 1000 before 0, so ours is theirs; a step to 0 is Euler's in both."""
+    from diffusers import FlowMatchHeunDiscreteScheduler
+
     scheduler = FlowMatchHeunDiscreteScheduler()
     scheduler.set_timesteps(steps)
     x_t, asked = start(), []
@@ -192,8 +198,10 @@ def drawn() -> tuple[Tensor, Tensor, Tensor]:
     return tuple(torch.randn(3, 4, 3, 4, 4, generator=torch.Generator().manual_seed(7), dtype=torch.float64))
 
 
-def table_of_t() -> DDPMScheduler:
+def table_of_t() -> Any:
     """Timestep i stands for ``T[i]``."""
+    from diffusers import DDPMScheduler
+
     scheduler = DDPMScheduler(len(T))
     scheduler.alphas_cumprod = bars(torch.cat([T.flip(0), T.new_zeros(1)]))
     return scheduler
@@ -209,6 +217,8 @@ def test_noising_and_velocity_are_theirs() -> None:
 @each_prediction
 def test_min_snr_weights_are_those_of_their_training_scripts(predict: Prediction) -> None:
     """min(SNR, 5) / SNR on eps, and min(SNR, 5) / (SNR + 1) on v: the lines around ``compute_snr`` there."""
+    from diffusers.training_utils import compute_snr
+
     snr = compute_snr(table_of_t(), torch.arange(len(T))).double()
     expected = snr.clamp(max=5.0) / {"v": snr + 1, "eps": snr, "x0": 1.0}[predict]
     weight = Diffusion(SCHEDULE, predict, "min-snr").training_pair(*drawn(), T).weight
@@ -216,6 +226,8 @@ def test_min_snr_weights_are_those_of_their_training_scripts(predict: Prediction
 
 
 def test_flow_noising_is_theirs() -> None:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
     scheduler, (x0, x_hat, eps) = FlowMatchEulerDiscreteScheduler(), drawn()
     pair = RectifiedFlow().training_pair(x0, x_hat, eps, T)
     scheduler.set_timesteps(sigmas=T.flip(0).tolist())
@@ -225,6 +237,8 @@ def test_flow_noising_is_theirs() -> None:
 
 def test_logit_normal_times_have_their_distribution() -> None:
     """Theirs are drawn apart from each other, ours evenly: 20,000 of each, at most 1.95 sqrt(2 / n) apart."""
+    from diffusers.training_utils import compute_density_for_timestep_sampling
+
     count = 20_000
     theirs = compute_density_for_timestep_sampling(
         "logit_normal", count, logit_mean=-0.4, logit_std=1.3, generator=torch.Generator().manual_seed(1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -55,7 +55,6 @@ def check_tiles(tiles: list[Tile], height: int, width: int, reach: int, stride: 
     assert (covered == 1).all()
 
 
-@settings(deadline=None, max_examples=200)
 @given(SIDES, SIDES, st.integers(0, 60), st.sampled_from([1, 8, 16]), st.integers(5_000, 60_000))
 def test_tiles_cut_a_picture(height: int, width: int, reach: int, stride: int, max_pixels: int) -> None:
     tiles = cut_into_tiles(height, width, reach, stride, max_pixels=max_pixels)
@@ -67,7 +66,6 @@ def test_tiles_cut_a_picture(height: int, width: int, reach: int, stride: int, m
         assert [tile.core for tile in tiles] == [Box(0, 0, height, width)]
 
 
-@settings(deadline=None, max_examples=200)
 @given(
     st.lists(st.tuples(st.sampled_from([16, 40, 90, 333, 700]), st.sampled_from([16, 90, 512])), max_size=12),
     st.integers(0, 200),
@@ -148,7 +146,7 @@ def by_plan(decoder: ScoreDecoder, x_hat: Tensor, sampling: Sampling, units: lis
 FINISH = {"finish": {"sharpen": 1.0, "chroma_noise": 2.0}, "grain": 0.5}
 
 
-@pytest.mark.parametrize("size", [(283, 350), (90, 1300), (431, 333)])
+@pytest.mark.parametrize("size", [(90, 1300), (431, 333)])
 @pytest.mark.parametrize(
     ("decoder", "sampling"),
     [
@@ -164,7 +162,7 @@ def test_independent_tiles_give_the_sample_of_the_whole(
     x_hat = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(1))
     whole = decoder.sample(x_hat, sampling, seeds=[7], precision="float32")
     reach = decoder.reach_px(sampling)
-    tiles = cut_into_tiles(*size, reach, decoder.net.stride, max_pixels=(2 * reach + 60) ** 2)
+    tiles = cut_into_tiles(*size, reach, decoder.net.stride, max_pixels=(2 * reach + 90) ** 2)
     assert len(tiles) > 1
     units = [Unit(UnitKind.TILES, (0,), (tile,)) for tile in tiles]
     found = by_plan(decoder, x_hat, sampling, units, "float32")
@@ -203,7 +201,6 @@ def box_in(height: int, width: int, drawn: tuple[int, int, int, int]) -> Box:
     return Box(top, left, 1 + drawn[2] % (height - top), 1 + drawn[3] % (width - left))
 
 
-@settings(deadline=None, max_examples=200)
 @given(SIDES, SIDES, BOXES, st.integers(0, 150), st.integers(1, 20), st.sampled_from([1, 8]), st.integers(8_000, 10**5))
 def test_one_group_covers_a_box_with_its_context(
     height: int, width: int, drawn: tuple[int, int, int, int], before: int, step: int, stride: int, max_pixels: int
@@ -242,7 +239,6 @@ def sides_of(core: Box) -> list[Box]:
     return [top, bottom, left, right]
 
 
-@settings(deadline=None, max_examples=200)
 @given(SIDES, SIDES, BOXES, st.sampled_from([48, 64, 200]), st.sampled_from([0, 8, 20, 48]))
 def test_four_groups_know_all_that_is_finished_around_them(
     height: int, width: int, drawn: tuple[int, int, int, int], core_px: int, context_px: int

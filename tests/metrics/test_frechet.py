@@ -6,8 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from scipy.linalg import sqrtm
-from torchmetrics.image.kid import poly_mmd
 
 from hfd.errors import DataError
 from hfd.metrics import frechet
@@ -68,6 +66,8 @@ def test_an_empty_set_is_neutral() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_frechet_distance_agrees_with_sqrtm(seed: int) -> None:
+    from scipy.linalg import sqrtm
+
     x, y = _features(200, 12, seed), _features(150, 12, seed + 100, shift=0.3)
     a, b = GaussianStats.of(x), GaussianStats.of(y)
     root = sqrtm(np.cov(x, rowvar=False) @ np.cov(y, rowvar=False))
@@ -151,6 +151,8 @@ def test_lengths_have_to_match() -> None:
 
 
 def test_kernel_distance_agrees_with_torchmetrics() -> None:
+    from torchmetrics.image.kid import poly_mmd  # its import takes seconds
+
     x, y = _features(70, 9, 7), _features(70, 9, 8, shift=0.4)
     expected = float(poly_mmd(torch.from_numpy(x), torch.from_numpy(y)))
     assert kernel_distance(x, y) == pytest.approx(expected, rel=1e-10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ def _imports(source: str, module: str) -> Iterator[Import]:
     yield from walk(ast.parse(source), False, False)
 
 
+@functools.cache
 def _all_imports() -> list[Import]:
     return [found for path in FILES for found in _imports(path.read_text(encoding="utf-8"), _module_of(path))]
 

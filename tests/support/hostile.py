@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from hfd.codec.container import ALPHA, EXIF, ICC, LATENTS, SAMPLING, Container, pack, unpack
 
@@ -132,17 +133,23 @@ def _hostile_section(rng: random.Random, tag: int, container: Container) -> byte
             width, height = rng.choice([(container.width, container.height), (2**31 - 1, 2**31 - 1), (16384, 16384)])
             return rng.choice([_png(rng, width, height), _webp(rng, width, height)])
         case 129 | 130:
-            bomb = zlib.compress(bytes(rng.choice([100, 2**22, 2**22 + 1, 2**25])), 1)
+            bomb = _zeros(rng.choice([100, 2**22, 2**22 + 1, 2**25]))
             return rng.choice([b"\x01" + bomb, b"\x01" + bomb[: len(bomb) // 2], b"\x01" + rng.randbytes(50), b"\x02"])
         case _:
             return rng.randbytes(rng.choice([0, 1, 2, 10, 28, 200]))
+
+
+@cache
+def _zeros(count: int) -> bytes:
+    """So many zeros, compressed."""
+    return zlib.compress(bytes(count), 1)
 
 
 def _png(rng: random.Random, width: int, height: int) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    pixels = zlib.compress(bytes(rng.choice([0, 1000, 2**20, 2**26])), 1)
+    pixels = _zeros(rng.choice([0, 1000, 2**20, 2**26]))
     extra = rng.choice(
         [b"", chunk(b"zTXt", b"a\0\0" + pixels), chunk(b"iCCP", b"a\0\0" + pixels), chunk(b"PLTE", b"a")]
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 
 from hfd.codec.codec import Codec
 from hfd.codec.patches import Piece, PixelSource
@@ -27,6 +26,8 @@ LAYOUTS = [PatchLayout(patch_pixels=330 * 330), PatchLayout(Scheme.FOUR_GROUPS, 
 
 @pytest.fixture
 def cluster(ray_folder: Path) -> Iterator[None]:
+    import ray
+
     assert ray_folder.is_dir()
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:

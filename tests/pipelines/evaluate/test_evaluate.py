@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import pytest
-from mlflow.utils.validation import _validate_metric_name
 
 from pipelines.evaluate.step import tracked_metrics
 from tests.support.report_rows import summary_row
@@ -13,6 +12,8 @@ from tests.support.report_rows import summary_row
 
 @pytest.mark.parametrize("setting", ["", "50 steps", "50 steps, gamma 0.1, grain", "at most our rate", "a=1 (b)"])
 def test_numbers_are_tracked_under_names_that_mlflow_takes(setting: str) -> None:
+    from mlflow.utils.validation import _validate_metric_name
+
     found = tracked_metrics(summary_row("sample", setting, 24, 0.12, None, math.inf, 0.9, 0.5, 31.4, None, 0.3, 38.2))
     for name in found:
         _validate_metric_name(name)

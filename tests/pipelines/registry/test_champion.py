@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mlflow.exceptions import MlflowException
 
 from hfd.errors import ConfigError, DataError, HfdError
 from hfd.io.storage import Folder
@@ -273,6 +272,8 @@ def test_of_two_first_champions_at_the_same_moment_the_slower_is_refused(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MLflow inserts an alias without a lock: the slower gets the error of the database's unique key."""
+    from mlflow.exceptions import MlflowException
+
     ours, theirs = (register(registry, model(tmp_path, name)) for name in "ab")
     set_alias = registry.client.set_registered_model_alias
 
