@@ -54,7 +54,7 @@ def _override(tree: dict[str, Any], override: str) -> str | None:
     if not separator or not key.strip():
         return f"override: got {override!r}, expected key=value. Example: autoencoder.lmbda=0.002"
     try:
-        value = yaml.safe_load(text) if text else None
+        value = _read_yaml(text) if text else None
     except yaml.YAMLError as error:
         return f"{key}: got {text!r}, expected a YAML value ({error.__class__.__name__}). Quote it"
     _assign(tree, key.strip().split("."), value)
@@ -71,7 +71,7 @@ def _read_preset(preset: str, chain: tuple[str, ...]) -> dict[str, Any]:
     if str(path) in chain:
         raise ConfigError(f"{path}: extends itself ({' -> '.join([*chain, str(path)])}). Remove one extends.")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        tree = _read_yaml(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
@@ -82,6 +82,11 @@ def _read_preset(preset: str, chain: tuple[str, ...]) -> dict[str, Any]:
     if isinstance(parent, str) and parent.endswith((".yaml", ".yml")) and not Path(parent).is_absolute():
         parent = str(path.parent / parent)
     return _merge(_read_preset(str(parent), (*chain, str(path))), tree)
+
+
+def _read_yaml(text: str) -> Any:
+    """Parse by libyaml where PyYAML was built with it: ten times faster. Both loaders make plain values only."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
