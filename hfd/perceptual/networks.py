@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,7 +85,3 @@ class FrozenFeatures(nn.Module):
             if layer.tap:
                 features.append(h)
         return features
-
-
-FeaturesOf = Callable[[Tensor], Features]
-"""Pictures (B, 3, H, W) in [-1, 1] to features."""
