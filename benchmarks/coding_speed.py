@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.peer import peer_of
-from hfd.autoencoder.coding import LatentCoder, build_tables
+from hfd.autoencoder.coding import LatentCoder
+from hfd.autoencoder.make_tables import build_tables
 from hfd.autoencoder.model import Elic, pad_to_stride
-from hfd.autoencoder.weights import read_autoencoder
-from hfd.codec.pixels import picture_to_tensor
+from hfd.autoencoder.weights import latent_coder, read_autoencoder
+from hfd.codec.tensors import picture_to_tensor
 from hfd.image.load import load_rgb
 from hfd.io.model_folders import find_model
 
@@ -48,10 +49,10 @@ def main() -> None:
     if arguments.paper:
         torch.manual_seed(0)
         model = Elic().eval()
-        coder = LatentCoder(model, build_tables(model))
+        coder = latent_coder(model, build_tables(model))
     else:
         autoencoder = read_autoencoder(find_model(arguments.model) / "autoencoder")
-        model, coder = autoencoder.model, LatentCoder(autoencoder.model, autoencoder.tables)
+        model, coder = autoencoder.model, latent_coder(autoencoder.model, autoencoder.tables)
     peer = peer_of(model)
     totals = {"compress": [0.0, 0.0], "decompress": [0.0, 0.0]}
     ratios: dict[str, list[tuple[float, float]]] = {name: [] for name in totals}
@@ -77,15 +78,16 @@ def calls(
     model: torch.nn.Module, coder: LatentCoder, peer: torch.nn.Module, x: Tensor
 ) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
     height, width = x.shape[2:]
-    coded, _ = coder.encode(x)
+    coded, _ = coder.encode(x.numpy())
     with torch.no_grad():
         there = peer.compress(x)
 
     def decompress() -> Tensor:
-        return model.reconstruct(coder.decode(coded.payload, checksum=coded.checksum, height=height, width=width))
+        y_hat = coder.decode(coded.payload, checksum=coded.checksum, height=height, width=width)
+        return model.reconstruct(torch.from_numpy(y_hat))
 
     return {
-        "compress": (lambda: coder.encode(x), torch.no_grad()(lambda: peer.compress(x))),
+        "compress": (lambda: coder.encode(x.numpy()), torch.no_grad()(lambda: peer.compress(x))),
         "decompress": (decompress, torch.no_grad()(lambda: peer.decompress(**there))),
     }
 

@@ -29,8 +29,9 @@ from torch import Tensor
 from benchmarks.peer import peer_of
 from hfd.autoencoder.coding import LatentCoder
 from hfd.autoencoder.model import Elic
-from hfd.autoencoder.weights import read_autoencoder
-from hfd.codec.pixels import picture_to_tensor
+from hfd.autoencoder.weights import latent_coder, read_autoencoder
+from hfd.codec.tensors import picture_to_tensor
+from hfd.engine.base import Values
 from hfd.errors import HfdError
 from hfd.image.load import load_rgb
 from hfd.io.model_folders import find_model
@@ -87,14 +88,14 @@ def cut(photos: Path, count: int) -> list[Tensor]:
     raise SystemExit(f"{photos}: got {len(crops)} crops, expected {count}. Give a folder of larger photographs")
 
 
-def checksum_of(y_hat: Tensor) -> int:
-    return zlib.crc32(y_hat.float().contiguous().numpy().tobytes())
+def checksum_of(y_hat: Values) -> int:
+    return zlib.crc32(y_hat.tobytes())
 
 
 def encode(model: Elic, coder: LatentCoder, crops: list[Tensor], peer_crops: int) -> list[Crop]:
     peer, files = peer_of(model), []
     for i, x in enumerate(crops):
-        coded, y_hat = coder.encode(x)
+        coded, y_hat = coder.encode(x.numpy())
         theirs = None
         if i < peer_crops:
             there = peer.compress(x)
@@ -133,7 +134,7 @@ def run_setting(model_name: str, name: str, folder: Path) -> None:
         print(f"{name:<26} not on this machine: {torch.backends.cpu.get_cpu_capability()}")
         return
     autoencoder = read_autoencoder(find_model(model_name) / "autoencoder")
-    model, coder = autoencoder.model, LatentCoder(autoencoder.model, autoencoder.tables)
+    model, coder = autoencoder.model, latent_coder(autoencoder.model, autoencoder.tables)
     crops: list[Crop] = pickle.loads((folder / "files.pickle").read_bytes())
     peer = peer_of(model)
     if setting.float64:
@@ -161,7 +162,7 @@ def main() -> None:
         return
     torch.set_num_threads(ENCODER.threads)
     autoencoder = read_autoencoder(find_model(arguments.model) / "autoencoder")
-    coder = LatentCoder(autoencoder.model, autoencoder.tables)
+    coder = latent_coder(autoencoder.model, autoencoder.tables)
     with tempfile.TemporaryDirectory() as folder:
         with torch.no_grad():
             files = encode(autoencoder.model, coder, cut(arguments.photos, arguments.crops), arguments.peer_crops)

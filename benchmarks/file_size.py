@@ -25,7 +25,8 @@ def main() -> None:
     total = estimated = within = count = 0.0
     for path in sorted(arguments.pictures.iterdir()):
         x = load_rgb(path)
-        compressed = codec.compress(x)
+        compressed = codec.compress(x, estimate=True)
+        assert compressed.bpp_est is not None
         num_bytes, estimate = len(compressed.data), compressed.bpp_est * x.shape[0] * x.shape[1] / 8
         fits = abs(num_bytes - estimate) <= 0.01 * estimate + 64
         print(f"{path.name:<16} {num_bytes:8d} bytes, estimated {estimate:10.1f}, excess {num_bytes - estimate:+8.1f}")

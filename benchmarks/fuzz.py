@@ -179,7 +179,7 @@ def work(first: int, cases: int, max_pixels: int, scratch: Path) -> None:
 
 
 def small_codec():  # type: ignore[no-untyped-def]
-    from hfd.autoencoder.coding import build_tables
+    from hfd.autoencoder.make_tables import build_tables
     from hfd.autoencoder.weights import Autoencoder
     from hfd.codec.codec import Codec
     from tests.support.networks import lively_elic

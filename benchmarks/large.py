@@ -26,6 +26,7 @@ from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
 from hfd.codec.patches import LatentSource, MapPieces, Piece, SamplePiece, sample_by_plan
 from hfd.codec.workers import process_map
+from hfd.engine.base import Values
 from hfd.geometry.plan import PatchLayout, Scheme, plan_picture
 from hfd.image.load import RgbArray, load_rgb
 from hfd.io.model_folders import shipped_models
@@ -33,13 +34,13 @@ from hfd.io.model_folders import shipped_models
 GOAL_SIDE, GOAL_BYTES = 20_000, 4 * 10**9
 
 
-def repeated(y_hat: torch.Tensor, cells: int) -> torch.Tensor:
+def repeated(y_hat: Values, cells: int) -> Values:
     """Repeat a latent to (1, M, cells, cells), without a second copy in memory."""
-    large = torch.empty(1, y_hat.shape[1], cells, cells)
+    large = np.empty((1, y_hat.shape[1], cells, cells), np.float32)
     for top in range(0, cells, y_hat.shape[2]):
         for left in range(0, cells, y_hat.shape[3]):
             there = large[..., top : top + y_hat.shape[2], left : left + y_hat.shape[3]]
-            there.copy_(y_hat[..., : there.shape[2], : there.shape[3]])
+            there[:] = y_hat[..., : there.shape[2], : there.shape[3]]
     return large
 
 
@@ -68,7 +69,7 @@ def decode(picture: str, side: int, scheme: Scheme, workers: int, patches: int |
     before = psutil.Process().memory_info().rss - y_hat.nbytes
     settings = codec.default_sampling
     plan = plan_picture(side, side, codec.reach(settings), PatchLayout(scheme))
-    source, theirs = LatentSource(codec.autoencoder.model, y_hat, (side, side)), 0
+    source, theirs = LatentSource(codec.networks, y_hat, (side, side)), 0
 
     def watch(done: int, of: int) -> None:
         nonlocal theirs

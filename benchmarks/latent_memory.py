@@ -20,9 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hfd.autoencoder.coding import LatentCoder
 from hfd.autoencoder.model import STRIDE
-from hfd.autoencoder.weights import read_autoencoder
+from hfd.autoencoder.weights import latent_coder, read_autoencoder
 from hfd.io.model_folders import find_model
 
 
@@ -41,16 +40,18 @@ def peak_mib() -> float:
 def work(direction: str, model: str, side: int, path: Path) -> None:
     torch.set_num_threads(1)
     autoencoder = read_autoencoder(find_model(model) / "autoencoder")
-    coder = LatentCoder(autoencoder.model, autoencoder.tables)
+    coder = latent_coder(autoencoder.model, autoencoder.tables)
     before, start = peak_mib(), time.perf_counter()
     if direction == "encode":
-        coded, y_hat = coder.code(coder.analyse(lambda first, last: rows(first, last, side), side, side), consume=True)
-        check = zlib.crc32(y_hat.numpy())
+        coded, y_hat = coder.code(
+            coder.analyse(lambda first, last: rows(first, last, side).numpy(), side, side), consume=True
+        )
+        check = zlib.crc32(y_hat)
         path.write_bytes(coded.checksum.to_bytes(4, "little") + check.to_bytes(4, "little") + coded.payload)
     else:
         data = path.read_bytes()
         y_hat = coder.decode(data[8:], checksum=int.from_bytes(data[:4], "little"), height=side, width=side)
-        assert zlib.crc32(y_hat.numpy()) == int.from_bytes(data[4:8], "little")
+        assert zlib.crc32(y_hat) == int.from_bytes(data[4:8], "little")
     seconds, added = time.perf_counter() - start, peak_mib() - before
     print(
         f"{direction}: {side} x {side}, {path.stat().st_size - 8} bytes, {seconds:.0f} s, at most {peak_mib():.0f} "

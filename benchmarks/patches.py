@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    codec = Codec.load(find_model(options.model))
+    codec = Codec.load(find_model(options.model), engine="torch")
     assert codec.decoder is not None
     settings = codec.default_sampling
     reach = codec.reach(settings)

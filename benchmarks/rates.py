@@ -17,17 +17,17 @@ from PIL import Image
 from hfd.autoencoder.coding import LatentCoder
 from hfd.autoencoder.model import Elic, pad_to_stride
 from hfd.autoencoder.rates import step_units
-from hfd.autoencoder.weights import read_autoencoder
-from hfd.codec.pixels import picture_to_tensor, tensor_to_picture
+from hfd.autoencoder.weights import latent_coder, read_autoencoder
+from hfd.codec.tensors import picture_to_tensor, tensor_to_picture
 from hfd.image.load import RgbArray
 from hfd.io.model_folders import find_model
 
 
 def measure(model: Elic, coder: LatentCoder, picture: RgbArray, rate: int) -> tuple[int, float]:
     """Bytes of the payload and PSNR of the reconstruction."""
-    coded, y_hat = coder.encode(pad_to_stride(picture_to_tensor(picture)), rate)
+    coded, y_hat = coder.encode(pad_to_stride(picture_to_tensor(picture)).numpy(), rate)
     height, width = picture.shape[:2]
-    x_hat = tensor_to_picture(model.reconstruct(y_hat)[..., :height, :width])
+    x_hat = tensor_to_picture(model.reconstruct(torch.from_numpy(y_hat))[..., :height, :width])
     mse = np.square(x_hat.astype(np.float64) - picture).mean()
     return len(coded.payload), float(10 * np.log10(255**2 / mse))
 
@@ -45,7 +45,7 @@ def main() -> None:
     print(f"{len(pictures)} pictures\nmodel      rate   step     bpp   PSNR dB")
     for name in arguments.models.split(","):
         autoencoder = read_autoencoder(find_model(name) / "autoencoder")
-        coder = LatentCoder(autoencoder.model, autoencoder.tables)
+        coder = latent_coder(autoencoder.model, autoencoder.tables)
         for rate in map(int, arguments.rates.split(",")):
             found = [measure(autoencoder.model, coder, picture, rate) for picture in pictures]
             bpp, psnr = 8 * sum(size for size, _ in found) / pixels, np.mean([db for _, db in found])

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hfd.config.presets import load_config
-from hfd.diffusion.decoder import ScoreDecoder, build_network, build_process
+from hfd.diffusion.decoder import ScoreDecoder, build_process
 from hfd.diffusion.sampling import Sampling
+from hfd.diffusion.weights import build_network
 from hfd.precision import autocast, native_bfloat16
 from hfd.training.randomness import worker_randomness
 from hfd.training.tasks import DecoderTask, OptimiserSettings

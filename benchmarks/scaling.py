@@ -35,9 +35,10 @@ from hfd.autoencoder.loss import rate_distortion
 from hfd.autoencoder.weights import build_autoencoder
 from hfd.config import Config, TrainConfig
 from hfd.config.presets import load_config
-from hfd.diffusion.decoder import build_network, build_process
+from hfd.diffusion.decoder import build_process
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.process import predict
+from hfd.diffusion.weights import build_network
 from hfd.io.storage import Folder
 from hfd.precision import autocast
 from hfd.training.loop import to_images

@@ -19,6 +19,7 @@ from PIL import Image
 from hfd.codec.container import MAX_CODEC_PIXELS, unpack
 from hfd.codec.decode import decode
 from hfd.codec.encode import Target, encode
+from hfd.codec.engines import engine_named
 from hfd.codec.library import borrowed, find_models, model_that_made
 from hfd.codec.picture.content import Picture, picture_of_array, picture_of_image
 from hfd.codec.picture.strips import StripPicture, open_picture
@@ -46,6 +47,7 @@ def compress(
     realism: float | None = None,
     grain: bool | None = None,
     finish: bool | None = None,
+    engine: str = "auto",
     max_pixels: int = MAX_CODEC_PIXELS,
 ) -> bytes:
     """Compress a picture to the bytes of an ``.hfd`` file.
@@ -60,6 +62,8 @@ def compress(
         keep_alpha: keep transparency, lossless; otherwise composite over white.
         keep_metadata: keep EXIF, the rights stated in XMP, the profile of RGB colours, and these colours unconverted.
         seed, steps, sampler, gamma, realism, grain, finish: decoding defaults of the file; see `decompress`.
+        engine: of the networks: "onnx" (ONNX Runtime, on the CPU), "torch", or "auto": onnx if it is installed and the
+            model has graphs for it, else torch. Files of one engine decode in the other, to the same symbols.
         max_pixels: refuse larger pictures. For files, Pillow's own limit also applies
             (:func:`hfd.image.load.allow_pixels`).
 
@@ -69,13 +73,13 @@ def compress(
         hfd.errors.DataError: no picture, no model, or a limit that cannot be met (the smallest one is named).
         hfd.errors.ConfigError: a value out of range, or more than one target.
     """
-    target = Target(quality, bpp, num_bytes)
+    kind, target = engine_named(engine), Target(quality, bpp, num_bytes)
     options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
     picture = _read(image, keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels)
     for note in picture.notes:
         warnings.warn(f"{_name_of(image)}: {note.text}", PictureWarning, stacklevel=2)
     models = find_models(None if model is None else os.fspath(model))
-    return encode(picture, target, models, options, max_pixels=max_pixels).data
+    return encode(picture, target, models, options, engine=kind, max_pixels=max_pixels).data
 
 
 def decompress(
@@ -91,6 +95,7 @@ def decompress(
     finish: bool | None = None,
     region: tuple[int, int, int, int] | None = None,
     workers: int = 1,
+    engine: str = "auto",
     max_pixels: int = MAX_CODEC_PIXELS,
 ) -> Image.Image:
     """Decode an ``.hfd`` file to mode RGB, or L if it is grey, with A where it has transparency.
@@ -106,6 +111,7 @@ def decompress(
         region: (x, y, width, height) in pixels: only that part.
         workers: processes that share the patches of a large picture. They are spawned: a script that uses them
             needs the usual ``if __name__ == "__main__"``.
+        engine: as in `compress`. Pictures of the engines differ by rounding.
         max_pixels: refuse larger pictures, before memory is allocated.
 
     Raises:
@@ -114,9 +120,9 @@ def decompress(
     """
     container = unpack(read_file(Path(data)) if isinstance(data, str | os.PathLike) else bytes(data))
     options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
-    part = None if region is None else _box(region)
+    part, kind = None if region is None else _box(region), engine_named(engine)
     folder = model_that_made(container, None if model is None else os.fspath(model))
-    with borrowed(folder) as codec:
+    with borrowed(folder, kind) as codec:
         return decode(container, codec, options, region=part, workers=workers, max_pixels=max_pixels).picture.to_image()
 
 

@@ -13,4 +13,7 @@ ProcessKind: TypeAlias = Literal["diffusion", "rectified-flow", "posterior-mean-
 Prediction: TypeAlias = Literal["v", "eps", "x0"]
 Weighting: TypeAlias = Literal["v", "eps", "x0", "min-snr"]
 FlowTimes: TypeAlias = Literal["uniform", "logit-normal"]
+EngineKind: TypeAlias = Literal["auto", "torch", "onnx"]
+"""``auto``: ONNX Runtime on the CPU where it is installed and a model has graphs for it, else torch."""
+
 Strategy: TypeAlias = Literal["ddp", "fsdp"]

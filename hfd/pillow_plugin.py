@@ -1,13 +1,13 @@
 """Pillow plugin: ``import hfd.pillow_plugin`` lets Pillow open and save ``.hfd`` files. ``import hfd`` does not.
 
 ``Image.open`` reads and checks the whole file and decodes nothing: size, mode and ``info`` come from the header and
-the sections. PyTorch, the model and the pixels are loaded at the first ``load()``, with the shipped model that made
+the sections. The engine, the model and the pixels are loaded at the first ``load()``, with the shipped model that made
 the file or the one in ``image.model``. ``image.options`` may hold further arguments of :func:`hfd.api.decompress`,
 such as ``{"realism": 0.0}``. Nothing in a file is unpickled or executed.
 
-``image.save("a.hfd")`` takes the size, model and sampling arguments of :func:`hfd.api.compress`, ``icc_profile``,
-``exif`` and ``xmp`` (of which the rights are kept) as Pillow's other formats do. Without a profile, colours are
-converted to sRGB.
+``image.save("a.hfd")`` takes the size, model, engine and sampling arguments of :func:`hfd.api.compress`,
+``icc_profile``, ``exif`` and ``xmp`` (of which the rights are kept) as Pillow's other formats do. Without a profile,
+colours are converted to sRGB.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ def _accept(prefix: bytes) -> bool:
 
 def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:  # noqa: ARG001
     from hfd.codec.encode import Target, encode
+    from hfd.codec.engines import engine_named
     from hfd.codec.library import find_models
     from hfd.codec.picture.content import picture_of_image
     from hfd.codec.sampling_options import SamplingOptions
@@ -97,7 +98,9 @@ def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
         for note in picture.notes:
             warnings.warn(f"image: {note.text}", PictureWarning, stacklevel=3)
         options = SamplingOptions(**{one.name: settings.get(one.name) for one in fields(SamplingOptions)})
-        data = encode(picture, target, find_models(None if model is None else os.fspath(model)), options).data
+        engine = engine_named(settings.get("engine") or "auto")
+        models = find_models(None if model is None else os.fspath(model))
+        data = encode(picture, target, models, options, engine=engine).data
     except HfdError as error:
         raise OSError(str(error)) from error
     stream.write(data)

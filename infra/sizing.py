@@ -115,7 +115,7 @@ def _training(config: Config, step: str, train: TrainConfig, forward_flop_per_pi
 def _forward_flop_per_pixel(config: Config) -> tuple[float, float]:
     """Count the FLOP per pixel of a whole forward pass of each stage as it runs."""
     from hfd.autoencoder.weights import build_autoencoder
-    from hfd.diffusion.decoder import build_network
+    from hfd.diffusion.weights import build_network
 
     side, small = 256, 64  # stage 1 is counted on real tensors
     stage1 = build_autoencoder(config.autoencoder.model_dump(mode="json"))

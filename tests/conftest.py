@@ -81,10 +81,10 @@ def kodak() -> Path:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """A whole model folder of tiny untrained networks, which compresses and samples."""
-    from hfd.autoencoder.coding import build_tables
+    from hfd.autoencoder.make_tables import build_tables
     from hfd.autoencoder.model import Elic
     from hfd.autoencoder.weights import read_autoencoder, write_autoencoder
-    from hfd.diffusion.decoder import build_network, write_decoder
+    from hfd.diffusion.weights import build_network, write_decoder
 
     folder = Folder(str(tmp_path_factory.mktemp("model")))
     stage1 = {"arch": "elic", "N": 16, "M": 16, "groups": [8, 8], "lmbda": 0.004}

@@ -182,7 +182,7 @@ def test_targets_are_kept_to(model: str) -> None:
 @pytest.fixture
 def models(model_folder: Folder, tmp_path: Path) -> Path:
     """A folder of two models: the fixture's twice, the second said to be of a higher rate."""
-    from hfd.io.weights import read_weights, write_weights
+    from hfd.io.tensors import read_weights, write_weights
 
     shutil.copytree(model_folder.path / "autoencoder", tmp_path / "models/z-low/autoencoder")
     tensors, config, _ = read_weights(model_folder / "autoencoder")

@@ -2,32 +2,27 @@
 
 Activations are multiples of 2^-10, weights of 2^-16, sums of products of 2^-26; each layer rounds its sums half up to
 activations and saturates them. float64 holds the integers: sums stay below 2^53, checked when a model is loaded, and
-are therefore exact in any order, for any convolution kernel, number of threads and library.
+are therefore exact in any order, for any matrix product, number of threads and library.
 
-The integers are the stored weights scaled by a power of two and rounded, which is exact too. Runs on the CPU.
+The integers are the stored weights scaled by a power of two and rounded, which is exact too. NumPy, on the CPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
-import torch
-import torch.nn.functional as F
-from compressai.layers import CheckerboardMaskedConv2d
-from torch import Tensor, nn
+import numpy as np
 
-from hfd.autoencoder.rates import UNIT_BITS
-from hfd.errors import DataError
+from hfd.autoencoder.rates import WEIGHT_BITS, Units
 
-WEIGHT_BITS = 16
 LIMIT = 2**24
 """Saturation of activations in units, 16384.0; float32 is exact up to it."""
-_EXACT = 2**53
-_WORKING_VALUES = 2**19
-"""Values of a band of a convolution's unfolded input: 4 MiB, which fits the cache."""
+WORKING_VALUES = 2**20
+"""Values of a convolution's unfolded input at once: 8 MiB, for the cache and for large matrix products alike."""
 
-Rows = Callable[[int, int], Tensor]
+Rows = Callable[[int, int], Units]
 """Rows ``first`` to ``last`` (exclusive) of a map (C, H, W)."""
 
 
@@ -35,13 +30,13 @@ Rows = Callable[[int, int], Tensor]
 class Layer:
     """A convolution, rounding, and saturation from ``lowest`` (0: a ReLU) to LIMIT.
 
-    ``weight`` (O, I, k, k) in units of 2^-16; ``bias`` (O,) in units of 2^-26, plus half an activation's unit, so that
+    ``weight`` (O, I, k, l) in units of 2^-16; ``bias`` (O,) in units of 2^-26, plus half an activation's unit, so that
     rounding half up is a floor; float64. ``upsamples``: each four channels of the output are the pixels of a map of
     twice the height and width.
     """
 
-    weight: Tensor
-    bias: Tensor
+    weight: Units
+    bias: Units
     lowest: float
     upsamples: bool = False
 
@@ -49,27 +44,66 @@ class Layer:
     def radius(self) -> int:
         return self.weight.shape[-1] // 2
 
-    def rows(self, x: Tensor, at: int, first: int, last: int) -> Tensor:
+    @cached_property
+    def matrix(self) -> Units:
+        """The weights as a matrix (O, I k l)."""
+        return self.weight.reshape(len(self.weight), -1)
+
+    @cached_property
+    def _by_rows(self) -> Units:
+        """A matrix per row of the kernel, (k, O, l I)."""
+        return np.ascontiguousarray(self.weight.transpose(2, 0, 3, 1)).reshape(self.weight.shape[2], len(self.bias), -1)
+
+    def rows(self, x: Units, at: int, first: int, last: int) -> Units:
         """Rows ``first`` to ``last`` of the output (O, H, W), from rows of the input (I, h, W) that begin at ``at``."""
         if self.upsamples:
             low, high = first // 2, -(-last // 2)
-            doubled = F.pixel_shuffle(self._rows(x, at, low, high), 2)
+            doubled = _shuffled(self._rows(x, at, low, high))
             return doubled[:, first - 2 * low : last - 2 * low]
         return self._rows(x, at, first, last)
 
-    def _rows(self, x: Tensor, at: int, first: int, last: int) -> Tensor:
-        radius = self.radius
-        x = F.pad(x, (radius, radius, at - first + radius, last + radius - at - x.shape[1]))
-        out = x.new_empty((self.weight.shape[0], last - first, x.shape[2] - 2 * radius))
-        step = max(1, _WORKING_VALUES // (self.weight[0].numel() * out.shape[2]))
+    def _rows(self, x: Units, at: int, first: int, last: int) -> Units:
+        radius, (channels, height, width) = self.radius, x.shape
+        top, low, high = first - radius, max(at, first - radius), min(at + height, last + radius)
+        padded = np.zeros((channels, last - first + 2 * radius, width + 2 * radius))
+        padded[:, low - top : high - top, radius : radius + width] = x[:, low - at : high - at]
+        out = np.empty((len(self.bias), last - first, width))
+        step = max(1, WORKING_VALUES // (channels * self.weight.shape[3] * width))
         for row in range(0, last - first, step):
-            band = x[:, row : row + step + 2 * radius]
-            out[:, row : row + step] = self.finish(F.conv2d(band, self.weight, self.bias))
+            count = min(step, last - first - row)
+            band = padded[:, row : row + count + 2 * radius]
+            out[:, row : row + count] = self._finished_sums(band, count).reshape(-1, count, width)
         return out
 
-    def finish(self, sums: Tensor) -> Tensor:
-        """Activations of sums, in place."""
-        return sums.mul_(2.0**-WEIGHT_BITS).floor_().clamp_(self.lowest, LIMIT)
+    def _finished_sums(self, band: Units, count: int) -> Units:
+        """Activations (O, count W) of a padded band (I, count + 2 r, W + 2 r).
+
+        The columns under the kernel are unfolded; its rows are slices of these, so that a fifth of a full unfolding is
+        copied.
+        """
+        width, columns = band.shape[2] - 2 * self.radius, self.weight.shape[3]
+        unfolded = np.empty((columns, *band.shape[:2], width))
+        for j in range(columns):
+            unfolded[j] = band[:, :, j : j + width]
+        flat = unfolded.reshape(columns * band.shape[0], -1)
+        sums = self._by_rows[0] @ flat[:, : count * width]
+        for i in range(1, len(self._by_rows)):
+            sums += self._by_rows[i] @ flat[:, i * width : (i + count) * width]
+        return self.finish(sums)
+
+    def finish(self, sums: Units) -> Units:
+        """Activations of sums of products (O, n), in place."""
+        sums += self.bias[:, None]
+        sums *= 2.0**-WEIGHT_BITS
+        np.floor(sums, out=sums)
+        return np.clip(sums, self.lowest, LIMIT, out=sums)
+
+
+def _shuffled(x: Units) -> Units:
+    """(4 O, h, w) to (O, 2 h, 2 w): each four channels become the pixels of a 2 x 2 cell."""
+    channels, height, width = x.shape
+    cells = x.reshape(channels // 4, 2, 2, height, width).transpose(0, 3, 1, 4, 2)
+    return cells.reshape(channels // 4, 2 * height, 2 * width)
 
 
 @dataclass(frozen=True)
@@ -78,7 +112,7 @@ class Stack:
 
     layers: tuple[Layer, ...]
 
-    def rows(self, source: Rows, height: int, first: int, last: int) -> Tensor:
+    def rows(self, source: Rows, height: int, first: int, last: int) -> Units:
         """Rows ``first`` to ``last`` of the output for a map of ``height`` rows."""
         heights = [height]
         for layer in self.layers:
@@ -109,19 +143,27 @@ class Anchors:
     def of(cls, layer: Layer) -> Anchors:
         return cls(*(Layer(_between(layer.weight, parity), layer.bias, layer.lowest) for parity in (0, 1)))
 
-    def rows(self, anchors: Tensor) -> Tensor:
+    def rows(self, anchors: Units) -> Units:
         """(O, n, W/2) from the anchors (C, n + 4, W/2) of rows two above to two below; the first row is even."""
-        padded = F.pad(anchors, (1, 1, 0, 0))
-        halves = [
-            layer.finish(F.conv2d(padded[:, parity : padded.shape[1] - 1 + parity], layer.weight, layer.bias, (2, 1)))
-            for parity, layer in ((0, self.even), (1, self.odd))
-        ]
-        return torch.stack(halves, dim=2).flatten(1, 2)
+        channels, height, width = anchors.shape
+        padded = np.pad(anchors, ((0, 0), (0, 0), (1, 1)))
+        out = np.empty((len(self.even.bias), height - 4, width))
+        step = max(1, WORKING_VALUES // (15 * channels * width))
+        for parity, layer in ((0, self.even), (1, self.odd)):
+            for row in range(0, (height - 4) // 2, step):
+                count, top = min(step, (height - 4) // 2 - row), 2 * row + parity
+                unfolded = np.empty((channels, 5, 3, count, width))
+                for i in range(5):
+                    for j in range(3):
+                        unfolded[:, i, j] = padded[:, top + i : top + i + 2 * count - 1 : 2, j : j + width]
+                sums = layer.finish(layer.matrix @ unfolded.reshape(15 * channels, count * width))
+                out[:, top : top + 2 * count - 1 : 2] = sums.reshape(-1, count, width)
+        return out
 
 
-def _between(weight: Tensor, parity: int) -> Tensor:
+def _between(weight: Units, parity: int) -> Units:
     """The taps (O, C, 5, 3) at anchors, around a non-anchor position in a row of this parity."""
-    taps = weight.new_zeros((*weight.shape[:3], 3))
+    taps = np.zeros((*weight.shape[:3], 3))
     for i, down in enumerate(range(-2, 3)):
         for j, along in enumerate((-1, 0, 1)):
             # Anchors are at even row + column: their columns alternate with the rows.
@@ -137,81 +179,15 @@ class Aggregation:
 
     layers: tuple[Layer, ...]
 
-    def __call__(self, context: Tensor | None, side: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, context: Units | None, side: Units) -> tuple[Units, Units]:
         """Scales and means (G, n) in units of 2^-10 from context (2 G, n) (None: zeros) and side (S, n)."""
         first = self.layers[0]
-        matrix, bias = first.weight.flatten(1), first.bias.unsqueeze(1)
-        split = matrix.shape[1] - side.shape[0]
-        sums = torch.addmm(bias, matrix[:, split:], side)
-        x = first.finish(sums if context is None else sums.addmm_(matrix[:, :split], context))
+        split = first.matrix.shape[1] - len(side)
+        sums = first.matrix[:, split:] @ side
+        if context is not None:
+            sums += first.matrix[:, :split] @ context
+        x = first.finish(sums)
         for layer in self.layers[1:]:
-            x = layer.finish(torch.addmm(layer.bias.unsqueeze(1), layer.weight.flatten(1), x))
-        scales, means = x.chunk(2)
+            x = layer.finish(layer.matrix @ x)
+        scales, means = np.split(x, 2)
         return scales, means
-
-
-def layers_of(network: nn.Module, name: str) -> tuple[Layer, ...]:
-    """Convert a network of convolutions and ReLUs to integers. Raises :class:`DataError` if sums could be inexact."""
-    modules: Sequence[nn.Module] = list(network) if isinstance(network, nn.Sequential) else [network]
-    layers: list[Layer] = []
-    for module, following in zip(modules, [*modules[1:], None], strict=True):
-        if not isinstance(module, nn.ReLU):
-            layer = _layer(module, isinstance(following, nn.ReLU))
-            _check_exact(layer, f"{name}.{len(layers)}")
-            layers.append(layer)
-    return tuple(layers)
-
-
-@torch.no_grad()
-def _layer(module: nn.Module, rectified: bool) -> Layer:
-    assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d), module
-    weight = module.weight.detach().double().cpu()
-    if isinstance(module, CheckerboardMaskedConv2d):
-        weight = weight * module.mask.double().cpu()
-    radius, strides = (
-        weight.shape[-1] // 2,
-        2 if isinstance(module, nn.ConvTranspose2d) and module.stride[0] == 2 else 1,
-    )
-    assert weight.shape[2] == weight.shape[3] == 2 * radius + 1 and module.padding == (radius, radius), module
-    assert module.stride == (strides, strides) and module.dilation == (1, 1) and module.groups == 1, module
-    if isinstance(module, nn.ConvTranspose2d):
-        assert module.output_padding == (strides - 1, strides - 1), module
-        weight = weight.transpose(0, 1).flip(2, 3).contiguous()
-    assert module.bias is not None
-    bias = module.bias.detach().double().cpu()
-    if strides == 2:
-        weight, bias = _by_pixels(weight), bias.repeat_interleave(4)
-    return Layer(
-        (weight * 2.0**WEIGHT_BITS).round(),
-        (bias * 2.0 ** (WEIGHT_BITS + UNIT_BITS)).round() + 2.0 ** (WEIGHT_BITS - 1),
-        lowest=0.0 if rectified else -float(LIMIT),
-        upsamples=strides == 2,
-    )
-
-
-def _by_pixels(weight: Tensor) -> Tensor:
-    """Turn a kernel (O, I, 5, 5) on a zero-stuffed map into one (4 O, I, 3, 3) on the map itself.
-
-    Pixel (a, b) of each 2 x 2 of the output uses every second tap.
-    """
-    assert weight.shape[2:] == (5, 5)
-    pixels = weight.new_zeros((weight.shape[0], 2, 2, weight.shape[1], 3, 3))
-    pixels[:, 0, 0] = weight[:, :, 0::2, 0::2]
-    pixels[:, 0, 1, :, :, 1:] = weight[:, :, 0::2, 1::2]
-    pixels[:, 1, 0, :, 1:] = weight[:, :, 1::2, 0::2]
-    pixels[:, 1, 1, :, 1:, 1:] = weight[:, :, 1::2, 1::2]
-    return pixels.flatten(0, 2)
-
-
-def _check_exact(layer: Layer, name: str) -> None:
-    reach = layer.weight.abs().flatten(1).sum(1) * LIMIT + layer.bias.abs()
-    # Inexact sums of huge weights are still above the bound. NaN fails too.
-    if not bool((reach < _EXACT).all()):
-        raise DataError(
-            f"{name}: got weights whose sums can reach {float(reach.max()):.3g}, expected less than 2^53 in units of "
-            f"2^-{WEIGHT_BITS + UNIT_BITS}, so that they are exact. Train the model again"
-        )
-
-
-def stacks_of(networks: Iterable[nn.Module], name: str) -> tuple[Stack, ...]:
-    return tuple(Stack(layers_of(network, f"{name}.{i}")) for i, network in enumerate(networks))

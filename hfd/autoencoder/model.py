@@ -11,19 +11,15 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from compressai.models.google import MeanScaleHyperprior
-from compressai.models.sensetime import Elic2022Official
-from compressai.ops import quantize_ste
 from torch import Tensor, nn
 
+from hfd.autoencoder.library import Elic2022Official, MeanScaleHyperprior, quantize_ste
+from hfd.autoencoder.likelihoods import LIKELIHOOD_BOUND, SCALE_BOUND
 from hfd.autoencoder.residual import first_spreads, residual_analysis, residual_synthesis
 from hfd.autoencoder.transforms import transform
 
 STRIDE = 64
 """Sides of the transforms' input are multiples of this (y: 1/16, z: 1/64)."""
-
-LIKELIHOOD_BOUND = 1e-9
-SCALE_BOUND = 0.11
 
 CodeStep = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(group k, positions (n,), scales_hat (B, G_k, n), means_hat (B, G_k, n)) -> y_hat (B, G_k, n)."""

@@ -7,6 +7,10 @@ Delta(r) = 2^((r - 128) / 16), rounded to a multiple of 1/1024: 16 ids double th
 from __future__ import annotations
 
 from math import isqrt
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from hfd.errors import BitstreamError, ConfigError
 
@@ -18,6 +22,11 @@ MAX_RATE = 192
 UNIT_BITS = 10
 UNITS = 2**UNIT_BITS
 """Steps, means, scales and quantised latents are multiples of 1/1024."""
+WEIGHT_BITS = 16
+"""Weights of the entropy networks are multiples of 2^-16."""
+
+Units: TypeAlias = npt.NDArray[np.float64]
+"""Whole numbers in float64: values in units of 1/1024, unless said otherwise."""
 
 
 def step_units(rate: int) -> int:

@@ -14,9 +14,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from compressai.ans import BufferedRansEncoder, RansDecoder
-
+from hfd.autoencoder.rans import rans
 from hfd.errors import BitstreamError
 
 BAND_POSITIONS = 2**15
@@ -67,7 +67,7 @@ class StreamWriter:
 
     def __init__(self, layout: StreamLayout) -> None:
         self._layout = layout
-        self._encoder = BufferedRansEncoder()
+        self._encoder = rans().BufferedRansEncoder()
         self._streams: dict[int, bytes] = {}
 
     def add(self, stream: int, symbols: list[int], indexes: list[int], lists: Lists) -> None:
@@ -92,13 +92,13 @@ class StreamReader:
         for stream, num_symbols in zip(streams, sizes, strict=True):
             _check_length(len(stream), num_symbols)
         self._streams, self._sizes = streams, sizes
-        self._open: tuple[int, RansDecoder] = (-1, RansDecoder())
+        self._open: tuple[int, Any] = (-1, rans().RansDecoder())
 
     def take(self, stream: int, indexes: list[int], lists: Lists) -> list[int]:
         """Decode the next symbols of a stream, one for each index."""
         if self._open[0] != stream:
             data = self._streams[stream]
-            decoder = RansDecoder()
+            decoder = rans().RansDecoder()
             # rANS reads without a bound; zeros after the end keep a damaged stream inside memory.
             decoder.set_stream(data + bytes(_overrun_bytes(self._sizes[stream], len(data))))
             self._open = stream, decoder

@@ -1,18 +1,18 @@
-"""Trained transforms g_a, g_s and h_a without gradients, faster and by strips; equal to the modules up to rounding."""
+"""Trained transforms g_a, g_s and h_a in torch, without gradients and faster; equal to the modules up to rounding."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import torch
-from compressai.layers import GDN
 from torch import Tensor, nn
+
+from hfd.autoencoder.library import GDN
+from hfd.engine.base import Stage1Reach
+from hfd.engine.torch import TorchStage1
 
 _NORMALISED_AT_ONCE = 1024
 """Positions normalised at once, few enough for the cache."""
-
-PixelRows = Callable[[int, int], Tensor]
-"""Rows ``first`` to ``last`` (exclusive) of a picture, (1, 3, last - first, W) float in [0, 1], or of a latent."""
 
 
 @torch.no_grad()
@@ -73,17 +73,7 @@ def reach_cells(g_s: nn.Module) -> int:
     return reach
 
 
-@torch.no_grad()
-def analyse(g_a: nn.Module, rows: PixelRows, height: int, *, stride: int, strip: int) -> Tensor:
-    """Compute y (1, M, H / stride, W / stride), float32 on the CPU, by ``strip`` rows; or, with h_a, z from y."""
-    margin = -(-reach_of(g_a) // stride)
-    y: Tensor | None = None
-    for first in range(0, height // stride, strip):
-        last = min(first + strip, height // stride)
-        low, high = max(0, first - margin), min(height // stride, last + margin)
-        part = transform(g_a, rows(stride * low, stride * high)).float().cpu()
-        if y is None:
-            y = torch.empty(1, part.shape[1], height // stride, part.shape[3])  # allocated once
-        y[:, :, first:last] = part[:, :, first - low : last - low]
-    assert y is not None
-    return y
+def stage1_networks(g_a: nn.Module, h_a: nn.Module, g_s: nn.Module) -> TorchStage1:
+    """The transforms of an autoencoder for a coder, by torch."""
+    reach = Stage1Reach(reach_of(g_a), reach_of(h_a), reach_cells(g_s))
+    return TorchStage1(partial(transform, g_a), partial(transform, h_a), partial(transform, g_s), reach)

@@ -1,4 +1,4 @@
-"""Files of a trained autoencoder: parameters, integer entropy tables, configuration."""
+"""Files of a trained autoencoder as torch has it: parameters, integer entropy tables, configuration."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from hfd.autoencoder.coding import EntropyTables, FrequencyTables
+from hfd.autoencoder.coding import LatentCoder
+from hfd.autoencoder.entropy_model import PARTS, EntropyModel
 from hfd.autoencoder.model import Elic
+from hfd.autoencoder.tables import TABLES, EntropyTables, read_tables, stored_tables
+from hfd.autoencoder.transforms import stage1_networks
+from hfd.engine.base import Stage1Networks
 from hfd.errors import DataError
 from hfd.io.storage import Folder
-from hfd.io.weights import load_strictly, read_weights, write_weights
-
-_TABLES = "tables."
+from hfd.io.tensors import load_strictly, read_weights, write_weights
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Autoencoder:
     """A frozen autoencoder: ``model`` in eval mode, its ``tables``, ``config`` and ``fingerprint`` (hex)."""
 
@@ -26,6 +29,27 @@ class Autoencoder:
     tables: EntropyTables
     config: Mapping[str, Any]
     fingerprint: str
+
+    @property
+    def networks(self) -> Stage1Networks:
+        return stage1_networks(self.model.g_a, self.model.h_a, self.model.g_s)
+
+    @property
+    def entropy(self) -> EntropyModel:
+        return EntropyModel(self.model.N, self.model.groups, entropy_arrays(self.model), self.tables)
+
+
+def entropy_arrays(model: Elic) -> dict[str, npt.NDArray[np.generic]]:
+    """The parameters that entropy coding needs, by name."""
+    return {
+        name: value.detach().float().cpu().numpy() for name, value in model.named_parameters() if name.startswith(PARTS)
+    }
+
+
+def latent_coder(model: Elic, tables: EntropyTables) -> LatentCoder:
+    """The coder of a model in memory, with torch for its transforms."""
+    one = Autoencoder(model.eval(), tables, {}, "")
+    return LatentCoder(one.networks, one.entropy)
 
 
 def build_autoencoder(config: Mapping[str, Any]) -> Elic:
@@ -44,15 +68,8 @@ def build_autoencoder(config: Mapping[str, Any]) -> Elic:
 
 
 def write_autoencoder(folder: Folder, model: Elic, tables: EntropyTables, config: Mapping[str, Any]) -> None:
-    tensors: dict[str, Tensor] = dict(model.named_parameters())
-    tensors[f"{_TABLES}scales"] = tables.scales
-    for name, family in (("z", tables.z), ("y", tables.y)):
-        # Rows without padding: with it, y's table is as large as a small network.
-        used = [row[:length] for row, length in zip(family.cdf, family.lengths.tolist(), strict=True)]
-        tensors[f"{_TABLES}{name}.cdf"] = torch.cat(used)
-        tensors[f"{_TABLES}{name}.lengths"] = family.lengths
-        tensors[f"{_TABLES}{name}.offsets"] = family.offsets
-    write_weights(folder, tensors, config)
+    stored = {name: torch.from_numpy(array) for name, array in stored_tables(tables).items()}
+    write_weights(folder, {**dict(model.named_parameters()), **stored}, config)
 
 
 def read_autoencoder(folder: Folder) -> Autoencoder:
@@ -60,12 +77,6 @@ def read_autoencoder(folder: Folder) -> Autoencoder:
     tensors, config, fingerprint = read_weights(folder)
     try:
         model = build_autoencoder(config)
-        scales = tensors.pop(f"{_TABLES}scales").float()
-        tables = EntropyTables(
-            z=_family(tensors, "z", model.N, folder.uri),
-            y=_family(tensors, "y", len(scales), folder.uri),
-            scales=scales,
-        )
     except KeyError as error:
         raise DataError(f"{folder.uri}: weights lack {error}. Make or fetch the model again") from error
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
@@ -73,31 +84,7 @@ def read_autoencoder(folder: Folder) -> Autoencoder:
             f"{folder.uri}/config.json: describes no network that can be built ({error!r}). "
             "Make or fetch the model again"
         ) from error
+    held = {name: tensors.pop(name) for name in list(tensors) if name.startswith(TABLES)}
+    tables = read_tables({name: tensor.numpy() for name, tensor in held.items()}, model.N, folder.uri)
     load_strictly(model, tensors, folder.uri)
     return Autoencoder(model.eval().requires_grad_(False), tables, config, fingerprint)
-
-
-def _family(tensors: dict[str, Tensor], name: str, rows: int, where: str) -> FrequencyTables:
-    lengths = tensors.pop(f"{_TABLES}{name}.lengths")
-    offsets = tensors.pop(f"{_TABLES}{name}.offsets")
-    flat = tensors.pop(f"{_TABLES}{name}.cdf")
-    # The coder, in C++, uses these numbers as indexes without checks.
-    whole = lengths.shape == offsets.shape == (rows,) and bool((lengths >= 3).all())
-    if not whole or flat.shape != (int(lengths.sum()),) or not _all_int32(lengths, offsets, flat):
-        raise DataError(
-            f"{where}: {_TABLES}{name}: got {tuple(flat.shape)}, {tuple(lengths.shape)} and "
-            f"{tuple(offsets.shape)}, expected {rows} rows of int32. Make or fetch the model again"
-        )
-    used = torch.split(flat, lengths.tolist())
-    for row in used:
-        if int(row[0]) != 0 or int(row[-1]) != 2**16 or bool((row.diff() <= 0).any()):
-            raise DataError(
-                f"{where}: {_TABLES}{name}.cdf: got a row that does not ascend from 0 to 65536. "
-                "Make or fetch the model again"
-            )
-    cdf = torch.nn.utils.rnn.pad_sequence(list(used), batch_first=True)
-    return FrequencyTables(cdf=cdf, lengths=lengths, offsets=offsets)
-
-
-def _all_int32(*tensors: Tensor) -> bool:
-    return all(tensor.dtype == torch.int32 for tensor in tensors)

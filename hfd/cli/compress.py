@@ -44,6 +44,7 @@ def compress(
     finish: opt.Finish = None,
     seed: opt.Seed = None,
     max_pixels: opt.MaxPixels = opt.MAX_PIXELS,
+    engine: opt.Engine = "auto",
     only_smaller: Annotated[
         bool, typer.Option("--only-smaller", help="Write no file that is not smaller than its source.")
     ] = False,
@@ -69,6 +70,7 @@ def compress(
         kept=Kept(alpha, keep_metadata),
         options=SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed),
         max_pixels=max_pixels,
+        engine=engine,
         only_smaller=only_smaller,
         existing=Existing(force, skip),
     )
@@ -91,6 +93,7 @@ def _compress_files(
     kept: Kept,
     options: SamplingOptions,
     max_pixels: int,
+    engine: str,
     only_smaller: bool,
     existing: Existing,
 ) -> None:
@@ -101,18 +104,20 @@ def _compress_files(
     from hfd.cli.batch import plan, run, size_of
     from hfd.cli.messages import naming, report_notes
     from hfd.codec.encode import encode
+    from hfd.codec.engines import engine_named
     from hfd.codec.library import borrowed, find_models
     from hfd.codec.picture.strips import open_picture
     from hfd.image.load import IMAGE_SUFFIXES, allow_pixels
 
     if max_pixels != opt.MAX_PIXELS:
         allow_pixels(max_pixels)
+    kind = engine_named(engine)
     batch = plan(sources, output, wanted=IMAGE_SUFFIXES, suffix=".hfd")
     if only_smaller and batch.is_one and batch.jobs[0].output is None:
         raise ConfigError("--only-smaller: got standard output, expected a file or a folder. Give --output FILE")
     models = find_models(model)
     if not batch.is_one:
-        with borrowed(models[-1]):
+        with borrowed(models[-1], kind):
             pass  # load now, to report a missing model once, not per file
 
     def convert(source: Path | bytes, name: str) -> tuple[Iterable[bytes] | None, str]:
@@ -121,7 +126,7 @@ def _compress_files(
         )
         report_notes(name, picture.notes)
         with naming(name):
-            data = encode(picture, target, models, options, max_pixels=max_pixels).data
+            data = encode(picture, target, models, options, engine=kind, max_pixels=max_pixels).data
         bpp = 8 * len(data) / (picture.width * picture.height)
         size = size_of(source)
         if only_smaller and len(data) >= size:

@@ -41,6 +41,7 @@ def decompress(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the patches of large pictures.")] = 1,
     max_pixels: opt.MaxPixels = opt.MAX_PIXELS,
+    engine: opt.Engine = "auto",
     force: opt.Force = False,
     skip: opt.Skip = False,
 ) -> None:
@@ -62,6 +63,7 @@ def decompress(
         region=None if region is None else parse_box(region),
         workers=workers,
         max_pixels=max_pixels,
+        engine=engine,
         existing=Existing(force, skip),
     )
 
@@ -76,6 +78,7 @@ def _decompress_files(
     region: Box | None,
     workers: int,
     max_pixels: int,
+    engine: str,
     existing: Existing,
 ) -> None:
     """Decode files into pictures by the rules of :mod:`hfd.cli.batch`. Raises :class:`hfd.errors.HfdError`.
@@ -88,12 +91,14 @@ def _decompress_files(
     from hfd.cli.progress import Terminal
     from hfd.codec.container import unpack
     from hfd.codec.decode import decode
+    from hfd.codec.engines import engine_named
     from hfd.codec.library import borrowed, model_that_made
     from hfd.codec.picture.save import encode_picture, format_of
     from hfd.io.storage import read_file
 
     if file_format is not None:
         format_of(f"--format .{file_format}")
+    kind = engine_named(engine)
     batch = plan(sources, output, wanted=(".hfd",), suffix=f".{file_format or 'png'}")
     written = _format_of_outputs(batch, file_format)
 
@@ -104,7 +109,7 @@ def _decompress_files(
             folder = model_that_made(container, model)
             # steps or patches of a single picture; the batch counts several files
             bar = Terminal().bar("decompress", "parts") if batch.is_one else nullcontext(None)
-            with borrowed(folder) as codec, bar as on_progress:
+            with borrowed(folder, kind) as codec, bar as on_progress:
                 decoded = decode(
                     container,
                     codec,

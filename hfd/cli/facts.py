@@ -7,14 +7,15 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from hfd.codec.codec import Codec
+from hfd.autoencoder.entropy_model import entropy_model_of
 from hfd.codec.container import GREY, ICC, SAMPLING, SECTION_NAMES, VERSION, Container, unpack
 from hfd.codec.library import find_models
 from hfd.codec.sampling_options import SamplingOptions, decode_sampling
 from hfd.errors import BitstreamError, DataError
 from hfd.io.failures import one_line
-from hfd.io.model_folders import shipped_models
+from hfd.io.model_folders import resolve_model, shipped_models
 from hfd.io.storage import Folder, read_file
+from hfd.io.weights import fingerprint_of, read_stored
 
 Facts = dict[str, Any]
 """Values that JSON can hold."""
@@ -41,12 +42,15 @@ def facts_of(path: str) -> list[Facts]:
 
 
 def _model_facts(folder: Folder) -> Facts:
-    codec = Codec.load(folder)
+    folder = resolve_model(folder)
+    stored = read_stored(folder / "autoencoder")
+    entropy_model_of(stored)  # reports weights that no engine can use
+    has_decoder = folder.exists("decoder/config.json")
     return {
         "model": folder.uri,
-        "autoencoder": codec.autoencoder.fingerprint[:8],
-        "settings": {key: value for key, value in codec.autoencoder.config.items() if key != "format"},
-        "decoder": None if codec.decoder is None else codec.decoder.fingerprint[:8],
+        "autoencoder": stored.fingerprint[:8],
+        "settings": {key: value for key, value in stored.config.items() if key != "format"},
+        "decoder": fingerprint_of(folder / "decoder")[:8] if has_decoder else None,
     }
 
 

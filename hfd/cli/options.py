@@ -21,6 +21,10 @@ MaxPixels = Annotated[
     typer.Option("--max-pixels", min=1, help="Refuse larger pictures, as a protection against forged headers."),
 ]
 MAX_PIXELS = MAX_CODEC_PIXELS
+Engine = Annotated[
+    str,
+    typer.Option(help="What runs the networks: onnx (ONNX Runtime), torch, or auto, onnx where it and graphs are."),
+]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing outputs.")]
 Skip = Annotated[bool, typer.Option("--skip", "-s", help="Keep existing outputs and continue.")]
 

@@ -8,13 +8,10 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from hfd.arrays import Array, on_device, to_numpy
 from hfd.autoencoder.coding import LatentCoder
-from hfd.autoencoder.model import STRIDE
-from hfd.autoencoder.transforms import reach_cells
-from hfd.autoencoder.weights import Autoencoder, read_autoencoder
 from hfd.codec.container import (
     DEFAULT_RATE,
     GREY,
@@ -26,15 +23,25 @@ from hfd.codec.container import (
     pack,
     unpack,
 )
+from hfd.codec.engines import Stage1, load_model
 from hfd.codec.memory import give_back
 from hfd.codec.patches import LatentSource, MapPieces, OnProgress, Piece, PixelSource, Source, known_in, sample_by_plan
-from hfd.codec.pixels import GreyWatch, RgbRows, padded_rows, picture_to_tensor, tensor_to_picture, to_grey
+from hfd.codec.pixels import (
+    STRIDE,
+    GreyWatch,
+    RgbRows,
+    padded_rows,
+    picture_to_values,
+    to_grey,
+    to_grey_levels,
+)
 from hfd.codec.reconstruction import LatentCut, synthesise
 from hfd.codec.results import Analysis, Compressed
 from hfd.codec.sections import holds_grey
-from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, read_decoder
+from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder
 from hfd.diffusion.samplers import OnStep
 from hfd.diffusion.sampling import Sampling
+from hfd.engine.base import Values
 from hfd.errors import BitstreamError, DataError
 from hfd.geometry.box import Box, Tile, Window, checked_box
 from hfd.geometry.four_groups import Patch
@@ -43,6 +50,7 @@ from hfd.geometry.tiles import Reach
 from hfd.image.load import RgbArray
 from hfd.io.model_folders import resolve_model
 from hfd.io.storage import Folder
+from hfd.kinds import EngineKind
 
 
 @dataclass(frozen=True)
@@ -59,27 +67,23 @@ class Request:
 class Codec:
     """A loaded model: compresses, reconstructs (stage 1) and samples (stage 2). Not for use by several threads."""
 
-    def __init__(self, autoencoder: Autoencoder, decoder: ScoreDecoder | None) -> None:
+    def __init__(self, autoencoder: Stage1, decoder: ScoreDecoder | None) -> None:
         self.autoencoder = autoencoder
         self.decoder = decoder
-        self._coder = LatentCoder(autoencoder.model, autoencoder.tables)
-        self._reach_cells = reach_cells(autoencoder.model.g_s)
-        self._loaded_from: tuple[Folder, str] | None = None
+        self.networks = autoencoder.networks
+        self._coder = LatentCoder(self.networks, autoencoder.entropy)
+        self._loaded_from: tuple[Folder, str, EngineKind] | None = None
 
     @classmethod
-    def load(cls, folder: Folder, *, device: str = "cpu") -> Codec:
-        """Load a model folder or workspace. Stage 2 goes to ``device``; the entropy-coded stage 1 stays on the CPU."""
+    def load(cls, folder: Folder, *, device: str = "cpu", engine: EngineKind = "auto") -> Codec:
+        """Load a model folder or workspace.
+
+        Stage 2 goes to ``device``; the entropy-coded stage 1 stays on the CPU. ``engine``: as
+        :func:`hfd.codec.engines.load_model`, whose errors are raised.
+        """
         folder = resolve_model(folder)
-        autoencoder = read_autoencoder(folder / "autoencoder")
-        decoder = read_decoder(folder / "decoder") if folder.exists("decoder/config.json") else None
-        if decoder is not None and decoder.config["autoencoder"] != autoencoder.fingerprint:
-            raise DataError(
-                f"{folder.uri}: its decoder was trained on another autoencoder. Make or fetch the model again"
-            )
-        if decoder is not None:
-            decoder.net.to(device)
-        codec = cls(autoencoder, decoder)
-        codec._loaded_from = (folder, device)
+        codec = cls(*load_model(folder, device, engine))
+        codec._loaded_from = (folder, device, engine)
         return codec
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -104,16 +108,17 @@ class Codec:
         *,
         rate: int = DEFAULT_RATE,
         sections: Mapping[int, bytes] = MappingProxyType({}),
+        estimate: bool = False,
         max_pixels: int = MAX_CODEC_PIXELS,
     ) -> Compressed:
         """Compress a picture, uint8 (H, W, 3) sRGB.
 
         ``rate``: the quantiser's id, 64 to 192; ``sections``: optional sections of the file
-        (:meth:`hfd.codec.sections.Extras.to_sections`).
+        (:meth:`hfd.codec.sections.Extras.to_sections`); ``estimate``: compute ``bpp_est`` too.
         """
         height, width = x.shape[:2]
         analysis = self.analyse(lambda first, last: x[first:last], width, height, max_pixels=max_pixels)
-        return self.encode(analysis, rate=rate, sections=sections, consume=True)
+        return self.encode(analysis, rate=rate, sections=sections, consume=True, estimate=estimate)
 
     def analyse(self, rows: RgbRows, width: int, height: int, *, max_pixels: int = MAX_CODEC_PIXELS) -> Analysis:
         """Compute the part of :meth:`compress` that all rates share. The picture may be read piece by piece.
@@ -133,20 +138,24 @@ class Codec:
         rate: int = DEFAULT_RATE,
         sections: Mapping[int, bytes] = MappingProxyType({}),
         consume: bool = False,
+        estimate: bool = False,
     ) -> Compressed:
-        """Code an analysis at one rate. ``consume``: overwrite the analysis, which cannot be used again."""
+        """Code an analysis at one rate.
+
+        ``consume``: overwrite the analysis, which cannot be used again. ``estimate``: compute ``bpp_est`` too.
+        """
         width, height = analysis.width, analysis.height
-        coded, _ = self._coder.code(analysis.latents, rate, consume=consume)
+        coded, _ = self._coder.code(analysis.latents, rate, consume=consume, estimate=estimate)
         held = {**sections, LATENTS: coded.payload} | ({GREY: b""} if analysis.is_grey else {})
         data = pack(Container(width, height, self.model, rate, coded.checksum, held))
-        return Compressed(data, 8 * len(data) / (width * height), coded.bits_est / (width * height))
+        bpp_est = None if coded.bits_est is None else coded.bits_est / (width * height)
+        return Compressed(data, 8 * len(data) / (width * height), bpp_est)
 
     def reconstruct(self, data: bytes, *, max_pixels: int = MAX_CODEC_PIXELS) -> RgbArray:
         """The stage-1 reconstruction x_hat of a file, uint8 (H, W, 3). Raises as :meth:`open`."""
         source = self.open(unpack(data), max_pixels=max_pixels)
         return source.read(Box(0, 0, *source.size))
 
-    @torch.no_grad()
     def open(self, container: Container, *, max_pixels: int = MAX_CODEC_PIXELS) -> LatentSource:
         """Entropy-decode the latent of a file. Any part of x_hat can be synthesised from it.
 
@@ -167,7 +176,7 @@ class Codec:
             width=width + -width % STRIDE,
             rate=container.rate,
         )
-        return LatentSource(self.autoencoder.model, y_hat, (height, width), is_grey=is_grey)
+        return LatentSource(self.networks, y_hat, (height, width), is_grey=is_grey)
 
     def render(
         self, source: Source, request: Request, *, map_fn: MapPieces = map, on_progress: OnProgress | None = None
@@ -225,11 +234,12 @@ class Codec:
         give_back()  # memory of the previous piece
         tile, condition = piece.patch.tile, piece.condition
         if isinstance(condition, LatentCut):
-            condition = synthesise(self.autoencoder.model, condition, self._reach_cells)
+            condition = synthesise(self.networks, condition)
             give_back()
         if piece.settings.grey:
             condition = to_grey(condition)
         cond, known = self._cond([condition]), known_in(piece)
+        known = None if known is None else self._input(known)
         sample = self._decoder().sample(
             cond,
             piece.settings,
@@ -238,16 +248,16 @@ class Codec:
             on_step=on_step,
             window=Window(tile.window, *piece.size),
             tiles=piece.patch.steps,
-            known=None if known is None else known.to(cond.device),
+            known=known,
         )
-        return tensor_to_picture(piece.patch.finished.within(tile.window).cut(sample))
+        return to_grey_levels(to_numpy(piece.patch.finished.within(tile.window).cut(sample)[0]))
 
     def sample_batch(
         self, x_hats: Sequence[RgbArray], settings: Sampling, *, seeds: Sequence[int], precision: str = "auto"
     ) -> list[RgbArray]:
         """Sample reconstructions of one size as a batch; each equals its :meth:`sample` up to rounding."""
         sample = self._decoder().sample(self._cond(x_hats), settings, seeds=seeds, precision=precision)
-        return [tensor_to_picture(sample[i : i + 1]) for i in range(len(x_hats))]
+        return [to_grey_levels(one) for one in to_numpy(sample)]
 
     def sample_tile(
         self,
@@ -278,11 +288,13 @@ class Codec:
             raise DataError("model: has no decoder, expected one. Train stage 2, or ask for the reconstruction")
         return self.decoder
 
-    def _cond(self, x_hats: Sequence[RgbArray]) -> Tensor:
-        cond = torch.cat([picture_to_tensor(x_hat) for x_hat in x_hats])
-        return cond.to(next(self._decoder().net.parameters()).device)
+    def _cond(self, x_hats: Sequence[RgbArray]) -> Array:
+        return self._input(np.concatenate([picture_to_values(x_hat) for x_hat in x_hats]))
+
+    def _input(self, values: Values) -> Array:
+        return on_device(values, self._decoder().device)
 
 
 @functools.lru_cache(maxsize=1)
-def _load_once(folder: Folder, device: str) -> Codec:
-    return Codec.load(folder, device=device)
+def _load_once(folder: Folder, device: str, engine: EngineKind) -> Codec:
+    return Codec.load(folder, device=device, engine=engine)

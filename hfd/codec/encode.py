@@ -18,14 +18,16 @@ from hfd.codec.library import borrowed, lmbda_of, name_of
 from hfd.codec.memory import enough_memory
 from hfd.codec.quality import RATES, rung_of
 from hfd.codec.rate_control import Choice, best_within
-from hfd.codec.reconstruction import CELL_PX, TILE_CELLS
+from hfd.codec.reconstruction import TILE_CELLS
 from hfd.codec.results import Analysis
 from hfd.codec.sampling_options import SamplingOptions
 from hfd.codec.sections import Extras
+from hfd.engine.base import CELL_PX
 from hfd.errors import ConfigError
 from hfd.geometry.box import Box
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
+from hfd.kinds import EngineKind
 
 KEPT_PIXELS = MAX_CODEC_PIXELS
 """Larger pictures are analysed once per rate of a search, to save memory; smaller ones once for all rates."""
@@ -86,27 +88,30 @@ def encode(
     models: Sequence[Folder],
     options: SamplingOptions = SamplingOptions(),
     *,
+    engine: EngineKind = "auto",
     max_pixels: int = MAX_CODEC_PIXELS,
 ) -> Choice:
     """Compress a picture with one of the models (:func:`hfd.codec.library.find_models`, sorted by rate).
 
-    ``options``: stored in the file. Raises :class:`DataError` if a limit on bytes cannot be met or the picture is too
-    large, :class:`ConfigError` for a sampler that does not fit a model.
+    ``options``: stored in the file; ``engine``: as in :func:`hfd.codec.engines.load_model`. Raises :class:`DataError`
+    if a limit on bytes cannot be met or the picture is too large, :class:`ConfigError` for a sampler that does not fit
+    a model.
     """
     sections = replace(picture.extras, sampling=options).to_sections()
     if options.sampler is not None:
         for folder in models:
-            with borrowed(folder) as codec:
+            with borrowed(folder, engine) as codec:
                 check_sampler(options, codec.decoder)
     limit_bytes = target.limit_bytes(picture.width, picture.height)
     if limit_bytes is not None:
-        return best_within([_Candidate(picture, sections, folder, max_pixels) for folder in models], limit_bytes)
+        candidates = [_Candidate(picture, sections, folder, engine, max_pixels) for folder in models]
+        return best_within(candidates, limit_bytes)
     folder, rate = models[-1], DEFAULT_RATE
     if target.quality is not None:
         lmbdas = [lmbda_of(one) for one in models] if len(models) > 1 else [1.0]
         rung = rung_of(target.quality, [name_of(one) for one in models], lmbdas)
         folder, rate = models[rung.model], rung.rate
-    with borrowed(folder) as codec, enough_memory():
+    with borrowed(folder, engine) as codec, enough_memory():
         data = codec.encode(_analysed(codec, picture, max_pixels), rate=rate, sections=sections, consume=True).data
     return Choice(name_of(folder), rate, data)
 
@@ -122,6 +127,7 @@ class _Candidate:
     picture: Original
     sections: Mapping[int, bytes]
     folder: Folder
+    engine: EngineKind
     max_pixels: int
     rates: Sequence[int] = RATES
 
@@ -133,18 +139,18 @@ class _Candidate:
         """Analyse the picture once for all rates, unless it is large; return the function that encodes at a rate."""
         if self.picture.width * self.picture.height > KEPT_PIXELS:
             return partial(self._encode, None)
-        with borrowed(self.folder) as codec, enough_memory():
+        with borrowed(self.folder, self.engine) as codec, enough_memory():
             return partial(self._encode, _analysed(codec, self.picture, self.max_pixels))
 
     def _encode(self, kept: Analysis | None, rate: int) -> bytes:
-        with borrowed(self.folder) as codec, enough_memory():
+        with borrowed(self.folder, self.engine) as codec, enough_memory():
             analysis = _analysed(codec, self.picture, self.max_pixels) if kept is None else kept
             return codec.encode(analysis, rate=rate, sections=self.sections, consume=kept is None).data
 
     def mse(self, data: bytes) -> float:
         """Mean squared error of stage 1, computed by bands of rows to bound memory."""
         picture, total = self.picture, 0.0
-        with borrowed(self.folder) as codec, enough_memory():
+        with borrowed(self.folder, self.engine) as codec, enough_memory():
             source = codec.open(unpack(data), max_pixels=self.max_pixels)
             for top in range(0, picture.height, _BAND_PX):
                 bottom = min(top + _BAND_PX, picture.height)

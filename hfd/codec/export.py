@@ -11,7 +11,8 @@ from hfd.engine.names import GRAPHS
 from hfd.errors import ConfigError, DataError
 from hfd.io.model_folders import resolve_model
 from hfd.io.storage import Folder
-from hfd.io.weights import fingerprint_of, read_weights, write_weights
+from hfd.io.tensors import read_weights, write_weights
+from hfd.io.weights import fingerprint_of
 
 _KEPT = ("tables.", "entropy_bottleneck.")
 """Prefixes of the entropy coding's tensors, which keep their precision."""

@@ -17,6 +17,7 @@ from hfd.errors import BitstreamError, ConfigError, DataError
 from hfd.io.model_folders import find_model, shipped_models
 from hfd.io.storage import Folder
 from hfd.io.weights import fingerprint_of
+from hfd.kinds import EngineKind
 
 MAX_LOADED = 4
 """Models kept in memory; the least recently used is dropped first."""
@@ -67,9 +68,9 @@ def name_of(folder: Folder) -> str:
 
 
 @contextmanager
-def borrowed(folder: Folder) -> Iterator[Codec]:
+def borrowed(folder: Folder, engine: EngineKind = "auto") -> Iterator[Codec]:
     """Yield a loaded model, reserved for this thread until the block ends. It is cached, and reloaded if it changed."""
-    key = (folder.uri if not folder.is_local else str(folder.path), _stamp(folder))
+    key = (folder.uri if not folder.is_local else str(folder.path), engine, _stamp(folder))
     with _lock:
         entry = _loaded.setdefault(key, _Entry())
         _loaded.move_to_end(key)
@@ -77,7 +78,7 @@ def borrowed(folder: Folder) -> Iterator[Codec]:
             _loaded.popitem(last=False)
     with entry.lock:
         if entry.codec is None:
-            entry.codec = Codec.load(folder)
+            entry.codec = Codec.load(folder, engine=engine)
         yield entry.codec
 
 
@@ -95,7 +96,7 @@ class _Entry:
 
 _Stamp = tuple[tuple[int, int], ...]
 _lock = threading.Lock()
-_loaded: OrderedDict[tuple[str, _Stamp], _Entry] = OrderedDict()
+_loaded: OrderedDict[tuple[str, EngineKind, _Stamp], _Entry] = OrderedDict()
 
 
 def _stamp(folder: Folder) -> _Stamp:

@@ -8,15 +8,12 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from hfd.autoencoder.model import Elic
-from hfd.autoencoder.transforms import reach_cells
 from hfd.codec.pixels import to_grey
 from hfd.codec.reconstruction import LatentCut, cut_latent, synthesise
 from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.sampling import Sampling
+from hfd.engine.base import Stage1Networks, Values
 from hfd.geometry.box import Box
 from hfd.geometry.four_groups import Patch
 from hfd.geometry.plan import Plan, Scheme
@@ -97,15 +94,17 @@ class PixelSource:
 class LatentSource:
     """Windows of an x_hat that the workers synthesise from the latent y_hat (1, M, h, w) float32."""
 
-    def __init__(self, model: Elic, y_hat: Tensor, size: tuple[int, int], *, is_grey: bool = False) -> None:
+    def __init__(
+        self, networks: Stage1Networks, y_hat: Values, size: tuple[int, int], *, is_grey: bool = False
+    ) -> None:
         self.size, self.y_hat, self.is_grey = size, y_hat, is_grey
-        self._model, self._reach = model, reach_cells(model.g_s)
+        self._networks = networks
 
     def cut(self, box: Box) -> LatentCut:
-        return cut_latent(self.y_hat, box, self._reach)
+        return cut_latent(self.y_hat, box, self._networks.reach.synthesis_cells)
 
     def read(self, box: Box) -> RgbArray:
-        x_hat = synthesise(self._model, self.cut(box), self._reach)
+        x_hat = synthesise(self._networks, self.cut(box))
         return to_grey(x_hat) if self.is_grey else x_hat
 
 
@@ -144,16 +143,17 @@ def sample_by_plan(
     return canvas[plan.box.within(covers).slices]
 
 
-def known_in(piece: Piece) -> Tensor | None:
+def known_in(piece: Piece) -> Values | None:
     """Return the finished pixels in a piece's window as the network's input, (1, 4, h, w); None if there are none."""
     window = piece.patch.tile.window
     if not piece.known:
         return None
-    pixels, mask = torch.zeros(1, 3, window.height, window.width), torch.zeros(1, 1, window.height, window.width)
+    pixels, mask = (np.zeros((1, count, window.height, window.width), np.float32) for count in (3, 1))
     for box, there in zip(piece.patch.known, piece.known, strict=True):
-        box.within(window).cut(pixels).copy_(torch.from_numpy(np.array(there)).permute(2, 0, 1) / 127.5 - 1.0)
-        box.within(window).cut(mask).fill_(1.0)
-    return known_pixels(pixels, mask)
+        box.within(window).cut(pixels)[...] = there.transpose(2, 0, 1) / np.float32(127.5) - np.float32(1.0)
+        box.within(window).cut(mask)[...] = 1.0
+    known: Values = known_pixels(pixels, mask)
+    return known
 
 
 def _piece(

@@ -1,37 +1,33 @@
-"""Conversions of pixels between pictures, tensors and padded rows."""
+"""Conversions of pixels between pictures, values of networks and padded rows. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy.typing as npt
 
-from hfd.autoencoder.model import STRIDE
-from hfd.autoencoder.transforms import PixelRows
+from hfd.autoencoder.strips import PixelRows
+from hfd.engine.base import CELL_PX, HYPER_CELLS, Values
 from hfd.image.load import RgbArray
+
+STRIDE = CELL_PX * HYPER_CELLS
+"""Sides of the analysed picture are multiples of this."""
 
 RgbRows: TypeAlias = Callable[[int, int], RgbArray]
 """(first, last) -> rows of a picture, uint8 (last - first, W, 3), last exclusive; called from top to bottom."""
 
 
-def picture_to_tensor(x: RgbArray) -> Tensor:
-    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1], channels last."""
-    return torch.from_numpy(np.array(x)).permute(2, 0, 1).unsqueeze(0).float().div(255.0)
+def picture_to_values(x: RgbArray) -> Values:
+    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1]."""
+    return np.ascontiguousarray(x.transpose(2, 0, 1)[None], np.float32) / np.float32(255.0)
 
 
-def tensor_to_picture(x: Tensor) -> RgbArray:
-    """float (1, 3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
-    return to_grey_levels(x[0])
-
-
-def to_grey_levels(x: Tensor) -> RgbArray:
+def to_grey_levels(x: npt.NDArray[np.floating[Any]]) -> RgbArray:
     """float (3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
-    picture: RgbArray = (x.clamp(0.0, 1.0) * 255.0).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
-    return picture
+    levels = np.clip(x, 0.0, 1.0) * np.float32(255.0)
+    return np.ascontiguousarray(np.rint(levels, out=levels).astype(np.uint8).transpose(1, 2, 0))
 
 
 def to_grey(x: RgbArray) -> RgbArray:
@@ -55,11 +51,12 @@ class GreyWatch:
 
 
 def padded_rows(x: RgbRows, height: int) -> PixelRows:
-    """Rows of ``pad_to_stride(picture_to_tensor(picture))``, computed on demand."""
+    """Rows of a picture as values, padded to multiples of ``STRIDE`` by its edges, computed on demand."""
 
-    def rows(first: int, last: int) -> Tensor:
+    def rows(first: int, last: int) -> Values:
         low, high = min(first, height - 1), min(last, height)
-        part = picture_to_tensor(x(low, high))
-        return F.pad(part, (0, -part.shape[3] % STRIDE, 0, last - first - (high - low)), mode="replicate")
+        part = x(low, high)
+        below, right = last - first - (high - low), -part.shape[1] % STRIDE
+        return picture_to_values(np.pad(part, ((0, below), (0, right), (0, 0)), mode="edge"))
 
     return rows

@@ -7,16 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from hfd.autoencoder.model import STRIDE, Elic
 from hfd.codec.pixels import to_grey_levels
+from hfd.engine.base import CELL_PX, Stage1Networks, Values
 from hfd.geometry.box import Box
 from hfd.image.load import RgbArray
-
-CELL_PX = STRIDE // 4
-"""Side in px of the area of one cell of the latent y."""
 
 TILE_CELLS = 64
 """Side of a tile's core, 1024 px. A smaller picture is one tile, bit-identical to the transform of the whole."""
@@ -27,7 +22,7 @@ class LatentCut:
     """The part of a latent from which ``box`` of a picture is synthesised; small enough to send to other processes.
 
     ``y``: float32 (M, h, w); its first cell is row ``top``, column ``left`` of the whole latent. It covers the box and
-    its context (:func:`reach_cells`), clipped to the picture.
+    its context (:class:`hfd.engine.base.Stage1Reach`), clipped to the picture.
     """
 
     y: npt.NDArray[np.float32]
@@ -36,24 +31,23 @@ class LatentCut:
     box: Box
 
 
-def cut_latent(y_hat: Tensor, box: Box, reach: int) -> LatentCut:
+def cut_latent(y_hat: Values, box: Box, reach: int) -> LatentCut:
     """Cut the part of a latent (1, M, h, w) that ``box`` needs."""
     top, bottom = max(0, box.top // CELL_PX - reach), -(-box.bottom // CELL_PX) + reach
     left, right = max(0, box.left // CELL_PX - reach), -(-box.right // CELL_PX) + reach
-    return LatentCut(np.array(y_hat[0, :, top:bottom, left:right].cpu(), np.float32), top, left, box)
+    return LatentCut(np.array(y_hat[0, :, top:bottom, left:right], np.float32), top, left, box)
 
 
-@torch.no_grad()
-def synthesise(model: Elic, cut: LatentCut, reach: int) -> RgbArray:
-    """Synthesise the reconstruction x_hat of ``cut.box``, uint8 (H, W, 3).
+def synthesise(networks: Stage1Networks, cut: LatentCut) -> RgbArray:
+    """The reconstruction x_hat of ``cut.box``, uint8 (H, W, 3).
 
     It equals that part of the whole latent's synthesis, except that a value near a rounding boundary may differ by 1.
     """
-    box = cut.box
+    box, reach = cut.box, networks.reach.synthesis_cells
     picture = np.empty((box.height, box.width, 3), np.uint8)
     for tile in _tiles(box):
-        part = cut_latent(torch.from_numpy(cut.y)[None], _moved(tile, cut), reach)
-        x_hat = model.reconstruct(torch.from_numpy(part.y)[None])
+        part = cut_latent(cut.y[None], _moved(tile, cut), reach)
+        x_hat = networks.synthesis(part.y[None])
         top, left = tile.top - (cut.top + part.top) * CELL_PX, tile.left - (cut.left + part.left) * CELL_PX
         inside = Box(top, left, tile.height, tile.width).cut(x_hat)[0]
         own = tile.within(box)

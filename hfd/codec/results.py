@@ -9,11 +9,12 @@ from hfd.autoencoder.coding import Latents
 
 @dataclass(frozen=True)
 class Compressed:
-    """``data``: the finished file; ``bpp``: 8 x its bytes over the pixels; ``bpp_est``: the likelihood estimate."""
+    """``data``: the finished file; ``bpp``: 8 x its bytes over the pixels; ``bpp_est``: the likelihood estimate, if
+    it was asked for."""
 
     data: bytes
     bpp: float
-    bpp_est: float
+    bpp_est: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-
-import torch
 
 from hfd.codec.patches import MapPieces, Piece, SamplePiece
 from hfd.errors import ConfigError, DataError
@@ -36,11 +36,20 @@ def process_map(workers: int) -> Iterator[MapPieces]:
         yield map
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread) as pool:
         try:
             yield lambda function, pieces: map_ahead(pool, function, pieces, AHEAD * workers)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    """Limit the engines of this process: they are imported later and read the variable, or are imported already."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def map_ahead(pool: Executor, function: SamplePiece, pieces: Iterable[Piece], ahead: int) -> Iterator[RgbArray]:

@@ -3,46 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, get_args
+from typing import Any, Protocol, get_args
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
+from hfd.arrays import Array, device_of, is_numpy, namespace, packed, pad, without_gradients
 from hfd.diffusion.finish import REACH_PX as FINISH_PX
 from hfd.diffusion.finish import Finish, finished
 from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.grain import FILTER_PX, add_grain
 from hfd.diffusion.grain import REACH_PX as GRAIN_PX
-from hfd.diffusion.lean import LeanNet
 from hfd.diffusion.noise import noise_in
 from hfd.diffusion.process import Process, predict
 from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.schedule import CosineSchedule
-from hfd.diffusion.unet import UNet
 from hfd.diffusion.vp import Diffusion
 from hfd.errors import DataError
 from hfd.geometry.box import Box, Tile, Window
-from hfd.io.storage import Folder
-from hfd.io.weights import load_strictly, read_weights, write_weights
 from hfd.kinds import FlowTimes, Prediction, ProcessKind, Weighting
-from hfd.precision import autocast
 
 DEFAULT_STEPS = 50
 
-DecoderNet: TypeAlias = UNet | LeanNet
-"""The networks of stage 2."""
+
+class Network(Protocol):
+    """The network of a stage 2 by any engine, :class:`hfd.engine.base.Stage2Network`, or a module of torch."""
+
+    @property
+    def stride(self) -> int: ...
+
+    @property
+    def receptive_field_px(self) -> int: ...
+
+    def __call__(self, x_in: Array, x_hat: Array, noise_level: Array, known: Array | None = None, /) -> Array: ...
 
 
 @dataclass(frozen=True)
 class ScoreDecoder:
     """A frozen stage 2: ``net`` in eval mode, its ``process``, ``config`` and ``fingerprint`` (hex)."""
 
-    net: DecoderNet
+    net: Network
     process: Process
     config: Mapping[str, Any]
     fingerprint: str
+
+    @property
+    def device(self) -> Any:
+        """Where a network of torch is; None: an engine's, on arrays of NumPy."""
+        parameters = getattr(self.net, "parameters", None)
+        return None if parameters is None else next(parameters()).device
 
     @property
     def default_steps(self) -> int:
@@ -55,27 +63,26 @@ class ScoreDecoder:
         return Finish.of(self.config)
 
     def add_grain(
-        self, sample: Tensor, *, seeds: Sequence[int], amount: float | None = None, window: Window | None = None
-    ) -> Tensor:
+        self, sample: Array, *, seeds: Sequence[int], amount: float | None = None, window: Window | None = None
+    ) -> Array:
         """Add grain to a sample (B, 3, H, W) in [0, 1]; ``amount`` None: the amount in the configuration."""
         amount = float(self.config.get("grain", 0.0)) if amount is None else amount
         return add_grain(sample, amount, seeds=seeds, window=window)
 
     def denoise(
-        self, x_t: Tensor, t: Tensor, x_hat: Tensor, *, known: Tensor | None = None, precision: str = "auto"
-    ) -> Tensor:
+        self, x_t: Array, t: Array, x_hat: Array, *, known: Array | None = None, precision: str = "auto"
+    ) -> Array:
         """x0_pred (B, 3, H, W) float32 in [-1, 1], for x_t and x_hat in [-1, 1] and t (B,).
 
         ``known`` (B, 4, H, W): pixels of the finished picture, as :func:`hfd.diffusion.neighbours.known_pixels`.
         """
-        with autocast(x_t.device, precision):
+        with nullcontext() if is_numpy(x_t) else _autocast(x_t, precision):
             output = predict(self.process, self.net, x_t, x_hat, t, known)
-        return self.process.x0_pred(x_t, output, t).clamp(-1.0, 1.0)
+        return self.process.x0_pred(x_t, output, t).clip(-1.0, 1.0)
 
-    @torch.no_grad()
     def sample(
         self,
-        x_hat: Tensor,
+        x_hat: Array,
         settings: Sampling,
         *,
         seeds: Sequence[int],
@@ -83,8 +90,8 @@ class ScoreDecoder:
         on_step: Callable[[int], None] | None = None,
         window: Window | None = None,
         tiles: Sequence[Tile] = (),
-        known: Tensor | None = None,
-    ) -> Tensor:
+        known: Array | None = None,
+    ) -> Array:
         """Sample a realistic image for each reconstruction.
 
         ``x_hat``: (B, 3, H, W) float32 in [0, 1], any size; ``seeds``: one per image. Returns the same shape and
@@ -103,25 +110,28 @@ class ScoreDecoder:
         height, width = x_hat.shape[-2:]
         right, below = -width % self.net.stride, -height % self.net.stride
         if known is not None:
-            known = F.pad(known, (0, right, 0, below)).contiguous(memory_format=torch.channels_last)
-        cond = F.pad(x_hat, (0, right, 0, below), mode="replicate") * 2.0 - 1.0
-        cond = cond.contiguous(memory_format=torch.channels_last)
+            known = packed(pad(known, below, right, edge=False))
+        cond = packed(pad(x_hat, below, right, edge=True) * 2.0 - 1.0)
         sample = run_sampler(
             settings,
             self.process,
             lambda x_t, t: self._denoise_by_tiles(x_t, t, cond, known, tiles, precision),
             cond,
-            noise_in(seeds, 3, (height + below, width + right), x_hat.device, window and self._padded(window)),
+            noise_in(seeds, 3, (height + below, width + right), device_of(x_hat), window and self._padded(window)),
             on_step,
         )
-        sample = ((sample + 1.0) / 2.0)[..., :height, :width].clamp(0.0, 1.0)
+        sample = ((sample + 1.0) / 2.0)[..., :height, :width].clip(0.0, 1.0)
         if settings.finish:
             finish = replace(self.finish, chroma_noise=0.0) if settings.grey else self.finish
             sample = finished(sample, finish, seeds=seeds, window=window)
         if settings.grain:
             sample = self.add_grain(sample, seeds=seeds, window=window)
-        sample = torch.lerp(x_hat, sample, settings.realism)
-        return sample.mean(dim=1, keepdim=True).expand_as(sample) if settings.grey else sample
+        if settings.realism != 1.0:
+            sample = x_hat + settings.realism * (sample - x_hat)
+        if not settings.grey:
+            return sample
+        xp = namespace(sample)
+        return xp.broadcast_to(xp.mean(sample, axis=1, keepdims=True), sample.shape)
 
     def reach_px(self, settings: Sampling) -> int:
         """Largest distance along an axis between a sample's pixel and a pixel of x_hat that it depends on.
@@ -132,15 +142,21 @@ class ScoreDecoder:
         return steps + FINISH_PX * settings.finish + (GRAIN_PX + FILTER_PX) * settings.grain
 
     def _denoise_by_tiles(
-        self, x_t: Tensor, t: Tensor, cond: Tensor, known: Tensor | None, tiles: Sequence[Tile], precision: str
-    ) -> Tensor:
-        if not tiles:
-            return self.denoise(x_t, t, cond, known=known, precision=precision)
-        whole = torch.empty_like(x_t)
+        self, x_t: Array, t: Array, cond: Array, known: Array | None, tiles: Sequence[Tile], precision: str
+    ) -> Array:
+        with without_gradients(x_t):
+            if not tiles:
+                return self.denoise(x_t, t, cond, known=known, precision=precision)
+            return self._by_tiles(x_t, t, cond, known, tiles, precision)
+
+    def _by_tiles(
+        self, x_t: Array, t: Array, cond: Array, known: Array | None, tiles: Sequence[Tile], precision: str
+    ) -> Array:
+        whole = namespace(x_t).empty_like(x_t)
         for tile in tiles:
             known_in_tile = None if known is None else _seen(known, tile)
             denoised = self.denoise(_seen(x_t, tile), t, _seen(cond, tile), known=known_in_tile, precision=precision)
-            tile.core.cut(whole).copy_(tile.core.within(tile.window).cut(denoised))
+            tile.core.cut(whole)[...] = tile.core.within(tile.window).cut(denoised)
         return whole
 
     def _padded(self, window: Window) -> Window:
@@ -151,8 +167,26 @@ class ScoreDecoder:
         return Window(Box(box.top, box.left, *size), height, width)
 
 
-def _seen(x: Tensor, tile: Tile) -> Tensor:
-    return tile.window.cut(x).contiguous(memory_format=torch.channels_last)
+def _seen(x: Array, tile: Tile) -> Array:
+    return packed(tile.window.cut(x))
+
+
+def _autocast(x: Array, precision: str) -> AbstractContextManager[object]:
+    from hfd.precision import autocast
+
+    return autocast(x.device, precision)
+
+
+def process_of(config: Mapping[str, Any], where: str) -> Process:
+    """The process of a decoder's configuration; ``where``: its folder. Raises :class:`DataError`, naming the fault."""
+    try:
+        return build_process(config["process"])
+    except KeyError as error:
+        raise DataError(f"{where}/config.json: lacks {error}. Make or fetch the model again") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{where}/config.json: describes no network that can be built ({error!r}). Make or fetch the model again"
+        ) from error
 
 
 def build_process(config: Mapping[str, Any]) -> Process:
@@ -178,38 +212,3 @@ def _one_of(kinds: Any, key: str, config: Mapping[str, Any]) -> Any:
         expected = f"{', '.join(others)} or {last}"
         raise DataError(f"{key}: got {config[key]!r}, expected {expected}. Use a newer hfd")
     return config[key]
-
-
-def build_network(config: Mapping[str, Any]) -> DecoderNet:
-    """An untrained network from the section ``lean``, where there is one, else ``unet``."""
-    lean = config.get("lean")
-    if lean is not None:
-        return LeanNet(tuple(lean["channels"]), tuple(lean["blocks"]), int(lean["tail"]))
-    unet = config["unet"]
-    return UNet(patch=int(unet["patch"]), channels=tuple(unet["channels"]), blocks=tuple(unet["blocks"]))
-
-
-def write_decoder(folder: Folder, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Write weights and ``config``: process, unet or lean, and ``autoencoder``, the fingerprint of its stage 1.
-
-    Optional: ``steps``, the number of its fine-tuning; ``finish``, as :class:`hfd.diffusion.finish.Finish`; ``grain``,
-    the amount that its finished samples lack.
-    """
-    write_weights(folder, tensors, config)
-
-
-def read_decoder(folder: Folder) -> ScoreDecoder:
-    """Load stage 2, frozen and in eval mode. Raises :class:`DataError` that names the fault."""
-    tensors, config, fingerprint = read_weights(folder)
-    try:
-        net, process = build_network(config), build_process(config["process"])
-    except KeyError as error:
-        raise DataError(f"{folder.uri}/config.json: lacks {error}. Make or fetch the model again") from error
-    except (AttributeError, TypeError, ValueError, IndexError) as error:
-        raise DataError(
-            f"{folder.uri}/config.json: describes no network that can be built ({error!r}). "
-            "Make or fetch the model again"
-        ) from error
-    load_strictly(net, tensors, folder.uri)
-    net = net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    return ScoreDecoder(net, process, config, fingerprint)

@@ -13,10 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
+from hfd.arrays import Array, correlated, device_of
 from hfd.diffusion.grain import high_pass
 from hfd.diffusion.noise import noise_in
 from hfd.geometry.box import Window
@@ -53,7 +50,7 @@ class Finish:
         return cls(float(section.get("sharpen", 0.0)), float(section.get("chroma_noise", 0.0)))
 
 
-def finished(sample: Tensor, finish: Finish, *, seeds: Sequence[int], window: Window | None = None) -> Tensor:
+def finished(sample: Array, finish: Finish, *, seeds: Sequence[int], window: Window | None = None) -> Array:
     """Apply a finish to ``sample`` (B, 3, H, W) in [0, 1], with one seed per picture.
 
     ``window``: the part of larger pictures that the samples are; exact except within ``REACH_PX`` of inner edges.
@@ -61,22 +58,21 @@ def finished(sample: Tensor, finish: Finish, *, seeds: Sequence[int], window: Wi
     if finish == Finish():
         return sample
     detail = finish.sharpen * edges(luma(sample))
-    noise = noise_in(seeds, 3, (sample.shape[-2], sample.shape[-1]), sample.device, window)(FINISH_STEP)
+    noise = noise_in(seeds, 3, (sample.shape[-2], sample.shape[-1]), device_of(sample), window)(FINISH_STEP)
     noise = (finish.chroma_noise * GREY_LEVEL) * (noise - luma(noise))
-    return (sample + detail + noise).clamp(0.0, 1.0)
+    return (sample + detail + noise).clip(0.0, 1.0)
 
 
-def edges(y: Tensor) -> Tensor:
+def edges(y: Array) -> Array:
     """High pass of y (B, 1, H, W) in [0, 1], times c^2 / (c^2 + EDGE^2), with its rms c over 5 x 5 pixels."""
     fine = high_pass(y, BINOMIAL)
-    contrast = F.avg_pool2d(F.pad(fine.square(), (2, 2, 2, 2), mode="replicate"), 5, stride=1)
+    contrast = correlated(fine**2, (0.2,) * 5)
     return fine * contrast / (contrast + (EDGE * GREY_LEVEL) ** 2)
 
 
-def luma(x: Tensor) -> Tensor:
+def luma(x: Array) -> Array:
     """BT.601 luma (B, 1, H, W) of RGB pictures (B, 3, H, W)."""
-    weights = torch.tensor(_LUMA, dtype=x.dtype, device=x.device).reshape(1, 3, 1, 1)
-    return (x * weights).sum(dim=1, keepdim=True)
+    return sum(weight * x[:, i : i + 1] for i, weight in enumerate(_LUMA))
 
 
 def sharpen_for(target: float, energies: Sequence[float]) -> float:

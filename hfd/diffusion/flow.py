@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from hfd.arrays import Array, namespace, rsqrt
 from hfd.diffusion.process import EARLIEST, LATEST, Preconditioning, TrainingPair, as_images, stratified_uniform
 from hfd.kinds import FlowTimes
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -25,44 +28,49 @@ class RectifiedFlow:
     residual_std: float | None = None
 
     def times(self, batch: int, generator: torch.Generator) -> Tensor:
+        import torch
+
         t = stratified_uniform(batch, generator)
         if self.draw == "logit-normal":
             t = torch.sigmoid(self.mean + self.std * torch.special.ndtri(t)).clamp(EARLIEST, LATEST)
         return t.to(torch.float32)
 
-    def start(self, x_hat: Tensor, eps: Tensor) -> Tensor:
+    def start(self, x_hat: Array, eps: Array) -> Array:
         del x_hat
         return eps
 
-    def training_pair(self, x0: Tensor, x_hat: Tensor, eps: Tensor, t: Tensor) -> TrainingPair:
+    def training_pair(self, x0: Array, x_hat: Array, eps: Array, t: Array) -> TrainingPair:
         x1 = self.start(x_hat, eps)
         (at,) = as_images(t)
         return TrainingPair(
-            x_t=torch.lerp(x0, x1, at), target=x1 - x0, noise_level=self.noise_level(t), weight=torch.ones_like(t)
+            x_t=(1.0 - at) * x0 + at * x1,
+            target=x1 - x0,
+            noise_level=self.noise_level(t),
+            weight=namespace(t).ones_like(t),
         )
 
-    def path(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def path(self, t: Array) -> tuple[Array, Array]:
         return 1.0 - t, t
 
-    def noise_level(self, t: Tensor) -> Tensor:
+    def noise_level(self, t: Array) -> Array:
         return 4.0 * t - 2.0
 
-    def precondition(self, x_t: Tensor, x_hat: Tensor, t: Tensor) -> Preconditioning:
+    def precondition(self, x_t: Array, x_hat: Array, t: Array) -> Preconditioning:
         if self.residual_std is None:
             return Preconditioning(x_t, 0.0, 1.0)
         (at,) = as_images(t)
         share, noise = self._start_mix  # x1 = share x_hat + noise eps
         rho2, noise2 = self.residual_std**2, noise**2
-        y = x_t - torch.lerp(torch.ones_like(at), torch.full_like(at, share), at) * x_hat
-        variance = (1.0 - at).square() * rho2 + at.square() * noise2
+        y = x_t - (1.0 + at * (share - 1.0)) * x_hat
+        variance = (1.0 - at) ** 2 * rho2 + at**2 * noise2
         skip = (share - 1.0) * x_hat + (at * noise2 - (1.0 - at) * rho2) / variance * y
-        return Preconditioning(y * variance.rsqrt(), skip, -self.residual_std * noise * variance.rsqrt())
+        return Preconditioning(y * rsqrt(variance), skip, -self.residual_std * noise * rsqrt(variance))
 
     @property
     def _start_mix(self) -> tuple[float, float]:
         return 0.0, 1.0
 
-    def x0_pred(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
+    def x0_pred(self, x_t: Array, output: Array, t: Array) -> Array:
         (at,) = as_images(t)
         return x_t - at * output
 
@@ -76,7 +84,7 @@ class PosteriorMeanFlow(RectifiedFlow):
 
     sigma_s: float = 0.1
 
-    def start(self, x_hat: Tensor, eps: Tensor) -> Tensor:
+    def start(self, x_hat: Array, eps: Array) -> Array:
         return x_hat + self.sigma_s * eps
 
     @property

@@ -9,10 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
+from hfd.arrays import Array, correlated, device_of, namespace
 from hfd.diffusion.noise import noise_in
 from hfd.geometry.box import Window
 
@@ -28,15 +25,12 @@ GRAIN_STEP = 2**31 - 1
 _BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)
 
 
-def high_pass(x: Tensor, binomial: Sequence[float] = _BINOMIAL) -> Tensor:
+def high_pass(x: Array, binomial: tuple[float, ...] = _BINOMIAL) -> Array:
     """x (B, C, H, W) less its binomial blur: half of the amplitude at 0.18 cycles/px, all of it at 0.5."""
-    taps = torch.tensor(binomial, dtype=x.dtype, device=x.device) / sum(binomial)
-    size, radius = len(binomial), len(binomial) // 2
-    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, size, size)
-    return x - F.conv2d(F.pad(x, (radius,) * 4, mode="replicate"), kernel, groups=x.shape[1])
+    return x - correlated(x, tuple(weight / sum(binomial) for weight in binomial))
 
 
-def add_grain(sample: Tensor, amount: float, *, seeds: Sequence[int], window: Window | None = None) -> Tensor:
+def add_grain(sample: Array, amount: float, *, seeds: Sequence[int], window: Window | None = None) -> Array:
     """Add grain, the same in all three colours, to ``sample`` (B, 3, H, W) in [0, 1].
 
     ``amount``: in units of the sample's local standard deviation in the top octave. ``window``: the part of larger
@@ -44,17 +38,18 @@ def add_grain(sample: Tensor, amount: float, *, seeds: Sequence[int], window: Wi
     """
     if amount == 0.0:
         return sample
-    luma = sample.mean(dim=1, keepdim=True)
-    energy = high_pass(luma).square()
-    local = F.avg_pool2d(F.pad(energy, (REACH_PX,) * 4, mode="replicate"), 2 * REACH_PX + 1, stride=1).sqrt()
-    white = noise_in(seeds, 1, (sample.shape[-2], sample.shape[-1]), sample.device, window)(GRAIN_STEP)
-    return (sample + amount * local * high_pass(white) / _STD).clamp(0.0, 1.0)
+    xp = namespace(sample)
+    energy = high_pass(xp.mean(sample, axis=1, keepdims=True)) ** 2
+    local = xp.sqrt(correlated(energy, (1.0 / (2 * REACH_PX + 1),) * (2 * REACH_PX + 1)))
+    white = noise_in(seeds, 1, (sample.shape[-2], sample.shape[-1]), device_of(sample), window)(GRAIN_STEP)
+    return (sample + amount * local * high_pass(white) / _STD).clip(0.0, 1.0)
 
 
 def _std_of_high_passed_noise() -> float:
-    kernel = -torch.outer(torch.tensor(_BINOMIAL), torch.tensor(_BINOMIAL)) / 256.0
-    kernel[2, 2] += 1.0
-    return float(kernel.square().sum().sqrt())
+    """The square root of the sum of the filter's squared weights."""
+    share = [weight / sum(_BINOMIAL) for weight in _BINOMIAL]
+    weights = [(i == j == FILTER_PX) - a * b for i, a in enumerate(share) for j, b in enumerate(share)]
+    return math.sqrt(sum(weight * weight for weight in weights))
 
 
 _STD = _std_of_high_passed_noise()

@@ -6,20 +6,27 @@ random sides of a crop are known.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+from hfd.arrays import Array, namespace
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 CHANNELS = 4
 """Three colours, zero where unknown, and the mask."""
 
 
-def known_pixels(x0: Tensor, mask: Tensor) -> Tensor:
+def known_pixels(x0: Array, mask: Array) -> Array:
     """Join pictures (B, 3, H, W) in [-1, 1] and masks (B, 1, H, W), 1 where known, to (B, 4, H, W)."""
-    return torch.cat([x0 * mask, mask], dim=1)
+    return namespace(x0).concatenate([x0 * mask, mask], axis=1)
 
 
 def mask_numbers(batch: int, generator: torch.Generator) -> Tensor:
     """Draw the uniform random numbers (B, 9) of :func:`masks_of`."""
+    import torch
+
     return torch.rand((batch, 9), generator=generator)
 
 
@@ -29,6 +36,8 @@ def masks_of(numbers: Tensor, side_px: int, share: float) -> Tensor:
     A sample has bands with probability ``share``; then each of its sides has one with probability 1/2 (one sample in
     16 has none), of a width uniform up to half the crop.
     """
+    import torch
+
     masks = torch.zeros(len(numbers), 1, side_px, side_px)
     for mask, row in zip(masks, numbers.tolist(), strict=True):
         if row[0] >= share:

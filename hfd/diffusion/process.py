@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor
+from hfd.arrays import Array, as_float
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 EARLIEST, LATEST = 1e-5, 1.0 - 1e-5
 """Bounds of training times: the target of a diffusion is not defined at 0 and 1."""
@@ -22,10 +25,10 @@ class TrainingPair:
     """``x_t`` and ``target`` (B, 3, H, W): noisy input and target; ``noise_level`` (B,): input of the network;
     ``weight`` (B,): of each sample's mean squared error on the target."""
 
-    x_t: Tensor
-    target: Tensor
-    noise_level: Tensor
-    weight: Tensor
+    x_t: Array
+    target: Array
+    noise_level: Array
+    weight: Array
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,9 @@ class Preconditioning:
     data has mean 0 where ours has mean x_hat).
     """
 
-    x_in: Tensor
-    skip: Tensor | float
-    scale: Tensor | float
+    x_in: Array
+    skip: Array | float
+    scale: Array | float
 
 
 class Process(Protocol):
@@ -50,34 +53,35 @@ class Process(Protocol):
     def times(self, batch: int, generator: torch.Generator) -> Tensor:
         """Training times, float32 (B,), stratified over their distribution."""
 
-    def training_pair(self, x0: Tensor, x_hat: Tensor, eps: Tensor, t: Tensor) -> TrainingPair: ...
+    def training_pair(self, x0: Array, x_hat: Array, eps: Array, t: Array) -> TrainingPair: ...
 
-    def start(self, x_hat: Tensor, eps: Tensor) -> Tensor:
+    def start(self, x_hat: Array, eps: Array) -> Array:
         """x1, from which sampling starts."""
 
-    def path(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def path(self, t: Array) -> tuple[Array, Array]:
         """a_t and b_t, the shape of ``t``."""
 
-    def noise_level(self, t: Tensor) -> Tensor:
+    def noise_level(self, t: Array) -> Array:
         """The network's input for t, (B,), of the order of one."""
 
-    def precondition(self, x_t: Tensor, x_hat: Tensor, t: Tensor) -> Preconditioning:
+    def precondition(self, x_t: Array, x_hat: Array, t: Array) -> Preconditioning:
         """Preconditioning of the network; the identity without ``residual_std``."""
 
-    def x0_pred(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
+    def x0_pred(self, x_t: Array, output: Array, t: Array) -> Array:
         """The clean image of an output at x_t."""
 
 
-Network = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+Network = Callable[[Array, Array, Array, Array | None], Array]
 """(x_in, x_hat, noise_level, known) -> (B, 3, H, W)."""
 
 
 def predict(
-    process: Process, network: Network, x_t: Tensor, x_hat: Tensor, t: Tensor, known: Tensor | None = None
-) -> Tensor:
+    process: Process, network: Network, x_t: Array, x_hat: Array, t: Array, known: Array | None = None
+) -> Array:
     """Evaluate the preconditioned network at x_t: v, eps, x0 or u, float32 (B, 3, H, W)."""
     around = process.precondition(x_t, x_hat, t)
-    return around.skip + around.scale * network(around.x_in, x_hat, process.noise_level(t), known).float()
+    output = network(around.x_in, x_hat, process.noise_level(t), known)
+    return around.skip + around.scale * as_float(output, 32)
 
 
 def stratified_uniform(batch: int, generator: torch.Generator) -> Tensor:
@@ -85,10 +89,12 @@ def stratified_uniform(batch: int, generator: torch.Generator) -> Tensor:
 
     Low-discrepancy sampling (variational diffusion models, arXiv 2107.00630, appendix I.1).
     """
+    import torch
+
     u = torch.rand((), generator=generator, dtype=torch.float64)
     return ((torch.arange(batch, dtype=torch.float64) + u) / batch).clamp(EARLIEST, LATEST)
 
 
-def as_images(*values: Tensor) -> tuple[Tensor, ...]:
+def as_images(*values: Array) -> tuple[Array, ...]:
     """(B,) to (B, 1, 1, 1) each."""
     return tuple(value.reshape(-1, 1, 1, 1) for value in values)

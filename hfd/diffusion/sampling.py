@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-from torch import Tensor
-
+from hfd.arrays import Array
 from hfd.diffusion.flow import RectifiedFlow
 from hfd.diffusion.noise import NoiseSource
 from hfd.diffusion.process import Process
@@ -17,7 +16,7 @@ from hfd.diffusion.vp import Diffusion
 from hfd.errors import ConfigError
 from hfd.kinds import DiffusionSampler, FlowSampler, SamplerKind
 
-_FLOW_SAMPLERS: Mapping[str, Callable[..., Tensor]] = {"euler": euler, "heun": heun, "midpoint": midpoint}
+_FLOW_SAMPLERS: Mapping[str, Callable[..., Array]] = {"euler": euler, "heun": heun, "midpoint": midpoint}
 
 
 @dataclass(frozen=True)
@@ -87,10 +86,10 @@ def run_sampler(
     settings: Sampling,
     process: Process,
     denoise: Denoise,
-    x_hat: Tensor,
+    x_hat: Array,
     noise: NoiseSource,
     on_step: OnStep | None = None,
-) -> Tensor:
+) -> Array:
     """Sample x0 (B, 3, H, W), about [-1, 1], for ``x_hat`` in [-1, 1]; ``noise(0)`` makes the start x1."""
     kind, times = settings.kind_for(process), time_grid(settings.steps)
     x1 = process.start(x_hat, noise(0))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
+
+from hfd.arrays import Array, as_float, namespace, sigmoid
 
 LOG_SNR_BOUND = 15.0
 
@@ -21,18 +23,21 @@ class CosineSchedule:
 
     s: float
 
-    def log_snr(self, t: Tensor) -> Tensor:
+    def log_snr(self, t: Array) -> Array:
         """float32, the shape of ``t``; decreasing in t. Computed in float64: tan is steep near t = 1."""
-        angle = torch.tan(math.pi / 2 * t.double())
-        log_snr = -2.0 * (angle.log() + math.log(self.s))
-        return log_snr.clamp(-LOG_SNR_BOUND, LOG_SNR_BOUND).to(torch.float32)
+        xp = namespace(t)
+        angle = xp.tan(math.pi / 2 * as_float(t, 64))
+        with np.errstate(divide="ignore"):  # the logarithm of 0, at t = 0
+            log_snr = -2.0 * (xp.log(angle) + math.log(self.s))
+        return as_float(xp.clip(log_snr, -LOG_SNR_BOUND, LOG_SNR_BOUND), 32)
 
 
-def alpha_sigma(log_snr: Tensor) -> tuple[Tensor, Tensor]:
+def alpha_sigma(log_snr: Array) -> tuple[Array, Array]:
     """alpha_t = sqrt(sigmoid(log_snr)), sigma_t = sqrt(sigmoid(-log_snr)); alpha_t^2 + sigma_t^2 = 1."""
-    return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
+    xp = namespace(log_snr)
+    return xp.sqrt(sigmoid(log_snr)), xp.sqrt(sigmoid(-log_snr))
 
 
-def time_grid(num_steps: int) -> Tensor:
+def time_grid(num_steps: int) -> npt.NDArray[np.float32]:
     """num_steps + 1 times from 1 down to 0, evenly spaced, float32."""
-    return torch.linspace(1.0, 0.0, num_steps + 1)
+    return np.linspace(1.0, 0.0, num_steps + 1, dtype=np.float32)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from hfd.arrays import Array, namespace, rsqrt
 from hfd.diffusion.process import Preconditioning, TrainingPair, as_images, stratified_uniform
 from hfd.diffusion.schedule import CosineSchedule, alpha_sigma
 from hfd.kinds import Prediction, Weighting
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,11 @@ class Diffusion:
     residual_std: float | None = None
 
     def times(self, batch: int, generator: torch.Generator) -> Tensor:
+        import torch
+
         return stratified_uniform(batch, generator).to(torch.float32)
 
-    def training_pair(self, x0: Tensor, x_hat: Tensor, eps: Tensor, t: Tensor) -> TrainingPair:
+    def training_pair(self, x0: Array, x_hat: Array, eps: Array, t: Array) -> TrainingPair:
         del x_hat
         log_snr = self.schedule.log_snr(t)
         alpha_t, sigma_t = as_images(*alpha_sigma(log_snr))
@@ -38,49 +43,50 @@ class Diffusion:
         weight = _on_x0(self.loss, log_snr, self.min_snr) / _on_x0(self.predict, log_snr, self.min_snr)
         return TrainingPair(x_t=x_t, target=target, noise_level=self.noise_level(t), weight=weight)
 
-    def start(self, x_hat: Tensor, eps: Tensor) -> Tensor:
+    def start(self, x_hat: Array, eps: Array) -> Array:
         del x_hat
         return eps
 
-    def path(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def path(self, t: Array) -> tuple[Array, Array]:
         return alpha_sigma(self.schedule.log_snr(t))
 
-    def noise_level(self, t: Tensor) -> Tensor:
+    def noise_level(self, t: Array) -> Array:
         return self.schedule.log_snr(t) / 4.0
 
-    def precondition(self, x_t: Tensor, x_hat: Tensor, t: Tensor) -> Preconditioning:
+    def precondition(self, x_t: Array, x_hat: Array, t: Array) -> Preconditioning:
         if self.residual_std is None:
             return Preconditioning(x_t, 0.0, 1.0)
         alpha_t, sigma_t = as_images(*alpha_sigma(self.schedule.log_snr(t)))
         rho, rho2 = self.residual_std, self.residual_std**2
         y = x_t - alpha_t * x_hat
-        variance = alpha_t.square() * rho2 + sigma_t.square()
+        variance = alpha_t**2 * rho2 + sigma_t**2
         match self.predict:
             case "v":
                 skip = alpha_t * sigma_t * (1.0 - rho2) / variance * y - sigma_t * x_hat
-                scale = -rho * variance.rsqrt()
+                scale = -rho * rsqrt(variance)
             case "eps":
-                skip, scale = sigma_t / variance * y, -rho * alpha_t * variance.rsqrt()
+                skip, scale = sigma_t / variance * y, -rho * alpha_t * rsqrt(variance)
             case "x0":
-                skip, scale = x_hat + alpha_t * rho2 / variance * y, rho * sigma_t * variance.rsqrt()
-        return Preconditioning(y * variance.rsqrt(), skip, scale)
+                skip, scale = x_hat + alpha_t * rho2 / variance * y, rho * sigma_t * rsqrt(variance)
+        return Preconditioning(y * rsqrt(variance), skip, scale)
 
-    def x0_pred(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
+    def x0_pred(self, x_t: Array, output: Array, t: Array) -> Array:
         alpha_t, sigma_t = as_images(*alpha_sigma(self.schedule.log_snr(t)))
         if self.predict == "v":
             return alpha_t * x_t - sigma_t * output
         return (x_t - sigma_t * output) / alpha_t if self.predict == "eps" else output
 
 
-def _on_x0(loss: Weighting, log_snr: Tensor, min_snr: float) -> Tensor:
+def _on_x0(loss: Weighting, log_snr: Array, min_snr: float) -> Array:
     """Factor from a squared error of x0 to one of ``loss``: errors of eps are alpha/sigma, of v 1/sigma as large."""
-    snr = log_snr.exp()
+    xp = namespace(log_snr)
+    snr = xp.exp(log_snr)
     match loss:
         case "x0":
-            return torch.ones_like(snr)
+            return xp.ones_like(snr)
         case "eps":
             return snr
         case "v":
             return 1.0 + snr
         case "min-snr":
-            return snr.clamp(max=min_snr)
+            return xp.clip(snr, None, min_snr)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from hfd.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Pixels = TypeVar("Pixels", npt.NDArray[np.float32], "Tensor")
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Box:
         """Index of an array (H, W, ...): ``x[box.slices]``."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
-    def cut(self, x: Tensor) -> Tensor:
+    def cut(self, x: Pixels) -> Pixels:
         """These rows and columns of (..., H, W), a view."""
         return x[..., self.top : self.bottom, self.left : self.right]
 

@@ -9,8 +9,9 @@ import torch
 from hfd.autoencoder.model import STRIDE, Elic
 from hfd.autoencoder.transforms import reach_cells, reach_of
 from hfd.autoencoder.weights import read_autoencoder
-from hfd.diffusion.decoder import DecoderNet, read_decoder
+from hfd.diffusion.lean import LeanNet
 from hfd.diffusion.unet import UNet
+from hfd.diffusion.weights import DecoderNet, read_decoder
 from hfd.engine import names
 from hfd.engine.metadata import FORMAT
 from hfd.graphs.builder import WEIGHTS, GraphBuilder, StoredTensor, Value, stored_tensors
@@ -45,6 +46,7 @@ def _of_autoencoder(folder: Folder) -> dict[str, bytes]:
 
 def _of_decoder(folder: Folder) -> dict[str, bytes]:
     decoder = read_decoder(folder)
+    assert isinstance(decoder.net, UNet | LeanNet)
     return stage2_graphs(decoder.net, stored_tensors(folder.read(WEIGHTS)), decoder.fingerprint)
 
 

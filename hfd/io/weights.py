@@ -1,69 +1,69 @@
-"""Weights on disk: ``config.json`` beside ``weights.safetensors``. Nothing is unpickled."""
+"""Weights on disk: ``config.json`` beside ``weights.safetensors``. Nothing is unpickled. No torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor, nn
+from safetensors.numpy import load
 
 from hfd.errors import DataError
 from hfd.io.storage import Folder
 
 FORMAT = 1
+WEIGHTS = "weights.safetensors"
+
+Stored = TypeVar("Stored")
 
 
-def write_weights(folder: Folder, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Write tensors and configuration; ``config.json`` last, so that its presence means that both are complete."""
-    folder.write(
-        "weights.safetensors",
-        save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}),
-    )
-    folder.write("config.json", json.dumps({"format": FORMAT, **config}, indent=2, sort_keys=True).encode() + b"\n")
+@dataclass(frozen=True, eq=False)
+class StoredWeights:
+    """A weights folder as bytes: ``config``, ``data`` of the safetensors file, and ``fingerprint``, SHA-256 hex over
+    both files; ``where``: its name."""
+
+    config: dict[str, Any]
+    data: bytes
+    fingerprint: str
+    where: str
+
+    def parsed(self, parse: Callable[[bytes], dict[str, Stored]]) -> dict[str, Stored]:
+        """The tensors by name, by a function of the file's bytes. Raises :class:`DataError`."""
+        try:
+            return parse(self.data)
+        except (ValueError, KeyError, SafetensorError) as error:
+            raise DataError(f"{self.where}: not readable weights ({error}). Make or fetch the model again") from error
+
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        return self.parsed(load)
 
 
-def read_weights(folder: Folder) -> tuple[dict[str, Tensor], dict[str, Any], str]:
-    """Read tensors, configuration and fingerprint (SHA-256 hex over both files) of a weights folder."""
-    config_bytes, weights_bytes = folder.read("config.json"), folder.read("weights.safetensors")
+def read_stored(folder: Folder) -> StoredWeights:
+    """Read a weights folder. Raises :class:`DataError` for a configuration that is not readable."""
+    config_bytes, data = folder.read("config.json"), folder.read(WEIGHTS)
     try:
         config = json.loads(config_bytes)
-        tensors = load(weights_bytes)
-    except (ValueError, SafetensorError) as error:
+    except ValueError as error:
         raise DataError(f"{folder.uri}: not readable weights ({error}). Make or fetch the model again") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         got = config.get("format") if isinstance(config, dict) else config
         raise DataError(
             f"{folder.uri}/config.json: got format {got!r}, expected {FORMAT}. It was made by another version"
         )
-    return tensors, config, _fingerprint(config_bytes, weights_bytes)
+    return StoredWeights(config, data, _fingerprint(config_bytes, data), folder.uri)
 
 
 def fingerprint_of(folder: Folder) -> str:
     """Compute the SHA-256 (hex) over both files of a weights folder."""
-    return _fingerprint(folder.read("config.json"), folder.read("weights.safetensors"))
+    return _fingerprint(folder.read("config.json"), folder.read(WEIGHTS))
 
 
 def _fingerprint(config_bytes: bytes, weights_bytes: bytes) -> str:
-    return hashlib.sha256(config_bytes + weights_bytes).hexdigest()
-
-
-def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Copy tensors into a module's parameters. Raises :class:`DataError` that names those that do not fit."""
-    parameters = dict(module.named_parameters())
-    missing, unknown = sorted(parameters.keys() - tensors.keys()), sorted(tensors.keys() - parameters.keys())
-    shapes = [
-        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(parameter.shape)}"
-        for name, parameter in parameters.items()
-        if name in tensors and tensors[name].shape != parameter.shape
-    ]
-    problems = [f"missing {', '.join(missing[:4])}"] * bool(missing) + [f"unknown {', '.join(unknown[:4])}"] * bool(
-        unknown
-    )
-    if problems or shapes:
-        raise DataError(f"{where}: weights do not fit the network: {'; '.join(problems + shapes[:4])}")
-    for name, parameter in parameters.items():
-        parameter.data.copy_(tensors[name])
+    digest = hashlib.sha256(config_bytes)
+    digest.update(weights_bytes)
+    return digest.hexdigest()

@@ -12,7 +12,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from hfd.errors import DataError
-from hfd.io.weights import load_strictly
+from hfd.io.tensors import load_strictly
 from hfd.perceptual.networks import NETWORKS, FrozenFeatures, NetworkName
 
 FOLDER = Path(__file__).parent / "weights"

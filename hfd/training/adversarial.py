@@ -11,12 +11,12 @@ import torch
 import torch._functorch.config as functorch
 from torch import Tensor
 
-from hfd.diffusion.decoder import DecoderNet
 from hfd.diffusion.discriminator import Discriminator, change, discriminator_loss, generator_loss
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.process import Process, predict
 from hfd.diffusion.sampling import Sampling, run_sampler
+from hfd.diffusion.weights import DecoderNet
 from hfd.precision import autocast
 from hfd.training.randomness import SampleRandomness
 from hfd.training.shards import Shards
@@ -113,15 +113,17 @@ class AdversarialTask:
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             with autocast(x0.device, self._settings.precision):
                 output = predict(self._process, self._module, x_t, x_hat, t, known)
-            return self._process.x0_pred(x_t, output, t)
+            x0_pred: Tensor = self._process.x0_pred(x_t, output, t)
+            return x0_pred
 
-        return run_sampler(
+        sample: Tensor = run_sampler(
             Sampling(steps=self._adversarial.steps),
             self._process,
             denoise,
             x_hat,
             lambda step: _noise(x0, randomness, f"eps {step}"),
         )
+        return sample
 
     def _begin(self) -> None:
         """Before each part of a step's batch, restore the spectral norms from the start of the step.

@@ -17,11 +17,11 @@ import torch
 import torch._functorch.config as functorch
 from torch import Tensor
 
-from hfd.diffusion.decoder import DecoderNet
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.process import Network, Process, predict
 from hfd.diffusion.sampling import Sampling, run_sampler
+from hfd.diffusion.weights import DecoderNet
 from hfd.perceptual.critic import FeatureCritic, critic_loss, persuasion_loss
 from hfd.perceptual.lpips import lpips_of_features
 from hfd.perceptual.wasserstein import wasserstein_distortion
@@ -147,10 +147,12 @@ class PerceptualTask:
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             with autocast(x_hat.device, self._settings.precision):
                 found = predict(self._process, network, x_t, x_hat, t, known)
-            return self._process.x0_pred(x_t, found, t)
+            x0: Tensor = self._process.x0_pred(x_t, found, t)
+            return x0
 
         steps = Sampling(steps=self._perceptual.steps)
-        return run_sampler(steps, self._process, denoise, x_hat, lambda step: noise[step])
+        sample: Tensor = run_sampler(steps, self._process, denoise, x_hat, lambda step: noise[step])
+        return sample
 
     def _terms(self, sample: Tensor, x0: Tensor) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
         """Return each unweighted loss, (B,), and VGG16's features of both."""

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from hfd.autoencoder.loss import rate_distortion
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.rates import step_of
-from hfd.diffusion.decoder import DecoderNet
 from hfd.diffusion.ema import PowerEma
 from hfd.diffusion.lean import LeanBlock
 from hfd.diffusion.neighbours import known_pixels, mask_numbers, masks_of
 from hfd.diffusion.process import Process, predict
 from hfd.diffusion.unet import ResidualBlock
+from hfd.diffusion.weights import DecoderNet
 from hfd.precision import autocast
 from hfd.training.randomness import SampleRandomness
 from hfd.training.shards import Shards, load_module, module_state

@@ -100,7 +100,8 @@ def code(codec: Codec, name: str, x: RgbArray, store: Callable[[bytes], bytes]) 
 
     ``store`` writes the file and returns its bytes as read back: decoding starts from the stored file.
     """
-    compressed, encode_s = _timed(functools.partial(codec.compress, x))
+    compressed, encode_s = _timed(functools.partial(codec.compress, x, estimate=True))
+    assert compressed.bpp_est is not None
     data = store(compressed.data)
     x_hat, stage1_s = _timed(functools.partial(codec.reconstruct, data))
     return Coded(name, x, data, compressed.bpp_est, encode_s, x_hat, stage1_s)

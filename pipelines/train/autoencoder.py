@@ -6,7 +6,7 @@ import functools
 from itertools import islice
 from typing import Any
 
-from hfd.autoencoder.coding import build_tables
+from hfd.autoencoder.make_tables import build_tables
 from hfd.autoencoder.weights import build_autoencoder, read_autoencoder, write_autoencoder
 from hfd.codec.codec import Codec
 from hfd.config import AutoencoderConfig

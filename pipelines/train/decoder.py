@@ -9,10 +9,11 @@ import torch
 
 from hfd.config import DecoderConfig, PerceptualConfig
 from hfd.data.shards import list_row_groups
-from hfd.diffusion.decoder import build_network, build_process, read_decoder
+from hfd.diffusion.decoder import build_process
+from hfd.diffusion.weights import build_network, read_decoder
 from hfd.errors import DataError
 from hfd.io.storage import Folder
-from hfd.io.weights import read_weights
+from hfd.io.tensors import read_weights
 from hfd.training.perceptual import CriticSettings, PerceptualSettings, PerceptualTask
 from hfd.training.tasks import DecoderTask
 from pipelines.context import Context, PlannedStep

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from hfd.config import AdversarialConfig, DecoderConfig
-from hfd.diffusion.decoder import build_network, build_process
+from hfd.diffusion.decoder import build_process
 from hfd.diffusion.discriminator import Discriminator
+from hfd.diffusion.weights import build_network
 from hfd.io.storage import Folder
 from hfd.training.adversarial import AdversarialSettings, AdversarialTask
 from pipelines.context import Context, PlannedStep

@@ -12,7 +12,7 @@ from hfd.config import Config, DecoderConfig
 def describe_models(config: Config) -> str:
     """Return one line per network: millions of parameters, and GFLOPs per megapixel of the forward pass."""
     from hfd.autoencoder.weights import build_autoencoder
-    from hfd.diffusion.decoder import build_network
+    from hfd.diffusion.weights import build_network
 
     # CompressAI computes channel widths with tensors, which the meta device cannot.
     stage1 = build_autoencoder(config.autoencoder.model_dump(mode="json")).to("meta")

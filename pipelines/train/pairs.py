@@ -11,7 +11,7 @@ from typing import Any
 from hfd.codec.codec import Codec
 from hfd.config import DecoderConfig, TrainConfig
 from hfd.data.shards import iterate_rows
-from hfd.diffusion.decoder import read_decoder
+from hfd.diffusion.weights import read_decoder
 from hfd.io.storage import Folder
 from pipelines.context import Context
 from pipelines.engine.base import Worker

@@ -16,7 +16,7 @@ import torch
 from hfd.autoencoder.model import Elic, pad_to_stride
 from hfd.autoencoder.rates import DEFAULT_RATE, UNITS, step_units
 from hfd.autoencoder.weights import read_autoencoder
-from hfd.codec.pixels import picture_to_tensor, tensor_to_picture
+from hfd.codec.tensors import picture_to_tensor, tensor_to_picture
 from hfd.data.crops import Crop
 from hfd.data.shards import SPLITS, iterate_shard, open_shard, shard_names
 from hfd.image.load import RgbArray

@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hfd.codec.pixels import picture_to_tensor, tensor_to_picture
+from hfd.codec.tensors import picture_to_tensor, tensor_to_picture
 from hfd.config.decoder import FinishConfig
 from hfd.data.crops import Crop
 from hfd.data.shards import iterate_rows
-from hfd.diffusion.decoder import ScoreDecoder, read_decoder, write_decoder
+from hfd.diffusion.decoder import ScoreDecoder
 from hfd.diffusion.finish import Finish, finished, sharpen_for
 from hfd.diffusion.grain import amount_for
 from hfd.diffusion.sampling import Sampling
+from hfd.diffusion.weights import read_decoder, write_decoder
 from hfd.io.storage import Folder
 from hfd.metrics.spectrum import top_octave_energy
 from hfd.training.perceptual import PerceptualTask
@@ -74,8 +75,7 @@ def write_measured(
     ``settings``: the rest of its configuration.
     """
     write_decoder(out, tensors, {**settings, "grain": 0.0})
-    bare = read_decoder(out)
-    bare.net.to(device)
+    bare = read_decoder(out, device)
     if finish is not None:
         settings = {**settings, "finish": finish_amounts(bare, finish, pairs)}
     write_decoder(out, tensors, {**settings, "grain": grain_amount(replace(bare, config=settings), pairs)})
@@ -110,6 +110,6 @@ def grain_amount(model: ScoreDecoder, pairs: Folder) -> float:
 
 def _samples(model: ScoreDecoder, pairs: Folder) -> Iterator[tuple[Crop, Tensor]]:
     """Yield held-out crops and the decoder's samples of them, (1, 3, h, w) in [0, 1], seeded by their number."""
-    settings, device = Sampling(steps=model.default_steps), next(model.net.parameters()).device
+    settings, device = Sampling(steps=model.default_steps), model.device
     for index, row in enumerate(islice(iterate_rows(pairs, "validation", ("x", "x_hat")), NUM_CROPS)):
         yield row, model.sample(picture_to_tensor(row.pictures["x_hat"]).to(device), settings, seeds=[index])

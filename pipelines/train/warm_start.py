@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hfd.errors import DataError
 from hfd.io.model_folders import find_model
 from hfd.io.storage import Folder
-from hfd.io.weights import load_strictly, read_weights
+from hfd.io.tensors import load_strictly, read_weights
 from pipelines.context import Context
 from pipelines.registry.artifacts import Artifacts, find_artifacts, is_registered
 from pipelines.tracking.settings import tracking_settings

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hfd.autoencoder.coding import LatentCoder, build_tables
 from hfd.autoencoder.loss import rate_distortion
+from hfd.autoencoder.make_tables import build_tables
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.rates import UNITS, step_of, step_units
 from hfd.autoencoder.residual import FIRST_STEP, ResidualBlock, cosine_basis, first_spreads
-from hfd.autoencoder.transforms import analyse, reach_cells, reach_of
+from hfd.autoencoder.strips import by_strips
+from hfd.autoencoder.transforms import reach_cells, reach_of, stage1_networks
 from hfd.autoencoder.weights import build_autoencoder
 from hfd.codec.pixels import to_grey_levels
 from hfd.codec.reconstruction import CELL_PX, cut_latent, synthesise
@@ -21,6 +22,7 @@ from hfd.config.autoencoder import ResidualConfig
 from hfd.geometry.box import Box
 from hfd.training.randomness import SampleRandomness
 from hfd.training.tasks import AutoencoderTask, OptimiserSettings
+from tests.support.coders import tensor_coder
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +74,10 @@ def test_the_default_costs_at_most_25_kmac_a_pixel_each_way() -> None:
 @pytest.mark.parametrize("strip", [4, 20])
 def test_strips_are_the_whole(model: Elic, strip: int) -> None:
     x = torch.rand(1, 3, 512, 64, generator=torch.Generator().manual_seed(0))
-    y = analyse(model.g_a, lambda first, last: x[:, :, first:last], 512, stride=16, strip=strip)
-    torch.testing.assert_close(y, model.g_a(x), rtol=1e-4, atol=1e-4)
+    networks = stage1_networks(model.g_a, model.h_a, model.g_s)
+    rows, reach = (lambda first, last: x[:, :, first:last].numpy()), networks.reach.analysis_px
+    y = by_strips(networks.analysis, rows, 512, reach=reach, stride=16, strip=strip)
+    torch.testing.assert_close(torch.from_numpy(y), model.g_a(x), rtol=1e-4, atol=1e-4)
 
 
 def test_reach_covers_every_pixel_that_is_seen(model: Elic) -> None:
@@ -89,11 +93,11 @@ def test_reach_covers_every_pixel_that_is_seen(model: Elic) -> None:
 @torch.no_grad()
 def test_tiles_of_the_latent_give_the_whole_picture(model: Elic, monkeypatch: pytest.MonkeyPatch) -> None:
     y_hat = 4.0 * torch.randn(1, 12, 29, 33, generator=torch.Generator().manual_seed(2)).round()
-    reach, whole = reach_cells(model.g_s), to_grey_levels(model.reconstruct(y_hat)[0])
+    reach, whole = reach_cells(model.g_s), to_grey_levels(model.reconstruct(y_hat)[0].numpy())
     assert float(np.std(whole)) > 5.0
     monkeypatch.setattr("hfd.codec.reconstruction.TILE_CELLS", 11)
     box = Box(100, 33, 171, 250)
-    found = synthesise(model, cut_latent(y_hat, box, reach), reach)
+    found = synthesise(stage1_networks(model.g_a, model.h_a, model.g_s), cut_latent(y_hat.numpy(), box, reach))
     assert int(np.abs(found.astype(int) - whole[box.top : box.bottom, box.left : box.right]).max()) <= 1
 
 
@@ -116,7 +120,7 @@ def test_a_step_in_training_is_that_of_the_coder(model: Elic, rate: int) -> None
     """Rounded latents and estimated bits of the model in eval mode are those of the coder's whole numbers, nearly."""
     x = torch.rand(1, 3, 128, 64, generator=torch.Generator().manual_seed(1))
     output = model(x, steps=torch.tensor([step_units(rate) / UNITS]))
-    coded, y_hat = LatentCoder(model, build_tables(model)).encode(x, rate)
+    coded, y_hat = tensor_coder(model, build_tables(model)).encode(x, rate)
     assert float(output.bits_y + output.bits_z) == pytest.approx(coded.bits_est, rel=0.01)
     torch.testing.assert_close(output.x_hat.clamp(0.0, 1.0), model.reconstruct(y_hat), rtol=0.0, atol=0.02)
 

@@ -15,9 +15,10 @@ import torch
 from safetensors.numpy import load_file
 
 from hfd.autoencoder import streams
-from hfd.autoencoder.coding import LatentCoder, build_tables
+from hfd.autoencoder.make_tables import build_tables
 from hfd.autoencoder.weights import write_autoencoder
 from hfd.io.storage import Folder
+from tests.support.coders import tensor_coder
 from tests.support.networks import lively_elic
 
 Ints = np.ndarray
@@ -171,7 +172,7 @@ def test_a_second_decoder_reads_the_same(
     tables = build_tables(model)
     write_autoencoder(Folder(str(tmp_path)), model, tables, {"arch": "elic", "N": N, "M": M, "groups": list(GROUPS)})
     x = torch.rand(1, 3, 192, 64, generator=torch.Generator().manual_seed(5))
-    coded, y_hat = LatentCoder(model, tables).encode(x, rate)
+    coded, y_hat = tensor_coder(model, tables).encode(x, rate)
     y_hat_there, checksum = decode(tmp_path, coded.payload, rate, 12, 4)
     assert checksum == coded.checksum
     assert np.array_equal(y_hat_there, (y_hat[0].double().numpy() * 1024).astype(np.int64))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hfd.autoencoder.coding import build_tables
+from hfd.autoencoder.make_tables import build_tables
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.weights import write_autoencoder
 from hfd.codec.codec import Codec

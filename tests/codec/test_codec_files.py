@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from hfd.codec.codec import Codec, Request
 from hfd.codec.container import ICC, LATENTS, SAMPLING, pack, seed_of_file, unpack
@@ -73,7 +74,7 @@ def test_the_seed_of_a_file_is_the_crc_that_ends_it(compressed: bytes) -> None:
 def test_the_latent_of_a_file(codec: Codec, compressed: bytes) -> None:
     y_hat = codec.open(unpack(compressed)).y_hat
     assert y_hat.shape == (1, 16, 8, 8)
-    x_hat = codec.autoencoder.model.reconstruct(y_hat)[0, :, :70, :90]
+    x_hat = codec.autoencoder.model.reconstruct(torch.from_numpy(y_hat))[0, :, :70, :90]
     np.testing.assert_array_equal(x_hat.mul(255).round().byte().permute(1, 2, 0), codec.reconstruct(compressed))
 
 

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfd.autoencoder.coding import FrequencyTables, LatentCoder, build_tables
+from hfd.autoencoder.make_tables import build_tables
+from hfd.autoencoder.tables import FrequencyTables
 from hfd.codec.container import (
     LATENTS,
     MAX_CODEC_PIXELS,
@@ -31,6 +32,7 @@ from hfd.codec.sections import (
     encode_metadata,
 )
 from hfd.errors import BitstreamError
+from tests.support.coders import tensor_coder
 from tests.support.format_reader import File, RefusedError, Row, read_file, read_metadata, read_sampling, read_symbols
 from tests.support.hostile import hostile_file, sealed
 from tests.support.networks import lively_elic
@@ -212,7 +214,7 @@ def test_the_specification_decodes_a_latent() -> None:
             last.weight.zero_()
             last.bias.copy_(torch.cat([torch.full((channels,), scale), torch.full((channels,), mean)]))
     tables = build_tables(model)
-    coded, y_hat = LatentCoder(model, tables).encode(torch.rand(1, 3, 64, 128))
+    coded, y_hat = tensor_coder(model, tables).encode(torch.rand(1, 3, 64, 128))
     scales = tables.scales.tolist()
     nearest = min(range(len(scales)), key=lambda i: abs(np.log(scales[i] / scale)))
     rows = rows_of(tables.z) * 2 + [rows_of(tables.y)[nearest]] * (24 * 4 * 8)

@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from hfd.autoencoder.model import Elic
-from hfd.autoencoder.transforms import reach_cells
+from hfd.autoencoder.transforms import reach_cells, stage1_networks
 from hfd.codec import reconstruction
 from hfd.codec.codec import Codec
 from hfd.codec.pixels import to_grey_levels
 from hfd.codec.reconstruction import CELL_PX, LatentCut, cut_latent, synthesise
+from hfd.engine.base import Stage1Reach
+from hfd.engine.torch import TorchStage1
 from hfd.geometry.box import Box
 from hfd.io.model_folders import shipped_models
 from tests.support.networks import lively_elic
@@ -23,7 +25,7 @@ SIZE = (29 * 16 - 5, 33 * 16 - 11)
 
 @pytest.fixture(scope="module")
 def with_gdn() -> Elic:
-    return Codec.load(shipped_models()["desk-025"]).autoencoder.model
+    return Codec.load(shipped_models()["desk-025"], engine="torch").autoencoder.model
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,10 @@ def plain() -> Elic:
 def model(request: pytest.FixtureRequest) -> Elic:
     found: Elic = request.getfixturevalue(request.param)
     return found
+
+
+def networks(model: Elic) -> TorchStage1:
+    return stage1_networks(model.g_a, model.h_a, model.g_s)
 
 
 def latent(model: Elic) -> torch.Tensor:
@@ -73,10 +79,10 @@ def test_tiles_of_a_cut_give_the_whole_picture(
 ) -> None:
     """Up to rounding: a grey level, where a value lies between two."""
     y_hat, reach = latent(model), reach_cells(model.g_s)
-    whole = to_grey_levels(model.reconstruct(y_hat)[0])
+    whole = to_grey_levels(model.reconstruct(y_hat)[0].numpy())
     assert float(np.std(whole)) > 5.0
     monkeypatch.setattr(reconstruction, "TILE_CELLS", tile_cells)
-    found = synthesise(model, cut_latent(y_hat, box, reach), reach)
+    found = synthesise(networks(model), cut_latent(y_hat.numpy(), box, reach))
     expected = whole[box.top : box.bottom, box.left : box.right]
     assert found.shape == expected.shape
     assert int(np.abs(found.astype(int) - expected).max()) <= 1 and float((found != expected).mean()) < 1e-3
@@ -85,21 +91,22 @@ def test_tiles_of_a_cut_give_the_whole_picture(
 def test_a_picture_of_one_tile_is_exactly_the_whole(model: Elic) -> None:
     y_hat = latent(model)
     whole = LatentCut(y_hat[0].numpy(), 0, 0, Box(0, 0, *SIZE))
-    found = synthesise(model, whole, reach_cells(model.g_s))
-    assert np.array_equal(found, to_grey_levels(model.reconstruct(y_hat)[0, :, : SIZE[0], : SIZE[1]]))
+    found = synthesise(networks(model), whole)
+    assert np.array_equal(found, to_grey_levels(model.reconstruct(y_hat)[0, :, : SIZE[0], : SIZE[1]].numpy()))
 
 
 def test_a_cell_less_of_context_would_be_seen(with_gdn: Elic, monkeypatch: pytest.MonkeyPatch) -> None:
     y_hat, reach = latent(with_gdn), reach_cells(with_gdn.g_s)
     monkeypatch.setattr(reconstruction, "TILE_CELLS", 5)
     box = Box(160, 160, 160, 160)
-    expected = to_grey_levels(with_gdn.reconstruct(y_hat)[0, :, 160:320, 160:320])
-    found = synthesise(with_gdn, cut_latent(y_hat, box, reach - 1), reach - 1)
+    expected = to_grey_levels(with_gdn.reconstruct(y_hat)[0, :, 160:320, 160:320].numpy())
+    less = TorchStage1(with_gdn.g_a, with_gdn.h_a, with_gdn.g_s, Stage1Reach(0, 0, reach - 1))
+    found = synthesise(less, cut_latent(y_hat.numpy(), box, reach - 1))
     assert int(np.abs(found.astype(int) - expected).max()) > 1
 
 
 def test_a_cut_holds_no_more_than_its_context() -> None:
-    y_hat = torch.zeros(1, 3, 50, 60)
+    y_hat = np.zeros((1, 3, 50, 60), np.float32)
     cut = cut_latent(y_hat, Box(160, 320, 33, 16), 2)
     assert cut.y.shape == (3, 7, 5) and (cut.top, cut.left) == (8, 18) and cut.y.flags.owndata
     assert cut_latent(y_hat, Box(0, 0, 800, 960), 2).y.shape == (3, 50, 60)

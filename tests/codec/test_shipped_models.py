@@ -16,7 +16,7 @@ from hfd.errors import BitstreamError, DataError
 from hfd.io import model_folders
 from hfd.io.model_folders import find_model, shipped_models
 from hfd.io.storage import Folder
-from hfd.io.weights import read_weights, write_weights
+from hfd.io.tensors import read_weights, write_weights
 from tests.support.pictures import photograph
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, build_process, read_decoder, write_decoder
+from hfd.diffusion.decoder import DEFAULT_STEPS, ScoreDecoder, build_process
 from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.grain import add_grain
 from hfd.diffusion.neighbours import known_pixels
@@ -19,6 +19,7 @@ from hfd.diffusion.process import Process
 from hfd.diffusion.sampling import Sampling
 from hfd.diffusion.schedule import CosineSchedule
 from hfd.diffusion.vp import Diffusion
+from hfd.diffusion.weights import read_decoder, write_decoder
 from hfd.errors import DataError
 from hfd.geometry.tiles import cut_into_tiles
 from hfd.io.storage import Folder

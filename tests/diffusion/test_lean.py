@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hfd.config.decoder import LeanConfig
-from hfd.diffusion.decoder import ScoreDecoder, build_network
+from hfd.diffusion.decoder import ScoreDecoder
 from hfd.diffusion.flow import PosteriorMeanFlow
 from hfd.diffusion.lean import LeanNet
 from hfd.diffusion.sampling import Sampling
+from hfd.diffusion.weights import build_network
 from hfd.geometry.box import Box, Window
 
 

@@ -25,7 +25,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/onnx.md").read_text(en
 
 @pytest.mark.integration
 def test_the_page(tmp_path: Path) -> None:
-    codec = Codec.load(find_model("desk-025"))
+    codec = Codec.load(find_model("desk-025"), engine="torch")
     data = codec.compress(photograph(90, 140)).data
     (tmp_path / "photo.hfd").write_bytes(data)
     export_model(find_model("desk-025"), Folder(str(tmp_path / "my-model")), half=False)

@@ -13,9 +13,9 @@ from torch import nn
 
 from hfd.autoencoder.model import Elic
 from hfd.autoencoder.transforms import reach_cells, reach_of
-from hfd.diffusion.decoder import DecoderNet
 from hfd.diffusion.lean import LeanNet
 from hfd.diffusion.unet import UNet
+from hfd.diffusion.weights import DecoderNet
 from hfd.engine.base import Stage1Reach, Values
 from hfd.engine.onnx import OnnxStage1, OnnxStage2
 from hfd.errors import DataError

@@ -13,7 +13,7 @@ from torch import nn
 
 from hfd.errors import DataError
 from hfd.io.storage import Folder
-from hfd.io.weights import load_strictly, read_weights, write_weights
+from hfd.io.tensors import load_strictly, read_weights, write_weights
 
 
 def small() -> nn.Sequential:

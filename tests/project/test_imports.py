@@ -16,7 +16,7 @@ from tests.support.paths import ROOT
 FILES = sorted([*(ROOT / "hfd").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")])
 
 ORDER: Sequence[set[str]] = [
-    {"hfd.errors", "hfd.kinds", "hfd.precision"},
+    {"hfd.arrays", "hfd.errors", "hfd.kinds", "hfd.precision"},
     {"hfd.io", "hfd.image"},
     {"hfd.config", "hfd.geometry"},
     {"hfd.perceptual", "hfd.engine"},

@@ -9,7 +9,7 @@ from safetensors.torch import save
 from torch import nn
 
 from hfd.autoencoder.model import Elic
-from hfd.diffusion.decoder import DecoderNet
+from hfd.diffusion.weights import DecoderNet
 from hfd.graphs.builder import stored_tensors
 from hfd.graphs.write import stage1_graphs, stage2_graphs
 from hfd.io.storage import Folder

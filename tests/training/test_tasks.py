@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from hfd.autoencoder.coding import build_tables
+from hfd.autoencoder.make_tables import build_tables
 from hfd.training.loop import to_images
 from tests.support.tiny_training import (
     KINDS,

@@ -13,7 +13,7 @@ import torch
 from hfd.config import Config
 from hfd.errors import TrainingError
 from hfd.io.storage import Folder
-from hfd.io.weights import read_weights
+from hfd.io.tensors import read_weights
 from pipelines.context import Context, Inputs
 from pipelines.corpus.listing import list_corpus
 from pipelines.engine.open import open_engine

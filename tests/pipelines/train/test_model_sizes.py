@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hfd.autoencoder.model import Elic
 from hfd.config.presets import load_config
-from hfd.diffusion.decoder import build_network
+from hfd.diffusion.weights import build_network
 from pipelines.train.model_sizes import default_steps, describe_models
 
 SIDE = 64

@@ -10,14 +10,15 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from hfd.codec.pixels import picture_to_tensor, tensor_to_picture
+from hfd.codec.tensors import picture_to_tensor, tensor_to_picture
 from hfd.config.decoder import FinishConfig
 from hfd.config.presets import load_config
 from hfd.data.crops import Crop
 from hfd.data.shards import iterate_rows, open_shard, shard_name
-from hfd.diffusion.decoder import ScoreDecoder, build_network, read_decoder
+from hfd.diffusion.decoder import ScoreDecoder
 from hfd.diffusion.finish import Finish
 from hfd.diffusion.sampling import Sampling
+from hfd.diffusion.weights import build_network, read_decoder
 from hfd.io.storage import Folder
 from hfd.metrics.spectrum import top_octave_energy
 from pipelines.context import Silent

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from hfd.autoencoder.weights import read_autoencoder
-from hfd.diffusion.decoder import read_decoder
+from hfd.diffusion.weights import read_decoder
 from hfd.errors import DataError
 from hfd.io.storage import Folder
-from hfd.io.weights import read_weights, write_weights
+from hfd.io.tensors import read_weights, write_weights
 from pipelines.context import Context
 from pipelines.engine.inline import Inline
 from pipelines.train import autoencoder as train_autoencoder
