@@ -1,40 +1,142 @@
-"""Time `hfd --help` and `import hfd` against a bare interpreter, alternately. Prints seconds and ratios.
+"""Whole processes: imports, and compress and decompress of one picture, against another checkout and other formats.
 
-python -m benchmarks.startup [--runs 11]
+    python -m benchmarks.startup PICTURE [--runs 5] [--before CHECKOUT]
+
+Processes take turns; printed are medians of CPU seconds, of seconds on the clock and of the peak of memory, and their
+ratios to those of the checkout ``--before``. AVIF and WebP are written by Pillow, at the quality whose file is nearest
+to the size of the .hfd file. Files are in the page cache, since a first round is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SAVE = """
+import sys
+from PIL import Image
+Image.open(sys.argv[1]).convert("RGB").save(sys.argv[2], quality=int(sys.argv[3]))
+"""
+OPEN = """
+import sys
+from PIL import Image
+Image.open(sys.argv[1]).save(sys.argv[2])
+"""
 
 
-def seconds(command: list[str]) -> float:
+@dataclass(frozen=True)
+class Cost:
+    """Of one process: CPU seconds, seconds on the clock, peak of the resident memory in MiB."""
+
+    cpu: float
+    wall: float
+    memory: float
+
+
+def cost(command: list[str], checkout: Path) -> Cost:
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
     started = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started
+    process = subprocess.Popen(command, env=environment, cwd=checkout, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+    return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024)
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return f"{names[0] if names else 'unknown'}, {'with' if 'avx512f' in flags else 'without'} AVX-512"
+
+
+def python(code: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+def hfd(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "hfd", *map(str, arguments)]
+
+
+def nearest_quality(picture: Path, suffix: str, wanted: int, folder: Path) -> int:
+    """The quality of Pillow whose file is nearest to so many bytes."""
+    sizes = {}
+    for quality in range(1, 100, 3):
+        subprocess.run(python(SAVE, picture, folder / f"q{suffix}", quality), check=True)
+        sizes[quality] = (folder / f"q{suffix}").stat().st_size
+    return min(sizes, key=lambda quality: abs(sizes[quality] - wanted))
+
+
+def commands(picture: Path, folder: Path) -> dict[str, list[str]]:
+    """By name; files that are read are made here."""
+    ours = folder / "a.hfd"
+    subprocess.run(hfd("compress", picture, "-o", ours), check=True, stdout=subprocess.DEVNULL)
+    found = {
+        "python -c pass": python("pass"),
+        "import hfd": python("import hfd"),
+        "import hfd.api": python("import hfd.api"),
+        "import hfd.pillow_plugin": python("import hfd.pillow_plugin"),
+        "hfd --version": hfd("--version"),
+        "hfd info FILE": hfd("info", ours),
+        "hfd compress": hfd("compress", picture, "-f", "-o", folder / "b.hfd"),
+        "hfd decompress": hfd("decompress", ours, "-f", "-o", folder / "b.png"),
+        "hfd decompress --realism 0": hfd("decompress", ours, "-f", "--realism", 0, "-o", folder / "c.png"),
+    }
+    for suffix in (".avif", ".webp"):
+        quality = nearest_quality(picture, suffix, ours.stat().st_size, folder)
+        there = folder / f"a{suffix}"
+        subprocess.run(python(SAVE, picture, there, quality), check=True)
+        found[f"Pillow to {suffix}, {there.stat().st_size} bytes"] = python(
+            SAVE, picture, folder / f"b{suffix}", quality
+        )
+        found[f"Pillow from {suffix}"] = python(OPEN, there, folder / "d.png")
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=11)
-    runs = parser.parse_args().runs
-    bare = "python -c pass"
-    commands = {
-        "hfd --help": [sys.executable, "-m", "hfd", "--help"],
-        "import hfd": [sys.executable, "-c", "import hfd"],
-        bare: [sys.executable, "-c", "pass"],
-    }
-    times: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(runs + 1):
-        for name, command in commands.items():
-            times[name].append(seconds(command))
-    medians = {name: statistics.median(values[1:]) for name, values in times.items()}
-    for name, median in medians.items():
-        print(f"{name:<16} {median:.3f} s (median of {runs}), ratio {median / medians[bare]:.1f}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--before", type=Path, help="a checkout to compare with")
+    arguments = parser.parse_args()
+    checkouts = [ROOT] if arguments.before is None else [ROOT, arguments.before.resolve()]
+    costs: dict[tuple[str, Path], list[Cost]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        picture, folder = arguments.picture.resolve(), Path(name)
+        processes = commands(picture, folder)
+        size = (folder / "a.hfd").stat().st_size
+        for _ in range(arguments.runs + 1):
+            for label, command in processes.items():
+                for checkout in checkouts if "hfd" in label else [ROOT]:
+                    costs.setdefault((label, checkout), []).append(cost(command, checkout))
+    print(f"{processor()}; {size} bytes; medians of {arguments.runs}")
+    print(f"{'process':<32} {'CPU s':>7} {'clock s':>8} {'MiB':>6}   of the other checkout: CPU, clock, memory")
+    for label in processes:
+        here, *there = (_median(costs[label, checkout][1:]) for checkout in checkouts if (label, checkout) in costs)
+        ratios = "".join(f"{a / b:8.3f}" for other in there for a, b in zip(_values(here), _values(other), strict=True))
+        print(f"{label:<32} {here.cpu:7.3f} {here.wall:8.3f} {here.memory:6.0f} {ratios}")
+
+
+def _values(one: Cost) -> tuple[float, float, float]:
+    return one.cpu, one.wall, one.memory
+
+
+def _median(costs: list[Cost]) -> Cost:
+    cpu, wall, memory = (statistics.median(values) for values in zip(*map(_values, costs), strict=True))
+    return Cost(cpu, wall, memory)
 
 
 if __name__ == "__main__":

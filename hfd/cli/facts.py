@@ -7,7 +7,6 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from hfd.autoencoder.entropy_model import entropy_model_of
 from hfd.codec.container import GREY, ICC, SAMPLING, SECTION_NAMES, VERSION, Container, unpack
 from hfd.codec.library import find_models
 from hfd.codec.sampling_options import SamplingOptions, decode_sampling
@@ -42,6 +41,8 @@ def facts_of(path: str) -> list[Facts]:
 
 
 def _model_facts(folder: Folder) -> Facts:
+    from hfd.autoencoder.entropy_model import entropy_model_of
+
     folder = resolve_model(folder)
     stored = read_stored(folder / "autoencoder")
     entropy_model_of(stored)  # reports weights that no engine can use

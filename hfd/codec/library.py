@@ -10,14 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
-from hfd.codec.codec import Codec
 from hfd.codec.container import MODEL_BYTES, Container
 from hfd.errors import BitstreamError, ConfigError, DataError
 from hfd.io.model_folders import find_model, shipped_models
 from hfd.io.storage import Folder
 from hfd.io.weights import fingerprint_of
 from hfd.kinds import EngineKind
+
+if TYPE_CHECKING:
+    from hfd.codec.codec import Codec
 
 MAX_LOADED = 4
 """Models kept in memory; the least recently used is dropped first."""
@@ -78,6 +81,8 @@ def borrowed(folder: Folder, engine: EngineKind = "auto") -> Iterator[Codec]:
             _loaded.popitem(last=False)
     with entry.lock:
         if entry.codec is None:
+            from hfd.codec.codec import Codec  # info about a file needs none of it
+
             entry.codec = Codec.load(folder, engine=engine)
         yield entry.codec
 

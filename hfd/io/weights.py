@@ -6,15 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-import numpy as np
-import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hfd.errors import DataError
 from hfd.io.storage import Folder
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 FORMAT = 1
 WEIGHTS = "weights.safetensors"
@@ -34,12 +33,16 @@ class StoredWeights:
 
     def parsed(self, parse: Callable[[bytes], dict[str, Stored]]) -> dict[str, Stored]:
         """The tensors by name, by a function of the file's bytes. Raises :class:`DataError`."""
+        from safetensors import SafetensorError  # a fingerprint needs none of it
+
         try:
             return parse(self.data)
         except (ValueError, KeyError, SafetensorError) as error:
             raise DataError(f"{self.where}: not readable weights ({error}). Make or fetch the model again") from error
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        from safetensors.numpy import load
+
         return self.parsed(load)
 
 
