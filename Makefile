@@ -22,9 +22,9 @@ demo: install
 test: install check
 	$(TEST_ENV) $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow"
 
-# What starts no server, browser, Ray or further process and trains no whole model.
+# What starts no server, browser, Ray or further process and trains no whole model; a quarter of the generated examples.
 test-fast: install
-	$(TEST_ENV) $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow and not integration"
+	$(TEST_ENV) $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow and not integration" --hypothesis-profile fast
 
 # Runs killed in every step, Ray workers that die, a tracking server that goes away: minutes, on a quiet machine.
 test-slow: install

@@ -28,6 +28,7 @@ from tests.support.s3_server import S3Server, find_weed, s3_server
 
 # No test has a time limit: a busy machine is not a failure.
 settings.register_profile("hfd", deadline=None)
+settings.register_profile("fast", deadline=None, max_examples=25)
 settings.load_profile("hfd")
 
 # A shell ignores Ctrl-C for what it starts in the background, and children inherit that: tests that interrupt

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hfd.diffusion import noise as noise_module
@@ -24,7 +24,6 @@ def windows(draw: st.DrawFn) -> Window:
     return Window(box, height, width)
 
 
-@settings(deadline=None, max_examples=200)
 @given(windows(), st.integers(1, 3), st.integers(0, 2**32 - 1), st.sampled_from([16, 24, 1024]))
 def test_noise_of_a_window_is_that_of_the_whole(window: Window, channels: int, seed: int, block_px: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

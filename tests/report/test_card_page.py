@@ -28,7 +28,7 @@ def counts_of(chart: Chart) -> list[tuple[int, int]]:
     return [(int(one[1]), int(one[2])) for one in found if one]
 
 
-@settings(deadline=None, max_examples=10)  # each example draws a chart
+@settings(deadline=None, max_examples=5)  # each example draws a chart
 @given(VALUES, VALUES, st.booleans())
 def test_every_photograph_is_in_one_bar(kept: list[float], rejected: list[float], log: bool) -> None:
     pairs = counts_of(histogram("Title", np.array(kept), np.array(rejected), unit="px", log=log))
