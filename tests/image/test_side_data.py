@@ -114,7 +114,7 @@ def test_a_webp_has_its_pixels(data: bytes, note: str | None) -> None:
     assert [one.text for one in notes] == ([] if note is None else [note])
 
 
-def test_what_is_whole_of_a_cut_webp_is_kept() -> None:
+def test_the_whole_parts_of_a_cut_webp_are_kept() -> None:
     data = webp(0x2C, chunk(b"ICCP", PROFILE), PIXELS, EXIF_CHUNK, XMP_CHUNK)[:-30]
     assert (read_picture(data, keep_metadata=True).extras.exif or b"").endswith(EXIF_DATA[6:])
 
