@@ -14,6 +14,8 @@ from hfd.image.load import RgbArray
 from hfd.io.model_folders import shipped_models
 from tests.support.pictures import photograph
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def codec() -> Codec:

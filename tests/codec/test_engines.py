@@ -134,6 +134,8 @@ import sys
 import numpy as np
 import hfd.pillow_plugin
 from PIL import Image
+
+pytestmark = pytest.mark.integration
 picture = Image.fromarray(np.load(sys.argv[1]))
 data = hfd.compress(picture, bpp=1.0)
 hfd.decompress(data, region=(3, 5, 60, 40))

@@ -19,6 +19,8 @@ from hfd.geometry.box import Box
 from hfd.io.model_folders import shipped_models
 from tests.support.networks import lively_elic
 
+pytestmark = pytest.mark.integration
+
 CELLS = (29, 33)
 SIZE = (29 * 16 - 5, 33 * 16 - 11)
 

@@ -18,6 +18,8 @@ from hfd.metrics.spectrum import top_octave_energy
 from pipelines.corpus.listing import BUILTIN, list_corpus
 from tests.support.command_line import Hfd
 
+pytestmark = pytest.mark.integration
+
 NAMES = ["desk-012", "desk-025"]
 MOST_BYTES = 60_000_000
 

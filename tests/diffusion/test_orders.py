@@ -38,6 +38,8 @@ from tests.support.oracles import (
     to_images,
 )
 
+pytestmark = pytest.mark.integration
+
 SCHEDULE = CosineSchedule(0.5)
 NOWHERE = torch.zeros(SIZE, dtype=torch.float64)
 BESIDE = MEAN + torch.tensor([0.1, -0.05, 0.0, 0.2, -0.1, 0.05])

@@ -146,6 +146,7 @@ def by_plan(decoder: ScoreDecoder, x_hat: Tensor, sampling: Sampling, units: lis
 FINISH = {"finish": {"sharpen": 1.0, "chroma_noise": 2.0}, "grain": 0.5}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("size", [(90, 1300), (431, 333)])
 @pytest.mark.parametrize(
     ("decoder", "sampling"),

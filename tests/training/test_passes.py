@@ -13,6 +13,8 @@ from hfd.training.loop import gradients, to_images
 from hfd.training.strategy import Parallelism
 from tests.support.tiny_training import BATCH, CPU, KINDS, Recording, loop_settings, randomness_at, run
 
+pytestmark = pytest.mark.integration
+
 
 def networks(task: Any) -> list[nn.Module]:
     return [value for name in ("model", "net", "discriminator") if (value := getattr(task, name, None)) is not None]

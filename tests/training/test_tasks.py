@@ -69,6 +69,7 @@ def test_relaxed_share_of_the_training_has_another_lmbda() -> None:
         assert values["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.integration
 def test_auxiliary_optimiser_alone_moves_the_quantiles() -> None:
     still, moving = autoencoder_task(aux_lr=0.0), autoencoder_task(aux_lr=0.1)
     for task in (still, moving):

@@ -23,6 +23,8 @@ from tests.support.errors import one_line
 from tests.support.s3_server import S3Server, listed, put
 from tests.support.tiny_run import jpeg, tiny_config
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize(
     ("change", "reason", "expected"),

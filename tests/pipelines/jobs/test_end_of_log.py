@@ -12,6 +12,8 @@ import pytest
 from pipelines.jobs import client
 from pipelines.jobs.client import MAX_LINE_CHARS, Server, follow
 
+pytestmark = pytest.mark.integration
+
 
 @dataclass
 class Cluster:
