@@ -23,6 +23,8 @@ from hfd.kinds import EngineKind
 from tests.support.absent import run_without
 from tests.support.pictures import photograph
 
+pytestmark = pytest.mark.integration
+
 MODEL = "desk-025"
 HEAVY = {"torch", "compressai", "scipy", "pandas"}
 
@@ -134,8 +136,6 @@ import sys
 import numpy as np
 import hfd.pillow_plugin
 from PIL import Image
-
-pytestmark = pytest.mark.integration
 picture = Image.fromarray(np.load(sys.argv[1]))
 data = hfd.compress(picture, bpp=1.0)
 hfd.decompress(data, region=(3, 5, 60, 40))
