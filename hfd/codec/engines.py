@@ -12,7 +12,7 @@ from hfd.autoencoder.entropy_model import EntropyModel, entropy_model_of
 from hfd.diffusion.decoder import ScoreDecoder, process_of
 from hfd.engine import names
 from hfd.engine.base import Stage1Networks
-from hfd.engine.metadata import FORMAT, metadata_of
+from hfd.engine.metadata import NOT_INSTALLED, metadata_of, misfit
 from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
 from hfd.io.weights import fingerprint_of, read_stored
@@ -76,9 +76,7 @@ def check_engine(engine: EngineKind, device: str = "cpu") -> None:
     if engine == "onnx" and device != "cpu":
         raise ConfigError(f"engine: got onnx on {device}, expected it on the CPU alone. Use --engine torch")
     if engine == "onnx" and not _is_installed("onnxruntime"):
-        raise ConfigError(
-            "engine: got onnx, but onnxruntime is not installed. pip install onnxruntime, or use --engine torch"
-        )
+        raise ConfigError(NOT_INSTALLED)
     if engine == "torch" and not _is_installed("torch"):
         raise ConfigError("engine: got torch, but it is not installed. pip install torch, or use --engine onnx")
 
@@ -116,7 +114,7 @@ def _fit(folder: Folder, graphs: tuple[str, ...]) -> bool:
     except DataError:
         return False
     fingerprint = fingerprint_of(folder)
-    return all(one.get("format") == FORMAT and one.get("weights") == fingerprint for one in facts)
+    return all(misfit(one, fingerprint) is None for one in facts)
 
 
 def _by_torch(folder: Folder, device: str) -> tuple[Stage1, ScoreDecoder | None]:

@@ -11,6 +11,8 @@ FORMAT = "1"
 
 REMEDY = "Write the graphs again with hfd export MODEL MODEL --onnx, or use --engine torch"
 
+NOT_INSTALLED = "engine: got onnx, but onnxruntime is not installed. pip install onnxruntime, or use --engine torch"
+
 _METADATA = 14
 """Field of ``ModelProto`` (onnx.proto) with ``StringStringEntryProto``: the key is its field 1, the value field 2."""
 
@@ -26,6 +28,15 @@ def metadata_of(graph: bytes, where: str) -> Mapping[str, str]:
     except (IndexError, KeyError, ValueError) as error:
         raise DataError(f"{where}: got no readable graph, expected ONNX. {REMEDY}") from error
     return found
+
+
+def misfit(facts: Mapping[str, str], fingerprint: str) -> str | None:
+    """Return the reason why a graph with this metadata does not belong to the weights ``fingerprint``, or None."""
+    if facts.get("format") != FORMAT:
+        return f"got format {facts.get('format')!r}, expected {FORMAT!r}"
+    if facts.get("weights") != fingerprint:
+        return f"got a graph of the weights {facts.get('weights', '')[:8]}, expected {fingerprint[:8]}"
+    return None
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hfd.engine import names
 from hfd.engine.base import CELL_PX, HYPER_CELLS, Stage1Reach, Values
-from hfd.engine.metadata import FORMAT, REMEDY, metadata_of
+from hfd.engine.metadata import NOT_INSTALLED, REMEDY, metadata_of, misfit
 from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
 
@@ -104,13 +104,8 @@ class _Graph:
             raise DataError(f"{self._where}: got no graph, expected one for the engine onnx. {REMEDY}")
         self._graph, self._weights, self._threads = folder.read(name), weights, threads
         self._facts = metadata_of(self._graph, self._where)
-        if self._facts.get("format") != FORMAT:
-            raise DataError(f"{self._where}: got format {self._facts.get('format')!r}, expected {FORMAT!r}. {REMEDY}")
-        if self._facts.get("weights") != fingerprint:
-            raise DataError(
-                f"{self._where}: got a graph of the weights {self._facts.get('weights', '')[:8]}, expected "
-                f"{fingerprint[:8]}. {REMEDY}"
-            )
+        if (reason := misfit(self._facts, fingerprint)) is not None:
+            raise DataError(f"{self._where}: {reason}. {REMEDY}")
 
     def whole(self, key: str) -> int:
         """Return an entry of the metadata that is a whole number, at least 0."""
@@ -159,9 +154,7 @@ def _runtime() -> Any:
     try:
         import onnxruntime as runtime
     except ImportError as error:
-        raise ConfigError(
-            "engine: got onnx, but onnxruntime is not installed. pip install onnxruntime, or use --engine torch"
-        ) from error
+        raise ConfigError(NOT_INSTALLED) from error
     runtime.disable_telemetry_events()
     memory = runtime.OrtMemoryInfo("Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
     runtime.create_and_register_allocator(memory, runtime.OrtArenaCfg({"arena_extend_strategy": 1}))
