@@ -91,6 +91,20 @@ class RatePoint:
 
 
 @dataclass(frozen=True)
+class SharedImages:
+    """Our headline row over the images that another row has, for a row that lacks some of ours.
+
+    ``system``, ``setting``: the other row. ``ours``: our row, with its values over the shared images. ``lacking``: the
+    names of the images that the other row lacks, in their order in the set.
+    """
+
+    system: str
+    setting: str
+    ours: SummaryRow
+    lacking: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ImageRow:
     """One system at one setting on one image; ``values`` by the names of `hfd.metrics.table.METRICS`."""
 
@@ -157,7 +171,8 @@ class Example:
 class Report:
     """Content of the page. ``facts`` are (name, value) pairs, shown in order; a value may have many lines.
 
-    ``summary``: the headline describes the first row of system "sample".
+    ``summary``: the headline describes the first row of system "sample". ``shared``: that row over the images of each
+    row that lacks some.
     ``warnings``: sentences at the top of the page, e.g. "12 of 1000 photographs rejected".
     """
 
@@ -167,6 +182,7 @@ class Report:
     examples: tuple[Example, ...]
     facts: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
+    shared: tuple[SharedImages, ...] = ()
 
 
 def _number(value: float | None) -> float:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -14,10 +14,28 @@ from PIL import Image
 from hfd.image.load import encode_webp_lossless
 from hfd.metrics.table import METRICS, set_metrics
 from hfd.report.charts import Chart
-from hfd.report.content import OUR_SYSTEMS, Example, ImageRow, Report, SummaryRow, Version, system_label
+from hfd.report.content import (
+    OUR_SYSTEMS,
+    Example,
+    ImageRow,
+    Report,
+    SharedImages,
+    SummaryRow,
+    Version,
+    system_label,
+)
 from hfd.report.plots import energy_chart, rate_plot, system_colour
-from hfd.report.summarise import same_images
-from hfd.report.tables import Column, cell_text, cell_value, counted, format_number, image_columns, summary_columns
+from hfd.report.summarise import headline_row
+from hfd.report.tables import (
+    Column,
+    cell_text,
+    cell_value,
+    counted,
+    format_number,
+    image_columns,
+    shared_text,
+    summary_columns,
+)
 from hfd.report.template import read_template, render_template, webp_uri
 
 RAW_BPP = 24
@@ -116,7 +134,7 @@ def render(report: Report) -> str:
         colour=system_colour,
         script=Markup(script),
         script_hash=f"sha256-{digest}",
-        headline=_headline(report.summary),
+        headline=_headline(report),
         examples=[_example(example) for example in report.examples],
         summary=_table(report.summary, summary_columns()),
         plots=_plots(report.summary),
@@ -124,36 +142,54 @@ def render(report: Report) -> str:
     )
 
 
-def _headline(rows: Sequence[SummaryRow]) -> Headline | None:
+def _headline(report: Report) -> Headline | None:
     """Compare the first sample row (or else our first row) with each codec near its rate."""
-    ours = next((row for name in reversed(OUR_SYSTEMS) for row in rows if row.system == name), None)
+    ours = headline_row(report.summary)
     if ours is None:
         return None
-    others = _others(ours, rows)
+    shared = {(one.system, one.setting): one for one in report.shared}
+    others = _others(ours, report.summary, shared)
     images = "photograph" if ours.num_images == 1 else "photographs"
     claim = f"{ours.num_images} {images} at {format_number(ours.bpp, 3)} bits per pixel"
     if math.isfinite(ours.bpp) and ours.bpp > 0:
         claim += f", {RAW_BPP / ours.bpp:.0f} times smaller than raw"
     tiles = [
-        Tile(name, unit, _number(ours, metric), [(row.system, _number(row, metric)) for row in others])
+        Tile(name, unit, _number(ours, metric), [(row.system, _beside(row, metric, shared)) for row in others])
         for metric, name, unit in _TILES
     ]
-    return Headline(ours.system, f"{claim}.", _explanation(ours, others, rows), tiles)
+    return Headline(ours.system, f"{claim}.", _explanation(ours, others, report.shared), tiles)
 
 
-def _others(ours: SummaryRow, rows: Sequence[SummaryRow]) -> list[SummaryRow]:
-    """Select one row per other system: the lowest rate not below ours (in its favour), or else the highest rate."""
+_ByCurve = Mapping[tuple[str, str], SharedImages]
+
+
+def _others(ours: SummaryRow, rows: Sequence[SummaryRow], shared: _ByCurve) -> list[SummaryRow]:
+    """Select one row per other system: of those with the most images, the lowest rate not below ours (in its favour),
+    or else the highest rate."""
+
+    def our_bpp(row: SummaryRow) -> float:
+        one = shared.get((row.system, row.setting))
+        return ours.bpp if one is None else one.ours.bpp
+
     others = []
-    rows = [row for row in rows if same_images(row, [ours])]
     for system in dict.fromkeys(row.system for row in rows if row.system != ours.system):
-        own = sorted((row for row in rows if row.system == system), key=lambda row: row.bpp)
+        most = max(row.num_images for row in rows if row.system == system)
+        own = [row for row in rows if row.system == system and row.num_images == most]
+        own.sort(key=lambda row: row.bpp)
         # Both of our pictures come out of one file, so their rates are equal up to rounding.
-        others.append(next((row for row in own if row.bpp >= ours.bpp * (1 - 1e-6)), own[-1]))
+        others.append(next((row for row in own if row.bpp >= our_bpp(row) * (1 - 1e-6)), own[-1]))
     return others
 
 
-def _explanation(ours: SummaryRow, others: Sequence[SummaryRow], rows: Sequence[SummaryRow]) -> str:
-    """Return two to four sentences, each only if its numbers were measured."""
+def _beside(row: SummaryRow, metric: str, shared: _ByCurve) -> str:
+    """Format another system's number; if it lacks images, with ours over the same images."""
+    one = shared.get((row.system, row.setting))
+    number = _number(row, metric)
+    return number if one is None else f"{number} (ours {_number(one.ours, metric)} on its {row.num_images} images)"
+
+
+def _explanation(ours: SummaryRow, others: Sequence[SummaryRow], shared: Sequence[SharedImages]) -> str:
+    """Return a few sentences, each only if its numbers were measured."""
     parts = []
     stage_1 = next((row for row in others if row.system == "autoencoder"), None)
     if stage_1 and ours.system == "sample" and math.isclose(ours.bpp, stage_1.bpp, rel_tol=1e-3):
@@ -166,11 +202,7 @@ def _explanation(ours: SummaryRow, others: Sequence[SummaryRow], rows: Sequence[
             "Other codecs are shown at their lowest measured rate that is not below ours or, if there is none, at "
             "their highest."
         )
-    fewer = [row for row in rows if not same_images(row, [ours])]
-    if fewer:
-        named = ", ".join(f"{system_label(row.system)} {row.setting} ({row.num_images})" for row in fewer)
-        parts.append(f"Not compared, since they lack some of the {ours.num_images} images: {named}.")
-    return " ".join(parts)
+    return " ".join([*parts, *map(shared_text, shared)])
 
 
 def _number(row: SummaryRow, metric: str) -> str:

@@ -21,7 +21,7 @@ from hfd.metrics.frechet import (
     kernel_of_counts,
 )
 from hfd.metrics.table import ImageSet, finite, measure_set
-from hfd.report.content import OUR_SYSTEMS, Gain, RatePoint, SummaryRow
+from hfd.report.content import OUR_SYSTEMS, Gain, RatePoint, SharedImages, SummaryRow
 
 Curve = tuple[str, str]
 """(system, setting): identifies a row of the summary."""
@@ -162,6 +162,16 @@ def _between(low: SummaryRow, high: SummaryRow, bpp: float) -> RatePoint | None:
 
     fd, kd = value("fd_effnet"), value("kd_effnet")
     return None if fd is None or kd is None else RatePoint(low.system, bpp, value("psnr"), fd, kd)
+
+
+def headline_row(rows: Sequence[SummaryRow]) -> SummaryRow | None:
+    """Return the row that the headline describes: the first sample, or else our first row; None without ours."""
+    return next((row for name in reversed(OUR_SYSTEMS) for row in rows if row.system == name), None)
+
+
+def shared_images(other: Curve, ours: CurveRows, distances: CurveDistances, lacking: Sequence[str]) -> SharedImages:
+    """Return the headline row over the images of another row: ``ours`` and its distances hold only those."""
+    return SharedImages(*other, _summary(ours, distances), tuple(lacking))
 
 
 def same_images(row: SummaryRow, ours: Sequence[SummaryRow]) -> bool:

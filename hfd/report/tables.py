@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hfd.metrics.table import Metric, image_metrics, set_metrics
-from hfd.report.content import Gain, ImageRow, RatePoint, SummaryRow, system_label
+from hfd.report.content import Gain, ImageRow, RatePoint, SharedImages, SummaryRow, system_label
 
 MISSING = "–"
+MAX_NAMED = 5
+"""Images that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,23 @@ def rate_text(point: RatePoint) -> str:
     )
 
 
+def shared_text(shared: SharedImages) -> str:
+    """Format one sentence: the images that a row lacks, and our numbers over the others.
+
+    ``WebP at most our rate lacks 1 of 4 images (icon.png); sample (stage 2) on the other 3: 0.874 bpp, FD-EffNet 201.3,
+    PSNR 30.21 dB.``
+    """
+    ours, num = shared.ours, len(shared.lacking)
+    more = f" and {num - MAX_NAMED} more" if num > MAX_NAMED else ""
+    fd, psnr = format_number(ours.values["fd_effnet"], 1), format_number(ours.values["psnr"], 2)
+    named = ", ".join(map(_one_line, shared.lacking[:MAX_NAMED])) + more
+    return (
+        f"{system_label(shared.system)} {shared.setting} lacks {num} of {ours.num_images + num} images ({named}); "
+        f"{system_label(ours.system)} on the other {ours.num_images}: {ours.bpp:.3f} bpp, FD-EffNet {fd}, "
+        f"PSNR {psnr} dB."
+    )
+
+
 def cell_value(row: SummaryRow | ImageRow, column: Column) -> str | float | None:
     """Return the content of a cell: text, a number, or None if nothing was measured (or NaN)."""
     name = column.field
@@ -84,8 +103,12 @@ def cell_text(row: SummaryRow | ImageRow, column: Column) -> str:
     """Format a cell on one line: control characters and line breaks become spaces."""
     value = cell_value(row, column)
     if isinstance(value, str):
-        return "".join(char if char.isprintable() else " " for char in value)
+        return _one_line(value)
     return counted(format_number(value, column.digits or 0), row, column.field)
+
+
+def _one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def counted(number: str, row: SummaryRow | ImageRow, name: str) -> str:

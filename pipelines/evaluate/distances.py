@@ -57,13 +57,27 @@ def write_features(folder: Folder, name: str, images: Sequence[Measured]) -> Non
     folder.write(name, buffer.getvalue())
 
 
-def read_pairs(file: FeatureFile, curve: Curve) -> list[tuple[str, npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-    """Return (image, features of the original, features of its decoded version) of every image on the curve."""
+@dataclass(frozen=True)
+class CurveImages:
+    """A curve over all its images or, with ``shared_with``, over those that another curve has too."""
+
+    curve: Curve
+    shared_with: Curve | None = None
+
+
+def read_pairs(
+    file: FeatureFile, of: CurveImages
+) -> list[tuple[str, npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    """Return (image, features of the original, features of its decoded version) of each of the images."""
     with file.folder.open_input(file.name) as stream, np.load(stream, allow_pickle=False) as arrays:
         names = [(image, (system, setting)) for image, system, setting in json.loads(arrays["names"].tobytes())]
         keys = {name: str(number) for number, name in enumerate(names)}
-        images = [image for image, of in names if of == curve]
-        return [(image, arrays[keys[image, ORIGINAL]], arrays[keys[image, curve]]) for image in images]
+        images = [
+            image
+            for image, curve in names
+            if curve == of.curve and (of.shared_with is None or (image, of.shared_with) in keys)
+        ]
+        return [(image, arrays[keys[image, ORIGINAL]], arrays[keys[image, of.curve]]) for image in images]
 
 
 @dataclass(frozen=True)
@@ -71,14 +85,14 @@ class ExactTask:
     """A curve's distances from all its patches at once."""
 
     files: tuple[FeatureFile, ...]
-    curve: Curve
+    of: CurveImages
     draws: int
 
 
 def exact_distances(part: StepPart[ExactTask]) -> dict[str, Any]:
     """The curve's :class:`CurveDistances` as a record."""
     task = part.payload
-    pairs = [pair for file in task.files for pair in read_pairs(file, task.curve)]
+    pairs = [pair for file in task.files for pair in read_pairs(file, task.of)]
     originals = {image: original for image, original, _ in pairs}
     return asdict(distances_of_images(originals, {image: decoded for image, _, decoded in pairs}, task.draws))
 
@@ -88,7 +102,7 @@ class BlockTask:
     """Parts whose images are summed for each of the curves."""
 
     files: tuple[FeatureFile, ...]
-    curves: tuple[Curve, ...]
+    curves: tuple[CurveImages, ...]
 
 
 def add_block(part: StepPart[BlockTask]) -> dict[str, Any]:
@@ -99,14 +113,14 @@ def add_block(part: StepPart[BlockTask]) -> dict[str, Any]:
     """
     task = part.payload
     order = np.random.default_rng(part.index).permutation(len(task.files))
-    for curve in task.curves:
+    for of in task.curves:
         taker = BlockCollector(NUM_FEATURES)
         for file_index in order:
-            for _, original, decoded in read_pairs(task.files[file_index], curve):
+            for _, original, decoded in read_pairs(task.files[file_index], of):
                 taker.add(original, decoded)
         buffer = io.BytesIO()
         np.savez(buffer, **taker.sums().to_arrays())
-        part.folder.write(_sums_name(part.index, curve), buffer.getvalue())
+        part.folder.write(_sums_name(part.index, of), buffer.getvalue())
     return {}
 
 
@@ -116,7 +130,7 @@ class MergeTask:
 
     sums: Folder
     num_blocks: int
-    curve: Curve
+    of: CurveImages
     draws: int
 
 
@@ -125,11 +139,20 @@ def merged_distances(part: StepPart[MergeTask]) -> dict[str, Any]:
     task = part.payload
     blocks = []
     for block in range(task.num_blocks):
-        data = io.BytesIO(task.sums.read(_sums_name(block, task.curve)))
+        data = io.BytesIO(task.sums.read(_sums_name(block, task.of)))
         with np.load(data, allow_pickle=False) as arrays:
             blocks.append(BlockSums.from_arrays(dict(arrays)))
-    # A block may have no image with this system and setting.
+    # A block may have none of these images.
     return asdict(distances_of_blocks([block for block in blocks if block.decoded.num], task.draws))
+
+
+@dataclass(frozen=True)
+class MeasuredDistances:
+    """Distances of every curve; ``shared``: those over shared images; ``num_blocks``: 0 for all patches at once."""
+
+    of_curves: Mapping[Curve, CurveDistances]
+    shared: Mapping[CurveImages, CurveDistances]
+    num_blocks: int
 
 
 def measure_distances(
@@ -141,43 +164,51 @@ def measure_distances(
     num_patches: int,
     exact_patches: int,
     draws: int,
-) -> tuple[dict[Curve, CurveDistances], int]:
-    """Compute both distances of every curve; return them and the number of blocks, 0 for all patches at once.
+    shared: Sequence[CurveImages] = (),
+) -> MeasuredDistances:
+    """Compute both distances of every curve, and of the curves of ``shared`` over the images that they share.
 
-    Our own systems get ``draws`` bootstrap draws. The features of a set that is cut into blocks are deleted.
+    Our own systems get ``draws`` bootstrap draws over all their images. The features of a set that is cut into blocks
+    are deleted.
     """
+    num_blocks = 0 if num_patches <= exact_patches else min(MAX_BLOCKS, len(files))
 
-    def draws_of(curve: Curve) -> int:
-        return draws if curve[0] in OUR_SYSTEMS else 0
+    def measure(wanted: Sequence[CurveImages], kind: str) -> list[CurveDistances]:
+        draws_of = [draws if of.curve[0] in OUR_SYSTEMS and of.shared_with is None else 0 for of in wanted]
+        if not num_blocks:
+            exact = [ExactTask(tuple(files), of, num) for of, num in zip(wanted, draws_of, strict=True)]
+            return _distances(run_parts(engine, folder / f"{DISTANCES}{kind}", exact, exact_distances, _quietly))
+        sums = folder / f"sums{kind}"
+        ends = [len(files) * block // num_blocks for block in range(num_blocks + 1)]
+        blocks = [BlockTask(tuple(files[a:b]), tuple(wanted)) for a, b in itertools.pairwise(ends)]
+        run_parts(engine, sums, blocks, add_block, _quietly)
+        merges = [MergeTask(sums, num_blocks, of, num) for of, num in zip(wanted, draws_of, strict=True)]
+        results = run_parts(engine, folder / f"{DISTANCES}{kind}", merges, merged_distances, _quietly)
+        sums.delete("blocks")
+        return _distances(results)
 
-    if num_patches <= exact_patches:
-        exact = [ExactTask(tuple(files), curve, draws_of(curve)) for curve in curves]
-        results = run_parts(engine, folder / DISTANCES, exact, exact_distances, _quietly)
-        return _by_curve(curves, results), 0
-    num_blocks = min(MAX_BLOCKS, len(files))
-    ends = [len(files) * block // num_blocks for block in range(num_blocks + 1)]
-    blocks = [BlockTask(tuple(files[a:b]), tuple(curves)) for a, b in itertools.pairwise(ends)]
-    run_parts(engine, folder / "sums", blocks, add_block, _quietly)
-    merges = [MergeTask(folder / "sums", num_blocks, curve, draws_of(curve)) for curve in curves]
-    results = run_parts(engine, folder / DISTANCES, merges, merged_distances, _quietly)
-    for home in dict.fromkeys(file.folder.uri for file in files):
-        Folder(home).delete("features")
-    (folder / "sums").delete("blocks")
-    return _by_curve(curves, results), num_blocks
+    found = measure([CurveImages(curve) for curve in curves], "")
+    over = measure(shared, "-shared") if shared else []
+    if num_blocks:
+        for home in dict.fromkeys(file.folder.uri for file in files):
+            Folder(home).delete("features")
+    return MeasuredDistances(dict(zip(curves, found, strict=True)), dict(zip(shared, over, strict=True)), num_blocks)
 
 
 def read_distances(folder: Folder, curves: Sequence[Curve]) -> dict[Curve, CurveDistances]:
     """Read the distances that :func:`measure_distances` wrote into ``folder`` for the same curves."""
     names = [part_name(index, len(curves)) for index in range(len(curves))]
-    return _by_curve(curves, [json.loads((folder / DISTANCES).read(name)) for name in names])
+    found = _distances([json.loads((folder / DISTANCES).read(name)) for name in names])
+    return dict(zip(curves, found, strict=True))
 
 
-def _by_curve(curves: Sequence[Curve], records: Sequence[Mapping[str, Any]]) -> dict[Curve, CurveDistances]:
-    return {curve: CurveDistances.from_record(record) for curve, record in zip(curves, records, strict=True)}
+def _distances(records: Sequence[Mapping[str, Any]]) -> list[CurveDistances]:
+    return [CurveDistances.from_record(record) for record in records]
 
 
-def _sums_name(block: int, curve: Curve) -> str:
-    return f"blocks/{block:05d}-{hashlib.sha256(json.dumps(curve).encode()).hexdigest()[:16]}.npz"
+def _sums_name(block: int, of: CurveImages) -> str:
+    identity = json.dumps(of.curve if of.shared_with is None else (of.curve, of.shared_with))
+    return f"blocks/{block:05d}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npz"
 
 
 def _quietly(done: int, total: int) -> None:

@@ -14,7 +14,17 @@ import hfd
 from hfd.config import Config
 from hfd.image.load import load_rgb
 from hfd.io.storage import Folder
-from hfd.report.content import Example, Gain, ImageRow, RatePoint, Report, SummaryRow, Version, system_label
+from hfd.report.content import (
+    Example,
+    Gain,
+    ImageRow,
+    RatePoint,
+    Report,
+    SharedImages,
+    SummaryRow,
+    Version,
+    system_label,
+)
 from hfd.report.page import render
 from hfd.report.tables import gain_text, rate_text
 from pipelines.context import Context
@@ -47,6 +57,7 @@ class Evaluation:
     summary: Sequence[SummaryRow]
     gains: Sequence[Gain]
     at_our_rate: Sequence[RatePoint]
+    shared: Sequence[SharedImages]
 
     def facts(self) -> dict[str, Any]:
         """The facts of the step's manifest."""
@@ -72,6 +83,7 @@ def write_report(context: Context, evaluation: Evaluation, folder: Folder) -> No
         examples=tuple(_examples(folder, evaluation.rows)),
         facts=tuple(_facts(context.config, evaluation)),
         warnings=tuple(_warnings(evaluation)),
+        shared=tuple(evaluation.shared),
     )
     folder.write("report.html", render(report).encode())
 

@@ -19,13 +19,21 @@ from hfd.data.shards import list_row_groups
 from hfd.errors import DataError
 from hfd.io.storage import Folder
 from hfd.metrics.table import image_metrics
-from hfd.report.content import ImageRow, SummaryRow
-from hfd.report.summarise import CurveRows, baselines_at_our_rate, gains_over_x_hat, summarise
-from hfd.report.tables import gain_text, rate_text, summary_text
+from hfd.report.content import OUR_SYSTEMS, ImageRow, SharedImages, SummaryRow
+from hfd.report.summarise import (
+    Curve,
+    CurveDistances,
+    CurveRows,
+    baselines_at_our_rate,
+    gains_over_x_hat,
+    shared_images,
+    summarise,
+)
+from hfd.report.tables import gain_text, rate_text, shared_text, summary_text
 from pipelines.context import Context, PlannedStep
 from pipelines.engine.devices import map_device
 from pipelines.evaluate import SPEC
-from pipelines.evaluate.distances import FeatureFile, measure_distances
+from pipelines.evaluate.distances import CurveImages, FeatureFile, measure_distances
 from pipelines.evaluate.images import (
     INDEX,
     CorpusPhoto,
@@ -87,7 +95,8 @@ def _summarise(context: Context, origin: Origin, measured: AllMeasured, folder: 
     table = _rows(measured.parts)
     folder.write("images.parquet", parquet_bytes(table.drop_columns([INDEX])))
     curves = curves_of(table)
-    distances, num_blocks = measure_distances(
+    shared = curves_that_lack_images(curves)
+    distances = measure_distances(
         context.engine,
         folder,
         [FeatureFile(part.folder, feature_name(part.index, part.count)) for part in measured.parts],
@@ -95,22 +104,25 @@ def _summarise(context: Context, origin: Origin, measured: AllMeasured, folder: 
         num_patches=measured.num_patches,
         exact_patches=config.exact_patches,
         draws=config.bootstrap_draws,
+        shared=shared,
     )
-    summary = summarise(curves, distances)
-    gains, points = gains_over_x_hat(distances), baselines_at_our_rate(summary)
-    lines = [summary_text(summary), *map(gain_text, gains), *map(rate_text, points), ""]
+    summary = summarise(curves, distances.of_curves)
+    gains, points = gains_over_x_hat(distances.of_curves), baselines_at_our_rate(summary)
+    over = [shared_images_of(table, of, found) for of, found in distances.shared.items()]
+    lines = [summary_text(summary), *map(gain_text, gains), *map(rate_text, points), *map(shared_text, over), ""]
     folder.write("summary.txt", "\n".join(lines).encode())
     return Evaluation(
         origin,
         num_images=len(measured.tasks),
         rejects=measured.rejects,
         missing_baselines=[name for name in available_baselines()[1] if name in config.baselines],
-        num_blocks=num_blocks,
+        num_blocks=distances.num_blocks,
         num_tiled=measured.num_tiled,
         rows=_listed(table, {task.index for task in measured.tasks if task.shown}),
         summary=summary,
         gains=gains,
         at_our_rate=points,
+        shared=over,
     )
 
 
@@ -173,13 +185,37 @@ def _rows(parts: Sequence[Part]) -> pa.Table:
 def curves_of(table: pa.Table) -> list[CurveRows]:
     """Split the table by system and setting, in order of first appearance."""
     groups = table.group_by(["system", "setting"], use_threads=False).aggregate([]).to_pylist()
-    curves = []
-    for system, setting in ((group["system"], group["setting"]) for group in groups):
-        rows = table.filter(pc.and_(pc.equal(table["system"], system), pc.equal(table["setting"], setting)))
-        columns = {metric.name: rows[metric.name].drop_null().to_numpy() for metric in image_metrics()}
-        num_pixels = float(pc.sum(pc.multiply(rows["width"], rows["height"])).as_py())
-        curves.append(CurveRows(system, setting, len(rows), num_pixels, columns))
-    return curves
+    curves = [(group["system"], group["setting"]) for group in groups]
+    return [_curve_rows(curve, _rows_on(table, curve)) for curve in curves]
+
+
+def _rows_on(table: pa.Table, curve: Curve) -> pa.Table:
+    system, setting = curve
+    return table.filter(pc.and_(pc.equal(table["system"], system), pc.equal(table["setting"], setting)))
+
+
+def _curve_rows(curve: Curve, rows: pa.Table) -> CurveRows:
+    columns = {metric.name: rows[metric.name].drop_null().to_numpy() for metric in image_metrics()}
+    num_pixels = float(pc.sum(pc.multiply(rows["width"], rows["height"])).as_py())
+    return CurveRows(*curve, len(rows), num_pixels, columns)
+
+
+def curves_that_lack_images(curves: Sequence[CurveRows]) -> list[CurveImages]:
+    """Return our headline curve with each curve that lacks some of its images: they are compared on what they share."""
+    ours = next((rows for name in reversed(OUR_SYSTEMS) for rows in curves if rows.system == name), None)
+    if ours is None:
+        return []
+    fewer = [(rows.system, rows.setting) for rows in curves if rows.num_images < ours.num_images]
+    return [CurveImages((ours.system, ours.setting), shared_with=curve) for curve in fewer]
+
+
+def shared_images_of(table: pa.Table, of: CurveImages, distances: CurveDistances) -> SharedImages:
+    """Compute our row over the images that ``of`` shares with the other curve, and name the others."""
+    assert of.shared_with is not None
+    ours, theirs = _rows_on(table, of.curve), _rows_on(table, of.shared_with)
+    has = pc.is_in(ours[INDEX], theirs[INDEX].combine_chunks())
+    lacking = ours.filter(pc.invert(has))["image"].to_pylist()
+    return shared_images(of.shared_with, _curve_rows(of.curve, ours.filter(has)), distances, lacking)
 
 
 def _listed(table: pa.Table, shown: set[int]) -> list[ImageRow]:

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from hfd.report.content import Example, Report, SummaryRow, Version
+from hfd.report.content import Example, Report, SharedImages, SummaryRow, Version
 from hfd.report.page import render
 from tests.support.report_rows import image_row, summary_row, with_values
 
@@ -134,6 +134,27 @@ def test_the_headline_uses_the_first_sample_and_rates_not_below_ours() -> None:
     assert "<b>55.0</b>" in tiles
     assert "<b>0.500</b>" not in tiles
     assert "<b>0.090</b>" not in tiles
+
+
+def test_a_codec_that_lacks_an_image_is_compared_on_the_images_that_both_have() -> None:
+    webp = dataclasses.replace(summary("webp", "at least our rate", 0.07, 80.0), num_images=2)
+    ours = dataclasses.replace(summary("sample", "50 steps", 0.06, 44.0), num_images=2)
+    shared = (SharedImages("webp", "at least our rate", ours, ("icon\n.png",)),)
+    text = render(report(summary=(*report().summary, webp), shared=shared))
+    assert (
+        "WebP at least our rate lacks 1 of 3 images (icon .png); sample (stage 2) on the other 2: 0.060 bpp, "
+        "FD-EffNet 44.0, PSNR 27.00 dB." in text
+    )
+    tiles = text[text.index('class="tiles"') : text.index("<nav")]
+    assert "<b>80.0 (ours 44.0 on its 2 images)</b>" in tiles and "<b>55.0</b>" in tiles
+
+
+def test_of_a_codec_the_rows_with_the_most_images_come_first() -> None:
+    """JPEG reaches a low rate on few pictures: that row would compare on few."""
+    few = dataclasses.replace(summary("jpeg", "at our rate", 0.1, 9.0), num_images=1)
+    text = render(report(summary=(*report().summary, few, summary("jpeg", "more", 0.2, 77.0))))
+    tiles = text[text.index('class="tiles"') : text.index("<nav")]
+    assert "<b>77.0</b>" in tiles and "<b>9.0</b>" not in tiles
 
 
 def test_missing_and_infinite_values_are_shown_and_sort_as_values() -> None:
