@@ -17,6 +17,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from hfd.codec import encode as encode_module
 from hfd.codec.encode import Target, encode
 from hfd.codec.library import borrowed, find_models, name_of
 from hfd.codec.picture.content import Picture, read_picture
+from hfd.codec.rate_control import Choice, RatedEncoder
 from hfd.io.storage import Folder
 from hfd.metrics.distortion import psnr
 
@@ -67,27 +70,43 @@ def print_ladder(pictures: list[Picture], models: list[Folder]) -> None:
         print(f"{quality:<10}{choice.name:<10}{choice.rate:>5}{bpp:>9.4f}{decibels:>9.2f}{count:>30}", flush=True)
 
 
+@dataclass(frozen=True)
+class Counted:
+    """An encoder of a search that counts its encodings."""
+
+    encoder: RatedEncoder
+    encodings: Counter[str]
+
+    @property
+    def name(self) -> str:
+        return self.encoder.name
+
+    @property
+    def rates(self) -> Sequence[int]:
+        return self.encoder.rates
+
+    def start(self) -> Callable[[int], bytes]:
+        encode_at = self.encoder.start()
+
+        def counted(rate: int) -> bytes:
+            self.encodings["all"] += 1
+            return encode_at(rate)
+
+        return counted
+
+    def mse(self, data: bytes) -> float:
+        return self.encoder.mse(data)
+
+
 def print_targets(pictures: list[Picture], models: list[Folder], targets: list[float]) -> None:
     print(f"\n{'target bpp':<12}{'kept':>9}{'mean use':>10}{'least':>8}{'encodings':>11}   chosen")
     encodings = Counter[str]()
-    original = encode_module.best_within
+    original = encode_module.best_within  # type: ignore[attr-defined]
 
-    def counting(encoders, limit_bytes):  # type: ignore[no-untyped-def]
-        def counted(one):  # type: ignore[no-untyped-def]
-            def start():  # type: ignore[no-untyped-def]
-                compress = one.start()
+    def counting(encoders: Sequence[RatedEncoder], limit_bytes: int) -> Choice:
+        return original([Counted(one, encodings) for one in encoders], limit_bytes)
 
-                def counted_compress(rate: int) -> bytes:
-                    encodings["all"] += 1
-                    return compress(rate)
-
-                return counted_compress
-
-            return type(one)(one.name, one.rates, start, one.mse)
-
-        return original([counted(one) for one in encoders], limit_bytes)
-
-    encode_module.best_within = counting  # type: ignore[assignment]
+    encode_module.best_within = counting  # type: ignore[attr-defined]
     for bpp in targets:
         encodings.clear()
         chosen, uses = Counter[str](), []
