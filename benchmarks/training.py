@@ -97,6 +97,10 @@ class Unsaved(Checkpoints):
         del step, state
 
 
+ADVERSARIAL = "decoder.adversarial={train: {budget: 1 steps, batch_size: 8, crop_px: 128}}"
+"""The preset has no fine-tuning; its batches are those of stage 2."""
+
+
 def compare(name: str, bare: Callable[[], None], ours: Callable[[], None], samples: int, rounds: int) -> None:
     bare()
     ours()
@@ -137,7 +141,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    config = load_config("desk", ["autoencoder.train.budget=1 steps", "cluster.kind=inline", "decoder.adversarial={}"])
+    config = load_config("desk", ["autoencoder.train.budget=1 steps", "cluster.kind=inline", ADVERSARIAL])
     finetuning = config.decoder.adversarial
     assert finetuning is not None
     with tempfile.TemporaryDirectory() as scratch:

@@ -46,7 +46,7 @@ _SECRET_VALUE = re.compile(
 
 
 @dataclass(frozen=True)
-class Asked:
+class ParsedCommand:
     """A parsed command line: ``retrain``, the preset of ``-c``, ``key=value`` settings, and other options."""
 
     command: str
@@ -56,7 +56,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Sent:
+class UploadFile:
     """One file of the job's working directory: its ``path`` there, and the source of its bytes."""
 
     path: str
@@ -78,14 +78,14 @@ class Job:
     command: str
     entrypoint: str
     env: Mapping[str, str]
-    upload: tuple[Sent, ...]
+    upload: tuple[UploadFile, ...]
 
     @property
     def upload_bytes(self) -> int:
-        return sum(sent.num_bytes for sent in self.upload)
+        return sum(file.num_bytes for file in self.upload)
 
 
-def read_command(group: Any, arguments: Sequence[str]) -> Asked:
+def read_command(group: Any, arguments: Sequence[str]) -> ParsedCommand:
     """Parse a command line with the parser that would run it here; ``group`` is that of the command line.
 
     Raises :class:`ConfigError` for a command that is not a step of the pipeline; the parser raises its own errors.
@@ -104,11 +104,16 @@ def read_command(group: Any, arguments: Sequence[str]) -> Asked:
         if parameter.name in ("config", "overrides") or value in (None, parameter.default):
             continue
         options += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
-    return Asked(name, given["config"], tuple(given["overrides"] or ()), tuple(options))
+    return ParsedCommand(name, given["config"], tuple(given["overrides"] or ()), tuple(options))
 
 
 def plan_job(
-    asked: Asked, *, size: str | None = None, env: Sequence[str] = (), secrets: Sequence[str] = (), code: bool = False
+    parsed: ParsedCommand,
+    *,
+    size: str | None = None,
+    env: Sequence[str] = (),
+    secrets: Sequence[str] = (),
+    code: bool = False,
 ) -> Job:
     """Plan the job of a command, with all checks that are possible here.
 
@@ -116,19 +121,19 @@ def plan_job(
     with ``code`` this checkout's code is sent. Raises :class:`ConfigError` for settings that cannot work on a cluster.
     """
     variables, checks = dict(map(_variable, env)), _required(secrets)
-    overrides = (*(size_overrides(size) if size else ()), *asked.overrides, *ON_THE_CLUSTER)
-    config = load_config(asked.preset, overrides)
+    overrides = (*(size_overrides(size) if size else ()), *parsed.overrides, *ON_THE_CLUSTER)
+    config = load_config(parsed.preset, overrides)
     _check_reachable(config)
     _check_no_secret(config)
-    preset, upload = asked.preset, []
+    preset, upload = parsed.preset, []
     if preset.endswith((".yaml", ".yml")):
         tree = yaml.safe_dump(read_preset(preset), sort_keys=False, allow_unicode=True)
         preset = f"{Path(preset).stem}.yaml"
-        upload.append(Sent(preset, tree.encode()))
+        upload.append(UploadFile(preset, tree.encode()))
     if code:
         upload += code_files(checkout_root(), _warm_starts(config))
-    arguments = [asked.command, "-c", preset, *asked.options, *overrides]
-    name = f"hfd-{config.name}-{asked.command}-{_digest(asked, config)}"
+    arguments = [parsed.command, "-c", preset, *parsed.options, *overrides]
+    name = f"hfd-{config.name}-{parsed.command}-{_digest(parsed, config)}"
     command = shlex.join(["hfd", *arguments])
     entrypoint = f"{checks}exec python -m {command}"
     job = Job(name, command, entrypoint, variables, tuple(upload))
@@ -164,23 +169,23 @@ def is_checkout() -> bool:
     return True
 
 
-def code_files(root: Path, models: Sequence[str]) -> list[Sent]:
+def code_files(root: Path, models: Sequence[str]) -> list[UploadFile]:
     """Return the code of a checkout, with the shipped weights of ``models`` only."""
     found = []
     for room in CODE_ROOMS:
         for path in sorted((root / room).rglob("*")):
             parts = path.relative_to(root).parts
-            idle = parts[:2] == ("hfd", "pretrained") and not set(parts[2:3]) & set(models)
+            unused = parts[:2] == ("hfd", "pretrained") and not set(parts[2:3]) & set(models)
             hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
-            if path.suffix in CODE_SUFFIXES and not idle and not hidden and path.is_file() and not path.is_symlink():
-                found.append(Sent("/".join(parts), path))
+            if path.suffix in CODE_SUFFIXES and not unused and not hidden and path.is_file() and not path.is_symlink():
+                found.append(UploadFile("/".join(parts), path))
     return found
 
 
-def _digest(asked: Asked, config: Config) -> str:
+def _digest(parsed: ParsedCommand, config: Config) -> str:
     """Digest a job without its cluster, since two cluster sizes must not train the same workspace at once."""
     settings = config.model_dump(mode="json", exclude={"cluster"})
-    text = json.dumps([asked.command, asked.options, settings], sort_keys=True)
+    text = json.dumps([parsed.command, parsed.options, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 

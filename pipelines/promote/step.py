@@ -82,7 +82,7 @@ def _promote(context: Context, upstream: Upstream, folder: Folder, record: StepR
             )
         context.guard()
         version = registry.register(upstream.model.folder, candidate, record.run_id, _tags(context, upstream, verdict))
-        registry.crown(version, champion)
+        registry.make_champion(version, champion)
     return record_outcome(registry, verdict, version, folder, record)
 
 

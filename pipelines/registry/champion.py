@@ -97,7 +97,7 @@ class Registry:
                     self.client.delete_model_version(self.model, made.version)
             return self._version(found[0])
 
-    def crown(self, version: Version, before: Version | None) -> None:
+    def make_champion(self, version: Version, before: Version | None) -> None:
         """Make a version champion in place of ``before``. The alias moves last, so that a failure changes no champion.
 
         Raises :class:`HfdError` if the champion is no longer ``before``.

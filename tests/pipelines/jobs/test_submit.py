@@ -20,7 +20,7 @@ from pipelines.cli import app
 from pipelines.jobs import plan as submit
 from pipelines.jobs.client import LogPosition
 from pipelines.jobs.commands import server_address
-from pipelines.jobs.plan import Job, Sent, plan_job, read_command
+from pipelines.jobs.plan import Job, UploadFile, plan_job, read_command
 from tests.support.command_line import Hfd
 
 WHERE = ["data.uri=s3://bucket/photos", "workspace=s3://bucket/work", "tracking.uri=http://mlflow:5000"]
@@ -44,9 +44,9 @@ def test_the_cluster_runs_the_same_command_on_its_own_ray(spelling: list[str]) -
 
 @given(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=30))
 def test_a_shell_reads_back_the_arguments(text: str) -> None:
-    asked = submit.Asked("retrain", "desk", (*WHERE, f"tracking.experiment={yaml.safe_dump(text)}"), ())
+    parsed = submit.ParsedCommand("retrain", "desk", (*WHERE, f"tracking.experiment={yaml.safe_dump(text)}"), ())
     try:
-        job = plan_job(asked)
+        job = plan_job(parsed)
     except ConfigError:
         return  # texts that look like secrets
     settings = shlex.split(job.entrypoint)[7:]
@@ -219,7 +219,7 @@ def test_too_much_is_refused_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(submit, "MAX_UPLOAD_BYTES", num_bytes)
     with pytest.raises(ConfigError, match=r"^upload: got \d+\.\d MiB in \d+ files, .*desk-025/decoder/weights.safe"):
         planned("retrain", "-c", "desk-012", *WHERE, code=True)
-    assert Sent("x", b"abc").num_bytes == 3
+    assert UploadFile("x", b"abc").num_bytes == 3
 
 
 # --- names ---------------------------------------------------------------------------------------

@@ -168,7 +168,7 @@ def test_a_compared_model_is_not_compared_again_and_a_rollback_stays(
     assert champion_of(fine) == 1 and versions_of(fine) == [1, 2]
 
 
-@pytest.mark.parametrize("moment", ["register", "crown", "manifest"])
+@pytest.mark.parametrize("moment", ["register", "make_champion", "manifest"])
 def test_a_promotion_that_is_broken_off_is_completed(
     photographs: Path, workspace: Path, settings: Settings, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

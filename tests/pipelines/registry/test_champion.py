@@ -65,7 +65,7 @@ def three(registry: Registry, folder: Path) -> list[Version]:
     made: list[Version] = []
     for name in "abc":
         made.append(register(registry, model(folder, name)))
-        registry.crown(made[-1], made[-2] if len(made) > 1 else None)
+        registry.make_champion(made[-1], made[-2] if len(made) > 1 else None)
     return made
 
 
@@ -122,7 +122,7 @@ def test_the_champion_moves_and_its_predecessor_is_known(registry: Registry, tmp
     with pytest.raises(
         HfdError, match=r"^promote.model: the champion of \w+ became version 3 meanwhile\. Run the same"
     ):
-        registry.crown(first, second)
+        registry.make_champion(first, second)
     assert alias(registry, "champion") == third.number
 
 
@@ -206,7 +206,7 @@ def test_a_database_file_serves_too(tmp_path: Path) -> None:
     made = model(tmp_path, "a")
     registry.client.create_experiment("hfd", artifact_location=(tmp_path / "artifacts").as_uri())
     version = register(registry, made)
-    registry.crown(version, None)
+    registry.make_champion(version, None)
     champion = registry.champion()
     assert champion is not None and replace(champion, tags={}) == replace(version, tags={})
     registry.fetch(champion, Folder(str(tmp_path / "fetched")))
@@ -235,7 +235,7 @@ def test_an_alias_of_a_deleted_version_is_no_champion(
     registry: Registry, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = register(registry, model(tmp_path, "a"))
-    registry.crown(first, None)
+    registry.make_champion(first, None)
     dangle(server, registry)
     assert registry.champion() is None
     assert f"the alias champion of {registry.model} points to version 9, which was deleted" in caplog.text
@@ -248,7 +248,7 @@ def test_an_alias_of_a_deleted_version_is_no_champion(
     assert registry.rollback(1) == f"{registry.model}: version 1 is champion, was none"
     dangle(server, registry)
     second = register(registry, model(tmp_path, "b"))
-    registry.crown(second, None)
+    registry.make_champion(second, None)
     assert alias(registry, "champion") == second.number
 
 
@@ -263,7 +263,10 @@ def test_a_predecessor_that_was_deleted_is_named(registry: Registry, tmp_path: P
 def test_a_version_deleted_meanwhile_is_no_outage(registry: Registry, tmp_path: Path) -> None:
     version = register(registry, model(tmp_path, "a"))
     registry.client.delete_model_version(registry.model, "1")
-    for use in (lambda: registry.fetch(version, Folder(str(tmp_path / "f"))), lambda: registry.crown(version, None)):
+    for use in (
+        lambda: registry.fetch(version, Folder(str(tmp_path / "f"))),
+        lambda: registry.make_champion(version, None),
+    ):
         with pytest.raises(ConfigError, match=r"^promote.model: got \w+, expected .* It was deleted: run the same"):
             use()
 
@@ -284,26 +287,26 @@ def test_of_two_first_champions_at_the_same_moment_the_slower_is_refused(
 
     monkeypatch.setattr(registry.client, "set_registered_model_alias", late)
     with pytest.raises(HfdError, match=r"the champion of \w+ became version 2 meanwhile\. Run the same command again"):
-        registry.crown(ours, None)
+        registry.make_champion(ours, None)
     assert alias(registry, "champion") == theirs.number
 
 
 @pytest.mark.parametrize("names", ["abc", "def"])
-def test_champions_crowned_at_once_end_with_one_and_no_outage(registry: Registry, tmp_path: Path, names: str) -> None:
+def test_champions_made_at_once_end_with_one_and_no_outage(registry: Registry, tmp_path: Path, names: str) -> None:
     """The first three find no champion; the others find one of those, in the same registered model."""
     made = [register(registry, model(tmp_path, name)) for name in names]
     before = registry.champion()
     assert (before is None) == (names == "abc")
 
-    def crown(version: Version) -> str:
+    def make_champion(version: Version) -> str:
         try:
-            registry.crown(version, before)
+            registry.make_champion(version, before)
         except HfdError as error:
             return str(error)
         return ""
 
     with ThreadPoolExecutor(3) as pool:
-        ends = dict(zip([version.number for version in made], pool.map(crown, made), strict=True))
+        ends = dict(zip([version.number for version in made], pool.map(make_champion, made), strict=True))
     champion = alias(registry, "champion")
     assert champion in ends and ends[champion] == ""
     assert all(not end or "meanwhile. Run the same command again" in end for end in ends.values())
