@@ -1,47 +1,22 @@
-"""Batches of files: inputs, outputs, and failures.
-
-The error of a single named file ends the command, exit code 2. Of several files, or a folder's, failures are reported,
-the other files are still processed, and the command ends with a count and exit code 1. No torch.
-"""
+"""Plan batches of files: inputs and their outputs, before any file is read. No torch."""
 
 from __future__ import annotations
 
 import os
 import stat
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
+from hfd.cli.convert import Job
 from hfd.cli.folder import files_below, nothing_in
-from hfd.cli.progress import Terminal
-from hfd.cli.totals import Totals
-from hfd.errors import BatchError, ConfigError, DataError, HfdError, printable
+from hfd.errors import ConfigError, DataError
 from hfd.io.failures import one_line
-from hfd.io.outputs import is_standard_input, is_standard_output, output_target
-from hfd.io.storage import read_file, write_file
+from hfd.io.outputs import is_standard_input, is_standard_output
 from hfd.io.uris import expand_home
 
 STANDARD = "-"
 """Standard input or standard output."""
-
-Source: TypeAlias = Path | bytes
-
-Convert: TypeAlias = Callable[[Source, str], tuple[Iterable[bytes] | None, str]]
-"""(a path or the bytes of standard input, its name) -> (the output's bytes in pieces, a description of them).
-
-None for the bytes: they would not be smaller than the source, and are not written."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """``source`` None: standard input; ``output`` None: standard output; ``problem``: the reason it cannot be done."""
-
-    source: Path | None
-    output: Path | None
-    problem: DataError | None = None
 
 
 @dataclass(frozen=True)
@@ -51,18 +26,6 @@ class Batch:
     jobs: tuple[Job, ...]
     is_one: bool
     left_out: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Existing:
-    """Policy for outputs that exist: ``force`` replaces them, ``skip`` keeps them and continues; otherwise an error."""
-
-    force: bool = False
-    skip: bool = False
-
-    def __post_init__(self) -> None:
-        if self.force and self.skip:
-            raise ConfigError("--force: got --skip too, expected one of them. Replace existing outputs or leave them")
 
 
 def plan(sources: Sequence[str], output: str | None, *, wanted: Iterable[str], suffix: str) -> Batch:
@@ -169,114 +132,3 @@ def _without_clashes(jobs: Sequence[Job]) -> tuple[Job, ...]:
                 continue
         checked.append(job)
     return tuple(checked)
-
-
-def run(batch: Batch, convert: Convert, *, label: str, existing: Existing) -> None:
-    """Run every job; print a line for each, unless its bytes go to standard output; of several, one with the totals.
-
-    Raises the :class:`HfdError` of a single file; :class:`BatchError` at the end if some of several failed. An error
-    that affects all of them, such as wrong usage or a full disk, is raised at once.
-    """
-    count = len(batch.jobs)
-    totals = Totals(count)
-    if batch.is_one:
-        _say(_do(batch.jobs[0], convert, existing, totals))
-        return
-    with Terminal().bar(label, "files") as progress:
-        for done, job in enumerate(batch.jobs):
-            progress(done, count)
-            try:
-                _say(_do(job, convert, existing, totals))
-            except HfdError as error:
-                if isinstance(error, ConfigError) or (isinstance(error, DataError) and error.is_outage):
-                    raise
-                totals.failed += 1
-                sys.stdout.flush()
-                print(f"hfd: {printable(str(error))}", file=sys.stderr, flush=True)
-        progress(count, count)
-    sys.stdout.flush()
-    for line in batch.left_out:
-        print(f"hfd: {printable(line)}", file=sys.stderr, flush=True)
-    _say(totals.line)
-    if totals.failed:
-        raise BatchError(f"{totals.failed} of {count} failed")
-
-
-def _say(line: str | None) -> None:
-    if line is not None:
-        print(printable(line), flush=True)
-
-
-def _do(job: Job, convert: Convert, existing: Existing, totals: Totals) -> str | None:
-    if job.problem is not None:
-        raise job.problem
-    if job.output is None:
-        _to_standard_output(job, convert)
-        return None
-    if _is_skipped(job, existing):
-        totals.skipped += 1
-        return f"{job.output}: exists already, skipped"
-    source, name = _source_of(job)
-    data, description = convert(source, name)
-    if data is None:
-        totals.not_smaller += 1
-        return f"{name}: {description}"
-    write_file(job.output, totals.count(data))
-    totals.written += 1
-    totals.bytes_in += size_of(source)
-    if isinstance(source, Path):
-        _keep_times(source, job.output)
-    return f"{job.output}: {description}"
-
-
-def _to_standard_output(job: Job, convert: Convert) -> None:
-    if sys.stdout.isatty():
-        raise ConfigError("standard output: got a terminal, expected a file or a pipe. Give --output FILE")
-    source, name = _source_of(job)
-    data, _ = convert(source, name)
-    for piece in data or ():
-        sys.stdout.buffer.write(piece)
-
-
-def _source_of(job: Job) -> tuple[Source, str]:
-    """Return the path of a file, or the bytes of a pipe, which can only be read once; and its name."""
-    if job.source is None:
-        return _standard_input(), "standard input"
-    return job.source if job.source.is_file() else read_file(job.source), str(job.source)
-
-
-def size_of(source: Source) -> int:
-    """Return the bytes of a source."""
-    return len(source) if isinstance(source, bytes) else source.stat().st_size
-
-
-def _standard_input() -> bytes:
-    if sys.stdin.isatty():
-        raise ConfigError("standard input: got a terminal, expected a file or a pipe, such as < photo.png")
-    return sys.stdin.buffer.read()
-
-
-def _is_skipped(job: Job, existing: Existing) -> bool:
-    """True if an existing output is kept. Raises :class:`DataError` if it must not be written."""
-    output = job.output
-    assert output is not None
-    with one_line(str(output)):
-        target = output_target(output)
-        if target.is_dir():
-            raise DataError(f"{output}: got a folder, expected the name of a file for --output")
-        if not target.exists():
-            return False
-    if job.source is not None and output.samefile(job.source):
-        raise DataError(f"{output}: is the input itself. Give another --output")
-    if existing.skip:
-        return True
-    if not existing.force:
-        raise DataError(f"{output}: exists already. Give another --output, or --force to replace it")
-    return False
-
-
-def _keep_times(source: Path, output: Path) -> None:
-    """Copy the source's times of access and modification."""
-    with suppress(OSError):  # some network drives cannot set times; the file is complete
-        times = source.stat()
-        os.utime(output, ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +14,11 @@ from hfd.cli import options as opt
 from hfd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hfd.cli.batch import Existing
+    from hfd.cli.convert import Existing, Source
     from hfd.codec.encode import Target
     from hfd.codec.sampling_options import SamplingOptions
+    from hfd.io.storage import Folder
+    from hfd.kinds import EngineKind
 
 
 def compress(
@@ -45,6 +48,7 @@ def compress(
     seed: opt.Seed = None,
     max_pixels: opt.MaxPixels = opt.MAX_PIXELS,
     engine: opt.Engine = "auto",
+    jobs: opt.Jobs = None,
     only_smaller: Annotated[
         bool, typer.Option("--only-smaller", help="Write no file that is not smaller than its source.")
     ] = False,
@@ -58,7 +62,7 @@ def compress(
     With several inputs, failures are reported and the other files still processed (exit code 1), and the last line has
     the totals. Outputs keep the times of their sources.
     """
-    from hfd.cli.batch import Existing
+    from hfd.cli.convert import Existing
     from hfd.codec.encode import Target
     from hfd.codec.sampling_options import SamplingOptions
 
@@ -73,6 +77,7 @@ def compress(
         engine=engine,
         only_smaller=only_smaller,
         existing=Existing(force, skip),
+        jobs=jobs,
     )
 
 
@@ -96,42 +101,77 @@ def _compress_files(
     engine: str,
     only_smaller: bool,
     existing: Existing,
+    jobs: int | None,
 ) -> None:
     """Compress pictures by the rules of :mod:`hfd.cli.batch`. ``options``: stored in the files.
 
     Raises :class:`hfd.errors.HfdError`.
     """
-    from hfd.cli.batch import plan, run, size_of
-    from hfd.cli.messages import naming, report_notes
-    from hfd.codec.encode import encode
+    from hfd.cli.batch import plan
+    from hfd.cli.capacity import COMPRESS, limits_for
+    from hfd.cli.run import run
     from hfd.codec.engines import engine_named
     from hfd.codec.library import borrowed, find_models
-    from hfd.codec.picture.strips import open_picture
-    from hfd.image.load import IMAGE_SUFFIXES, allow_pixels
+    from hfd.image.load import IMAGE_SUFFIXES
 
-    if max_pixels != opt.MAX_PIXELS:
-        allow_pixels(max_pixels)
     kind = engine_named(engine)
     batch = plan(sources, output, wanted=IMAGE_SUFFIXES, suffix=".hfd")
     if only_smaller and batch.is_one and batch.jobs[0].output is None:
         raise ConfigError("--only-smaller: got standard output, expected a file or a folder. Give --output FILE")
     models = find_models(model)
-    if not batch.is_one:
-        with borrowed(models[-1], kind):
-            pass  # load now, to report a missing model once, not per file
+    convert = Compression(tuple(models), target, kept, options, kind, max_pixels, only_smaller)
+    if batch.is_one:
+        run(batch, convert, label="compress", existing=existing)
+        return
+    with borrowed(models[-1], kind):
+        pass  # load now, to report a missing model once, not per file
+    limits = limits_for(batch.jobs, jobs, COMPRESS, partial(_pixels_of, max_pixels=max_pixels))
+    run(batch, convert, label="compress", existing=existing, limits=limits)
 
-    def convert(source: Path | bytes, name: str) -> tuple[Iterable[bytes] | None, str]:
+
+@dataclass(frozen=True)
+class Compression:
+    """Compresses one picture: a :data:`hfd.cli.convert.Convert` that can be sent to another process."""
+
+    models: tuple[Folder, ...]
+    target: Target
+    kept: Kept
+    options: SamplingOptions
+    engine: EngineKind
+    max_pixels: int
+    only_smaller: bool
+
+    def __call__(self, source: Source, name: str) -> tuple[Iterable[bytes] | None, str]:
+        from hfd.cli.convert import size_of
+        from hfd.cli.messages import naming, report_notes
+        from hfd.codec.encode import encode
+        from hfd.codec.picture.strips import open_picture
+        from hfd.image.load import allow_pixels
+
+        if self.max_pixels != opt.MAX_PIXELS:
+            allow_pixels(self.max_pixels)
         picture = open_picture(
-            source, name=name, keep_alpha=kept.alpha, keep_metadata=kept.metadata, max_pixels=max_pixels
+            source,
+            name=name,
+            keep_alpha=self.kept.alpha,
+            keep_metadata=self.kept.metadata,
+            max_pixels=self.max_pixels,
         )
         report_notes(name, picture.notes)
         with naming(name):
-            data = encode(picture, target, models, options, engine=kind, max_pixels=max_pixels).data
+            choice = encode(
+                picture, self.target, self.models, self.options, engine=self.engine, max_pixels=self.max_pixels
+            )
+        data, size = choice.data, size_of(source)
         bpp = 8 * len(data) / (picture.width * picture.height)
-        size = size_of(source)
-        if only_smaller and len(data) >= size:
+        if self.only_smaller and len(data) >= size:
             return None, f"{len(data)} bytes would not be smaller than the source ({size:,} bytes), not written"
         grown = f", larger than the source ({size:,} bytes)" if len(data) > size else f" (source: {size:,} bytes)"
         return [data], f"{picture.width} x {picture.height}, {len(data)} bytes, {bpp:.3f} bpp{grown}"
 
-    run(batch, convert, label="compress", existing=existing)
+
+def _pixels_of(path: Path, max_pixels: int) -> int:
+    from hfd.image.load import look_with
+
+    width, height = look_with(lambda image, _: image.size, path, max_pixels=max_pixels)
+    return width * height

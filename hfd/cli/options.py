@@ -25,6 +25,15 @@ Engine = Annotated[
     str,
     typer.Option(help="What runs the networks: onnx (ONNX Runtime), torch, or auto, onnx where it and graphs are."),
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        help="Files at once, each in a process of one thread. Default: one per core, fewer for small batches.",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing outputs.")]
 Skip = Annotated[bool, typer.Option("--skip", "-s", help="Keep existing outputs and continue.")]
 

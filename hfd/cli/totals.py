@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+from hfd.cli.convert import Ended
 
 
 @dataclass
@@ -18,13 +19,17 @@ class Totals:
     skipped: int = 0
     not_smaller: int = 0
 
-    def count(self, data: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the pieces of an output, and add their lengths to the bytes out after the last."""
-        size = 0
-        for piece in data:
-            size += len(piece)
-            yield piece
-        self.bytes_out += size
+    def add(self, ended: Ended) -> None:
+        """Count a job that ended without an error."""
+        match ended.result:
+            case "written":
+                self.written += 1
+            case "skipped":
+                self.skipped += 1
+            case "not smaller":
+                self.not_smaller += 1
+        self.bytes_in += ended.bytes_in
+        self.bytes_out += ended.bytes_out
 
     @property
     def line(self) -> str:

@@ -55,6 +55,8 @@ SECTION_NAMES: Mapping[int, str] = {
 
 _OPTIONAL_FROM = 128
 _SHORTEST_BYTES = 21
+HEADER_BYTES = 32
+"""Bytes that hold the sides."""
 _HAS_SECTIONS = 1 << 4
 _COLOUR_SHIFT = 5
 
@@ -116,6 +118,19 @@ def unpack(data: bytes) -> Container:
     optional = _read_optional(reader) if layout & _HAS_SECTIONS else {}
     latents = reader.take(reader.end - reader.position)
     return Container(width, height, model, rate, checksum, {LATENTS: latents, **optional}, crc32)
+
+
+def header_size(head: bytes) -> tuple[int, int]:
+    """Return (width, height) by a file's first `HEADER_BYTES`, unchecked: for estimates alone.
+
+    Raises :class:`BitstreamError` for bytes that begin no such file.
+    """
+    if head[:5] != MAGIC + bytes([VERSION]):
+        raise BitstreamError(f"magic: got {head[:5].hex(' ')}, expected an .hfd file of version {VERSION}")
+    reader = _Reader(head, 5, len(head))
+    layout = reader.take(1)[0]
+    reader.take(MODEL_BYTES + 1)
+    return reader.side("width", layout & 3), reader.side("height", layout >> 2 & 3)
 
 
 def seed_of_file(data: bytes) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from hfd.engine import names
 from hfd.engine.base import CELL_PX, HYPER_CELLS, Stage1Reach, Values
+from hfd.engine.machine import threads
 from hfd.engine.metadata import NOT_INSTALLED, REMEDY, metadata_of, misfit
 from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
@@ -19,17 +19,12 @@ from hfd.io.storage import Folder
 _WEIGHTS = "weights.safetensors"
 
 
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class OnnxStage1:
     """:class:`hfd.engine.base.Stage1Networks` of a weights folder.
 
     ``weights``: the bytes of its ``weights.safetensors``; ``fingerprint``: of the folder, hex; ``threads`` of the
-    engine, None: one per core. A graph is loaded at its first use. Raises :class:`DataError` for a graph that is
-    absent, unreadable or of other weights, and :class:`ConfigError` without ONNX Runtime.
+    engine, None: by :func:`hfd.engine.machine.threads`. A graph is loaded at its first use. Raises :class:`DataError`
+    for a graph that is absent, unreadable or of other weights, and :class:`ConfigError` without ONNX Runtime.
     """
 
     def __init__(self, folder: Folder, weights: bytes, fingerprint: str, *, threads: int | None = None) -> None:
@@ -133,7 +128,7 @@ class _Graph:
     def _session(self) -> Any:
         runtime = _runtime()
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = self._threads or cores()
+        options.intra_op_num_threads = self._threads or threads()
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # errors come as exceptions
         options.enable_mem_pattern = False  # would plan a second arena for each size

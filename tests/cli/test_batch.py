@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hfd.cli.batch import Batch, Existing, Source, plan, run
+from hfd.cli.batch import Batch, plan
+from hfd.cli.convert import Existing, Source
+from hfd.cli.run import run
 from hfd.errors import BatchError, BitstreamError, ConfigError, DataError
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hfd.cli.batch import Existing, Source, plan, run
+from hfd.cli.batch import plan
+from hfd.cli.convert import Existing, Source
+from hfd.cli.run import run
 from hfd.errors import DataError, printable
 from hfd.io.failures import one_line
 from hfd.io.storage import Folder, write_file
