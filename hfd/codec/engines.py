@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -55,7 +54,7 @@ def load_model(folder: Folder, device: str, engine: EngineKind) -> tuple[Stage1,
     otherwise. Raises :class:`DataError` that names the fault of a folder, :class:`ConfigError` for an engine that is
     not installed, or has no such device.
     """
-    use_onnx = _chosen(folder, device, engine) == "onnx"
+    use_onnx = chosen_engine(folder, device, engine) == "onnx"
     stage1, decoder = _by_onnx(folder) if use_onnx else _by_torch(folder, device)
     if decoder is not None and decoder.config.get("autoencoder") != stage1.fingerprint:
         raise DataError(f"{folder.uri}: its decoder was trained on another autoencoder. Make or fetch the model again")
@@ -81,7 +80,8 @@ def check_engine(engine: EngineKind, device: str = "cpu") -> None:
         raise ConfigError("engine: got torch, but it is not installed. pip install torch, or use --engine onnx")
 
 
-def _chosen(folder: Folder, device: str, engine: EngineKind) -> Literal["onnx", "torch"]:
+def chosen_engine(folder: Folder, device: str, engine: EngineKind = "auto") -> Literal["onnx", "torch"]:
+    """The engine that :func:`load_model` takes for a model folder here."""
     check_engine(engine, device)
     if engine != "auto":
         return engine
@@ -130,19 +130,13 @@ def _by_torch(folder: Folder, device: str) -> tuple[Stage1, ScoreDecoder | None]
 def _by_onnx(folder: Folder) -> tuple[Stage1, ScoreDecoder | None]:
     from hfd.engine.onnx import OnnxStage1, OnnxStage2
 
-    place, threads = folder / "autoencoder", _threads()
+    place = folder / "autoencoder"
     stored = read_stored(place)
-    networks = OnnxStage1(place, stored.data, stored.fingerprint, threads=threads)
+    networks = OnnxStage1(place, stored.data, stored.fingerprint)
     stage1 = OnnxAutoencoder(networks, entropy_model_of(stored), stored.config, stored.fingerprint)
     if not folder.exists("decoder/config.json"):
         return stage1, None
     place = folder / "decoder"
     stored = read_stored(place)
-    network = OnnxStage2(place, stored.data, stored.fingerprint, threads=threads)
+    network = OnnxStage2(place, stored.data, stored.fingerprint)
     return stage1, ScoreDecoder(network, process_of(stored.config, place.uri), stored.config, stored.fingerprint)
-
-
-def _threads() -> int | None:
-    """The threads of an engine as ``OMP_NUM_THREADS`` states them, for all engines alike; None: one per core."""
-    stated = os.environ.get("OMP_NUM_THREADS", "")
-    return int(stated) if stated.isdecimal() and int(stated) > 0 else None

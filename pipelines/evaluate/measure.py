@@ -20,6 +20,7 @@ from hfd.diffusion.sampling import Sampling
 from hfd.errors import DataError
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
+from hfd.kinds import EngineKind
 from hfd.metrics.features import effnet_features
 from hfd.metrics.patches import fid_patches
 from hfd.metrics.table import DecodedImage, measure_image
@@ -90,9 +91,9 @@ class Measured:
         self.pictures[curve] = image.decoded
 
 
-def load_codec(uri: str, device: str) -> Codec:
+def load_codec(uri: str, device: str, engine: EngineKind = "auto") -> Codec:
     """Load a model, once per worker; stage 2 runs on the worker's GPU, if any."""
-    return Codec.load(Folder(uri), device=device)
+    return Codec.load(Folder(uri), device=device, engine=engine)
 
 
 def code(codec: Codec, name: str, x: RgbArray, store: Callable[[bytes], bytes]) -> Coded:

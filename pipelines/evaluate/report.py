@@ -14,6 +14,7 @@ import hfd
 from hfd.config import Config
 from hfd.image.load import load_rgb
 from hfd.io.storage import Folder
+from hfd.kinds import EngineKind
 from hfd.report.content import (
     Example,
     Gain,
@@ -45,7 +46,7 @@ class Origin:
 @dataclass(frozen=True)
 class Evaluation:
     """Results of an evaluation. ``rows``: of the images that the report lists; ``num_blocks``: see `measure_distances`;
-    ``num_tiled``: images whose stage 2 was sampled in tiles."""
+    ``num_tiled``: images whose stage 2 was sampled in tiles; ``networks``: the engine that ran the model."""
 
     origin: Origin
     num_images: int
@@ -53,6 +54,7 @@ class Evaluation:
     missing_baselines: Sequence[str]
     num_blocks: int
     num_tiled: int
+    networks: EngineKind
     rows: Sequence[ImageRow]
     summary: Sequence[SummaryRow]
     gains: Sequence[Gain]
@@ -68,6 +70,7 @@ class Evaluation:
             "missing_baselines": list(self.missing_baselines),
             "blocks": self.num_blocks,
             "tiled": self.num_tiled,
+            "engine": self.networks,
             "summary": [row.to_record() for row in self.summary],
             "gains": [asdict(gain) for gain in self.gains],
             "at_our_rate": [asdict(point) for point in self.at_our_rate],
@@ -132,6 +135,7 @@ def _facts(config: Config, evaluation: Evaluation) -> list[tuple[str, str]]:
         ("Evaluation key", origin.step.key),
         ("Settings", json.dumps(config.model_dump(mode="json", exclude={"cluster", "tracking"}), indent=1)),
         ("Versions", f"hfd {hfd.__version__}, Python {platform.python_version()}, {versions}"),
+        ("Engine", "ONNX Runtime" if evaluation.networks == "onnx" else "torch"),
         ("Machine", f"{platform.machine()}, {platform.system()}"),
     ]
 

@@ -15,9 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hfd.baselines.pillow_codecs import available_baselines
+from hfd.codec.engines import chosen_engine
 from hfd.data.shards import list_row_groups
 from hfd.errors import DataError
+from hfd.io.model_folders import resolve_model
 from hfd.io.storage import Folder
+from hfd.kinds import EngineKind
 from hfd.metrics.table import image_metrics
 from hfd.report.content import OUR_SYSTEMS, ImageRow, SharedImages, SummaryRow
 from hfd.report.summarise import (
@@ -118,6 +121,7 @@ def _summarise(context: Context, origin: Origin, measured: AllMeasured, folder: 
         missing_baselines=[name for name in available_baselines()[1] if name in config.baselines],
         num_blocks=distances.num_blocks,
         num_tiled=measured.num_tiled,
+        networks=measured.networks,
         rows=_listed(table, {task.index for task in measured.tasks if task.shown}),
         summary=summary,
         gains=gains,
@@ -137,20 +141,23 @@ class Part:
 
 @dataclass(frozen=True)
 class AllMeasured:
-    """Results of all parts; the tables are in files."""
+    """Results of all parts; the tables are in files. ``networks``: the engine that ran them."""
 
     tasks: Sequence[ImageTask]
     parts: Sequence[Part]
     rejects: Sequence[dict[str, str]]
     num_patches: int
     num_tiled: int
+    networks: EngineKind
     digest: str
 
 
 def _measure(context: Context, images: Sequence[EvaluatedImage], model: Folder, folder: Folder) -> AllMeasured:
     """Measure every image on all workers: in parts, and large ones in tiles."""
     plans, engine = plan_parts(context, images), context.engine.with_gpus()
-    load = functools.partial(load_codec, model.uri, map_device(context.config.cluster))
+    device = map_device(context.config.cluster)
+    networks = chosen_engine(resolve_model(model), device)  # here, so that all workers have the same
+    load = functools.partial(load_codec, model.uri, device, networks)
     with context.display.bar("evaluate", "parts") as progress:
         records = run_parts(engine, folder, plans, evaluate_part, progress, load=load)
     parts = [Part(folder, index, len(plans)) for index in range(len(plans))]
@@ -168,7 +175,7 @@ def _measure(context: Context, images: Sequence[EvaluatedImage], model: Folder, 
     results = [PartResult.from_record(record) for record in records]
     rejects = [reject for result in results for reject in result.rejects]
     num_patches = sum(result.patches for result in results)
-    return AllMeasured(tasks, parts, rejects, num_patches, len(large), digest_of_parts(records))
+    return AllMeasured(tasks, parts, rejects, num_patches, len(large), networks, digest_of_parts(records))
 
 
 def _rows(parts: Sequence[Part]) -> pa.Table:

@@ -113,6 +113,7 @@ def test_the_report_and_the_tables_hold_every_system(finished: Run) -> None:
     assert len(summary.splitlines()) == 2 + len(facts["summary"]) + len(facts["gains"])
     assert [gain["metric"] for gain in facts["gains"]] == ["FD-EffNet", "KD-EffNet"]
     assert all(gain["low"] <= gain["high"] for gain in facts["gains"])
+    assert facts["engine"] in ("onnx", "torch")
     page = finished.report.read("report.html").decode()
     assert page.startswith("<!doctype html>") and page.rstrip().endswith("</html>")
     for label in ("Autoencoder", "AVIF", "JPEG", "WebP"):
