@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.corpus.listing import Photo
+    from pipelines.corpus.photo import Photo
 
 WORKERS = 2
 SIMULATED = 64

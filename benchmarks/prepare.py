@@ -47,7 +47,8 @@ from hfd.data.crops import Crop
 from hfd.data.shards import open_shard, shard_name
 from hfd.io.storage import Folder
 from pipelines.context import Context, Inputs
-from pipelines.corpus.listing import Corpus, Photo, list_corpus
+from pipelines.corpus.listing import Corpus, list_corpus
+from pipelines.corpus.photo import Photo
 from pipelines.engine.open import open_engine
 from pipelines.prepare import step as prepare
 from tests.support.s3_server import find_weed, s3_server

@@ -45,7 +45,8 @@ def list_inputs(config: Config, display: Display | None = None) -> Inputs:
     if pictures is None:
         return Inputs(photographs)
     with shown.bar("list pictures", "files") as progress:
-        inputs = Inputs(photographs, list_corpus(pictures, setting="evaluate.data", on_progress=progress))
+        listed = list_corpus(pictures, setting="evaluate.data", packed=False, on_progress=progress)
+    inputs = Inputs(photographs, listed)
     _say_skipped(shown, "evaluate.data", inputs.pictures)
     return inputs
 
@@ -129,8 +130,7 @@ def _report_cached(context: Context, finished: Sequence[Done]) -> list[Done]:
     assert context.inputs is not None
     steps = f"{finished[0].step.name} is" if len(finished) == 1 else f"all {len(finished)} steps are"
     context.display.say(
-        f"nothing to do: {steps} done for these settings and {len(context.inputs.photographs.photos)} photographs "
-        f"({finished[-1].folder.uri})"
+        f"nothing to do: {steps} done for these settings and {context.inputs.photographs} ({finished[-1].folder.uri})"
     )
     return list(finished)
 

@@ -166,7 +166,7 @@ def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The keys of the corpus's photographs that this process has read, from the last time it was cleared."""
-    from pipelines.corpus.listing import Photo
+    from pipelines.corpus.photo import Photo
 
     seen: list[str] = []
     original = Photo.read

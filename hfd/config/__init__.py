@@ -42,8 +42,8 @@ class DataConfig(Section):
 
     uri: Place | None = Field(
         None,
-        description="Folder, s3://bucket/prefix, or builtin:photographs (those of scikit-image and "
-        "scikit-learn). Required: set it with data.uri=...",
+        description="Folder or s3://bucket/prefix of pictures or tars, one tar, a pattern such as x-{000..999}.tar, or "
+        "builtin:photographs (those of scikit-image and scikit-learn). Required: set it with data.uri=...",
     )
 
 

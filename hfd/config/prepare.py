@@ -12,6 +12,8 @@ from hfd.config.base import Section, Share
 class PrepareConfig(Section):
     """From photographs to shards of source crops."""
 
+    later = frozenset({"max_bytes"})
+
     source_crop_px: int = Field(
         512, ge=64, le=4096, description="Side of a source crop, px; a smaller photograph is kept whole."
     )
@@ -30,6 +32,7 @@ class PrepareConfig(Section):
     )
     photos_per_shard: int = Field(128, ge=1, description="Photographs per shard.")
     max_pixels: int = Field(178_956_970, ge=1, description="Reject, before decoding, pictures with more pixels.")
+    max_bytes: int = Field(1 << 30, ge=1, description="Reject, before reading, pictures of more bytes.")
 
     min_jpeg_quality: int | None = Field(
         None, ge=1, le=100, description="Lowest quality of a JPEG, estimated from its tables; None: any."

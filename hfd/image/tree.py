@@ -137,6 +137,11 @@ class Selection:
         folder, _, name = key.rpartition("/")
         return _left_out(folder) is None and _kind_of_file(name) is None and suffix_of(name) in self.wanted
 
+    def counts(self, key: str, fault: str = "") -> bool:
+        """Return True for a file of any suffix whose other names and folders count, and count nothing."""
+        folder, _, name = key.rpartition("/")
+        return _left_out(folder) is None and _kind_of_file(name) is None and fault in ("", "broken-link")
+
     def takes(self, key: str, fault: str = "") -> bool:
         """Return True for a file to take; count another.
 

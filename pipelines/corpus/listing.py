@@ -1,11 +1,11 @@
-"""List the photographs of a corpus in a fixed order, with a digest of the listing."""
+"""List the photographs and packs of a corpus in a fixed order, with a digest of the listing."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,11 +14,11 @@ from hfd.image.load import IMAGE_SUFFIXES
 from hfd.image.tree import OTHER, Selection, Skipped
 from hfd.io.entry import Entry
 from hfd.io.storage import Folder
-from pipelines.corpus.s3 import changed, fetch, list_objects
-from pipelines.corpus.s3_client import archived
+from pipelines.corpus.files import PACK_ENDINGS, Files, files_of, packs_among
+from pipelines.corpus.packs.pack import Pack
+from pipelines.corpus.photo import WHEEL, Photo
 
 BUILTIN = "builtin:photographs"
-WHEEL = "wheel"
 
 ESCAPED = "surrogateescape"
 """The handling of bytes of names that are not UTF-8 (PEP 383)."""
@@ -36,56 +36,23 @@ BUILTIN_FILES = {
 BUILTIN_FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}
 
 
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """One photograph: its ``key`` in tables, and the ``folder`` and ``name`` of its file. About 300 bytes each."""
-
-    key: str
-    folder: Folder
-    name: str
-    size: int
-    stamp: str
-    """The ETag on S3, the modification time in a folder, ``wheel`` in a package."""
-
-    archive: str = ""
-    """The storage class on S3 from which the object must be restored; empty: it can be read."""
-
-    def read(self) -> bytes:
-        """Return the bytes of the listed version.
-
-        Raises:
-            DataError: ``reason`` is ``changed`` (size or stamp differ from the listing), ``archived``, ``bad-key``, or
-                one of :meth:`hfd.io.storage.Folder.read`.
-        """
-        if any(part in (".", "..") for part in self.key.split("/")):
-            raise DataError(f"{self.key}: got . or .. in a key, expected names. Rename the object", reason="bad-key")
-        if self.archive:
-            raise archived(f"{self.folder.uri.rstrip('/')}/{self.name}", self.archive)
-        if _is_s3(self.folder):
-            return fetch(self.folder.uri, self.name, self.size, self.stamp)
-        data = self.folder.read(self.name)
-        now = self._stamp_now()
-        if (len(data), now) != (self.size, self.stamp):
-            raise changed(self.key, f"{len(data)} bytes of {now}", f"{self.size} bytes of {self.stamp}")
-        return data
-
-    def _stamp_now(self) -> str:
-        if self.stamp == WHEEL or not self.folder.is_local:
-            return self.stamp
-        try:
-            return str((self.folder.path / self.name).stat().st_mtime_ns)
-        except OSError:
-            return "gone"
-
-
 @dataclass(frozen=True)
 class Corpus:
-    """A listing at one moment. ``skipped``: the files left out; ``num_other_files``: those of no picture format."""
+    """A listing at one moment. ``skipped``: the files left out; ``num_other_files``: those of no picture format.
+
+    ``packs``: files of many pictures, which are listed as one each.
+    """
 
     uri: str
     photos: tuple[Photo, ...]
     num_other_files: int
     skipped: Skipped = field(default_factory=Skipped)
+    packs: tuple[Pack, ...] = ()
+
+    def __str__(self) -> str:
+        """``12 photographs``, ``3 packs`` or ``12 photographs and 3 packs``."""
+        counted = ((len(self.photos), "photographs"), (len(self.packs), "packs"))
+        return " and ".join(f"{count} {noun}" for count, noun in counted if count) or "0 photographs"
 
     @property
     def digest(self) -> str:
@@ -95,48 +62,62 @@ class Corpus:
             # An archived object that has been restored makes another corpus.
             stamp = f"{photo.stamp}\0{photo.archive}" if photo.archive else photo.stamp
             digest.update(f"{photo.key}\0{photo.size}\0{stamp}\n".encode())
+        for pack in self.packs:
+            digest.update(f"pack\0{pack.key}\0{pack.version}\0{pack.archive}\n".encode())
         return digest.hexdigest()
 
 
-def list_corpus(uri: str | None, *, setting: str, on_progress: Callable[[int, None], None] | None = None) -> Corpus:
-    """List a folder, an ``s3://`` prefix, or ``builtin:photographs``; sorted by key.
+def list_corpus(
+    uri: str | None, *, setting: str, packed: bool = True, on_progress: Callable[[int, None], None] | None = None
+) -> Corpus:
+    """List a source of photographs; sorted by key.
 
-    ``setting`` is the configuration key that errors name. ``on_progress`` gets the number of files listed so far.
+    A source is a folder or ``s3://`` prefix, one pack, a pattern of files, or ``builtin:photographs``. A folder without
+    pictures of its own counts as a folder of packs. ``packed`` False: packs are other files. ``setting`` is the
+    configuration key that errors name. ``on_progress`` gets the number of files listed so far.
     Raises :class:`DataError` where there are no pictures.
     """
     if uri is None:
         raise ConfigError(f"{setting}: missing, expected a folder or s3:// prefix. Give it as {setting}=...")
-    skipped = Skipped()
     if uri == BUILTIN:
-        photos = tuple(_builtin())
-    else:
-        try:
-            photos, skipped = _listed(Folder(uri), on_progress)
-        except DataError as error:
-            raise DataError(f"{setting}: {error}", reason=error.reason) from error
-        except ConfigError as error:
-            raise ConfigError(f"{setting}: {error}") from error
-    if not photos:
+        return Corpus(uri, tuple(_builtin()), 0)
+    try:
+        corpus = _listed(uri, files_of(uri, packed=packed), packed, on_progress)
+    except DataError as error:
+        raise DataError(f"{setting}: {error}", reason=error.reason) from error
+    except ConfigError as error:
+        raise ConfigError(f"{setting}: {error}") from error
+    if not corpus.photos and not corpus.packs:
         raise DataError(
-            f"{setting}: got no pictures in {uri}{skipped.hint}, expected some. Check the folder", reason="empty"
+            f"{setting}: got no pictures in {uri}{corpus.skipped.hint}, expected some. Check the folder", reason="empty"
         )
-    return Corpus(uri, photos, skipped.count(OTHER), skipped)
+    return corpus
 
 
-def _listed(folder: Folder, on_progress: Callable[[int, None], None] | None) -> tuple[tuple[Photo, ...], Skipped]:
-    """Return the pictures of a folder or prefix, sorted by key, and the files that are left out."""
-    selection = Selection(IMAGE_SUFFIXES)
-    entries: Iterable[Entry] = list_objects(folder.uri) if _is_s3(folder) else folder.walk(selection)
-    photos = []
-    for number, entry in enumerate(entries, 1):
+def _listed(uri: str, files: Files, packed: bool, on_progress: Callable[[int, None], None] | None) -> Corpus:
+    """Return the pictures and packs among files, and the kinds of files that are left out."""
+    folder, selection = files.folder, Selection(IMAGE_SUFFIXES)
+    photos, held = [], []
+    for number, entry in enumerate(files.entries, 1):
         if on_progress is not None and number % PROGRESS_EVERY_FILES == 0:
             on_progress(number, None)
-        if selection.takes(entry.key, entry.fault):
-            key = _as_text(entry.key) if folder.is_local else printable(entry.key)
-            photos.append(Photo(key, folder, entry.key, entry.size, entry.stamp, entry.archive))
+        if packed and entry.key.lower().endswith(PACK_ENDINGS) and selection.counts(entry.key, entry.fault):
+            held.append(entry)
+        elif selection.takes(entry.key, entry.fault):
+            photos.append(Photo(_key(folder, entry), folder, entry.key, entry.size, entry.stamp, entry.archive))
     # The order differs between servers.
     photos.sort(key=lambda photo: (photo.key, photo.name))
-    return tuple(sorted(_with_own_keys(photos), key=lambda photo: photo.key)), selection.skipped
+    chosen, others = packs_among(held, has_pictures=bool(photos) and not files.stated)
+    for entry in others:
+        selection.takes(entry.key, entry.fault)
+    packs = [Pack(_key(folder, one), folder, one.key, one.size, one.stamp, one.archive) for one in chosen]
+    own = tuple(sorted(_with_own_keys(photos), key=lambda photo: photo.key))
+    skipped = selection.skipped
+    return Corpus(uri, own, skipped.count(OTHER), skipped, tuple(sorted(packs, key=lambda pack: pack.key)))
+
+
+def _key(folder: Folder, entry: Entry) -> str:
+    return _as_text(entry.key) if folder.is_local else printable(entry.key)
 
 
 def _as_text(name: str) -> str:
@@ -155,10 +136,6 @@ def _with_own_keys(photos: Sequence[Photo]) -> Iterator[Photo]:
             taken.add(key)
         previous = photo.key
         yield photo if key == photo.key else replace(photo, key=key)
-
-
-def _is_s3(folder: Folder) -> bool:
-    return not folder.is_local
 
 
 def _builtin() -> Iterator[Photo]:

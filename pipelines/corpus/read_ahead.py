@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from hfd.errors import DataError
-from pipelines.corpus.listing import Photo
+from pipelines.corpus.photo import Photo
 
 THREADS = 4
 MAX_BYTES = 64 << 20

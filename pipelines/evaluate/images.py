@@ -27,7 +27,7 @@ from hfd.image.notes import collected_notes
 from hfd.io.storage import Folder
 from hfd.metrics.table import image_metrics
 from hfd.report.summarise import Curve
-from pipelines.corpus.listing import Photo
+from pipelines.corpus.photo import Photo
 from pipelines.evaluate.distances import ORIGINAL, write_features
 from pipelines.evaluate.measure import (
     Coded,

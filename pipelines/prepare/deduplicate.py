@@ -19,7 +19,8 @@ from hfd.errors import DataError
 from hfd.image.load import load_picture
 from hfd.io.storage import Folder
 from pipelines.context import Context
-from pipelines.corpus.listing import Corpus, Photo
+from pipelines.corpus.listing import Corpus
+from pipelines.corpus.photo import Photo
 from pipelines.corpus.read_ahead import read_ahead
 from pipelines.runs.parts import StepPart, run_parts
 
@@ -90,12 +91,23 @@ def _hash(data: bytes, photo: Photo, max_pixels: int) -> int | None:
 def deduplicate(
     table: pa.Table, evaluation: ReferencePictures, near_bits: int | None, *, among_themselves: bool
 ) -> pa.Table:
-    """Set ``reason`` and ``message`` of photographs to drop. The table must be sorted by key.
+    """Set ``reason`` and ``message`` of photographs to drop.
 
     Of equal photographs the smallest key stays; of near ones the picture with most pixels, then the file with most
     bytes, then the smallest key. Photographs of the evaluation are dropped first, so that they do not cause others to
     be dropped as duplicates.
     """
+    by_key = np.asarray(pc.sort_indices(table, sort_keys=[("photo", "ascending")]))
+    found = _reasons(table.take(by_key), evaluation, near_bits, among_themselves=among_themselves)
+    reasons = np.empty_like(found)
+    reasons[by_key] = found
+    return _with_reasons(table, reasons)
+
+
+def _reasons(
+    table: pa.Table, evaluation: ReferencePictures, near_bits: int | None, *, among_themselves: bool
+) -> npt.NDArray[np.object_]:
+    """Return the reason of each photograph, None for those to keep. The table must be sorted by key."""
     reasons = np.array(table["reason"].to_pylist(), dtype=object)
 
     def drop(candidates: npt.NDArray[np.intp], which: npt.NDArray[np.bool_], reason: str) -> None:
@@ -116,7 +128,7 @@ def deduplicate(
             candidates, hashes = _hashed(table, reasons)
             order = _largest_first(table, candidates)
             drop(candidates[order], ~first_of_near(hashes[order], near_bits), "near-duplicate")
-    return _with_reasons(table, reasons)
+    return reasons
 
 
 def _largest_first(table: pa.Table, candidates: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:

@@ -1,181 +1,120 @@
-"""Work of one part of the prepare step: cut a shard's photographs, or rewrite a shard without duplicates."""
+"""Work of one part of the prepare step: cut the photographs of a shard, or of a pack."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from hfd.data.crops import Crop, CropSettings
+from hfd.data.crops import Crop
 from hfd.data.examine import Examined, examine
-from hfd.data.filters import FilterSettings
 from hfd.data.photo_record import PhotoRecord, records_to_table
 from hfd.data.shards import (
     ROWS_PER_GROUP,
     SPLITS,
     RowGroup,
     ShardWriter,
-    iterate_shard,
     open_shard,
     read_row_group,
     shard_name,
 )
 from hfd.errors import DataError
 from hfd.io.storage import Folder
-from pipelines.corpus.listing import Photo
+from pipelines.corpus.packs.members import members
+from pipelines.corpus.packs.pack import Member, too_large
+from pipelines.corpus.photo import Photo
 from pipelines.corpus.read_ahead import read_ahead
 from pipelines.prepare.photo_table import part_table_name, records_between, write_table
-from pipelines.runs.parts import KILLED_WORKER, StepPart, killed_worker
-
-GLOBAL_REASONS = ("in-evaluation", "duplicate", "near-duplicate")
-"""Reasons from comparison with other pictures, after all parts; all others are a photograph's own."""
-
-PASSING_REASONS = ("changed", "missing", "permission", "archived", "encrypted", KILLED_WORKER)
-"""Temporary reasons: a later snapshot tries these photographs again."""
-
-
-@dataclass(frozen=True)
-class ExamineSettings:
-    """Settings for examining and cutting one photograph, independent of the rest of the corpus."""
-
-    crops: CropSettings
-    filters: FilterSettings
-    hashed: bool
+from pipelines.prepare.plans import (
+    GLOBAL_REASONS,
+    PASSING_REASONS,
+    EarlierSnapshot,
+    ExamineSettings,
+    PackPlan,
+    ShardPlan,
+    checked,
+)
+from pipelines.runs.parts import StepPart, killed_worker
 
 
-@dataclass(frozen=True)
-class EarlierSnapshot:
-    """A finished snapshot in ``count`` parts, made with the same settings."""
-
-    folder: Folder
-    count: int
-
-
-@dataclass(frozen=True)
-class ShardPlan:
-    """The photographs of one shard, in the corpus's order, and the settings."""
-
-    photos: tuple[Photo, ...]
-    settings: ExamineSettings
-    earlier: EarlierSnapshot | None = None
-    killers: frozenset[int] = frozenset()
-    """Indices of photographs to reject without reading them: workers died on them."""
-
-    def __len__(self) -> int:
-        return len(self.photos)
-
-    def only(self, index: int) -> ShardPlan:
-        return replace(self, photos=(self.photos[index],), killers=frozenset())
-
-    def rejecting(self, indices: frozenset[int]) -> ShardPlan:
-        return replace(self, killers=self.killers | indices)
-
-
-@dataclass(frozen=True)
-class RewritePlan:
-    """Shard ``index`` of ``count`` in ``folder``, to be rewritten with the photographs ``order`` (keys, sorted).
-
-    ``missing``: those of them that the shard lacks so far.
-    """
-
-    folder: Folder
-    index: int
-    count: int
-    order: tuple[str, ...]
-    missing: tuple[Photo, ...]
-    settings: ExamineSettings
-
-
-def prepare_part(part: StepPart[ShardPlan]) -> dict[str, Any]:
+def prepare_part(part: StepPart[ShardPlan | PackPlan]) -> dict[str, Any]:
     """Crop one shard's photographs, with one decoded photograph in memory at a time."""
     plan, index, count, folder = part.payload, part.index, part.count, part.folder
-    known = _known(plan)
-    killers = {plan.photos[killer].key for killer in plan.killers}
-    fetched = read_ahead([photo for photo in plan.photos if photo.key not in known and photo.key not in killers])
-    records: list[PhotoRecord] = []
-    with contextlib.closing(fetched), _shard(folder, index, count) as writers:
-        copies = _Copies(plan.earlier)
-        for photo in plan.photos:
-            if photo.key in killers:
-                reject = killed_worker(photo.key)
-                record = _rejected(photo, reject["reason"], reject["message"])
-            elif (earlier := known.get(photo.key)) is not None:
-                copied = copies.copy(earlier, writers)
-                # None: the earlier shard is damaged or gone.
-                record = _add(photo, _read(photo), plan.settings, writers) if copied is None else copied
-            else:
-                same, data = next(fetched)
-                assert same is photo
-                record = _add(photo, _checked(data), plan.settings, writers)
-            records.append(replace(record, part=index))
+    copies = _Copies(plan.earlier)
+    with open_writers(folder, index, count) as writers:
+        found = _loose(plan, copies, writers) if isinstance(plan, ShardPlan) else _packed(plan, copies, writers)
+        records = [replace(record, part=index) for record in found]
     write_table(folder, part_table_name(index, count), records_to_table(records))
     return {"photos": len(records), "copied": copies.count}
 
 
-def rewrite_part(part: StepPart[RewritePlan]) -> dict[str, Any]:
-    """Rewrite a shard with exactly the photographs of its plan. Idempotent: existing crops are copied."""
-    plan = part.payload
-    missing = {photo.key: photo for photo in plan.missing}
-    held = {split: _by_photo(plan.folder, shard_name(split, plan.index, plan.count)) for split in SPLITS}
-    fetched = 0
-    with _shard(plan.folder, plan.index, plan.count) as writers:
-        waiting = {split: next(held[split], None) for split in SPLITS}
-        for key in plan.order:
-            found = False
-            for split in SPLITS:
-                # Both are sorted by key: skip earlier photographs of the shard.
-                while (group := waiting[split]) is not None and group[0] < key:
-                    waiting[split] = next(held[split], None)
-                if group is not None and group[0] == key:
-                    found = True
-                    for crop in group[1]:
-                        writers[split].add(crop)
-            if not found and key in missing:
-                photo = missing[key]
-                fetched += 1
-                examined = examine(
-                    photo.read(), key, plan.settings.crops, plan.settings.filters, hashed=plan.settings.hashed
-                )
-                if examined.error is not None:
-                    raise examined.error
-                for crop in examined.crops:
-                    writers[examined.split].add(crop)
-    return {"photos": len(plan.order), "fetched": fetched}
+def _loose(plan: ShardPlan, copies: _Copies, writers: Mapping[str, ShardWriter]) -> Iterator[PhotoRecord]:
+    known, allowed = _known(plan), plan.settings.members
+    killers = {plan.photos[killer].key for killer in plan.killers}
+
+    def is_read(photo: Photo) -> bool:
+        return photo.key not in killers and photo.key not in known and photo.size <= allowed.max_bytes
+
+    fetched = read_ahead([photo for photo in plan.photos if is_read(photo)])
+    with contextlib.closing(fetched):
+        for photo in plan.photos:
+            if photo.key in killers:
+                yield _killer(photo)
+            elif (earlier := known.get(photo.key)) is not None:
+                copied = copies.copy(earlier, writers)
+                # None: the earlier shard is damaged or gone.
+                yield _add(photo, _read(photo), plan.settings, writers) if copied is None else copied
+            elif is_read(photo):
+                same, data = next(fetched)
+                assert same is photo
+                yield _add(photo, checked(data), plan.settings, writers)
+            else:
+                yield _add(photo, too_large(photo.key, photo.size, allowed), plan.settings, writers)
+
+
+def _packed(plan: PackPlan, copies: _Copies, writers: Mapping[str, ShardWriter]) -> Iterator[PhotoRecord]:
+    """Copy the pictures of an unchanged pack without opening it, or read them from it."""
+    known, done = _known_members(plan), set()
+    for earlier in known:
+        copied = copies.copy(earlier, writers)
+        if copied is None:  # the earlier shard is damaged or gone: read the others from the pack
+            break
+        done.add(copied.photo)
+        yield copied
+    if known and len(done) == len(known):
+        return
+    with contextlib.closing(members(plan.pack, plan.settings.members)) as found:
+        for number, member in enumerate(found):
+            if member.key in done or plan.alone not in (None, number):
+                continue
+            yield _killer(member) if number in plan.killers else _add(member, member.data, plan.settings, writers)
+
+
+def _killer(picture: Photo | Member) -> PhotoRecord:
+    reject = killed_worker(picture.key)
+    return _rejected(picture, reject["reason"], reject["message"])
 
 
 @contextlib.contextmanager
-def _shard(folder: Folder, index: int, count: int) -> Iterator[dict[str, ShardWriter]]:
+def open_writers(folder: Folder, index: int, count: int) -> Iterator[dict[str, ShardWriter]]:
+    """Open the shard of each split of a part; they appear only if the block ends without an error."""
     with contextlib.ExitStack() as stack:
         yield {
             split: stack.enter_context(open_shard(folder, shard_name(split, index, count), ("x",))) for split in SPLITS
         }
 
 
-def _by_photo(folder: Folder, shard: str) -> Iterator[tuple[str, list[Crop]]]:
-    """Iterate over the photographs of a shard and their crops."""
-    for photo, crops in itertools.groupby(iterate_shard(folder, shard), key=lambda crop: crop.photo):
-        yield photo, list(crops)
-
-
 def _read(photo: Photo) -> bytes | DataError:
     try:
         return photo.read()
     except DataError as error:
-        return _checked(error)
-
-
-def _checked(data: bytes | DataError) -> bytes | DataError:
-    """Raise an outage; any other failure to fetch rejects the photograph."""
-    if isinstance(data, DataError) and data.is_outage:
-        raise data
-    return data
+        return checked(error)
 
 
 def _add(
-    photo: Photo, data: bytes | DataError, settings: ExamineSettings, writers: Mapping[str, ShardWriter]
+    photo: Photo | Member, data: bytes | DataError, settings: ExamineSettings, writers: Mapping[str, ShardWriter]
 ) -> PhotoRecord:
     """Examine a photograph and write its crops."""
     if isinstance(data, DataError):
@@ -186,11 +125,11 @@ def _add(
     return _record(photo, found)
 
 
-def _rejected(photo: Photo, reason: str, message: str) -> PhotoRecord:
+def _rejected(photo: Photo | Member, reason: str, message: str) -> PhotoRecord:
     return PhotoRecord(photo.key, photo.size, photo.stamp, reason=reason, message=message)
 
 
-def _record(photo: Photo, found: Examined) -> PhotoRecord:
+def _record(photo: Photo | Member, found: Examined) -> PhotoRecord:
     record = PhotoRecord(
         photo.key,
         photo.size,
@@ -223,14 +162,7 @@ def _digest(found: Examined) -> str:
 
 def _known(plan: ShardPlan) -> dict[str, PhotoRecord]:
     """Records of the earlier snapshot that are still valid, by key."""
-    if plan.earlier is None:
-        return {}
-    try:
-        found = records_between(plan.earlier.folder, plan.photos[0].key, plan.photos[-1].key)
-    except DataError as error:
-        if error.is_outage:
-            raise
-        return {}  # the earlier output was deleted or damaged: make everything again
+    found = _earlier_records(plan.earlier, plan.photos[0].key, plan.photos[-1].key)
     return {
         photo.key: record
         for photo in plan.photos
@@ -238,6 +170,26 @@ def _known(plan: ShardPlan) -> dict[str, PhotoRecord]:
         and (record.size, record.stamp) == (photo.size, photo.stamp)
         and record.reason not in PASSING_REASONS
     }
+
+
+def _known_members(plan: PackPlan) -> list[PhotoRecord]:
+    """Records of all members of the pack in the earlier snapshot, in order; none if any is no longer valid."""
+    found = list(_earlier_records(plan.earlier, *plan.pack.bounds).values())
+    own = [record for record in found if record.photo == plan.pack.key or record.photo.startswith(f"{plan.pack.key}/")]
+    valid = all(record.stamp == plan.pack.version and record.reason not in PASSING_REASONS for record in own)
+    return own if valid else []
+
+
+def _earlier_records(earlier: EarlierSnapshot | None, first: str, last: str) -> dict[str, PhotoRecord]:
+    """Read the records of an earlier snapshot with keys in [first, last], in its order, by key."""
+    if earlier is None:
+        return {}
+    try:
+        return records_between(earlier.folder, first, last)
+    except DataError as error:
+        if error.is_outage:
+            raise
+        return {}  # the earlier output was deleted or damaged: make everything again
 
 
 class _Copies:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,23 +23,28 @@ from hfd.data.filters import FilterSettings
 from hfd.errors import DataError
 from hfd.io.storage import Folder
 from pipelines.context import Context, PlannedStep
-from pipelines.corpus.listing import Corpus, Photo
+from pipelines.corpus.listing import Corpus
+from pipelines.corpus.packs.pack import MemberSettings
 from pipelines.prepare import SPEC
 from pipelines.prepare.data_card import write_card
 from pipelines.prepare.deduplicate import ReferencePictures, deduplicate, hash_evaluation_pictures
+from pipelines.prepare.pack_notes import notes_on_packs
 from pipelines.prepare.photo_table import TABLE, count_crops, number_rows, read_part_tables, write_rejects, write_table
-from pipelines.prepare.shard import (
+from pipelines.prepare.plans import (
     GLOBAL_REASONS,
     EarlierSnapshot,
     ExamineSettings,
+    PackPlan,
     RewritePlan,
     ShardPlan,
-    prepare_part,
-    rewrite_part,
 )
+from pipelines.prepare.rewrite import rewrite_part
+from pipelines.prepare.shard import prepare_part
 from pipelines.runs.parts import part_name, run_parts
 from pipelines.runs.step import FORMAT, Done, Outcome, Step, digest_of
 from pipelines.tracking import StepRun
+
+Plan: TypeAlias = ShardPlan | PackPlan
 
 
 def plan(context: Context) -> PlannedStep:
@@ -62,8 +69,8 @@ def plan(context: Context) -> PlannedStep:
 
 
 def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder: Folder, record: StepRun) -> Outcome:
-    table, copied = _cut(context, corpus, folder)
-    count = _num_parts(context, corpus)
+    plans = plan_shards(context.config, corpus, _earlier(context, folder))
+    table, copied = _cut(context, plans, folder)
     config = context.config.prepare
     if evaluation is not None or config.drop_duplicates:
         known = ReferencePictures()
@@ -71,7 +78,9 @@ def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder
             known = hash_evaluation_pictures(context, evaluation, folder / "evaluation", config.max_pixels)
         cut = table
         table = deduplicate(cut, known, config.near_bits, among_themselves=config.drop_duplicates)
-        _rewrite(context, corpus, folder, count, cut, table)
+        _rewrite(context, plans, folder, cut, table)
+    for line in notes_on_packs(corpus.packs, len(plans) - len(corpus.packs), table):
+        context.display.say(f"data.uri: {line}")
     table = number_rows(table)
     write_table(folder, TABLE, table)
     write_rejects(folder, table)
@@ -83,17 +92,17 @@ def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder
         "other_files": corpus.num_other_files,
         "skipped": corpus.skipped.to_record(),
         "copied": copied,
+        **({"packs": len(corpus.packs), "parts": len(plans)} if corpus.packs else {}),
         **{f"{split}_crops": crops for split, crops in count_crops(kept).items()},
         "pixels": pc.sum(kept["pixels"]).as_py() or 0,
     }
     _check_enough(context, corpus, folder, facts)
-    write_card(folder, count, table, corpus.uri, record)
+    write_card(folder, len(plans), table, corpus.uri, record)
     return Outcome(_digest(kept), facts)
 
 
-def _cut(context: Context, corpus: Corpus, folder: Folder) -> tuple[pa.Table, int]:
+def _cut(context: Context, plans: Sequence[Plan], folder: Folder) -> tuple[pa.Table, int]:
     """Examine and crop every photograph; return their table, and how many were copied."""
-    plans = plan_shards(context.config, corpus, _earlier(context, folder))
     existing = {entry.key for entry in folder.files()} if folder.exists() else set()
     if not all(part_name(index, len(plans)) in existing for index in range(len(plans))):
         # A shard that is made again contains the duplicates again.
@@ -103,34 +112,43 @@ def _cut(context: Context, corpus: Corpus, folder: Folder) -> tuple[pa.Table, in
     return read_part_tables(folder, len(plans)), sum(result["copied"] for result in results)
 
 
-def plan_shards(config: Config, corpus: Corpus, earlier: EarlierSnapshot | None) -> list[ShardPlan]:
-    """Return the parts of the first pass, one for each shard."""
+def plan_shards(config: Config, corpus: Corpus, earlier: EarlierSnapshot | None) -> list[Plan]:
+    """Return the parts of the first pass, one for each shard: of so many photographs, or of one pack."""
     settings, size = _examine_settings(config), config.prepare.photos_per_shard
     photos = corpus.photos
-    return [ShardPlan(photos[start : start + size], settings, earlier) for start in range(0, len(photos), size)]
+    loose = [ShardPlan(photos[start : start + size], settings, earlier) for start in range(0, len(photos), size)]
+    return [*loose, *(PackPlan(pack, settings, earlier) for pack in corpus.packs)]
 
 
-def _rewrite(context: Context, corpus: Corpus, folder: Folder, count: int, cut: pa.Table, table: pa.Table) -> None:
+def _rewrite(context: Context, plans: Sequence[Plan], folder: Folder, cut: pa.Table, table: pa.Table) -> None:
     """Rewrite the shards that hold dropped photographs, or lack ones that only an earlier snapshot dropped."""
-    has_rows, stays = pc.is_valid(cut["row"]), pc.is_null(table["reason"])
-    wrong = pc.xor(has_rows, stays)
-    affected = sorted(set(table["part"].filter(wrong).to_pylist()))
-    settings, size = _examine_settings(context.config), context.config.prepare.photos_per_shard
-    plans = []
-    for index in affected:
-        part = slice(index * size, (index + 1) * size)
-        stay = stays[part.start : part.stop].to_pylist()
-        has = has_rows[part.start : part.stop].to_pylist()
-        photos = [photo for photo, kept in zip(corpus.photos[part], stay, strict=True) if kept]
-        missing: list[Photo] = [
-            photo for photo, kept, there in zip(corpus.photos[part], stay, has, strict=True) if kept and not there
-        ]
-        order = tuple(photo.key for photo in photos)
-        plans.append(RewritePlan(folder, index, count, order, tuple(missing), settings))
-    if not plans:
+    has_rows, stays = pc.is_valid(cut["row"]).to_numpy(), pc.is_null(table["reason"]).to_numpy()
+    parts = table["part"].to_numpy()  # ascending
+    payloads = []
+    for index in np.unique(parts[has_rows != stays]).tolist():
+        own = slice(*np.searchsorted(parts, (index, index + 1)))
+        keys = np.array(table["photo"][own].to_pylist(), dtype=object)
+        stay, missing = (frozenset(keys[chosen[own]]) for chosen in (stays, stays & ~has_rows))
+        payloads.append(_rewrite_plan(folder, index, plans, tuple(keys), stay, missing))
+    if not payloads:
         return
     with context.display.bar("prepare: duplicates", "shards") as progress:
-        run_parts(context.engine, folder / "rewrites", plans, rewrite_part, progress)
+        run_parts(context.engine, folder / "rewrites", payloads, rewrite_part, progress)
+
+
+def _rewrite_plan(
+    folder: Folder,
+    index: int,
+    plans: Sequence[Plan],
+    order: tuple[str, ...],
+    stay: frozenset[str],
+    missing: frozenset[str],
+) -> RewritePlan:
+    plan = plans[index]
+    if isinstance(plan, PackPlan):
+        return RewritePlan(folder, index, len(plans), order, stay, missing, plan.settings, plan.pack)
+    photos = tuple(photo for photo in plan.photos if photo.key in missing)
+    return RewritePlan(folder, index, len(plans), order, stay, photos, plan.settings)
 
 
 def _digest(kept: pa.Table) -> str:
@@ -141,23 +159,22 @@ def _digest(kept: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def _num_parts(context: Context, corpus: Corpus) -> int:
-    return -(-len(corpus.photos) // context.config.prepare.photos_per_shard)
-
-
 def _examine_settings(run: Config) -> ExamineSettings:
     config = run.prepare
     values = config.model_dump()
     crops = {field.name: values[field.name] for field in fields(CropSettings) if field.name != "seed"}
     filters = {field.name: values[field.name] for field in fields(FilterSettings)}
     hashed = config.near_bits is not None and (config.drop_duplicates or config.drop_evaluation)
-    return ExamineSettings(CropSettings(seed=run.seed, **crops), FilterSettings(**filters), hashed)
+    members = MemberSettings(config.max_bytes)
+    return ExamineSettings(CropSettings(seed=run.seed, **crops), FilterSettings(**filters), hashed, members)
 
 
 def _newest(context: Context) -> str:
     """Return the name of the note on the newest snapshot with the same examine settings."""
     settings = _examine_settings(context.config)
     names = {"crops": vars(settings.crops), "filters": vars(settings.filters), "hashed": settings.hashed}
+    if settings.members != MemberSettings():
+        names["members"] = vars(settings.members)
     return f"{SPEC.name}/newest-{digest_of({'format': FORMAT, **names})[:16]}.json"
 
 
@@ -170,7 +187,9 @@ def _earlier(context: Context, folder: Folder) -> EarlierSnapshot | None:
         if not key or found.uri == folder.uri or not found.exists("manifest.json") or not found.exists(TABLE):
             return None
         manifest = json.loads(found.read("manifest.json"))
-        return EarlierSnapshot(found, -(-manifest["facts"]["photos"] // manifest["settings"]["photos_per_shard"]))
+        facts = manifest["facts"]
+        count = facts.get("parts", -(-facts["photos"] // manifest["settings"]["photos_per_shard"]))
+        return EarlierSnapshot(found, count)
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -10,7 +10,7 @@ import pytest
 
 from hfd.errors import DataError
 from hfd.io.storage import Folder
-from pipelines.corpus.listing import Photo
+from pipelines.corpus.photo import Photo
 from pipelines.corpus.read_ahead import read_ahead
 
 

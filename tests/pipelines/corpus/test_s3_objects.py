@@ -150,7 +150,7 @@ def test_only_new_objects_are_fetched_when_a_prefix_grows(
 ) -> None:
     fetched: list[str] = []
     original = s3_objects.fetch
-    monkeypatch.setattr("pipelines.corpus.listing.fetch", lambda *a: (fetched.append(a[1]), original(*a))[1])
+    monkeypatch.setattr("pipelines.corpus.photo.fetch", lambda *a: (fetched.append(a[1]), original(*a))[1])
     for i in range(8):
         put(s3_client, s3.uri, f"photos/{i}.jpg", jpeg(150, 170, seed=i))
 
@@ -226,7 +226,7 @@ def test_a_listed_photograph_takes_little_memory(s3: Folder) -> None:
     import tracemalloc
 
     from hfd.io.entry import Entry
-    from pipelines.corpus.listing import Photo
+    from pipelines.corpus.photo import Photo
 
     folder = Folder(f"{s3.uri}/photos")
     entries = (Entry(f"shard-{i // 1000:05d}/{i:09d}.jpg", 100_000 + i, f"{i:032x}") for i in range(20_000))

@@ -15,7 +15,7 @@ from PIL import Image
 from hfd.data.photo_record import PhotoRecord, records_to_table
 from hfd.data.shards import SPLITS, iterate_rows
 from hfd.io.storage import Folder
-from pipelines.prepare import shard as prepare_part
+from pipelines.prepare import rewrite
 from pipelines.prepare import step as prepare
 from pipelines.prepare.deduplicate import ReferencePictures, deduplicate
 from tests.support.pictures import photograph
@@ -189,14 +189,14 @@ def test_a_run_killed_while_duplicates_are_dropped_ends_as_if_nothing_had_happen
                 raise Killed
         original(self, name, data)
 
-    rewrite = prepare_part.rewrite_part
+    rewrite_part = rewrite.rewrite_part
     with monkeypatch.context() as killed:
         killed.setattr(Folder, "write", write_some)
         with pytest.raises(Killed):
             run(photographs, tmp_path / "killed", *DEDUPLICATED)
     again: list[int] = []
     monkeypatch.setattr(
-        prepare, "rewrite_part", lambda *arguments: (again.append(arguments[0].index), rewrite(*arguments))[1]
+        prepare, "rewrite_part", lambda *arguments: (again.append(arguments[0].index), rewrite_part(*arguments))[1]
     )
     resumed = run(photographs, tmp_path / "killed", *DEDUPLICATED)
     assert again == list(range(survives, 8))

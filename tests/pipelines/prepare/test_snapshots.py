@@ -12,7 +12,8 @@ import pytest
 from hfd.errors import DataError
 from hfd.io.storage import Folder
 from pipelines.context import Context, Inputs
-from pipelines.corpus.listing import Photo, list_corpus
+from pipelines.corpus.listing import list_corpus
+from pipelines.corpus.photo import Photo
 from pipelines.engine.inline import Inline
 from pipelines.prepare import step as prepare
 from pipelines.prepare.photo_table import TABLE

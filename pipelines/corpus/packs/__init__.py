@@ -1,0 +1,1 @@
+"""Packs, which hold many pictures in one file: WebDataset tars."""

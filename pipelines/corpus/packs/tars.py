@@ -1,0 +1,112 @@
+"""Read the pictures of a tar one after another: memory holds one member, whatever the size of the tar."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from hfd.errors import DataError
+from hfd.image.load import IMAGE_SUFFIXES
+from hfd.image.tree import Selection
+from pipelines.corpus.packs.pack import Keys, Member, MemberSettings, Pack, too_large
+
+TAR_SUFFIXES = frozenset({".tar"})
+MAX_HEADER_BYTES = 1 << 20
+"""Most bytes of one extended header: its size is stated by the file, and tarfile would read any."""
+
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "Zstandard"}
+_ZEROS = bytes(tarfile.BLOCKSIZE)
+
+
+def compressed(what: str, kind: str) -> DataError:
+    """Return the error for a compressed tar."""
+    return DataError(
+        f"{what}: got a tar compressed with {kind}, expected a plain tar: pictures are compressed already, and a "
+        "compressed tar cannot be read from the middle. Unpack it to a .tar",
+        reason="compressed",
+    )
+
+
+def read_tar(file: BinaryIO, pack: Pack, settings: MemberSettings) -> Iterator[Member]:
+    """Yield the pictures of a tar, in its order.
+
+    Raises:
+        DataError: one line; ``reason`` is ``compressed``, ``not-a-tar``, or ``cut`` for a tar that ends or turns
+            unreadable before its end mark, after the members before that place.
+    """
+    head = file.read(8)
+    for magic, kind in _COMPRESSED.items():
+        if head.startswith(magic):
+            raise compressed(pack.key, kind)
+    file.seek(0)
+    archive, keys, selection = _opened(file, pack), Keys(pack), Selection(IMAGE_SUFFIXES)
+    count = 0
+    for info in _headers(archive):
+        if not info.isreg() or not selection.takes(info.name.removeprefix("./")):
+            continue
+        count += 1
+        yield Member(keys.key(info.name), info.size, pack.version, _data(file, info, pack, settings))
+    file.seek(archive.offset)
+    if file.read(tarfile.BLOCKSIZE) != _ZEROS:
+        raise DataError(
+            f"{pack.key}: got a tar that is cut or damaged after {count} pictures, at byte {archive.offset}, expected "
+            "its end mark. The pictures before it are used; write the tar again",
+            reason="cut",
+        )
+    if not count:
+        raise DataError(f"{pack.key}: got a tar without pictures{selection.skipped.hint}. Leave it out", reason="empty")
+
+
+def _opened(file: BinaryIO, pack: Pack) -> tarfile.TarFile:
+    headers: Any = _Headers(file)
+    try:
+        return tarfile.open(fileobj=headers, mode="r:", encoding="utf-8", errors="surrogateescape")
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{pack.key}: got a file that is not a tar, expected one. Leave it out", reason="not-a-tar"
+        ) from error
+
+
+def _headers(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the headers up to the end mark or the first unreadable one."""
+    last = -1
+    while True:
+        try:
+            info = archive.next()
+        except (tarfile.TarError, ValueError, OverflowError):
+            return
+        if info is None or archive.offset <= last:  # a forged size that leads backwards would never end
+            return
+        last = archive.offset
+        archive.members.clear()  # tarfile keeps all headers otherwise
+        yield info
+
+
+def _data(file: BinaryIO, info: tarfile.TarInfo, pack: Pack, settings: MemberSettings) -> bytes | DataError:
+    what = f"{pack.key}/{info.name}"
+    if info.size > settings.max_bytes:
+        return too_large(what, info.size, settings)
+    if info.issparse():
+        return DataError(f"{what}: got a sparse file, expected a plain one. Write the tar again", reason="sparse")
+    file.seek(info.offset_data)
+    data = file.read(info.size)
+    if len(data) < info.size:
+        return DataError(
+            f"{what}: got {len(data)} bytes before the end of the tar, expected {info.size}. Write the tar again",
+            reason="cut",
+        )
+    return data
+
+
+class _Headers:
+    """The file that tarfile reads headers from, with a limit on one read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= MAX_HEADER_BYTES:
+            raise tarfile.HeaderError(f"a header of {size} bytes")
+        return self._file.read(size)

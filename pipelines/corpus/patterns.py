@@ -1,0 +1,126 @@
+"""Patterns of file names: braces, as shells and WebDataset expand them, and ``*`` for any characters but a slash."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hfd.errors import ConfigError
+
+MAX_NAMES = 1_000_000
+_RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
+
+
+def has_pattern(text: str) -> bool:
+    """Return True for a text with ``*`` or a pair of braces that holds a range or a comma."""
+    return "*" in text or next(_braces(text), None) is not None
+
+
+def expand(pattern: str) -> list[str]:
+    """Expand ``{000..999}`` and ``{a,b}``, in the order of a shell; numbers keep their leading zeros.
+
+    Braces may hold braces. Braces with neither a range nor a comma stay as they are.
+
+    Raises:
+        ConfigError: more than `MAX_NAMES` names.
+    """
+    if _count(pattern) > MAX_NAMES:
+        raise ConfigError(f"{pattern}: got a pattern of more than {MAX_NAMES} names, expected fewer. Use *")
+    return list(_expanded(pattern))
+
+
+def _expanded(pattern: str) -> Iterator[str]:
+    found = next(_braces(pattern), None)
+    if found is None:
+        yield pattern
+        return
+    head, tail = pattern[: found.start], pattern[found.stop :]
+    middles = [text for choice in _choices(found) for text in _expanded(choice)]
+    for middle, rest in itertools.product(middles, list(_expanded(tail))):
+        yield head + middle + rest
+
+
+def _count(pattern: str) -> int:
+    """Return the number of names without making them."""
+    found = next(_braces(pattern), None)
+    if found is None:
+        return 1
+    span = _RANGE.fullmatch(found.inside)
+    own = abs(int(span[2]) - int(span[1])) + 1 if span else sum(map(_count, found.parts))
+    return own * _count(pattern[found.stop :])
+
+
+@dataclass(frozen=True)
+class _Braces:
+    """A pair of braces at [start, stop), and the ``parts`` between its commas."""
+
+    start: int
+    stop: int
+    parts: tuple[str, ...]
+
+    @property
+    def inside(self) -> str:
+        return ",".join(self.parts)
+
+
+def _braces(text: str) -> Iterator[_Braces]:
+    """Yield the pairs of braces that hold a range or a comma, outermost first."""
+    for start in (index for index, character in enumerate(text) if character == "{"):
+        depth, parts, begin = 0, [], start + 1
+        for index in range(start, len(text)):
+            character = text[index]
+            depth += (character == "{") - (character == "}")
+            if (character == "," and depth == 1) or depth == 0:
+                parts.append(text[begin:index])
+                begin = index + 1
+            if depth == 0:
+                found = _Braces(start, index + 1, tuple(parts))
+                if len(parts) > 1 or _RANGE.fullmatch(found.inside):
+                    yield found
+                break
+
+
+def _choices(found: _Braces) -> Iterator[str]:
+    span = _RANGE.fullmatch(found.inside)
+    if span is None:
+        yield from found.parts
+        return
+    first, last = int(span[1]), int(span[2])
+    padded = any(re.match(r"-?0\d", text) for text in span.groups())
+    width = max(map(len, span.groups())) if padded else 0
+    for number in range(first, last + 1) if first <= last else range(first, last - 1, -1):
+        yield f"{number:0{width}d}" if width else str(number)
+
+
+@dataclass(frozen=True)
+class NameSet:
+    """The names that a pattern matches. ``exact``: those that it states; ``globs``: one expression for the others."""
+
+    exact: frozenset[str]
+    globs: re.Pattern[str] | None
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (name in self.exact or bool(self.globs and self.globs.fullmatch(name)))
+
+
+def name_set(pattern: str) -> NameSet:
+    """Return the names that a pattern matches. Raises :class:`ConfigError` as :func:`expand`."""
+    names = expand(pattern)
+    globs = [re.escape(name).replace(r"\*", "[^/]*") for name in names if "*" in name]
+    exact = frozenset(name for name in names if "*" not in name)
+    return NameSet(exact, re.compile("|".join(globs), re.DOTALL) if globs else None)
+
+
+def split_pattern(uri: str) -> tuple[str, str]:
+    """Divide a URI with a pattern into the folder above the first part that has one, and the rest."""
+    parts = uri.split("/")
+    # A brace may span a slash: cut in front of the first part with a mark, not behind a whole pair.
+    first = next(index for index, part in enumerate(parts) if "*" in part or "{" in part)
+    return "/".join(parts[:first]) or ("/" if uri.startswith("/") else "."), "/".join(parts[first:])
+
+
+def literal_start(pattern: str) -> str:
+    """Return the characters in front of the first mark of a pattern."""
+    return re.split(r"[*{]", pattern, maxsplit=1)[0]

@@ -1,0 +1,66 @@
+"""Patterns of file names, against bash and against fnmatch."""
+
+from __future__ import annotations
+
+import fnmatch
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hfd.errors import ConfigError
+from pipelines.corpus.patterns import MAX_NAMES, expand, has_pattern, literal_start, name_set, split_pattern
+
+WORDS = st.text("abz019-_.", min_size=1, max_size=3)
+NUMBERS = st.integers(0, 12).flatmap(lambda number: st.sampled_from([f"{number}", f"{number:03d}", f"-{number + 1}"]))
+RANGES = st.tuples(NUMBERS, NUMBERS).map("{{{0[0]}..{0[1]}}}".format)
+PATTERNS = st.recursive(
+    WORDS | RANGES,
+    lambda inner: (
+        st.lists(inner, min_size=2, max_size=3).map(lambda parts: "{" + ",".join(parts) + "}")
+        | st.tuples(inner, inner).map("".join)
+    ),
+    max_leaves=6,
+)
+
+
+@pytest.mark.integration
+@given(pattern=PATTERNS)
+def test_braces_expand_as_in_bash(pattern: str) -> None:
+    found = subprocess.run(["bash", "-c", f"printf '%s\\n' {pattern}"], capture_output=True, text=True, check=True)
+    assert expand(pattern) == found.stdout.splitlines()
+
+
+@given(pattern=st.lists(WORDS | st.just("*"), min_size=1, max_size=4).map("".join), name=WORDS | st.text("abz/019"))
+def test_stars_match_as_in_fnmatch_within_one_folder(pattern: str, name: str) -> None:
+    for candidate in (name, pattern.replace("*", name), pattern.replace("*", "")):
+        expected = fnmatch.fnmatchcase(candidate, pattern) and "/" not in candidate
+        assert (candidate in name_set(pattern)) is expected
+
+
+@given(start=st.integers(0, 99), count=st.integers(1, 200))
+def test_a_padded_range_has_names_of_one_length(start: int, count: int) -> None:
+    names = expand(f"x-{{{start:05d}..{start + count - 1:05d}}}.tar")
+    assert names == [f"x-{number:05d}.tar" for number in range(start, start + count)]
+
+
+def test_text_without_a_range_or_comma_stays() -> None:
+    for text in ("a{b}c", "{", "}", "a{1..}", "plain"):
+        assert expand(text) == [text] and not has_pattern(text)
+    assert expand("{x{1..2}}") == ["{x1}", "{x2}"]
+    assert has_pattern("a*") and has_pattern("{1..2}") and has_pattern("{a,b}")
+
+
+def test_a_pattern_is_divided_at_a_folder() -> None:
+    assert split_pattern("s3://b/p/x-{0..9}.tar") == ("s3://b/p", "x-{0..9}.tar")
+    assert split_pattern("/*.tar") == ("/", "*.tar")
+    assert split_pattern("p/{a,b}/x*.tar") == ("p", "{a,b}/x*.tar")
+    assert split_pattern("*.tar") == (".", "*.tar")
+    assert literal_start("x-{0..9}.tar") == "x-" and literal_start("*") == ""
+
+
+def test_too_many_names_are_refused_before_they_are_made() -> None:
+    assert len(expand("{1..1000}{1..10}")) == 10_000
+    with pytest.raises(ConfigError, match=f"more than {MAX_NAMES} names"):
+        expand("{1..9999999999}{1..9999999999}")
