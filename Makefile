@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TEST_ENV := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test test-fast test-slow check format browser docs clean
+.PHONY: install demo test test-fast test-slow check format browser codecs docs clean
 
 install: $(VENV)/.installed
 
@@ -42,6 +42,10 @@ format: install
 # The report's tests drive a real browser; without one they say so and are skipped.
 browser:
 	apt-get update -qq && apt-get install -y -qq chromium
+
+# The programs of two external codecs, cjxl and opj_compress; without them, their tests say so and are skipped.
+codecs:
+	apt-get update -qq && apt-get install -y -qq libjxl-tools libopenjp2-tools
 
 # The generated pages and diagrams, then the documentation site in site/. Warnings are errors.
 docs: install

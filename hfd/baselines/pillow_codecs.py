@@ -30,7 +30,7 @@ class Encoded:
 
 
 class Baseline(Protocol):
-    """A lossy codec with a quality; a higher quality should give a larger file."""
+    """A lossy codec with a quality; a later one of ``qualities`` should give a larger file."""
 
     @property
     def name(self) -> str:
@@ -38,7 +38,7 @@ class Baseline(Protocol):
 
     @property
     def qualities(self) -> range:
-        """Valid qualities, rising."""
+        """Valid qualities, from that of the smallest file to that of the largest."""
 
     def encode(self, x: RgbArray, quality: int) -> bytes:
         """Encode uint8 (H, W, 3) sRGB as a file without metadata.
@@ -128,7 +128,7 @@ def bracket_rate(baseline: Baseline, x: RgbArray, target_bytes: int) -> tuple[En
     """Find the largest file of at most ``target_bytes`` and the smallest of at least ``target_bytes``.
 
     Bisection over the quality, then all qualities within 2 of the result, which corrects small deviations from a
-    monotone file size. About 11 encodings of 101 qualities. Among files of one size, the highest quality wins.
+    monotone file size. About 11 encodings of 101 qualities. Among files of one size, the last quality wins.
 
     ``x``: uint8 (H, W, 3) sRGB. Returns (at most, at least): the same file twice for an exact size; None for a side
     that the codec cannot reach. Raises :class:`ConfigError` for ``target_bytes`` below 1, and as `Baseline.encode`.
@@ -157,8 +157,8 @@ def bracket_rate(baseline: Baseline, x: RgbArray, target_bytes: int) -> tuple[En
     below = [e for e in tried.values() if len(e.data) <= target_bytes]
     above = [e for e in tried.values() if len(e.data) >= target_bytes]
     return (
-        max(below, key=lambda e: (len(e.data), e.quality), default=None),
-        min(above, key=lambda e: (len(e.data), -e.quality), default=None),
+        max(below, key=lambda e: (len(e.data), qualities.index(e.quality)), default=None),
+        min(above, key=lambda e: (len(e.data), -qualities.index(e.quality)), default=None),
     )
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections import Counter
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hfd.config.base import Place, Section
+from hfd.config.codecs import Codec
 from hfd.config.decoder import SamplerConfig
 
 
 class EvaluateConfig(Section):
     """Images and measures of the evaluation."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"external"})
 
     data: Place | None = Field(None, description="Folder or s3:// prefix of images; None: the validation split.")
     max_images: int | None = Field(None, ge=1, description="Use only the first images by key; None: all.")
@@ -23,6 +27,11 @@ class EvaluateConfig(Section):
     )
     baselines: tuple[Literal["jpeg", "webp", "avif"], ...] = Field(
         ("jpeg", "webp", "avif"), description="Codecs to compare with."
+    )
+    external: tuple[Codec, ...] = Field(
+        (),
+        description="Codecs to compare with that are programs: jpegxl, jpeg2000, bpg or vtm, or entries with name, "
+        "encode, decode, smallest, largest, extension, pixels and timeout_s.",
     )
     baseline_rates: tuple[Annotated[float, Field(gt=0.0)], ...] = Field(
         (1.0,), description="File sizes of the baselines for the curves, as factors of ours."
@@ -45,3 +54,11 @@ class EvaluateConfig(Section):
         262_144, ge=1, description="Largest number of pixels of a stage-2 batch of pictures of one size."
     )
     num_examples: int = Field(4, ge=0, le=24, description="Pictures in the report's viewer.")
+
+    @model_validator(mode="after")
+    def _systems_have_names_of_their_own(self) -> Self:
+        names = Counter(codec.name for codec in self.external)
+        twice = [name for name, count in names.items() if count > 1]
+        if twice:
+            raise ValueError(f"external: got {', '.join(twice)} more than once, expected names that differ")
+        return self

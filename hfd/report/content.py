@@ -16,6 +16,10 @@ SYSTEM_LABELS: dict[str, str] = {
     "jpeg": "JPEG",
     "webp": "WebP",
     "avif": "AVIF",
+    "jpegxl": "JPEG XL",
+    "jpeg2000": "JPEG 2000",
+    "bpg": "BPG",
+    "vtm": "VTM",
 }
 """Display name of each ``system``. A system that is not listed keeps its own name."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hfd.baselines.pillow_codecs import available_baselines, bracket_rate
+from hfd.baselines.external import External, Programs, missing_programs
+from hfd.baselines.pillow_codecs import Baseline, available_baselines, bracket_rate
 from hfd.codec.codec import Codec
 from hfd.codec.container import seed_of_file, unpack
 from hfd.codec.sections import holds_grey
@@ -40,6 +42,7 @@ class MeasureSettings:
     baseline_rates: tuple[float, ...]
     tile_pixels: int
     batch_pixels: int
+    external: tuple[Programs, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def measure(coded: Coded, samples: Sequence[Sample], settings: MeasureSettings) 
     for system, setting, picture, seconds in stages:
         image = DecodedImage(x, picture, size, coded.encode_s, coded.stage1_s + seconds, coded.bpp_est)
         measured.add((system, setting), image, settings.patch_px)
-    for curve, image in _baselines(x, size, settings):
+    for curve, image in _baselines(coded.name, x, size, settings):
         measured.add(curve, image, settings.patch_px)
     return measured
 
@@ -148,26 +151,43 @@ def sampling_of(sampler: SamplerConfig, codec: Codec) -> Sampling:
     return Sampling(steps, sampler.kind, sampler.gamma, sampler.realism, sampler.grain, sampler.finish)
 
 
-def _baselines(x: RgbArray, num_bytes: int, settings: MeasureSettings) -> Iterator[tuple[Curve, DecodedImage]]:
-    for baseline in available_baselines()[0]:
-        if baseline.name not in settings.baselines:
-            continue
+def _baselines(
+    name: str, x: RgbArray, num_bytes: int, settings: MeasureSettings
+) -> Iterator[tuple[Curve, DecodedImage]]:
+    for baseline in _codecs_for(x, settings):
         for rate in settings.baseline_rates:
             try:
-                bracket = bracket_rate(baseline, x, max(1, round(rate * num_bytes)))
+                yield from _around(baseline, x, max(1, round(rate * num_bytes)), rate)
             except DataError as error:
-                if error.reason != "codec-limit":
+                if error.reason == "codec-failed":
+                    print(f"hfd: {name}: {error}", file=sys.stderr, flush=True)
+                elif error.reason != "codec-limit":
                     raise
                 # The picture stays in the evaluation; the counts of the summary show the rows without it.
                 break
-            for side, encoded in zip(("at most", "at least"), bracket, strict=True):
-                if encoded is None:
-                    continue
-                # Bracketing encodes many times; measure the time of one encoding.
-                _, encode_s = _timed(functools.partial(baseline.encode, x, encoded.quality))
-                picture, decode_s = _timed(functools.partial(baseline.decode, encoded.data))
-                image = DecodedImage(x, picture, len(encoded.data), encode_s, decode_s)
-                yield (baseline.name, setting_label(side, rate)), image
+
+
+def _codecs_for(x: RgbArray, settings: MeasureSettings) -> Iterator[Baseline]:
+    """Yield the wanted codecs that this machine has."""
+    yield from (baseline for baseline in available_baselines()[0] if baseline.name in settings.baselines)
+    height, width = x.shape[:2]
+    for entry in settings.external:
+        if not missing_programs(entry):
+            yield External(entry, (height, width))
+
+
+def _around(baseline: Baseline, x: RgbArray, target_bytes: int, rate: float) -> list[tuple[Curve, DecodedImage]]:
+    """Return the pictures of the nearest files on both sides of a size."""
+    found = []
+    for side, encoded in zip(("at most", "at least"), bracket_rate(baseline, x, target_bytes), strict=True):
+        if encoded is None:
+            continue
+        # Bracketing encodes many times; measure the time of one encoding.
+        _, encode_s = _timed(functools.partial(baseline.encode, x, encoded.quality))
+        picture, decode_s = _timed(functools.partial(baseline.decode, encoded.data))
+        image = DecodedImage(x, picture, len(encoded.data), encode_s, decode_s)
+        found.append(((baseline.name, setting_label(side, rate)), image))
+    return found
 
 
 def setting_label(side: str, rate: float) -> str:

@@ -1,14 +1,17 @@
-"""Results of the parts of an evaluation, exchanged between processes as JSON."""
+"""Results of the parts of an evaluation, exchanged between processes as JSON, and of a row as MLflow takes them."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from hfd.geometry.tiles import Reach
 from hfd.io.storage import Folder
+from hfd.report.content import SummaryRow
 from hfd.report.summarise import Curve
 
 
@@ -83,3 +86,11 @@ class ExamplePictures:
 
 
 EXAMPLE = "example.json"
+
+
+def tracked_metrics(row: SummaryRow) -> dict[str, float]:
+    """Return the finite numbers of ``row`` under valid names in MLflow: ``sample 50 steps grain/psnr``."""
+    line = re.sub(r"[^\w\-. :/]", "", f"{row.system} {row.setting}").strip()
+    values = {name: value for name, value in row.values.items() if value is not None and math.isfinite(value)}
+    counts = {f"{name}_images": float(num) for name, num in row.counts.items()}
+    return {f"{line}/{name}": value for name, value in {**values, "images": float(row.num_images), **counts}.items()}

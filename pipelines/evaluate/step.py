@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-import math
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,7 +20,7 @@ from hfd.io.model_folders import resolve_model
 from hfd.io.storage import Folder
 from hfd.kinds import EngineKind
 from hfd.metrics.table import image_metrics
-from hfd.report.content import OUR_SYSTEMS, ImageRow, SharedImages, SummaryRow
+from hfd.report.content import OUR_SYSTEMS, ImageRow, SharedImages
 from hfd.report.summarise import (
     Curve,
     CurveDistances,
@@ -52,7 +50,8 @@ from pipelines.evaluate.images import (
 from pipelines.evaluate.large_images import measure_large, plan_large, plan_large_units, sample_unit
 from pipelines.evaluate.measure import MeasureSettings, load_codec
 from pipelines.evaluate.report import Evaluation, Origin, write_report
-from pipelines.evaluate.results import PartResult
+from pipelines.evaluate.results import PartResult, tracked_metrics
+from pipelines.evaluate.systems import gap_rows, missing_codecs, programs_of
 from pipelines.runs.parts import READ_THREADS, digest_of_parts, run_parts
 from pipelines.runs.step import Done, Outcome, Step, point_latest
 from pipelines.tracking import StepRun
@@ -73,13 +72,19 @@ def plan_with(context: Context, prepared: Done, autoencoder: Outcome, model: Don
         "max_pixels": context.config.prepare.max_pixels,
     }
     source = {"images": corpus.digest} if corpus is not None else {"prepare": prepared.digest}
+    gaps = missing_codecs(programs_of(context.config.evaluate.external))
+    if gaps:
+        # Once the programs are there, another evaluation fills the gap.
+        settings["absent"] = sorted(gaps)
     step = Step(SPEC.name, context.workspace, settings, {"model": model.digest, **source})
 
     def work(folder: Folder, record: StepRun) -> Outcome:
+        for name, reason in gaps.items():
+            context.display.say(f"evaluate.external: {name}: {reason}; its row stays empty")
         images = images_of(context, prepared)
         measured = _measure(context, images, model.folder, folder)
         _check_enough(context, len(images), measured.rejects)
-        evaluation = _summarise(context, Origin(step, prepared, autoencoder, model), measured, folder)
+        evaluation = _summarise(context, Origin(step, prepared, autoencoder, model), measured, gaps, folder)
         write_report(context, evaluation, folder)
         for row in evaluation.summary:
             record.log_metrics(0, tracked_metrics(row))
@@ -92,7 +97,9 @@ def plan_with(context: Context, prepared: Done, autoencoder: Outcome, model: Don
     )
 
 
-def _summarise(context: Context, origin: Origin, measured: AllMeasured, folder: Folder) -> Evaluation:
+def _summarise(
+    context: Context, origin: Origin, measured: AllMeasured, gaps: Mapping[str, str], folder: Folder
+) -> Evaluation:
     """Write ``images.parquet`` and ``summary.txt``, and compute the other values of the report."""
     config = context.config.evaluate
     table = _rows(measured.parts)
@@ -109,7 +116,7 @@ def _summarise(context: Context, origin: Origin, measured: AllMeasured, folder: 
         draws=config.bootstrap_draws,
         shared=shared,
     )
-    summary = summarise(curves, distances.of_curves)
+    summary = [*summarise(curves, distances.of_curves), *gap_rows(gaps)]
     gains, points = gains_over_x_hat(distances.of_curves), baselines_at_our_rate(summary)
     over = [shared_images_of(table, of, found) for of, found in distances.shared.items()]
     lines = [summary_text(summary), *map(gain_text, gains), *map(rate_text, points), *map(shared_text, over), ""]
@@ -119,6 +126,7 @@ def _summarise(context: Context, origin: Origin, measured: AllMeasured, folder: 
         num_images=len(measured.tasks),
         rejects=measured.rejects,
         missing_baselines=[name for name in available_baselines()[1] if name in config.baselines],
+        gaps=gaps,
         num_blocks=distances.num_blocks,
         num_tiled=measured.num_tiled,
         networks=measured.networks,
@@ -233,14 +241,6 @@ def _listed(table: pa.Table, shown: set[int]) -> list[ImageRow]:
     return [ImageRow.from_record(row) for row in rows.to_pylist()]
 
 
-def tracked_metrics(row: SummaryRow) -> dict[str, float]:
-    """Return the finite numbers of ``row`` under valid names in MLflow: ``sample 50 steps grain/psnr``."""
-    line = re.sub(r"[^\w\-. :/]", "", f"{row.system} {row.setting}").strip()
-    values = {name: value for name, value in row.values.items() if value is not None and math.isfinite(value)}
-    counts = {f"{name}_images": float(num) for name, num in row.counts.items()}
-    return {f"{line}/{name}": value for name, value in {**values, "images": float(row.num_images), **counts}.items()}
-
-
 def images_of(context: Context, prepared: Done) -> list[EvaluatedImage]:
     """Return the images to evaluate, in order. Raises :class:`DataError` if there are none."""
     corpus, limit = context.pictures, context.config.evaluate.max_images
@@ -269,6 +269,7 @@ def plan_parts(context: Context, images: Sequence[EvaluatedImage]) -> list[PartP
         config.baseline_rates,
         config.tile_pixels,
         config.batch_pixels,
+        programs_of(config.external),
     )
     size = max(1, min(64, len(images) // 128))
     stride = max(1, len(images) // max(1, config.num_examples))

@@ -54,13 +54,17 @@ def code_of(text: str) -> list[str]:
     return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
 
 
+LISTS = {"evaluate.samplers", "evaluate.external"}
+"""Lists of sections, whose keys the settings page describes."""
+
+
 def unknown_keys(spans: list[str]) -> list[str]:
     """Return the dotted names that look like settings and do not exist."""
     roots = {section.split(".")[0] for section in SECTIONS}
     names = {span.partition("=")[0].rstrip("*.") for span in spans if re.fullmatch(r"[a-z]+\.[\w.*\[\]]+(=.*)?", span)}
     files = (".py", ".yaml", ".md", ".json", ".parquet", ".html", ".txt")
     settings = {name.replace("[]", "") for name in names if name.split(".")[0] in roots and not name.endswith(files)}
-    known = KEYS | SECTIONS | {name for name in settings if name.startswith("evaluate.samplers.")}
+    known = KEYS | SECTIONS | {name for name in settings if name.rpartition(".")[0] in LISTS}
     return sorted(name for name in settings - known if name not in roots)
 
 

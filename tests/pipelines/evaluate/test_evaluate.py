@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from pipelines.evaluate.step import tracked_metrics
+from pipelines.evaluate.results import tracked_metrics
 from tests.support.report_rows import summary_row
 
 

@@ -19,7 +19,8 @@ from hfd.report.summarise import CurveDistances, summarise
 from hfd.report.tables import summary_text
 from pipelines.evaluate.images import image_schema, row_name, write_measured
 from pipelines.evaluate.measure import Coded, Measured, MeasureSettings, measure
-from pipelines.evaluate.step import curves_of, tracked_metrics
+from pipelines.evaluate.results import tracked_metrics
+from pipelines.evaluate.step import curves_of
 from pipelines.runs.parts import StepPart
 from tests.support.pictures import photograph
 

@@ -1,0 +1,27 @@
+"""Systems of an evaluation that are not ours: those that cannot be measured are rows without numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hfd.baselines.external import Programs, missing_programs
+from hfd.config.codecs import ExternalCodec
+from hfd.metrics.table import set_metrics
+from hfd.report.content import SummaryRow
+
+
+def programs_of(codecs: Sequence[ExternalCodec]) -> tuple[Programs, ...]:
+    """Return the entries of the configuration as the codecs take them."""
+    return tuple(Programs(**codec.model_dump()) for codec in codecs)
+
+
+def missing_codecs(codecs: Sequence[Programs]) -> dict[str, str]:
+    """Return, by name, why this machine lacks each of these codecs."""
+    found = {codec.name: missing_programs(codec) for codec in codecs}
+    return {name: f"{', '.join(programs)} not found" for name, programs in found.items() if programs}
+
+
+def gap_rows(gaps: Mapping[str, str]) -> list[SummaryRow]:
+    """Return a row without numbers for each system of which nothing was measured; its setting is the reason."""
+    values = {metric.name: None for metric in set_metrics()}
+    return [SummaryRow(name, reason, 0, values) for name, reason in gaps.items()]
