@@ -176,7 +176,7 @@ def _print_plan(config: Config, only: str | None) -> None:
 
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
     print(f"\n{describe_models(config)}\n")
-    if config.data.uri is None:
+    if not config.data.uris:
         print("steps: unknown until data.uri is given")
         return
     for line in notes_on(config):

@@ -58,7 +58,7 @@ def _needed(config: Config, steps: set[str]) -> Iterator[tuple[str, str]]:
         yield "ray", f"cluster.kind={config.cluster.kind} (inline needs none)"
     if config.tracking.uri is not None:
         yield "mlflow", "tracking.uri (none turns tracking off)"
-    for key, uri in (("workspace", config.workspace_uri), ("data.uri", config.data.uri or "")):
+    for key, uri in (("workspace", config.workspace_uri), *config.data.uris.items()):
         if uri.startswith("s3://"):
             yield "boto3", f"{key}={uri}"
     for package in EVALUATION if "evaluate" in steps else ():

@@ -13,6 +13,7 @@ from hfd.io.storage import Folder
 from pipelines import evaluate, prepare
 from pipelines.context import Context, Display, Inputs, Silent
 from pipelines.corpus.listing import Corpus, list_corpus
+from pipelines.corpus.sources import list_sources
 from pipelines.engine.inline import Inline
 from pipelines.engine.open import open_engine
 from pipelines.runs.lease import lease
@@ -40,7 +41,7 @@ def list_inputs(config: Config, display: Display | None = None) -> Inputs:
     """List the photographs and the pictures to evaluate on; minutes for millions of objects."""
     shown, pictures = display or Silent(), config.evaluate.data
     with shown.bar("list photographs", "files") as progress:
-        photographs = list_corpus(config.data.uri, setting="data.uri", on_progress=progress)
+        photographs = list_sources(config.data, on_progress=progress)
     _say_skipped(shown, "data.uri", photographs)
     if pictures is None:
         return Inputs(photographs)

@@ -10,7 +10,8 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from hfd.config.autoencoder import AutoencoderConfig
-from hfd.config.base import Place, Precision, Section, TrainConfig, Workspace, expand_sqlite
+from hfd.config.base import Precision, Section, TrainConfig, Workspace, expand_sqlite
+from hfd.config.data import DataConfig, SourceConfig
 from hfd.config.decoder import (
     AdversarialConfig,
     DecoderConfig,
@@ -33,18 +34,9 @@ __all__ = [
     "DiffusionConfig", "EmaConfig", "EvaluateConfig", "LeaseConfig", "PerceptualConfig", "PosteriorMeanFlowConfig",
     "Precision",
     "PrepareConfig", "ProcessConfig", "PromoteConfig", "RectifiedFlowConfig", "SamplerConfig", "Section",
+    "SourceConfig",
     "TrackingConfig", "TrainConfig", "UNetConfig",
 ]  # fmt: skip
-
-
-class DataConfig(Section):
-    """Source of the photographs."""
-
-    uri: Place | None = Field(
-        None,
-        description="Folder or s3://bucket/prefix of pictures or tars, one tar, a pattern such as x-{000..999}.tar, or "
-        "builtin:photographs (those of scikit-image and scikit-learn). Required: set it with data.uri=...",
-    )
 
 
 class ClusterConfig(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -43,17 +43,32 @@ class PhotoRecord:
     message: str | None = _column(pa.string(), default=None)
     part: int | None = _column(pa.int32(), default=None)
     row: int | None = _column(pa.int64(), default=None)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Texts that the source states; each name is a column of its own, ``metadata.caption``."""
 
 
-PHOTO_SCHEMA = pa.schema([(one.name, one.metadata["arrow"]) for one in fields(PhotoRecord)])
+PHOTO_SCHEMA = pa.schema([(one.name, one.metadata["arrow"]) for one in fields(PhotoRecord) if one.metadata])
+_METADATA = "metadata."
 
 
-def records_to_table(records: Iterable[PhotoRecord]) -> pa.Table:
-    return pa.Table.from_pylist([vars(record) for record in records], schema=PHOTO_SCHEMA)
+def photo_schema(metadata: Sequence[str] = ()) -> pa.Schema:
+    """Return the columns of a photo table with these names of metadata."""
+    return pa.schema([*PHOTO_SCHEMA, *(pa.field(_METADATA + name, pa.string()) for name in metadata)])
+
+
+def records_to_table(records: Iterable[PhotoRecord], metadata: Sequence[str] = ()) -> pa.Table:
+    rows = [vars(record) | {_METADATA + name: text for name, text in record.metadata.items()} for record in records]
+    return pa.Table.from_pylist(rows, schema=photo_schema(metadata))
 
 
 def table_to_records(table: pa.Table) -> list[PhotoRecord]:
-    return [PhotoRecord(**row) for row in table.to_pylist()]
+    return [_record(row) for row in table.to_pylist()]
+
+
+def _record(row: dict[str, Any]) -> PhotoRecord:
+    names = [name for name in row if name.startswith(_METADATA)]
+    texts = {name.removeprefix(_METADATA): text for name in names if (text := row.pop(name)) is not None}
+    return PhotoRecord(**row, metadata=texts)
 
 
 def with_column(table: pa.Table, name: str, values: Sequence[object]) -> pa.Table:

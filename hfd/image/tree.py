@@ -94,11 +94,28 @@ class Skipped:
         """The line in brackets behind a space, for a tree without a picture; empty for other files alone."""
         return f" ({self})" if any(group.kind != OTHER for group in self.groups) else ""
 
+    @property
+    def num_other(self) -> int:
+        return self.count(OTHER)
+
     def count(self, kind: Kind) -> int:
         return sum(group.count for group in self.groups if group.kind == kind)
 
     def to_record(self) -> dict[str, dict[str, object]]:
         return {group.kind.many: {"count": group.count, "examples": list(group.examples)} for group in self.groups}
+
+
+def merged(a: Skipped, b: Skipped) -> Skipped:
+    """Return the files left out of two trees."""
+    groups = {group.kind: group for group in a.groups}
+    for group in b.groups:
+        before = groups.get(group.kind)
+        if before is not None:
+            names = sorted({*before.examples, *group.examples})
+            more = before.more or group.more or len(names) > MAX_EXAMPLES
+            group = Group(group.kind, before.count + group.count, tuple(names[:MAX_EXAMPLES]), more)
+        groups[group.kind] = group
+    return Skipped(tuple(sorted(groups.values(), key=lambda group: (-group.count, group.kind.many))))
 
 
 @dataclass

@@ -42,6 +42,8 @@ class Card:
     sheet: bytes
     """WebP of `contact_sheet`; empty if there is no crop."""
     sheet_images: int
+    sources: Sequence[tuple[str, str, str, int, int, int]] = ()
+    """Name, URI, share, and the numbers of photographs, of those kept and of crops, of each of several sources."""
 
 
 def contact_sheet(pictures: Sequence[RgbArray]) -> bytes:

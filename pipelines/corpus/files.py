@@ -15,7 +15,9 @@ from hfd.io.failures import one_line
 from hfd.io.storage import Folder
 from hfd.io.uris import is_local, local_path
 from hfd.io.walk import Place
+from pipelines.corpus.lists import LIST_SUFFIXES
 from pipelines.corpus.packs.members import PACK_SUFFIXES
+from pipelines.corpus.packs.tables import TABLE_SUFFIXES
 from pipelines.corpus.packs.tars import TAR_SUFFIXES, compressed
 from pipelines.corpus.patterns import has_pattern, literal_start, name_set, split_pattern
 from pipelines.corpus.s3 import find_object, list_objects
@@ -28,7 +30,7 @@ COMPRESSED_TARS = {
 }  # fmt: skip
 
 PACK_ENDINGS = (*PACK_SUFFIXES, *COMPRESSED_TARS)
-KINDS = (TAR_SUFFIXES,)
+KINDS = (TAR_SUFFIXES, TABLE_SUFFIXES)
 """Kinds of packs: of a folder's, those of the first kind are used."""
 
 
@@ -39,6 +41,8 @@ class Files:
     folder: Folder
     entries: Iterable[Entry]
     stated: bool = False
+    is_list: bool = False
+    """The only entry is a list."""
 
 
 def files_of(uri: str, *, packed: bool) -> Files:
@@ -52,11 +56,11 @@ def files_of(uri: str, *, packed: bool) -> Files:
     if packed and has_pattern(path) and not (is_local(uri) and Path(local_path(uri)).exists()):
         base, pattern = split_pattern(path)
         return _matching(Folder(f"{base}{mark}{query}"), pattern if is_local(uri) else unquote(pattern), uri)
-    if packed and path.lower().rstrip("/").endswith(PACK_ENDINGS):
+    if packed and path.lower().rstrip("/").endswith((*PACK_ENDINGS, *LIST_SUFFIXES)):
         parent = Folder(f"{path.rstrip('/').rpartition('/')[0] or ('/' if path.startswith('/') else '.')}{mark}{query}")
         found = _one_file(uri, path)
         if found is not None:
-            return Files(parent, [found], stated=True)
+            return Files(parent, [found], stated=True, is_list=suffix_of(found.key) in LIST_SUFFIXES)
     folder = Folder(uri)
     if not folder.is_local:
         return Files(folder, list_objects(uri))

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from hfd.errors import ConfigError, DataError, printable
 from hfd.image.load import IMAGE_SUFFIXES
-from hfd.image.tree import OTHER, Selection, Skipped
+from hfd.image.tree import AGAIN, OTHER, Group, Selection, Skipped
 from hfd.io.entry import Entry
 from hfd.io.storage import Folder
 from pipelines.corpus.files import PACK_ENDINGS, Files, files_of, packs_among
+from pipelines.corpus.lists import read_list
 from pipelines.corpus.packs.pack import Pack
 from pipelines.corpus.photo import WHEEL, Photo
 
@@ -37,6 +38,15 @@ BUILTIN_FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}
 
 
 @dataclass(frozen=True)
+class Origin:
+    """One of several sources: the first part of its keys, and the share of its photographs that is used."""
+
+    name: str
+    uri: str
+    share: float
+
+
+@dataclass(frozen=True)
 class Corpus:
     """A listing at one moment. ``skipped``: the files left out; ``num_other_files``: those of no picture format.
 
@@ -48,6 +58,8 @@ class Corpus:
     num_other_files: int
     skipped: Skipped = field(default_factory=Skipped)
     packs: tuple[Pack, ...] = ()
+    origins: tuple[Origin, ...] = ()
+    """The sources, if they are several."""
 
     def __str__(self) -> str:
         """``12 photographs``, ``3 packs`` or ``12 photographs and 3 packs``."""
@@ -62,19 +74,27 @@ class Corpus:
             # An archived object that has been restored makes another corpus.
             stamp = f"{photo.stamp}\0{photo.archive}" if photo.archive else photo.stamp
             digest.update(f"{photo.key}\0{photo.size}\0{stamp}\n".encode())
+            if photo.fields or photo.fault:
+                digest.update(f"{photo.fields!r}\0{photo.fault}\n".encode())
         for pack in self.packs:
             digest.update(f"pack\0{pack.key}\0{pack.version}\0{pack.archive}\n".encode())
         return digest.hexdigest()
 
 
 def list_corpus(
-    uri: str | None, *, setting: str, packed: bool = True, on_progress: Callable[[int, None], None] | None = None
+    uri: str | None,
+    *,
+    setting: str,
+    packed: bool = True,
+    columns: Sequence[str] = (),
+    on_progress: Callable[[int, None], None] | None = None,
 ) -> Corpus:
     """List a source of photographs; sorted by key.
 
-    A source is a folder or ``s3://`` prefix, one pack, a pattern of files, or ``builtin:photographs``. A folder without
-    pictures of its own counts as a folder of packs. ``packed`` False: packs are other files. ``setting`` is the
-    configuration key that errors name. ``on_progress`` gets the number of files listed so far.
+    A source is a folder or ``s3://`` prefix, one pack, a pattern of files, a list, or ``builtin:photographs``. A folder
+    without pictures of its own counts as a folder of packs. ``packed`` False: packs and lists are other files.
+    ``columns``: fields of a list to keep. ``setting`` is the configuration key that errors name. ``on_progress`` gets
+    the number of files listed so far.
     Raises :class:`DataError` where there are no pictures.
     """
     if uri is None:
@@ -82,7 +102,8 @@ def list_corpus(
     if uri == BUILTIN:
         return Corpus(uri, tuple(_builtin()), 0)
     try:
-        corpus = _listed(uri, files_of(uri, packed=packed), packed, on_progress)
+        files = files_of(uri, packed=packed)
+        corpus = _from_list(uri, files, columns) if files.is_list else _listed(uri, files, packed, on_progress)
     except DataError as error:
         raise DataError(f"{setting}: {error}", reason=error.reason) from error
     except ConfigError as error:
@@ -114,6 +135,14 @@ def _listed(uri: str, files: Files, packed: bool, on_progress: Callable[[int, No
     own = tuple(sorted(_with_own_keys(photos), key=lambda photo: photo.key))
     skipped = selection.skipped
     return Corpus(uri, own, skipped.count(OTHER), skipped, tuple(sorted(packs, key=lambda pack: pack.key)))
+
+
+def _from_list(uri: str, files: Files, columns: Sequence[str]) -> Corpus:
+    (entry,) = files.entries
+    found = read_list(files.folder, entry, columns)
+    again = Group(AGAIN, found.num_repeated, (entry.key,), more=False)
+    skipped = Skipped((again,) if found.num_repeated else ())
+    return Corpus(uri, tuple(_with_own_keys(found.photos)), 0, skipped, found.packs)
 
 
 def _key(folder: Folder, entry: Entry) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hfd.errors import DataError
 from hfd.io.storage import Folder
-from pipelines.corpus.packs.pack import Fields
+from pipelines.corpus.packs.fields import Fields
 from pipelines.corpus.s3 import changed, fetch
 from pipelines.corpus.s3_client import archived
 

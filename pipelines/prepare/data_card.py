@@ -15,6 +15,7 @@ from hfd.data.crops import Crop
 from hfd.data.shards import ROWS_PER_GROUP, RowGroup, read_row_group, shard_name
 from hfd.io.storage import Folder
 from hfd.report.data_card import Card, Property, contact_sheet, render_card
+from pipelines.corpus.listing import Corpus, Origin
 from pipelines.prepare.photo_table import count_crops
 from pipelines.tracking import StepRun
 
@@ -27,20 +28,20 @@ NUM_GROUPS = 12
 """Row groups to read for the sheet: each is read whole, which is slow on S3."""
 
 
-def write_card(folder: Folder, count: int, table: pa.Table, source: str, record: StepRun) -> None:
+def write_card(folder: Folder, count: int, table: pa.Table, corpus: Corpus, record: StepRun) -> None:
     """Write ``card.html`` and the contact sheet into a prepared folder of ``count`` shards, and store both in the run.
 
     ``table``: every photograph, with numbered rows; see :mod:`pipelines.prepare.photo_table`.
     """
     crops = some_crops(folder, count, table)
     sheet = contact_sheet([row.pictures["x"] for row in crops])
-    page = render_card(card_of(table, source, sheet, len(crops))).encode()
+    page = render_card(card_of(table, corpus, sheet, len(crops))).encode()
     for name, data in ((SHEET, sheet), (CARD, page)):
         folder.write(name, data)
         record.log_artifact(data, name=name, folder="data-card")
 
 
-def card_of(table: pa.Table, source: str, sheet: bytes, sheet_images: int) -> Card:
+def card_of(table: pa.Table, corpus: Corpus, sheet: bytes, sheet_images: int) -> Card:
     kept = pc.is_null(table["reason"]).to_numpy()
     splits = count_crops(table.filter(pa.array(kept)))
     counts = {"photographs": len(table), "kept": int(kept.sum())}
@@ -50,14 +51,27 @@ def card_of(table: pa.Table, source: str, sheet: bytes, sheet_images: int) -> Ca
     reasons = Counter(reason for reason in table["reason"].to_pylist() if reason is not None)
     return Card(
         "Data card",
-        source,
+        f"{corpus.uri} ({corpus})" if corpus.packs else corpus.uri,
         counts,
         _properties(table, kept),
         {name: (formats[name, True], formats[name, False]) for name, _ in formats},
         {name: (0, number) for name, number in reasons.items()},
         sheet,
         sheet_images,
+        _sources(table, corpus.origins, kept),
     )
+
+
+def _sources(
+    table: pa.Table, origins: Sequence[Origin], kept: npt.NDArray[np.bool_]
+) -> list[tuple[str, str, str, int, int, int]]:
+    """Return a row for each of several sources, whose name begins the keys of its photographs."""
+    crops, rows = table["crops"].to_numpy(), []
+    for origin in origins:
+        own = np.asarray(pc.starts_with(table["photo"], f"{origin.name}/"))
+        counts = int(own.sum()), int((own & kept).sum()), int(crops[own & kept].sum())
+        rows.append((origin.name, origin.uri, f"{origin.share:.0%}", *counts))
+    return rows
 
 
 def _properties(table: pa.Table, kept: npt.NDArray[np.bool_]) -> list[Property]:

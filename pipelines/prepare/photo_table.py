@@ -7,13 +7,14 @@ the crops of unchanged photographs.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hfd.data.photo_record import PHOTO_SCHEMA, PhotoRecord, table_to_records, with_column
+from hfd.data.photo_record import PhotoRecord, photo_schema, table_to_records, with_column
 from hfd.data.shards import SPLITS
 from hfd.errors import DataError
 from hfd.io.storage import Folder
@@ -33,11 +34,12 @@ def write_table(folder: Folder, name: str, table: pa.Table) -> None:
     folder.write(name, buffer.getvalue())
 
 
-def read_part_tables(folder: Folder, count: int) -> pa.Table:
+def read_part_tables(folder: Folder, count: int, metadata: Sequence[str] = ()) -> pa.Table:
     """Read the rows of all parts, in order, in parallel: many small files are slow on S3."""
+    schema = photo_schema(metadata)
 
     def read(index: int) -> pa.Table:
-        return pq.read_table(io.BytesIO(folder.read(part_table_name(index, count))), schema=PHOTO_SCHEMA)
+        return pq.read_table(io.BytesIO(folder.read(part_table_name(index, count))), schema=schema)
 
     with ThreadPoolExecutor(16) as pool:
         return pa.concat_tables(pool.map(read, range(count))).combine_chunks()

@@ -16,6 +16,9 @@ from pipelines.runs.parts import KILLED_WORKER
 GLOBAL_REASONS = ("in-evaluation", "duplicate", "near-duplicate")
 """Reasons from comparison with other pictures, after all parts; all others are a photograph's own."""
 
+FILTERED = "filtered"
+"""Reason of photographs that do not meet ``data.where``: they are not counted among the unusable ones."""
+
 PASSING_REASONS = ("changed", "missing", "permission", "archived", "encrypted", KILLED_WORKER)
 """Temporary reasons: a later snapshot tries these photographs again."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,12 +22,14 @@ from hfd.data.shards import (
 )
 from hfd.errors import DataError
 from hfd.io.storage import Folder
+from pipelines.corpus.packs.fields import satisfies, text_of
 from pipelines.corpus.packs.members import members
 from pipelines.corpus.packs.pack import Member, too_large
 from pipelines.corpus.photo import Photo
 from pipelines.corpus.read_ahead import read_ahead
 from pipelines.prepare.photo_table import part_table_name, records_between, write_table
 from pipelines.prepare.plans import (
+    FILTERED,
     GLOBAL_REASONS,
     PASSING_REASONS,
     EarlierSnapshot,
@@ -46,7 +48,7 @@ def prepare_part(part: StepPart[ShardPlan | PackPlan]) -> dict[str, Any]:
     with open_writers(folder, index, count) as writers:
         found = _loose(plan, copies, writers) if isinstance(plan, ShardPlan) else _packed(plan, copies, writers)
         records = [replace(record, part=index) for record in found]
-    write_table(folder, part_table_name(index, count), records_to_table(records))
+    write_table(folder, part_table_name(index, count), records_to_table(records, plan.settings.members.metadata))
     return {"photos": len(records), "copied": copies.count}
 
 
@@ -54,8 +56,13 @@ def _loose(plan: ShardPlan, copies: _Copies, writers: Mapping[str, ShardWriter])
     known, allowed = _known(plan), plan.settings.members
     killers = {plan.photos[killer].key for killer in plan.killers}
 
+    def is_wanted(photo: Photo) -> bool:
+        return not allowed.where or satisfies(photo.fields, allowed.where)
+
     def is_read(photo: Photo) -> bool:
-        return photo.key not in killers and photo.key not in known and photo.size <= allowed.max_bytes
+        return (
+            photo.key not in killers and photo.key not in known and photo.size <= allowed.max_bytes and is_wanted(photo)
+        )
 
     fetched = read_ahead([photo for photo in plan.photos if is_read(photo)])
     with contextlib.closing(fetched):
@@ -117,12 +124,19 @@ def _add(
     photo: Photo | Member, data: bytes | DataError, settings: ExamineSettings, writers: Mapping[str, ShardWriter]
 ) -> PhotoRecord:
     """Examine a photograph and write its crops."""
+    where, names = settings.members.where, settings.members.metadata
+    if where and not satisfies(photo.fields, where):
+        return _with_metadata(_rejected(photo, FILTERED, f"{photo.key}: left out by data.where"), photo, names)
     if isinstance(data, DataError):
-        return _rejected(photo, data.reason, str(data))
+        return _with_metadata(_rejected(photo, data.reason, str(data)), photo, names)
     found = examine(data, photo.key, settings.crops, settings.filters, hashed=settings.hashed)
     for crop in found.crops:
         writers[found.split].add(crop)
-    return _record(photo, found)
+    return _with_metadata(_record(photo, found), photo, names)
+
+
+def _with_metadata(record: PhotoRecord, photo: Photo | Member, names: Sequence[str]) -> PhotoRecord:
+    return replace(record, metadata={name: text_of(value) for name, value in photo.fields if name in names})
 
 
 def _rejected(photo: Photo | Member, reason: str, message: str) -> PhotoRecord:

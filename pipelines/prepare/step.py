@@ -31,6 +31,7 @@ from pipelines.prepare.deduplicate import ReferencePictures, deduplicate, hash_e
 from pipelines.prepare.pack_notes import notes_on_packs
 from pipelines.prepare.photo_table import TABLE, count_crops, number_rows, read_part_tables, write_rejects, write_table
 from pipelines.prepare.plans import (
+    FILTERED,
     GLOBAL_REASONS,
     EarlierSnapshot,
     ExamineSettings,
@@ -56,6 +57,8 @@ def plan(context: Context) -> PlannedStep:
         "seed": context.config.seed,
         **context.config.prepare.content(exclude={"max_reject_share"}),
     }
+    if data := context.config.data.content(exclude={"uri", "sources"}):
+        settings["data"] = data
     apart = {"evaluation": evaluation.digest} if evaluation else {}
     step = Step(SPEC.name, context.workspace, settings, {"corpus": corpus.digest, **apart})
 
@@ -97,7 +100,7 @@ def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder
         "pixels": pc.sum(kept["pixels"]).as_py() or 0,
     }
     _check_enough(context, corpus, folder, facts)
-    write_card(folder, len(plans), table, corpus.uri, record)
+    write_card(folder, len(plans), table, corpus, record)
     return Outcome(_digest(kept), facts)
 
 
@@ -109,7 +112,9 @@ def _cut(context: Context, plans: Sequence[Plan], folder: Folder) -> tuple[pa.Ta
         folder.delete("rewrites")
     with context.display.bar("prepare", "shards") as progress:
         results = run_parts(context.engine, folder, plans, prepare_part, progress)
-    return read_part_tables(folder, len(plans)), sum(result["copied"] for result in results)
+    return read_part_tables(folder, len(plans), context.config.data.metadata), sum(
+        result["copied"] for result in results
+    )
 
 
 def plan_shards(config: Config, corpus: Corpus, earlier: EarlierSnapshot | None) -> list[Plan]:
@@ -165,7 +170,7 @@ def _examine_settings(run: Config) -> ExamineSettings:
     crops = {field.name: values[field.name] for field in fields(CropSettings) if field.name != "seed"}
     filters = {field.name: values[field.name] for field in fields(FilterSettings)}
     hashed = config.near_bits is not None and (config.drop_duplicates or config.drop_evaluation)
-    members = MemberSettings(config.max_bytes)
+    members = MemberSettings(config.max_bytes, run.data.image_column, run.data.metadata, run.data.where)
     return ExamineSettings(CropSettings(seed=run.seed, **crops), FilterSettings(**filters), hashed, members)
 
 
@@ -196,7 +201,9 @@ def _earlier(context: Context, folder: Folder) -> EarlierSnapshot | None:
 
 def _check_enough(context: Context, corpus: Corpus, folder: Folder, facts: dict[str, Any]) -> None:
     limit = context.config.prepare.max_reject_share
-    unusable = {reason: count for reason, count in facts["reasons"].items() if reason not in GLOBAL_REASONS}
+    unusable = {
+        reason: count for reason, count in facts["reasons"].items() if reason not in (*GLOBAL_REASONS, FILTERED)
+    }
     rejected = sum(unusable.values())
     if rejected > limit * facts["photos"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in unusable.items())
@@ -207,5 +214,7 @@ def _check_enough(context: Context, corpus: Corpus, folder: Folder, facts: dict[
         )
     if not facts["train_crops"]:
         raise DataError(
-            f"data.uri: got no training crops from {facts['photos']} photographs. Give more photographs", reason="empty"
+            f"data.uri: got no training crops from {facts['photos']} photographs"
+            f" ({facts['reasons'].get(FILTERED, 0)} left out by data.where). Give more photographs",
+            reason="empty",
         )

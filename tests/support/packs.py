@@ -1,10 +1,14 @@
-"""Tars of pictures, for tests."""
+"""Tars and Parquet files of pictures, for tests."""
 
 from __future__ import annotations
 
 import io
 import tarfile
 from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 BLOCK = 512
 
@@ -17,4 +21,10 @@ def tar_of(members: Iterable[tuple[str, bytes]], kind: int = tarfile.PAX_FORMAT)
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def parquet_of(columns: dict[str, Any], rows_per_group: int = 2) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, row_group_size=rows_per_group)
     return buffer.getvalue()

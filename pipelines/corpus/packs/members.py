@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from hfd.errors import DataError
+from hfd.image.tree import suffix_of
 from pipelines.corpus.packs.files import open_version
 from pipelines.corpus.packs.pack import Member, MemberSettings, Pack
+from pipelines.corpus.packs.tables import TABLE_SUFFIXES, read_table
 from pipelines.corpus.packs.tars import TAR_SUFFIXES, read_tar
 from pipelines.corpus.s3_client import archived
 
-PACK_SUFFIXES = TAR_SUFFIXES
+PACK_SUFFIXES = TAR_SUFFIXES | TABLE_SUFFIXES
 
-MISTAKES = frozenset({"compressed"})
+MISTAKES = frozenset({"compressed", "no-column"})
 """Reasons that end the step: every pack of the corpus probably has the fault, and all its pictures would be lost."""
 
 
@@ -28,7 +30,10 @@ def members(pack: Pack, settings: MemberSettings) -> Generator[Member, None, Non
         if pack.archive:
             raise archived(pack.key, pack.archive)
         with open_version(pack.folder, pack.name, pack.size, pack.stamp) as file:
-            yield from read_tar(file, pack, settings)
+            if suffix_of(pack.name) in TABLE_SUFFIXES:
+                yield from read_table(file, pack, settings)
+            else:
+                yield from read_tar(file, pack, settings)
     except DataError as error:
         if error.is_outage or error.reason in MISTAKES:
             raise

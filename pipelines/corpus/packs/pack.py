@@ -10,15 +10,12 @@ import hashlib
 import itertools
 import os
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from hfd.errors import DataError, printable
 from hfd.io.storage import Folder
+from pipelines.corpus.packs.fields import Condition, Fields
 
 MAX_BYTES = 1 << 30
-
-Fields: TypeAlias = tuple[tuple[str, object], ...]
-"""Names and values that a source states of a picture beside its bytes: plain values of JSON. Picklable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +28,13 @@ class Pack:
     size: int
     stamp: str
     archive: str = ""
+    share: float = 1.0
+    """Share of its members to use: see :func:`is_chosen`."""
 
     @property
     def version(self) -> str:
-        """The stamp of each member: it changes with any change of the pack."""
-        return f"{self.stamp}:{self.size}"
+        """The stamp of each member: it changes with any change of the pack or of the share."""
+        return f"{self.stamp}:{self.size}" + (f":{self.share}" if self.share < 1.0 else "")
 
     @property
     def bounds(self) -> tuple[str, str]:
@@ -45,9 +44,26 @@ class Pack:
 
 @dataclass(frozen=True)
 class MemberSettings:
-    """``max_bytes``: of a picture; larger ones are rejected before they are read."""
+    """Settings of reading pictures.
+
+    ``max_bytes``: of a picture; larger ones are rejected before they are read. ``image_column``: of Parquet files;
+    None: the only one, or ``image``. ``metadata``: fields to carry to the photo table. ``where``: all must hold.
+    """
 
     max_bytes: int = MAX_BYTES
+    image_column: str | None = None
+    metadata: tuple[str, ...] = ()
+    where: tuple[Condition, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The fields to read, each once."""
+        return tuple(dict.fromkeys([*self.metadata, *(name for name, _, _ in self.where)]))
+
+
+def is_chosen(key: str, share: float) -> bool:
+    """Return True for a ``share`` of all keys, by their hashes; a larger share chooses the same keys and more."""
+    return share >= 1.0 or int.from_bytes(_short_hash(key), "big") < share * 2.0**64
 
 
 def too_large(what: str, size: int, settings: MemberSettings) -> DataError:

@@ -8,8 +8,9 @@ from typing import Any, BinaryIO
 
 from hfd.errors import DataError
 from hfd.image.load import IMAGE_SUFFIXES
-from hfd.image.tree import Selection
-from pipelines.corpus.packs.pack import Keys, Member, MemberSettings, Pack, too_large
+from hfd.image.tree import Selection, suffix_of
+from pipelines.corpus.packs.pack import Keys, Member, MemberSettings, Pack, is_chosen, too_large
+from pipelines.corpus.packs.samples import MAX_HELD_BYTES, MAX_SIDE_BYTES, SIDE_SUFFIXES, Sample, base_of
 
 TAR_SUFFIXES = frozenset({".tar"})
 MAX_HEADER_BYTES = 1 << 20
@@ -41,12 +42,26 @@ def read_tar(file: BinaryIO, pack: Pack, settings: MemberSettings) -> Iterator[M
             raise compressed(pack.key, kind)
     file.seek(0)
     archive, keys, selection = _opened(file, pack), Keys(pack), Selection(IMAGE_SUFFIXES)
-    count = 0
+    count, names = 0, settings.columns
+    sample = Sample("", names)
     for info in _headers(archive):
-        if not info.isreg() or not selection.takes(info.name.removeprefix("./")):
+        name = info.name.removeprefix("./")
+        if not info.isreg():
             continue
-        count += 1
-        yield Member(keys.key(info.name), info.size, pack.version, _data(file, info, pack, settings))
+        if names and base_of(name) != sample.base:
+            yield from sample.take()
+            sample = Sample(base_of(name), names)
+        if selection.takes(name):
+            count += 1
+            key = keys.key(name)
+            if is_chosen(key, pack.share):
+                sample.pictures.append(Member(key, info.size, pack.version, _data(file, info, pack, settings)))
+        elif names and suffix_of(name) in SIDE_SUFFIXES and info.size <= MAX_SIDE_BYTES:
+            file.seek(info.offset_data)
+            sample.add_side(name, file.read(info.size))
+        if not names or sample.held_bytes > MAX_HELD_BYTES:
+            yield from sample.take()
+    yield from sample.take()
     file.seek(archive.offset)
     if file.read(tarfile.BLOCKSIZE) != _ZEROS:
         raise DataError(
@@ -79,7 +94,7 @@ def _headers(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         if info is None or archive.offset <= last:  # a forged size that leads backwards would never end
             return
         last = archive.offset
-        archive.members.clear()  # tarfile keeps all headers otherwise
+        archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps all headers otherwise
         yield info
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from hfd.report.data_card import TILE_PX
+from pipelines.corpus.listing import Corpus
 from pipelines.prepare.data_card import CARD, NUM_CROPS, SHEET, card_of, some_crops
 from pipelines.prepare.photo_table import TABLE
 from pipelines.tracking import StepRun
@@ -32,7 +33,7 @@ def test_the_card_is_written_and_stored_in_the_run(tmp_path: Path, monkeypatch: 
     crops = some_crops(done.folder, 7, table)
     assert len(crops) == done.manifest.facts["train_crops"] <= NUM_CROPS
     assert Image.open(io.BytesIO(sheet)).size == (8 * TILE_PX, -(-len(crops) // 8) * TILE_PX)
-    card = card_of(table, "where", sheet, len(crops))
+    card = card_of(table, Corpus("where", (), 0), sheet, len(crops))
     assert card.counts["photographs"] == 13 and card.counts["kept"] == 11
     assert card.reasons == {"duplicate": (0, 1), "not-an-image": (0, 1)}
     assert card.formats == {"JPEG": (10, 0), "PNG": (1, 1), "other": (0, 1)}
