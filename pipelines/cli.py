@@ -87,6 +87,45 @@ def rollback(
     print(open_registry(load_config(config, overrides or ())).rollback(to))
 
 
+@app.command()
+def runs(
+    config: Preset,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of JSON objects.")] = False,
+) -> None:
+    """List the runs of a workspace: last output, age, size, what it needs, latest and registered models."""
+    check_extra("pipeline")
+    import json
+    import time
+
+    from hfd.config.presets import load_config
+    from pipelines.retention.commands import list_runs, run_table
+
+    found, now = list_runs(load_config(config, overrides or ())), time.time()
+    print(json.dumps([one.to_record(now) for one in found], indent=1) if as_json else run_table(found, now))
+
+
+@app.command()
+def clean(
+    config: Preset,
+    overrides: Overrides = None,
+    keep_last: Annotated[int, typer.Option(min=0, help="Keep what the newest runs need, this many.")] = 3,
+    older_than: Annotated[str, typer.Option(help="Keep what is younger, such as 12h or 30d.")] = "1d",
+    checkpoints: Annotated[
+        bool, typer.Option("--checkpoints", help="Only the checkpoints of finished trainings, which nothing reads.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, list what would be deleted.")] = False,
+) -> None:
+    """Delete the outputs of a workspace that neither latest.json, a registered model nor a kept run needs."""
+    check_extra("pipeline")
+    from hfd.cli.progress import Terminal
+    from hfd.config.presets import load_config
+    from pipelines.retention.commands import Cleaning
+    from pipelines.retention.commands import clean as run
+
+    run(load_config(config, overrides or ()), Cleaning(keep_last, older_than, checkpoints, yes), Terminal())
+
+
 @app.command(context_settings={"allow_interspersed_args": False})
 def submit(
     command: Annotated[

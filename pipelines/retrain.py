@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hfd.config import Config
@@ -17,7 +17,7 @@ from pipelines.corpus.sources import list_sources
 from pipelines.engine.inline import Inline
 from pipelines.engine.open import open_engine
 from pipelines.runs.lease import lease
-from pipelines.runs.step import Done, Step, describe_other_format, point_latest, require
+from pipelines.runs.step import Done, Step, describe_other_format, is_latest, point_latest, require
 from pipelines.spec import MODEL
 from pipelines.tracking import ParentRun, parent_run
 from pipelines.tracking.settings import tracking_settings
@@ -78,7 +78,14 @@ def retrain(config: Config, display: Display, *, only: str | None = None) -> lis
             require(before.step, before.name)
     finished = [state.finished for state in states if only in (None, state.name) and state.finished is not None]
     if len(finished) == (len(states) if only is None else 1):
-        return _report_cached(idle, finished)
+        latest = _latest_of(config, finished)
+        if is_latest(idle.workspace, latest):
+            return _report_cached(idle, finished, latest)
+        # What latest.json does not name yet may be deleted at this moment (hfd clean), until the lease is ours.
+        with lease(idle.workspace, config.lease):
+            again = _states(idle, only)
+            if all(state.done for state in again if only in (None, state.name)):
+                return _report_cached(idle, finished, latest)
     with (
         lease(idle.workspace, config.lease) as held,
         _tracked(config, only) as parent,
@@ -121,13 +128,18 @@ def _add(context: Context, done: dict[str, Done], name: str, one: Done) -> None:
         done[MODEL] = one
 
 
-def _report_cached(context: Context, finished: Sequence[Done]) -> list[Done]:
-    """Report that all steps are cached, without starting anything; update latest.json."""
+def _latest_of(config: Config, finished: Sequence[Done]) -> dict[str, str]:
+    """Return what latest.json should name after these steps."""
     folders = {done.step.name: f"{done.step.name}/{done.step.key}" for done in finished}
-    latest = {"model": folders.get(model_step(context.config))}
+    latest = {"model": folders.get(model_step(config))}
     if evaluate.SPEC.name in folders:
         latest["report"] = f"{folders[evaluate.SPEC.name]}/report.html"
-    point_latest(context.workspace, **{name: place for name, place in latest.items() if place is not None})
+    return {name: place for name, place in latest.items() if place is not None}
+
+
+def _report_cached(context: Context, finished: Sequence[Done], latest: Mapping[str, str]) -> list[Done]:
+    """Report that all steps are cached, without starting anything; update latest.json."""
+    point_latest(context.workspace, **latest)
     assert context.inputs is not None
     steps = f"{finished[0].step.name} is" if len(finished) == 1 else f"all {len(finished)} steps are"
     context.display.say(

@@ -22,6 +22,9 @@ from hfd.io.storage import Folder
 FORMAT = 1
 """Version of the outputs; a new version recomputes all earlier outputs."""
 
+MARKS = "deleting"
+"""Folder of marks: ``deleting/STEP/KEY`` exists while that output is being deleted (:mod:`pipelines.retention`)."""
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -113,6 +116,9 @@ def run_step(step: Step, work: Callable[[Folder], Outcome], guard: Callable[[], 
     manifest = step.manifest()
     if manifest is not None:
         return Done(step, manifest, skipped=True)
+    if step.workspace.exists(f"{MARKS}/{step.name}/{step.key}"):  # what a killed deletion left is no work to resume
+        step.workspace.delete(f"{step.name}/{step.key}")
+        step.workspace.delete(f"{MARKS}/{step.name}/{step.key}")
     step.folder.sweep_temporaries()
     started = time.monotonic()
     outcome = work(step.folder)
@@ -164,7 +170,7 @@ def describe_other_format(workspace: Folder) -> str | None:
     Their keys differ from today's, so every step would run again: hours that a user should know of beforehand. Raises
     :class:`DataError` where ``latest.json`` is unreadable.
     """
-    for place in _read_latest(workspace).values():
+    for place in read_latest(workspace).values():
         folder = "/".join(str(place).split("/")[:2])  # STEP/KEY, also of a report in it
         try:
             found = json.loads((workspace / folder).read("manifest.json")).get("format")
@@ -178,14 +184,20 @@ def describe_other_format(workspace: Folder) -> str | None:
     return None
 
 
+def is_latest(workspace: Folder, names: Mapping[str, str]) -> bool:
+    """True if ``latest.json`` names these paths already."""
+    return names.items() <= read_latest(workspace).items()
+
+
 def point_latest(workspace: Folder, **names: str) -> None:
     """Update the paths of the newest ``model`` and ``report`` in ``latest.json``; others stay."""
-    latest = _read_latest(workspace)
-    if latest != {**latest, **names}:
+    latest = read_latest(workspace)
+    if not names.items() <= latest.items():
         workspace.write("latest.json", json.dumps({**latest, **names}, indent=2, sort_keys=True).encode() + b"\n")
 
 
-def _read_latest(workspace: Folder) -> dict[str, Any]:
+def read_latest(workspace: Folder) -> dict[str, Any]:
+    """Return the paths in ``latest.json`` by name; empty where it does not exist."""
     try:
         return dict(json.loads(workspace.read("latest.json"))) if workspace.exists("latest.json") else {}
     except (ValueError, TypeError) as error:

@@ -232,27 +232,38 @@ def test_the_priced_machines_are_those_of_the_files() -> None:
 @pytest.mark.parametrize("kind", ["RayJob", "RayCronJob"])
 def test_the_entrypoints_are_commands_that_run(kind: str, hfd: Hfd) -> None:
     (spec,) = [document["spec"] for document in DOCUMENTS if document["kind"] == kind]
-    program, *arguments = shlex.split((spec if kind == "RayJob" else spec["jobTemplate"])["entrypoint"])
+    retrain, *after = (spec if kind == "RayJob" else spec["jobTemplate"])["entrypoint"].split("&&")
+    program, *arguments = shlex.split(retrain)
     assert program == "hfd"
-    asked = read_command(typer.main.get_command(app), arguments)
-    config = load_config(asked.preset, asked.overrides)
+    parsed = read_command(typer.main.get_command(app), arguments)
+    config = load_config(parsed.preset, parsed.overrides)
     assert (config.cluster.kind, config.cluster.address) == ("attach", "auto")
-    plan_job(asked)  # reachable from a cluster, and without secrets
+    plan_job(parsed)  # reachable from a cluster, and without secrets
     ended = hfd(*(one for one in arguments if not one.startswith("data.uri=")), "--dry-run")
     assert (ended.code, ended.err) == (0, "")
+    assert len(after) == (kind == "RayCronJob")
+    for command in after:
+        program, *arguments = shlex.split(command)
+        cleaning = read_command(typer.main.get_command(app), arguments)
+        assert (program, cleaning.command, "--yes" in cleaning.options) == ("hfd", "clean", True)
+        assert set(cleaning.overrides) <= set(parsed.overrides)
 
 
 def test_the_submitter_of_the_plain_cronjob_runs(hfd: Hfd) -> None:
     (spec,) = [document["spec"] for document in DOCUMENTS if document["kind"] == "CronJob"]
-    (container,) = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    program, command, *arguments = container["args"]
-    assert (program, command, spec["concurrencyPolicy"]) == ("hfd", "submit", "Forbid")
-    ended = hfd(command, "--dry-run", *arguments)
-    assert (ended.code, ended.err) == (0, "")
+    pod = spec["jobTemplate"]["spec"]["template"]["spec"]
+    containers = [*pod["initContainers"], *pod["containers"]]
+    assert [container["name"] for container in containers] == ["retrain", "clean"]
     cluster = next(document for document in DOCUMENTS if document["kind"] == "RayCluster")
-    assert f"--address=http://{cluster['metadata']['name']}-head-svc:8265" in arguments
-    token = next(one for one in container["env"] if one["name"] == "RAY_AUTH_TOKEN")["valueFrom"]["secretKeyRef"]
-    assert token["name"] == cluster["spec"]["authOptions"]["secretName"]
+    for container in containers:
+        program, command, *arguments = container["args"]
+        assert (program, command, spec["concurrencyPolicy"]) == ("hfd", "submit", "Forbid")
+        assert container["name"] in arguments
+        ended = hfd(command, "--dry-run", *arguments)
+        assert (ended.code, ended.err) == (0, "")
+        assert f"--address=http://{cluster['metadata']['name']}-head-svc:8265" in arguments
+        token = next(one for one in container["env"] if one["name"] == "RAY_AUTH_TOKEN")["valueFrom"]["secretKeyRef"]
+        assert token["name"] == cluster["spec"]["authOptions"]["secretName"]
 
 
 def test_all_work_of_a_name_writes_to_one_place() -> None:

@@ -34,7 +34,7 @@ ORDER: Sequence[set[str]] = [
     {"pipelines.prepare", "pipelines.train", "pipelines.evaluate"},
     {"pipelines.promote"},
     {"pipelines.workflow", "pipelines.extras"},
-    {"pipelines.retrain"},
+    {"pipelines.retrain", "pipelines.retention"},
     {"pipelines.cli"},
     {"hfd.__main__"},
 ]

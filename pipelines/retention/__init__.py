@@ -1,0 +1,1 @@
+"""What a workspace holds, which of it is still needed, and the deletion of the rest."""
