@@ -13,6 +13,7 @@ from hfd.cli.convert import Job
 from hfd.cli.processes import Limits
 from hfd.engine.machine import available_bytes, cores
 from hfd.errors import HfdError
+from hfd.kinds import EngineKind
 
 PIXELS_A_PROCESS = 1 << 20
 """Pixels of a batch for each process: its start takes about as long as a third of them."""
@@ -34,7 +35,16 @@ class Memory:
 
 COMPRESS = Memory(base=300_000_000, per_pixel=220, most=2_200_000_000)
 DECOMPRESS = Memory(base=300_000_000, per_pixel=350, most=2_000_000_000)
-"""Large pictures are read and decoded in parts, so that they need little more than those of 4 to 8 megapixels."""
+"""Measured with ONNX Runtime at 1 to 25 megapixels. Large pictures are read and decoded in parts, so they need little
+more than those of 4 to 8 megapixels."""
+TORCH_BASE = 650_000_000
+"""More of a process that imports torch: at 1 megapixel, 1.1 GB to compress and 1.3 GB to decompress."""
+
+
+def memory_with(engine: EngineKind, memory: Memory) -> Memory:
+    """Return the memory of a process by its engine."""
+    more = 0 if engine == "onnx" else TORCH_BASE
+    return Memory(memory.base + more, memory.per_pixel, memory.most + more)
 
 
 def limits_for(

@@ -108,9 +108,9 @@ def _compress_files(
     Raises :class:`hfd.errors.HfdError`.
     """
     from hfd.cli.batch import plan
-    from hfd.cli.capacity import COMPRESS, limits_for
+    from hfd.cli.capacity import COMPRESS, limits_for, memory_with
     from hfd.cli.run import run
-    from hfd.codec.engines import engine_named
+    from hfd.codec.engines import chosen_engine, engine_named
     from hfd.codec.library import borrowed, find_models
     from hfd.image.load import IMAGE_SUFFIXES
 
@@ -125,7 +125,8 @@ def _compress_files(
         return
     with borrowed(models[-1], kind):
         pass  # load now, to report a missing model once, not per file
-    limits = limits_for(batch.jobs, jobs, COMPRESS, partial(_pixels_of, max_pixels=max_pixels))
+    memory = memory_with(chosen_engine(models[-1], "cpu", kind), COMPRESS)
+    limits = limits_for(batch.jobs, jobs, memory, partial(_pixels_of, max_pixels=max_pixels))
     run(batch, convert, label="compress", existing=existing, limits=limits)
 
 

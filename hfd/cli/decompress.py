@@ -93,9 +93,10 @@ def _decompress_files(
     :data:`hfd.codec.picture.save.FORMATS`; None: by the suffix of ``output``, or else PNG.
     """
     from hfd.cli.batch import plan
-    from hfd.cli.capacity import DECOMPRESS, limits_for
+    from hfd.cli.capacity import DECOMPRESS, limits_for, memory_with
     from hfd.cli.run import run
-    from hfd.codec.engines import engine_named
+    from hfd.codec.engines import chosen_engine, engine_named
+    from hfd.codec.library import find_models
     from hfd.codec.picture.save import format_of
 
     if file_format is not None:
@@ -106,8 +107,10 @@ def _decompress_files(
     batch = plan(sources, output, wanted=(".hfd",), suffix=f".{file_format or 'png'}")
     written = _format_of_outputs(batch, file_format)
     convert = Decompression(model, options, written, region, workers, kind, max_pixels, shows_parts=batch.is_one)
-    in_one = batch.is_one or workers > 1
-    limits = None if in_one else limits_for(batch.jobs, jobs, DECOMPRESS, _pixels_of)
+    limits = None
+    if not batch.is_one and workers == 1:
+        memory = memory_with(chosen_engine(find_models(model)[-1], "cpu", kind), DECOMPRESS)
+        limits = limits_for(batch.jobs, jobs, memory, _pixels_of)
     run(batch, convert, label="decompress", existing=existing, limits=limits)
 
 

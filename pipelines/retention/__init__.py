@@ -1,1 +1,1 @@
-"""What a workspace holds, which of it is still needed, and the deletion of the rest."""
+"""Contents of a workspace, the outputs that are still needed, and the deletion of the others."""

@@ -1,4 +1,4 @@
-"""``hfd runs`` and ``hfd clean``: what they print, and the deletion under the workspace's lease."""
+"""``hfd runs`` and ``hfd clean``: their lines, and the deletion under the lease of the workspace."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What the user asks for; ``yes``: delete, or list alone; ``checkpoints``: those of finished trainings alone."""
+    """Options of a cleaning. ``yes``: delete, or list alone; ``checkpoints``: those of finished trainings alone."""
 
     keep_last: int
     older_than: str

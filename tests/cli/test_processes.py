@@ -16,7 +16,7 @@ import pytest
 
 from hfd.cli import capacity
 from hfd.cli.batch import plan
-from hfd.cli.capacity import PIXELS_A_PROCESS, Memory, limits_for
+from hfd.cli.capacity import PIXELS_A_PROCESS, Memory, limits_for, memory_with
 from hfd.cli.convert import Convert, Existing, Job, Source, convert_file
 from hfd.cli.processes import Limits, in_processes
 from hfd.cli.run import run
@@ -227,6 +227,14 @@ def test_the_number_of_processes(
     monkeypatch.setattr(capacity, "cores", lambda: 4)
     limits = limits_for(jobs_of(folder, count), wanted, MEMORY, lambda _: pixels)
     assert (1 if limits is None else limits.processes) == processes
+
+
+def test_torch_needs_more_memory() -> None:
+    """Peaks of whole processes at 1152 x 896: 515 and 1,115 MB to compress, 644 and 1,277 MB to decompress."""
+    pixels = 1152 * 896
+    for memory, onnx, torch in ((capacity.COMPRESS, 515e6, 1115e6), (capacity.DECOMPRESS, 644e6, 1277e6)):
+        assert onnx <= memory_with("onnx", memory).of(pixels) <= 1.1 * onnx
+        assert torch <= memory_with("torch", memory).of(pixels) <= 1.1 * torch
 
 
 def test_memory_is_bounded_by_what_is_free_and_unreadable_files_count_as_nothing(

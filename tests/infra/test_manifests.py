@@ -88,7 +88,7 @@ def test_the_manifests_are_valid_against_the_schemas(known: dict[str, dict[str, 
 @pytest.mark.shared_data
 def test_the_list_of_fields_agrees_with_the_schemas(known: dict[str, dict[str, Any]]) -> None:
     del known
-    assert FIELDS.read_text("utf-8") == derive_fields(), "run python tests/infra/infra_crd.py"
+    assert FIELDS.read_text("utf-8") == derive_fields(), "run python -m tests.support.crd"
 
 
 @pytest.mark.parametrize(("kind", "part"), PARTS)

@@ -1,4 +1,4 @@
-"""Cleaning of real workspaces, local and on S3: what goes, what stays, and what a killed one leaves."""
+"""Cleaning of real workspaces, local and on S3: deleted outputs, kept ones, and the state after a kill."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def left(workspace: Folder) -> set[str]:
 
 
 @pytest.mark.integration
-def test_what_nothing_needs_goes_and_the_rest_stays(workspace: Folder) -> None:
+def test_unneeded_outputs_go_and_the_rest_stays(workspace: Folder) -> None:
     runs = [run_of(workspace, number) for number in (1, 2)]
     point_latest(workspace, model=place(runs[0][1]), report=f"{place(runs[0][2])}/report.html")
     workspace.write("notes.txt", b"of a person")

@@ -1,4 +1,4 @@
-"""What is needed: reachability, against a plain definition of it, for any workspace."""
+"""Needed outputs: reachability against its plain definition, for any workspace."""
 
 from __future__ import annotations
 
