@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hfd.autoencoder.library import Elic2022Official, MeanScaleHyperprior, quantize_ste
 from hfd.autoencoder.likelihoods import LIKELIHOOD_BOUND, SCALE_BOUND
+from hfd.autoencoder.normalisation import fuse_gdn
 from hfd.autoencoder.residual import first_spreads, residual_analysis, residual_synthesis
 from hfd.autoencoder.transforms import transform
 
@@ -58,8 +59,10 @@ class Elic(nn.Module):
         parts = Elic2022Official(N=N, M=M, groups=list(groups))
         hyper, latent = parts.latent_codec["hyper"], parts.latent_codec["y"]
         self.N, self.M, self.groups = N, M, tuple(groups)
-        transforms = parts if gdn_channels is None else MeanScaleHyperprior(gdn_channels, M)
-        self.g_a, self.g_s = transforms.g_a, transforms.g_s
+        self.g_a, self.g_s = parts.g_a, parts.g_s
+        if gdn_channels is not None:
+            transforms = MeanScaleHyperprior(gdn_channels, M)
+            self.g_a, self.g_s = fuse_gdn(transforms.g_a), fuse_gdn(transforms.g_s)
         if residual is not None:
             self.g_a, self.g_s = residual_analysis(*residual, M), residual_synthesis(*residual, M)
         self.h_a, self.h_s, self.entropy_bottleneck = hyper.h_a, hyper.h_s, hyper.entropy_bottleneck

@@ -7,12 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from hfd.autoencoder.library import GDN
+from hfd.autoencoder.normalisation import FusedGdn
 from hfd.engine.base import Stage1Reach
 from hfd.engine.torch import TorchStage1
-
-_NORMALISED_AT_ONCE = 1024
-"""Positions normalised at once, few enough for the cache."""
 
 
 @torch.no_grad()
@@ -23,19 +20,7 @@ def transform(network: nn.Module, x: Tensor) -> Tensor:
     x = x.to(like.device, like.dtype).contiguous(memory_format=torch.channels_last)
     for i, module in enumerate(modules):
         # The output of an earlier module can be changed in place.
-        x = _normalise(module, x) if isinstance(module, GDN) and i > 0 else module(x)
-    return x
-
-
-def _normalise(gdn: GDN, x: Tensor) -> Tensor:
-    """y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j^2), or times it for the inverse (Balle et al., arXiv 1511.06281)."""
-    x = x.contiguous(memory_format=torch.channels_last)
-    beta, gamma = gdn.beta_reparam(gdn.beta), gdn.gamma_reparam(gdn.gamma)
-    rows = x.permute(0, 2, 3, 1).view(-1, x.shape[1])
-    mix, beta = gamma.t().to(x.dtype).contiguous(), beta.to(x.dtype)
-    for part in torch.split(rows, _NORMALISED_AT_ONCE):
-        energy = torch.addmm(beta, part.square(), mix).to(x.dtype)
-        part.mul_(energy.sqrt_() if gdn.inverse else energy.rsqrt_())
+        x = module.in_place(x) if isinstance(module, FusedGdn) and i > 0 else module(x)
     return x
 
 
