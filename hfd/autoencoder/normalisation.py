@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -69,7 +70,7 @@ class _Normalise(torch.autograd.Function):
         mix = gamma.to(factors.dtype)
         grad_x = torch.empty_like(rows)
         grad_beta, grad_gamma = torch.zeros_like(mix[0]), torch.zeros_like(mix)
-        with torch.autocast(grad.device.type, enabled=False):
+        with _without_autocast(grad.device):
             for g, x, f, found in _split(_rows_of(grad), rows, factors, grad_x):
                 x, g = x.to(f.dtype), g.to(f.dtype)
                 half = g * x
@@ -87,7 +88,7 @@ def _normalise(
     ``factors``, in the working type."""
     kind = _working_type(rows)
     mix, beta = gamma.t().to(kind).contiguous(), beta.to(kind)
-    with torch.autocast(rows.device.type, enabled=False):
+    with _without_autocast(rows.device):
         for part in _split(rows, out, *([] if factors is None else [factors])):
             x = part[0].to(kind)
             energy = torch.addmm(beta, x.square(), mix)
@@ -102,6 +103,11 @@ def _split(*rows: Tensor) -> list[tuple[Tensor, ...]]:
     """Cut all into the same parts: for the cache of a CPU, or whole."""
     count = _AT_ONCE if rows[0].device.type == "cpu" else max(1, len(rows[0]))
     return list(zip(*(torch.split(one, count) for one in rows), strict=True))
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    available = torch.amp.is_autocast_available(device.type)  # not for shapes alone, on the device meta
+    return torch.autocast(device.type, enabled=False) if available else nullcontext()
 
 
 def _working_type(rows: Tensor) -> torch.dtype:

@@ -101,6 +101,13 @@ def test_under_autocast_sums_are_in_float32(inverse: bool) -> None:
         assert parameter.grad is not None and bool(parameter.grad.isfinite().all()) and bool(parameter.grad.any())
 
 
+def test_shapes_need_no_memory() -> None:
+    gdn, x = layer(4, False).to("meta"), torch.empty(2, 4, 3, 5, device="meta", requires_grad=True)
+    out = gdn(x)
+    out.sum().backward()
+    assert out.shape == x.shape and x.grad is not None and x.grad.is_meta
+
+
 def test_second_derivatives_are_refused() -> None:
     x = torch.randn(1, 4, 2, 2, requires_grad=True)
     (first,) = torch.autograd.grad(layer(4, False)(x).square().sum(), x, create_graph=True)
