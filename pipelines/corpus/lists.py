@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from urllib.parse import quote, unquote
 
 from hfd.errors import ConfigError, DataError, printable
 from hfd.image.tree import suffix_of
@@ -94,10 +95,8 @@ def _entry(folder: Folder, uri: str, row: dict[str, object], columns: Sequence[s
     """Return what a line lists. ``key`` is the URI as the list has it."""
     key, fields = printable(uri.removeprefix("./")), chosen_fields(row, columns)
     try:
-        whole = _absolute(folder, uri)
-        name = whole.rpartition("/")[2]
-        parent = Folder(whole.removesuffix(f"/{name}") or "/")
-        size, stamp = _version(parent, whole, name, row)
+        parent, name = _place(folder, uri)
+        size, stamp = _version(parent, name, row)
     except (ConfigError, DataError) as error:
         if isinstance(error, DataError) and error.is_outage:
             raise
@@ -107,19 +106,25 @@ def _entry(folder: Folder, uri: str, row: dict[str, object], columns: Sequence[s
     return Photo(key, parent, name, size, stamp, fields=fields)
 
 
-def _absolute(folder: Folder, uri: str) -> str:
-    """Return a checked URI; raise :class:`ConfigError` for one that is no file on a disk or on S3."""
+def _place(folder: Folder, uri: str) -> tuple[Folder, str]:
+    """Return folder and name of a file. Raises :class:`ConfigError` for one that is neither on a disk nor on S3.
+
+    Relative paths are names as they are, without escapes.
+    """
     if uri.startswith("s3://"):
-        return check_place(uri, with_query=False)
+        parent, _, name = check_place(uri, with_query=False).rpartition("/")
+        return Folder(parent), unquote(name)
     if not is_local(uri):
         raise ConfigError(f"{uri}: got a URI of another scheme, expected s3:// or a path. Copy the picture there")
-    path = local_path(uri)
-    if PurePosixPath(path).is_absolute():
-        return path
-    return f"{folder.uri.rstrip('/')}/{path}"
+    path = PurePosixPath(local_path(uri))
+    if folder.is_local:
+        path = PurePosixPath(local_path(folder.uri)) / path
+    if folder.is_local or path.is_absolute():
+        return Folder(str(path.parent)), path.name
+    return (folder if path.parent.name == "" else folder / quote(str(path.parent))), path.name
 
 
-def _version(parent: Folder, whole: str, name: str, row: dict[str, object]) -> tuple[int, str]:
+def _version(parent: Folder, name: str, row: dict[str, object]) -> tuple[int, str]:
     """Return size and stamp: those of the list where it states both, else those of the file."""
     size, tag = row.get("size"), row.get("etag") or row.get("ETag")
     if parent.is_local:
@@ -127,13 +132,13 @@ def _version(parent: Folder, whole: str, name: str, row: dict[str, object]) -> t
             info = (parent.path / name).stat()
         except OSError:
             return 0, BROKEN
-        return (info.st_size if size in (None, "") else _size(whole, size)), str(info.st_mtime_ns)
+        return (info.st_size if size in (None, "") else _size(name, size)), str(info.st_mtime_ns)
     if tag and size not in (None, ""):
-        return _size(whole, size), str(tag).strip('"')
-    found = find_object(whole)
+        return _size(name, size), str(tag).strip('"')
+    found = find_object((parent / quote(name)).uri)
     if found is None:
         return 0, GONE
-    return (found.size if size in (None, "") else _size(whole, size)), str(tag or found.stamp).strip('"')
+    return (found.size if size in (None, "") else _size(name, size)), str(tag or found.stamp).strip('"')
 
 
 def _size(uri: str, size: object) -> int:

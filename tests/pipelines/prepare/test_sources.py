@@ -131,6 +131,22 @@ def test_a_list_on_s3_takes_versions_from_the_list_or_the_server(s3: Folder, tmp
     assert len(reads) == 9
 
 
+@pytest.mark.parametrize("kind", ["local", "s3"])
+def test_a_list_names_files_as_they_are(tmp_path: Path, request: pytest.FixtureRequest, kind: str) -> None:
+    place = Folder(str(tmp_path / "p")) if kind == "local" else request.getfixturevalue("s3")
+    names = ["a b#1.jpg", "100%.jpg", "d/ü.jpg", "d e/f%20g.jpg"]
+    for name, data in zip(names, PICTURES.values(), strict=False):
+        parent, _, last = name.rpartition("/")
+        (place / parent.replace(" ", "%20" if kind == "s3" else " ") if parent else place).write(last, data)
+    lines = [{"uri": name} for name in names]
+    absolute = f"{place.uri}/" + ("a%20b%231.jpg" if kind == "s3" else "a b#1.jpg")
+    place.write("l.jsonl", "\n".join(map(json.dumps, [*lines, {"uri": absolute}])).encode())
+    photos = list_corpus(f"{place.uri}/l.jsonl", setting="data.uri").photos
+    assert [photo.key for photo in photos] == sorted([*names, absolute])
+    data = dict(zip(names, PICTURES.values(), strict=False)) | {absolute: PICTURES["0.jpg"]}
+    assert all(photo.read() == data[photo.key] for photo in photos)
+
+
 def test_several_sources_have_names_shares_and_a_table_in_the_card(tmp_path: Path, hfd: Hfd) -> None:
     for name, data in PICTURES.items():
         write(tmp_path / "loose", name, data)
