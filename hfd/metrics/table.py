@@ -7,7 +7,7 @@ are derived from it: to add a metric, add one entry.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,13 +18,16 @@ from hfd.metrics import distortion
 from hfd.metrics.frechet import FloatArray
 from hfd.metrics.spectrum import top_octave_energy, top_octave_is_empty
 from hfd.perceptual.lpips import LEAST_SIDE_PX, lpips
+from hfd.perceptual.vgg16 import LEAST_SIDE_PX as LEAST_SIDE_VGG16_PX
+from hfd.perceptual.vgg16 import Vgg16File, Vgg16Metrics, read_vgg16
 
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
     """One decoded picture beside its original, both uint8 (H, W, 3); ``num_bytes`` of the whole file; seconds.
 
-    ``bpp_est``: the entropy model's estimate, bits per pixel; None for a baseline.
+    ``bpp_est``: the entropy model's estimate, bits per pixel; None for a baseline. ``vgg16``: the weights of the optional
+    metrics; None: they are not measured.
     """
 
     original: RgbArray
@@ -33,6 +36,7 @@ class DecodedImage:
     encode_s: float
     decode_s: float
     bpp_est: float | None = None
+    vgg16: Vgg16File | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +61,8 @@ class Metric:
     ``label``, ``unit``, ``digits`` (decimals) and ``hint`` are for headings and cells. ``better``: the direction; None
     if there is none. ``of_image``: the value of one image, None if it does not apply (such as for a baseline).
     ``of_set``: the value of a set. At least one of the two is set. ``caption``: the text under its plot against bits
-    per pixel; empty: no plot.
+    per pixel; empty: no plot. ``network``: the pretrained network whose features it compares. ``optional``: measured only
+    where :class:`DecodedImage` has its weights; elsewhere it has no column.
     """
 
     name: str
@@ -69,6 +74,8 @@ class Metric:
     of_image: Callable[[DecodedImage], float | None] | None = None
     of_set: Callable[[ImageSet], float | None] | None = None
     caption: str = ""
+    network: Literal["", "alexnet", "vgg16", "efficientnet"] = ""
+    optional: bool = False
 
     @property
     def heading(self) -> str:
@@ -86,24 +93,30 @@ def register(metric: Metric) -> None:
     METRICS[metric.name] = metric
 
 
-def image_metrics() -> list[Metric]:
-    """Metrics that have a value for each image."""
-    return [metric for metric in METRICS.values() if metric.of_image is not None]
+def image_metrics(measured: Collection[str] = ()) -> list[Metric]:
+    """Metrics that have a value for each image; of the optional ones those whose names are in ``measured``."""
+    return [metric for metric in _present(measured) if metric.of_image is not None]
 
 
-def set_metrics() -> list[Metric]:
-    """Metrics that have a value for a set of images."""
-    return [metric for metric in METRICS.values() if metric.of_set is not None]
+def set_metrics(measured: Collection[str] = ()) -> list[Metric]:
+    """Metrics that have a value for a set of images; of the optional ones those whose names are in ``measured``."""
+    return [metric for metric in _present(measured) if metric.of_set is not None]
+
+
+def _present(measured: Collection[str]) -> list[Metric]:
+    return [metric for metric in METRICS.values() if not metric.optional or metric.name in measured]
 
 
 def measure_image(image: DecodedImage) -> dict[str, float | None]:
-    """Compute every per-image metric, by name."""
-    return {metric.name: metric.of_image(image) for metric in METRICS.values() if metric.of_image is not None}
+    """Compute every per-image metric, by name; optional ones only with their weights."""
+    metrics = image_metrics(() if image.vgg16 is None else METRICS)
+    return {metric.name: metric.of_image(image) for metric in metrics if metric.of_image is not None}
 
 
 def measure_set(images: ImageSet) -> dict[str, float | None]:
-    """Compute every metric of a set, by name."""
-    return {metric.name: metric.of_set(images) for metric in METRICS.values() if metric.of_set is not None}
+    """Compute every metric of a set, by name; optional ones only if their columns exist."""
+    metrics = set_metrics(images.columns)
+    return {metric.name: metric.of_set(images) for metric in metrics if metric.of_set is not None}
 
 
 def mean_of(name: str) -> Callable[[ImageSet], float | None]:
@@ -137,6 +150,15 @@ def _energy(image: DecodedImage) -> float | None:
 
 def _lpips(image: DecodedImage) -> float | None:
     return lpips(image.original, image.decoded) if min(image.original.shape[:2]) >= LEAST_SIDE_PX else None
+
+
+def _by_vgg16(measure: Callable[[Vgg16Metrics, RgbArray, RgbArray], float]) -> Callable[[DecodedImage], float | None]:
+    def value(image: DecodedImage) -> float | None:
+        if image.vgg16 is None or min(image.original.shape[:2]) < LEAST_SIDE_VGG16_PX:
+            return None
+        return measure(read_vgg16(image.vgg16), image.original, image.decoded)
+
+    return value
 
 
 for _metric in (
@@ -184,6 +206,7 @@ for _metric in (
         1,
         "Frechet distance of EfficientNet features; lower is more realistic",
         better="lower",
+        network="efficientnet",
         of_set=lambda images: images.fd,
         caption="Frechet distance between EfficientNet-Lite0 features. It is not FID, and it falls as images are "
         "added: compare it within this report only.",
@@ -194,6 +217,7 @@ for _metric in (
         4,
         "kernel distance of EfficientNet features; lower is more realistic",
         better="lower",
+        network="efficientnet",
         of_set=lambda images: images.kd,
         caption="Kernel distance between the same features. It is unbiased: a good value may fall a little below zero.",
     ),
@@ -205,6 +229,29 @@ for _metric in (
         better="lower",
         of_image=_lpips,
         of_set=mean_of("lpips"),
+        network="alexnet",
+    ),
+    Metric(
+        "lpips_vgg",
+        "LPIPS-VGG",
+        3,
+        "LPIPS (VGG16); lower looks more like the original",
+        better="lower",
+        of_image=_by_vgg16(Vgg16Metrics.lpips),
+        of_set=mean_of("lpips_vgg"),
+        network="vgg16",
+        optional=True,
+    ),
+    Metric(
+        "dists",
+        "DISTS",
+        3,
+        "DISTS (VGG16); lower looks more like the original, and texture may be another of the same kind",
+        better="lower",
+        of_image=_by_vgg16(Vgg16Metrics.dists),
+        of_set=mean_of("dists"),
+        network="vgg16",
+        optional=True,
     ),
     Metric("encode_s", "enc", 2, "seconds to encode", unit="s", of_image=lambda image: image.encode_s),
     Metric("decode_s", "dec", 2, "seconds to decode", unit="s", of_image=lambda image: image.decode_s),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from hfd.errors import DataError
-from hfd.perceptual.networks import NETWORKS, NetworkName
+from hfd.perceptual.networks import NETWORKS, Conv, NetworkName
 from hfd.perceptual.weights import LINEAR
 
 _ALLOWED = {
@@ -55,24 +55,36 @@ def converted(name: NetworkName, pickled: Mapping[str, Any], where: str) -> dict
 
     Raises :class:`DataError` if a layer is missing or of another shape.
     """
+    tensors = convolutions(NETWORKS[name], pickled, where)
+    if name == "alexnet":
+        tensors |= linear_layers(NETWORKS[name], pickled, where)
+    return {key: tensor.to(torch.float16).contiguous() for key, tensor in tensors.items()}
+
+
+def convolutions(layers: Sequence[Conv], pickled: Mapping[str, Any], where: str) -> dict[str, Tensor]:
+    """The kernels and biases of the first layers of a pickled network, float32. Raises as :func:`converted`."""
     trunk = next((value for key, value in pickled.items() if not key.startswith("NetLinLayer")), None)
     if not isinstance(trunk, Mapping):
-        raise DataError(f"{where}: got no convolutions, expected those of {name}")
+        raise DataError(f"{where}: got no convolutions, expected {len(layers)}")
     tensors: dict[str, Tensor] = {}
-    for index, layer in enumerate(NETWORKS[name]):
+    for index, layer in enumerate(layers):
         stored = trunk.get(f"Conv_{index}", {})
         shape = (layer.kernel, layer.kernel, layer.inputs, layer.outputs)
         kernel = _array(stored.get("kernel"), shape, f"{where}: Conv_{index}.kernel")
         tensors[f"convs.{index}.weight"] = torch.from_numpy(kernel).permute(3, 2, 0, 1)
         bias = _array(stored.get("bias"), (layer.outputs,), f"{where}: Conv_{index}.bias")
         tensors[f"convs.{index}.bias"] = torch.from_numpy(bias)
-    if name == "alexnet":
-        widths = [layer.outputs for layer in NETWORKS[name] if layer.tap]
-        for index, width in enumerate(widths):
-            stored = pickled.get(f"NetLinLayer_{index}", {}).get("Conv_0", {})
-            weight = _array(stored.get("kernel"), (1, 1, width, 1), f"{where}: NetLinLayer_{index}")
-            tensors[f"{LINEAR}{index}"] = torch.from_numpy(weight).flatten()
-    return {key: tensor.to(torch.float16).contiguous() for key, tensor in tensors.items()}
+    return tensors
+
+
+def linear_layers(layers: Sequence[Conv], pickled: Mapping[str, Any], where: str) -> dict[str, Tensor]:
+    """LPIPS's weights of the taps of a pickled network, float32. Raises as :func:`converted`."""
+    tensors: dict[str, Tensor] = {}
+    for index, width in enumerate(layer.outputs for layer in layers if layer.tap):
+        stored = pickled.get(f"NetLinLayer_{index}", {}).get("Conv_0", {})
+        weight = _array(stored.get("kernel"), (1, 1, width, 1), f"{where}: NetLinLayer_{index}")
+        tensors[f"{LINEAR}{index}"] = torch.from_numpy(weight).flatten()
+    return tensors
 
 
 def _array(value: Any, shape: tuple[int, ...], where: str) -> Any:

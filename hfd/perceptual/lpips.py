@@ -21,11 +21,17 @@ _EPSILON = 1e-10
 def lpips_of_features(a: Features, b: Features, linear: Sequence[Tensor]) -> Tensor:
     """LPIPS (B,) of the features of two batches: squared differences of maps normalised to unit length per position,
     times ``linear`` (C_i,), averaged over positions and summed over maps."""
-    total = a[0].new_zeros(a[0].shape[0], dtype=torch.float32)
+    maps = lpips_maps(a, b, linear)
+    return torch.stack([distances.mean(dim=(1, 2)) for distances in maps]).sum(dim=0)
+
+
+def lpips_maps(a: Features, b: Features, linear: Sequence[Tensor]) -> list[Tensor]:
+    """The distances before averaging: of each map, at its positions, (B, H_i, W_i) float32."""
+    maps = []
     for one, other, weight in zip(a, b, linear, strict=True):
         difference = (_unit(one.float()) - _unit(other.float())).square()
-        total = total + (difference * weight.reshape(1, -1, 1, 1)).sum(dim=1).mean(dim=(1, 2))
-    return total
+        maps.append((difference * weight.reshape(1, -1, 1, 1)).sum(dim=1))
+    return maps
 
 
 def _unit(h: Tensor) -> Tensor:

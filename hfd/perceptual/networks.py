@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,7 +45,25 @@ VGG16 = (
 )
 """The start of VGG16 (Simonyan and Zisserman, arXiv 1409.1556): taps relu1_2 and relu2_2, at 1 and 1/2 of the sides."""
 
+VGG16_WHOLE = (
+    *VGG16,
+    Conv(128, 256, 3, pool=(2, 2)),
+    Conv(256, 256, 3),
+    Conv(256, 256, 3, tap=True),
+    Conv(256, 512, 3, pool=(2, 2)),
+    Conv(512, 512, 3),
+    Conv(512, 512, 3, tap=True),
+    Conv(512, 512, 3, pool=(2, 2)),
+    Conv(512, 512, 3),
+    Conv(512, 512, 3, tap=True),
+)
+"""All convolutions of VGG16; taps: relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3, at 1 to 1/16 of the sides."""
+
+Pool = Callable[[Tensor, tuple[int, int]], Tensor]
+"""(h (B, C, H, W), (kernel, stride)) -> the pooled map."""
+
 NetworkName = Literal["alexnet", "vgg16"]
+"""The networks that ship."""
 NETWORKS: dict[NetworkName, tuple[Conv, ...]] = {"alexnet": ALEXNET, "vgg16": VGG16}
 
 # ImageNet's means and standard deviations, of pictures in [-1, 1], with the digits of LPIPS's scaling layer.
@@ -52,10 +71,15 @@ _MEAN = (-0.030, -0.088, -0.188)
 _STD = (0.458, 0.448, 0.450)
 
 
+def max_pool(h: Tensor, window: tuple[int, int]) -> Tensor:
+    """The pooling of both networks as they were trained."""
+    return F.max_pool2d(h, *window)
+
+
 class FrozenFeatures(nn.Module):
     """Maps pictures (B, 3, H, W) in [-1, 1] to their `Features`. Weights are fixed; gradients reach the picture.
 
-    H and W are at least 31 px for AlexNet, 2 px for VGG16.
+    H and W are at least 31 px for AlexNet, 2 px for the start of VGG16, 16 px for all of it.
     """
 
     mean: Tensor
@@ -76,11 +100,12 @@ class FrozenFeatures(nn.Module):
         """Channels of the taps."""
         return tuple(layer.outputs for layer in self.layers if layer.tap)
 
-    def forward(self, picture: Tensor) -> Features:
+    def forward(self, picture: Tensor, pool: Pool = max_pool) -> Features:
+        """``pool``: in place of each max pooling."""
         h, features = (picture - self.mean) / self.std, []
         for layer, conv in zip(self.layers, self.convs, strict=True):
             if layer.pool is not None:
-                h = F.max_pool2d(h, *layer.pool)
+                h = pool(h, layer.pool)
             h = F.relu(conv(h))
             if layer.tap:
                 features.append(h)
