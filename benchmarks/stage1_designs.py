@@ -1,13 +1,13 @@
 """Designs of stage 1 at equal CPU time: each trains for the same CPU seconds, on the same crops, from the same seeds.
 
-    nice -n 19 python -m benchmarks.stage1_designs PHOTOS [--cpu-seconds 300] [--seeds 2] [--designs gdn,residual,depthwise]
+    nice -n 19 python -m benchmarks.stage1_designs PHOTOS [--cpu-seconds 300] [--seeds 2] [--designs gdn,residual]
 
 The designs share the hyperprior and the context model and differ in the transforms:
 
 - gdn: those of the preset desk, strided 5x5 convolutions with generalised divisive normalisation;
 - residual: those of the preset lean, blocks of two dense 3x3 convolutions;
-- depthwise: those of lean with blocks as in real-time codecs: a depthwise 3x3 convolution between two 1x1 convolutions, and
-  two further 1x1 convolutions of twice the width, without normalisation.
+- depthwise: those of lean with blocks as in real-time codecs: a depthwise 3x3 convolution between two 1x1 convolutions,
+  and two further 1x1 convolutions of twice the width, without normalisation.
 
 Sample i of a seed is the same crop for every design, and the learning rate falls by the share of the CPU time spent, as
 in the presets. Every ``HELD_OUT``-th picture takes no part in training; the loss lmbda 255^2 MSE + bpp_est of its
@@ -47,7 +47,7 @@ DRAWS = 2000
 
 
 class DepthwiseBlock(nn.Module):
-    """x + 1x1(depthwise 3x3(leaky(1x1 x))), then x + 1x1(leaky(1x1 x)) of twice the width. It starts as the identity."""
+    """x + 1x1(depthwise 3x3(leaky(1x1 x))), then x + 1x1(leaky(1x1 x)) of twice the width; the identity at first."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

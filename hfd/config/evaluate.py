@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hfd.config.base import Place, Section
 from hfd.config.codecs import Codec
@@ -15,7 +16,7 @@ from hfd.config.decoder import SamplerConfig
 class EvaluateConfig(Section):
     """Images and measures of the evaluation."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"external"})
+    later: ClassVar[frozenset[str]] = frozenset({"external", "vgg16", "vgg16_sha256"})
 
     data: Place | None = Field(None, description="Folder or s3:// prefix of images; None: the validation split.")
     max_images: int | None = Field(None, ge=1, description="Use only the first images by key; None: all.")
@@ -53,6 +54,15 @@ class EvaluateConfig(Section):
     batch_pixels: int = Field(
         262_144, ge=1, description="Largest number of pixels of a stage-2 batch of pictures of one size."
     )
+    vgg16: Place | None = Field(
+        None,
+        description="Folder with vgg16-metrics.safetensors (python -m hfd.perceptual.convert_vgg16), to measure "
+        "LPIPS-VGG and DISTS too; None: they have no column.",
+    )
+    vgg16_sha256: str | None = Field(
+        None,
+        description="SHA-256 of that file; None: that of the conversion of the published weights.",
+    )
     num_examples: int = Field(4, ge=0, le=24, description="Pictures in the report's viewer.")
 
     @model_validator(mode="after")
@@ -62,3 +72,10 @@ class EvaluateConfig(Section):
         if twice:
             raise ValueError(f"external: got {', '.join(twice)} more than once, expected names that differ")
         return self
+
+    @field_validator("vgg16_sha256")
+    @classmethod
+    def _is_sha256(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):
+            raise ValueError("expected 64 hexadecimal digits in lower case")
+        return value

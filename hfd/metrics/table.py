@@ -26,8 +26,8 @@ from hfd.perceptual.vgg16 import Vgg16File, Vgg16Metrics, read_vgg16
 class DecodedImage:
     """One decoded picture beside its original, both uint8 (H, W, 3); ``num_bytes`` of the whole file; seconds.
 
-    ``bpp_est``: the entropy model's estimate, bits per pixel; None for a baseline. ``vgg16``: the weights of the optional
-    metrics; None: they are not measured.
+    ``bpp_est``: the entropy model's estimate, bits per pixel; None for a baseline. ``vgg16``: the weights of the
+    optional metrics; None: they are not measured.
     """
 
     original: RgbArray
@@ -61,8 +61,8 @@ class Metric:
     ``label``, ``unit``, ``digits`` (decimals) and ``hint`` are for headings and cells. ``better``: the direction; None
     if there is none. ``of_image``: the value of one image, None if it does not apply (such as for a baseline).
     ``of_set``: the value of a set. At least one of the two is set. ``caption``: the text under its plot against bits
-    per pixel; empty: no plot. ``network``: the pretrained network whose features it compares. ``optional``: measured only
-    where :class:`DecodedImage` has its weights; elsewhere it has no column.
+    per pixel; empty: no plot. ``network``: the pretrained network whose features it compares. ``optional``: measured
+    only where :class:`DecodedImage` has its weights; elsewhere it has no column.
     """
 
     name: str

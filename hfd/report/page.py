@@ -136,9 +136,9 @@ def render(report: Report) -> str:
         script_hash=f"sha256-{digest}",
         headline=_headline(report),
         examples=[_example(example) for example in report.examples],
-        summary=_table(report.summary, summary_columns()),
+        summary=_table(report.summary, summary_columns(report.summary)),
         plots=_plots(report.summary),
-        images=_table(report.images, image_columns()),
+        images=_table(report.images, image_columns(report.images)),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -108,13 +108,16 @@ class CurveRows:
     columns: Mapping[str, FloatArray]
 
 
-def summarise(curves: Sequence[CurveRows], distances: Mapping[Curve, CurveDistances]) -> list[SummaryRow]:
+def summarise(
+    curves: Sequence[CurveRows], distances: Mapping[Curve, CurveDistances], trained_on: Sequence[str] = ()
+) -> list[SummaryRow]:
     """Return one row per (system, setting): systems in order of first appearance, each by rising rate.
 
-    Rates and distortions are means over images.
+    Rates and distortions are means over images. ``trained_on``: networks in the training of the rows "sample".
     """
     systems = list(dict.fromkeys(rows.system for rows in curves))
     summary = [_summary(rows, distances[rows.system, rows.setting]) for rows in curves]
+    summary = [replace(row, trained_on=tuple(trained_on)) if row.system == "sample" else row for row in summary]
     return sorted(summary, key=lambda row: (systems.index(row.system), row.bpp))
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hfd.metrics.table import Metric, image_metrics, set_metrics
+from hfd.metrics.table import METRICS, Metric, image_metrics, set_metrics
 from hfd.report.content import Gain, ImageRow, RatePoint, SharedImages, SummaryRow, system_label
 
 MISSING = "–"
@@ -28,15 +28,26 @@ class Column:
         return self.digits is None
 
 
-def summary_columns() -> list[Column]:
-    """Return the columns of the summary: the row's identity, then every metric of a set."""
-    return [*_texts("system", "setting"), Column("num_images", "images", 0), *map(_column, set_metrics())]
+TRAINED_ON_MARK = "†"
+"""Follows values of metrics that share a network with a loss of the row's decoder."""
+
+_NETWORK_LABELS = {"alexnet": "AlexNet", "vgg16": "VGG16", "efficientnet": "EfficientNet"}
 
 
-def image_columns() -> list[Column]:
-    """Return the columns of the table of images."""
+def summary_columns(rows: Sequence[SummaryRow] = ()) -> list[Column]:
+    """Return the columns of the summary: the row's identity, then every metric of a set; optional ones if measured."""
+    metrics = set_metrics(_measured(rows))
+    return [*_texts("system", "setting"), Column("num_images", "images", 0), *map(_column, metrics)]
+
+
+def image_columns(rows: Sequence[ImageRow] = ()) -> list[Column]:
+    """Return the columns of the table of images; those of optional metrics if measured."""
     counts = [Column("width", "width", 0), Column("height", "height", 0), Column("num_bytes", "bytes", 0)]
-    return [*_texts("image", "system", "setting"), *counts, *map(_column, image_metrics())]
+    return [*_texts("image", "system", "setting"), *counts, *map(_column, image_metrics(_measured(rows)))]
+
+
+def _measured(rows: Sequence[SummaryRow] | Sequence[ImageRow]) -> set[str]:
+    return {name for row in rows for name in row.values}
 
 
 def _texts(*names: str) -> list[Column]:
@@ -112,8 +123,26 @@ def _one_line(text: str) -> str:
 
 
 def counted(number: str, row: SummaryRow | ImageRow, name: str) -> str:
-    """Format a number with the number of images in its mean if some are left out: ``0.9207 of 1``."""
-    return f"{number} of {row.counts[name]}" if isinstance(row, SummaryRow) and name in row.counts else number
+    """Format a number with the number of images in its mean if some are left out: ``0.9207 of 1``; with a mark if the
+    metric shares a network with a loss of the row's decoder: ``0.151 †``."""
+    if not isinstance(row, SummaryRow):
+        return number
+    number = f"{number} of {row.counts[name]}" if name in row.counts else number
+    was_loss = name in METRICS and METRICS[name].network in row.trained_on
+    return f"{number} {TRAINED_ON_MARK}" if was_loss and number != MISSING else number
+
+
+def training_text(rows: Sequence[SummaryRow]) -> str:
+    """Format one line: the pretrained networks in the training of stage 2, and the metrics that they exclude as judges.
+
+    ``Pretrained networks in the training of stage 2: AlexNet. † LPIPS uses one of them and does not judge it.``
+    """
+    networks = sorted({network for row in rows for network in row.trained_on})
+    named = ", ".join(_NETWORK_LABELS.get(network, network) for network in networks) or "none"
+    excluded = [metric.label for metric in set_metrics(_measured(rows)) if metric.network in networks]
+    judges = "uses one of them and does not judge it" if len(excluded) == 1 else "use them and do not judge it"
+    line = f"Pretrained networks in the training of stage 2: {_one_line(named)}."
+    return f"{line} {TRAINED_ON_MARK} {', '.join(excluded)} {judges}." if excluded else line
 
 
 def summary_text(rows: Sequence[SummaryRow]) -> str:
@@ -121,7 +150,7 @@ def summary_text(rows: Sequence[SummaryRow]) -> str:
 
     Text columns are left-aligned, numbers right-aligned. No rows: the headings alone.
     """
-    columns = summary_columns()
+    columns = summary_columns(rows)
     lines = [[column.heading for column in columns], *([cell_text(row, column) for column in columns] for row in rows)]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     lines.insert(1, ["─" * width for width in widths])
@@ -136,7 +165,7 @@ def summary_text(rows: Sequence[SummaryRow]) -> str:
 
 def summary_markdown(rows: Sequence[SummaryRow]) -> str:
     """Format the summary as a Markdown table (GitHub's), without a final line break. Cell text is escaped."""
-    columns = summary_columns()
+    columns = summary_columns(rows)
     lines = [
         [column.heading for column in columns],
         ["---" if column.is_text else "---:" for column in columns],

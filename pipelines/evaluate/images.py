@@ -9,7 +9,7 @@ import functools
 import hashlib
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -217,11 +217,11 @@ def postpone(folder: Folder, task: ImageTask, coded: Coded, reaches: tuple[Reach
     return LargeImage(task.index, *facts, *times, reaches, pixels, coded.is_grey)
 
 
-def image_schema() -> pa.Schema:
-    """Return the columns of ``images.parquet``."""
+def image_schema(measured: Collection[str] = ()) -> pa.Schema:
+    """Return the columns of ``images.parquet``; of optional metrics those whose names are in ``measured``."""
     fields = [(name, pa.string()) for name in ("image", "system", "setting")]
     fields += [(name, pa.int64()) for name in ("width", "height", "num_bytes")]
-    return pa.schema(fields + [(metric.name, pa.float64()) for metric in image_metrics()])
+    return pa.schema(fields + [(metric.name, pa.float64()) for metric in image_metrics(measured)])
 
 
 def digest_of_pictures(measured: Measured) -> bytes:
@@ -236,7 +236,8 @@ def write_measured(part: StepPart[Any], measured: dict[int, Measured]) -> int:
     images = [measured[image] for image in sorted(measured)]
     write_features(part.folder, feature_name(part.index, part.count), images)
     rows = [{INDEX: image, **row.to_record()} for image in sorted(measured) for row in measured[image].rows]
-    table = pa.Table.from_pylist(rows, schema=image_schema().insert(0, pa.field(INDEX, pa.int64())))
+    schema = image_schema({name for row in rows for name in row}).insert(0, pa.field(INDEX, pa.int64()))
+    table = pa.Table.from_pylist(rows, schema=schema)
     part.folder.write(row_name(part.index, part.count), parquet_bytes(table))
     return sum(len(image.original) for image in images)
 

@@ -17,7 +17,7 @@ from hfd.baselines.pillow_codecs import Baseline, available_baselines, bracket_r
 from hfd.codec.codec import Codec
 from hfd.codec.container import seed_of_file, unpack
 from hfd.codec.sections import holds_grey
-from hfd.config import SamplerConfig
+from hfd.config import EvaluateConfig, SamplerConfig
 from hfd.diffusion.sampling import Sampling
 from hfd.errors import DataError
 from hfd.image.load import RgbArray
@@ -26,6 +26,7 @@ from hfd.kinds import EngineKind
 from hfd.metrics.features import effnet_features
 from hfd.metrics.patches import fid_patches
 from hfd.metrics.table import DecodedImage, measure_image
+from hfd.perceptual.vgg16 import Vgg16File
 from hfd.report.content import ImageRow
 from hfd.report.summarise import Curve
 
@@ -43,6 +44,14 @@ class MeasureSettings:
     tile_pixels: int
     batch_pixels: int
     external: tuple[Programs, ...] = ()
+    vgg16: Vgg16File | None = None
+
+
+def vgg16_file(config: EvaluateConfig) -> Vgg16File | None:
+    """Return the weights of the optional metrics; None: not given."""
+    if config.vgg16 is None:
+        return None
+    return Vgg16File(config.vgg16) if config.vgg16_sha256 is None else Vgg16File(config.vgg16, config.vgg16_sha256)
 
 
 @dataclass(frozen=True)
@@ -133,7 +142,8 @@ def measure(coded: Coded, samples: Sequence[Sample], settings: MeasureSettings) 
     stages = [("autoencoder", "x_hat", coded.x_hat, 0.0)]
     stages += [("sample", sample.label, sample.picture, sample.seconds) for sample in samples]
     for system, setting, picture, seconds in stages:
-        image = DecodedImage(x, picture, size, coded.encode_s, coded.stage1_s + seconds, coded.bpp_est)
+        times = coded.encode_s, coded.stage1_s + seconds
+        image = DecodedImage(x, picture, size, *times, coded.bpp_est, settings.vgg16)
         measured.add((system, setting), image, settings.patch_px)
     for curve, image in _baselines(coded.name, x, size, settings):
         measured.add(curve, image, settings.patch_px)
@@ -157,7 +167,7 @@ def _baselines(
     for baseline in _codecs_for(x, settings):
         for rate in settings.baseline_rates:
             try:
-                yield from _around(baseline, x, max(1, round(rate * num_bytes)), rate)
+                yield from _around(baseline, x, max(1, round(rate * num_bytes)), rate, settings.vgg16)
             except DataError as error:
                 if error.reason == "codec-failed":
                     print(f"hfd: {name}: {error}", file=sys.stderr, flush=True)
@@ -176,7 +186,9 @@ def _codecs_for(x: RgbArray, settings: MeasureSettings) -> Iterator[Baseline]:
             yield External(entry, (height, width))
 
 
-def _around(baseline: Baseline, x: RgbArray, target_bytes: int, rate: float) -> list[tuple[Curve, DecodedImage]]:
+def _around(
+    baseline: Baseline, x: RgbArray, target_bytes: int, rate: float, vgg16: Vgg16File | None
+) -> list[tuple[Curve, DecodedImage]]:
     """Return the pictures of the nearest files on both sides of a size."""
     found = []
     for side, encoded in zip(("at most", "at least"), bracket_rate(baseline, x, target_bytes), strict=True):
@@ -185,7 +197,7 @@ def _around(baseline: Baseline, x: RgbArray, target_bytes: int, rate: float) -> 
         # Bracketing encodes many times; measure the time of one encoding.
         _, encode_s = _timed(functools.partial(baseline.encode, x, encoded.quality))
         picture, decode_s = _timed(functools.partial(baseline.decode, encoded.data))
-        image = DecodedImage(x, picture, len(encoded.data), encode_s, decode_s)
+        image = DecodedImage(x, picture, len(encoded.data), encode_s, decode_s, vgg16=vgg16)
         found.append(((baseline.name, setting_label(side, rate)), image))
     return found
 

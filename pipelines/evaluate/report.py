@@ -27,7 +27,7 @@ from hfd.report.content import (
     system_label,
 )
 from hfd.report.page import render
-from hfd.report.tables import gain_text, rate_text
+from hfd.report.tables import gain_text, rate_text, training_text
 from pipelines.context import Context
 from pipelines.evaluate.results import ExamplePictures
 from pipelines.runs.step import Done, Outcome, Step
@@ -131,6 +131,7 @@ def _facts(config: Config, evaluation: Evaluation) -> list[tuple[str, str]]:
         ("Stage 1 training", _training(autoencoder.facts)),
         ("Stage 2 training", _training(model.manifest.facts)),
         ("Distances", features),
+        ("Networks", training_text(evaluation.summary)),
         ("Realism against x_hat", "; ".join(map(gain_text, evaluation.gains)) or "not measured"),
         ("Baselines at our rate", "; ".join(map(rate_text, evaluation.at_our_rate)) or "none"),
         ("Model", f"{model.step.name}/{model.step.key}, autoencoder {autoencoder.digest[:8]}"),

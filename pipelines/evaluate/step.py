@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import io
+import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from hfd.baselines.pillow_codecs import available_baselines
 from hfd.codec.engines import chosen_engine
@@ -19,22 +17,19 @@ from hfd.errors import DataError
 from hfd.io.model_folders import resolve_model
 from hfd.io.storage import Folder
 from hfd.kinds import EngineKind
-from hfd.metrics.table import image_metrics
-from hfd.report.content import OUR_SYSTEMS, ImageRow, SharedImages
+from hfd.perceptual.lineage import networks_in_training
+from hfd.perceptual.vgg16 import read_vgg16
+from hfd.report.content import ImageRow
 from hfd.report.summarise import (
-    Curve,
-    CurveDistances,
-    CurveRows,
     baselines_at_our_rate,
     gains_over_x_hat,
-    shared_images,
     summarise,
 )
-from hfd.report.tables import gain_text, rate_text, shared_text, summary_text
+from hfd.report.tables import gain_text, rate_text, shared_text, summary_text, training_text
 from pipelines.context import Context, PlannedStep
 from pipelines.engine.devices import map_device
 from pipelines.evaluate import SPEC
-from pipelines.evaluate.distances import CurveImages, FeatureFile, measure_distances
+from pipelines.evaluate.distances import FeatureFile, measure_distances
 from pipelines.evaluate.images import (
     INDEX,
     CorpusPhoto,
@@ -45,14 +40,14 @@ from pipelines.evaluate.images import (
     evaluate_part,
     feature_name,
     parquet_bytes,
-    row_name,
 )
 from pipelines.evaluate.large_images import measure_large, plan_large, plan_large_units, sample_unit
-from pipelines.evaluate.measure import MeasureSettings, load_codec
+from pipelines.evaluate.measure import MeasureSettings, load_codec, vgg16_file
 from pipelines.evaluate.report import Evaluation, Origin, write_report
 from pipelines.evaluate.results import PartResult, tracked_metrics
+from pipelines.evaluate.rows import Part, all_rows, curves_of, curves_that_lack_images, shared_images_of
 from pipelines.evaluate.systems import gap_rows, missing_codecs, programs_of
-from pipelines.runs.parts import READ_THREADS, digest_of_parts, run_parts
+from pipelines.runs.parts import digest_of_parts, run_parts
 from pipelines.runs.step import Done, Outcome, Step, point_latest
 from pipelines.tracking import StepRun
 
@@ -82,6 +77,8 @@ def plan_with(context: Context, prepared: Done, autoencoder: Outcome, model: Don
         for name, reason in gaps.items():
             context.display.say(f"evaluate.external: {name}: {reason}; its row stays empty")
         images = images_of(context, prepared)
+        if (file := vgg16_file(context.config.evaluate)) is not None:
+            read_vgg16(file)  # raises before any picture is coded
         measured = _measure(context, images, model.folder, folder)
         _check_enough(context, len(images), measured.rejects)
         evaluation = _summarise(context, Origin(step, prepared, autoencoder, model), measured, gaps, folder)
@@ -102,7 +99,7 @@ def _summarise(
 ) -> Evaluation:
     """Write ``images.parquet`` and ``summary.txt``, and compute the other values of the report."""
     config = context.config.evaluate
-    table = _rows(measured.parts)
+    table = all_rows(measured.parts)
     folder.write("images.parquet", parquet_bytes(table.drop_columns([INDEX])))
     curves = curves_of(table)
     shared = curves_that_lack_images(curves)
@@ -116,10 +113,12 @@ def _summarise(
         draws=config.bootstrap_draws,
         shared=shared,
     )
-    summary = [*summarise(curves, distances.of_curves), *gap_rows(gaps)]
+    trained_on = networks_in_training(json.loads(origin.model.folder.read("decoder/config.json")))
+    summary = [*summarise(curves, distances.of_curves, trained_on), *gap_rows(gaps)]
     gains, points = gains_over_x_hat(distances.of_curves), baselines_at_our_rate(summary)
     over = [shared_images_of(table, of, found) for of, found in distances.shared.items()]
-    lines = [summary_text(summary), *map(gain_text, gains), *map(rate_text, points), *map(shared_text, over), ""]
+    lines = [summary_text(summary), training_text(summary)]
+    lines += [*map(gain_text, gains), *map(rate_text, points), *map(shared_text, over), ""]
     folder.write("summary.txt", "\n".join(lines).encode())
     return Evaluation(
         origin,
@@ -136,15 +135,6 @@ def _summarise(
         at_our_rate=points,
         shared=over,
     )
-
-
-@dataclass(frozen=True)
-class Part:
-    """Location of the rows and features of a part."""
-
-    folder: Folder
-    index: int
-    count: int
 
 
 @dataclass(frozen=True)
@@ -186,53 +176,6 @@ def _measure(context: Context, images: Sequence[EvaluatedImage], model: Folder, 
     return AllMeasured(tasks, parts, rejects, num_patches, len(large), networks, digest_of_parts(records))
 
 
-def _rows(parts: Sequence[Part]) -> pa.Table:
-    """Return the rows of all images in order, with the image's index in an additional column."""
-
-    def read(part: Part) -> pa.Table:
-        return pq.read_table(io.BytesIO(part.folder.read(row_name(part.index, part.count))))
-
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        table = pa.concat_tables(pool.map(read, parts))
-    return table.take(pc.sort_indices(table, [(INDEX, "ascending")]))
-
-
-def curves_of(table: pa.Table) -> list[CurveRows]:
-    """Split the table by system and setting, in order of first appearance."""
-    groups = table.group_by(["system", "setting"], use_threads=False).aggregate([]).to_pylist()
-    curves = [(group["system"], group["setting"]) for group in groups]
-    return [_curve_rows(curve, _rows_on(table, curve)) for curve in curves]
-
-
-def _rows_on(table: pa.Table, curve: Curve) -> pa.Table:
-    system, setting = curve
-    return table.filter(pc.and_(pc.equal(table["system"], system), pc.equal(table["setting"], setting)))
-
-
-def _curve_rows(curve: Curve, rows: pa.Table) -> CurveRows:
-    columns = {metric.name: rows[metric.name].drop_null().to_numpy() for metric in image_metrics()}
-    num_pixels = float(pc.sum(pc.multiply(rows["width"], rows["height"])).as_py())
-    return CurveRows(*curve, len(rows), num_pixels, columns)
-
-
-def curves_that_lack_images(curves: Sequence[CurveRows]) -> list[CurveImages]:
-    """Return our headline curve with each curve that lacks some of its images: they are compared on what they share."""
-    ours = next((rows for name in reversed(OUR_SYSTEMS) for rows in curves if rows.system == name), None)
-    if ours is None:
-        return []
-    fewer = [(rows.system, rows.setting) for rows in curves if rows.num_images < ours.num_images]
-    return [CurveImages((ours.system, ours.setting), shared_with=curve) for curve in fewer]
-
-
-def shared_images_of(table: pa.Table, of: CurveImages, distances: CurveDistances) -> SharedImages:
-    """Compute our row over the images that ``of`` shares with the other curve, and name the others."""
-    assert of.shared_with is not None
-    ours, theirs = _rows_on(table, of.curve), _rows_on(table, of.shared_with)
-    has = pc.is_in(ours[INDEX], theirs[INDEX].combine_chunks())
-    lacking = ours.filter(pc.invert(has))["image"].to_pylist()
-    return shared_images(of.shared_with, _curve_rows(of.curve, ours.filter(has)), distances, lacking)
-
-
 def _listed(table: pa.Table, shown: set[int]) -> list[ImageRow]:
     """Return the rows that the report lists."""
     first = pc.unique(table[INDEX]).slice(0, LISTED_IMAGES)
@@ -270,6 +213,7 @@ def plan_parts(context: Context, images: Sequence[EvaluatedImage]) -> list[PartP
         config.tile_pixels,
         config.batch_pixels,
         programs_of(config.external),
+        vgg16_file(config),
     )
     size = max(1, min(64, len(images) // 128))
     stride = max(1, len(images) // max(1, config.num_examples))

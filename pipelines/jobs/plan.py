@@ -241,6 +241,7 @@ def _texts(tree: Any, key: str = "") -> Iterator[tuple[str, str]]:
 def _check_reachable(config: Config) -> None:
     """Refuse a relative path, which is another folder on the cluster and is deleted when the job ends."""
     where = {"workspace": config.workspace_uri, **config.data.uris, "evaluate.data": config.evaluate.data}
+    where["evaluate.vgg16"] = config.evaluate.vgg16
     where |= {f"{stage}.warm_start": model for stage, model in _warm_start_settings(config).items()}
     for key, value in where.items():
         shipped = key.endswith("warm_start") and value in shipped_models()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from hfd.diffusion.weights import build_network, read_decoder
 from hfd.errors import DataError
 from hfd.io.storage import Folder
 from hfd.io.tensors import read_weights
+from hfd.perceptual.lineage import lineage_entry
 from hfd.training.perceptual import CriticSettings, PerceptualSettings, PerceptualTask
 from hfd.training.tasks import DecoderTask
 from pipelines.context import Context, PlannedStep
@@ -72,7 +74,8 @@ def _train(run: PairTraining, start: WarmStart) -> Outcome:
         _copy_frozen(run, start)
         return run.finish_model({"frozen": config.warm_start})
     build = functools.partial(build_task, config, start)
-    finish = functools.partial(write_model, config, run.pairs, run.snapshots, run.autoencoder.digest)
+    origin = {"autoencoder": run.autoencoder.digest, **lineage_entry(start.config)}
+    finish = functools.partial(write_model, config, run.pairs, run.snapshots, origin)
     return run.train(config.train, build, finish)
 
 
@@ -142,18 +145,21 @@ def write_model(
     config: DecoderConfig,
     pairs: Folder,
     snapshots: Snapshots,
-    autoencoder: str,
+    origin: Mapping[str, Any],
     task: DecoderTask | PerceptualTask,
     out: Folder,
     steps: int,
 ) -> None:
-    """Choose the average on the validation split, measure finish and grain of its samples, and write the decoder."""
+    """Choose the average on the validation split, measure finish and grain of its samples, and write the decoder.
+
+    ``origin``: the entries of its configuration about the models that it comes from.
+    """
     if list_row_groups(pairs, "validation"):
         loss = functools.partial(validation_loss, task, pairs)
         tensors, losses = choose_average(snapshots, config.ema, steps, loss)
     else:
         tensors, losses = dict(task.averages()[config.ema.sigma_rels[0]]), {}
-    settings = {**network_config(config), **_default_steps(config), "autoencoder": autoencoder, "ema_losses": losses}
+    settings = {**network_config(config), **_default_steps(config), **origin, "ema_losses": losses}
     if config.perceptual is not None:
         settings["perceptual"] = config.perceptual.model_dump(mode="json")
     device = next(task.net.parameters()).device

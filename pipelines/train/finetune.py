@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from hfd.diffusion.decoder import build_process
 from hfd.diffusion.discriminator import Discriminator
 from hfd.diffusion.weights import build_network
 from hfd.io.storage import Folder
+from hfd.perceptual.lineage import lineage_entry
 from hfd.training.adversarial import AdversarialSettings, AdversarialTask
 from pipelines.context import Context, PlannedStep
 from pipelines.engine.base import Worker
@@ -34,7 +36,8 @@ def plan(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done
         first.fetch()
         run = PairTraining(context, step, reconstructed.folder, autoencoder, record)
         build = functools.partial(build_task, run.config, first)
-        finish = functools.partial(write_model, run.config, run.pairs, autoencoder.digest)
+        origin = {"autoencoder": autoencoder.digest, **lineage_entry(first.config)}
+        finish = functools.partial(write_model, run.config, run.pairs, origin)
         return run.train(_adversarial(run.config).train, build, finish)
 
     return PlannedStep(context, step, work, lambda _: point_latest(context.workspace, model=f"{step.name}/{step.key}"))
@@ -80,14 +83,14 @@ def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> Adver
 
 
 def write_model(
-    config: DecoderConfig, pairs: Folder, autoencoder: str, task: AdversarialTask, out: Folder, steps: int
+    config: DecoderConfig, pairs: Folder, origin: Mapping[str, Any], task: AdversarialTask, out: Folder, steps: int
 ) -> None:
-    """Write the first tracked average: no loss tells which width is best."""
+    """Write the first tracked average: no loss tells which width is best. ``origin``: as in train-decoder."""
     del steps
     tensors = task.averages()[config.ema.sigma_rels[0]]
     settings = {
         **network_config(config),
-        "autoencoder": autoencoder,
+        **origin,
         "steps": _adversarial(config).steps,
         "adversarial": True,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import tempfile
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -13,6 +13,7 @@ from hfd.errors import DataError
 from hfd.io.model_folders import find_model
 from hfd.io.storage import Folder
 from hfd.io.tensors import load_strictly, read_weights
+from hfd.io.weights import read_stored
 from pipelines.context import Context
 from pipelines.registry.artifacts import Artifacts, find_artifacts, is_registered
 from pipelines.tracking.settings import tracking_settings
@@ -48,6 +49,11 @@ class WarmStart:
                 f"{self.registered.label}: got files of fingerprint {found[:8]}, expected {self.fingerprint[:8]} as "
                 "registered. Name another version"
             )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration of the model to start from, once it is fetched; empty without one."""
+        return {} if self.folder is None else read_stored(self.folder).config
 
     def into(self, module: nn.Module) -> None:
         """Copy the weights into a network. Raises :class:`hfd.errors.DataError` that names those that do not fit."""

@@ -75,7 +75,7 @@ def test_dists_is_the_authors_metric(metrics: Vgg16Metrics, monkeypatch: pytest.
     package = pytest.importorskip("DISTS_pytorch.DISTS_pt")
     from torchvision.models import vgg16 as untrained
 
-    monkeypatch.setattr(package.models, "vgg16", lambda pretrained: untrained(weights=None))
+    monkeypatch.setattr(package.models, "vgg16", lambda **_: untrained(weights=None))
     reference = package.DISTS(load_weights=False).eval()
     give_weights(reference, metrics)
     stored = torch.load(Path(sys.prefix, "weights.pt"), weights_only=True)
@@ -151,7 +151,9 @@ def stored() -> tuple[dict[str, Any], bytes]:
         for i, layer in enumerate(VGG16_WHOLE)
     }
     widths = [layer.outputs for layer in VGG16_WHOLE if layer.tap]
-    taps = {f"NetLinLayer_{i}": {"Conv_0": {"kernel": rng.random((1, 1, w, 1), np.float32)}} for i, w in enumerate(widths)}
+    taps = {
+        f"NetLinLayer_{i}": {"Conv_0": {"kernel": rng.random((1, 1, w, 1), np.float32)}} for i, w in enumerate(widths)
+    }
     buffer = io.BytesIO()
     torch.save({"alpha": torch.rand(1, 1475, 1, 1), "beta": torch.rand(1, 1475, 1, 1)}, buffer)
     return {"VGG16_0": trunk, **taps}, buffer.getvalue()
@@ -171,6 +173,6 @@ def test_conversion_keeps_every_weight_and_unpickles_tensors_alone(capsys: pytes
     expected = torch.load(io.BytesIO(dists), weights_only=True)
     assert torch.equal(found.alpha, expected["alpha"].flatten()) and torch.equal(found.beta, expected["beta"].flatten())
     for bad in (pickle.dumps(_Evil()), b"nothing"):
-        with pytest.raises(DataError, match="weights of DISTS: got .*expected the tensors alpha and beta"):
+        with pytest.raises(DataError, match=r"weights of DISTS: got .*expected the tensors alpha and beta"):
             converted_vgg16(pickled, bad, "x")
     assert capsys.readouterr().out == ""

@@ -7,8 +7,9 @@ import math
 
 import pytest
 
-from hfd.report.tables import format_number, summary_columns, summary_markdown, summary_text
-from tests.support.report_rows import summary_row
+from hfd.report.content import SummaryRow
+from hfd.report.tables import format_number, summary_columns, summary_markdown, summary_text, training_text
+from tests.support.report_rows import summary_row, with_values
 
 SAMPLE = summary_row("sample", "50 steps", 24, 0.1214, 0.1189, 27.018, 0.91884, 0.934, 31.44, 0.01214, 0.31, 38.2)
 AVIF = summary_row("avif", "at most our rate", 24, 0.1187, None, math.inf, None, 0.35, None, math.nan, 1.2, 0.05)
@@ -78,3 +79,27 @@ def test_number(value: float | None, digits: int, expected: str) -> None:
 
 def test_an_unknown_system_keeps_its_name() -> None:
     assert "vtm" in summary_text([dataclasses.replace(SAMPLE, system="vtm")])
+
+
+def test_metrics_that_share_a_network_with_a_loss_are_marked() -> None:
+    """LPIPS of a sample is marked where AlexNet took part in the training; that of other rows and FD-EffNet are not."""
+    values = (0.2, 0.2, 30.0, 0.95, 0.5, 200.0, 0.1, 1.0, 1.0)
+    plain = with_values(summary_row("autoencoder", "x_hat", 2, *values), lpips=0.25)
+    trained = dataclasses.replace(
+        with_values(summary_row("sample", "1 step", 2, *values), lpips=0.125), trained_on=("alexnet",)
+    )
+    assert SummaryRow.from_record(trained.to_record()) == trained
+    assert SummaryRow.from_record(plain.to_record()) == plain and "trained_on" not in plain.to_record()
+    *_, first, second = summary_text([plain, trained]).splitlines()
+    assert "0.250" in first and "†" not in first
+    assert "0.125 †" in second and second.count("†") == 1
+    assert training_text([plain]) == "Pretrained networks in the training of stage 2: none."
+    assert training_text([plain, trained]) == (
+        "Pretrained networks in the training of stage 2: AlexNet. † LPIPS uses one of them and does not judge it."
+    )
+    both = dataclasses.replace(with_values(trained, dists=0.1, lpips_vgg=0.2), trained_on=("alexnet", "vgg16"))
+    assert training_text([both]) == (
+        "Pretrained networks in the training of stage 2: AlexNet, VGG16. † LPIPS, LPIPS-VGG, DISTS use them and do not "
+        "judge it."
+    )
+    assert summary_text([both]).count("†") == 3

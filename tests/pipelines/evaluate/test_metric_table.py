@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from hfd.io.storage import Folder
 from hfd.metrics import table
 from hfd.metrics.table import METRICS, DecodedImage, Metric, register
-from hfd.report.content import Report
+from hfd.perceptual.vgg16 import NAME, Vgg16File, read_vgg16
+from hfd.report.content import Report, SummaryRow
 from hfd.report.page import render
 from hfd.report.summarise import CurveDistances, summarise
 from hfd.report.tables import summary_text
 from pipelines.evaluate.images import image_schema, row_name, write_measured
 from pipelines.evaluate.measure import Coded, Measured, MeasureSettings, measure
 from pipelines.evaluate.results import tracked_metrics
-from pipelines.evaluate.step import curves_of
+from pipelines.evaluate.rows import Part, all_rows, curves_of
 from pipelines.runs.parts import StepPart
 from tests.support.pictures import photograph
+from tests.support.vgg16 import random_vgg16
 
 
 def largest_error(image: DecodedImage) -> float:
@@ -46,11 +50,17 @@ def extra() -> Iterator[Metric]:
     del METRICS[metric.name]
 
 
-def measured(name: str, seed: int) -> Measured:
+def measured(name: str, seed: int, vgg16: Vgg16File | None = None) -> Measured:
     x = photograph(72, 80, seed=seed)
     x_hat = np.clip(x.astype(int) + 5, 0, 250).astype(np.uint8)
-    settings = MeasureSettings((), 64, ("jpeg",), (1.0,), 1 << 20, 1 << 20)
+    settings = MeasureSettings((), 64, ("jpeg",), (1.0,), 1 << 20, 1 << 20, vgg16)
     return measure(Coded(name, x, bytes(900), 0.1, 1.0, x_hat, 2.0), [], settings)
+
+
+def summary_of(rows: pa.Table, trained_on: tuple[str, ...] = ()) -> list[SummaryRow]:
+    curves = curves_of(rows)
+    distances = {(one.system, one.setting): CurveDistances(None, None) for one in curves}
+    return summarise(curves, distances, trained_on)
 
 
 def test_a_metric_is_added_by_one_entry(extra: Metric, tmp_path: Path) -> None:
@@ -64,8 +74,7 @@ def test_a_metric_is_added_by_one_entry(extra: Metric, tmp_path: Path) -> None:
     stored = [row[extra.name] for row in rows.to_pylist() if row["system"] == "autoencoder"]
     assert stored == [image.rows[0].values[extra.name] for image in images.values()] and min(stored) >= 5.0
 
-    curves = curves_of(rows)
-    summary = summarise(curves, {(one.system, one.setting): CurveDistances(None, None) for one in curves})
+    summary = summary_of(rows)
     mean = summary[0].values[extra.name]
     assert mean == pytest.approx(np.mean(stored))
     assert tracked_metrics(summary[0])["autoencoder x_hat/max_error"] == mean
@@ -75,6 +84,34 @@ def test_a_metric_is_added_by_one_entry(extra: Metric, tmp_path: Path) -> None:
     page = render(Report("Report", tuple(summary), listed, (), (), ()))
     assert page.count(f">{extra.heading}</button>") == 2  # the heading of both tables
     assert extra.caption in page and f'data-value="{stored[0]}"' in page
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Vgg16File:
+    """Random weights of the optional metrics."""
+    data = random_vgg16()
+    (tmp_path / NAME).write_bytes(data)
+    return Vgg16File(str(tmp_path), hashlib.sha256(data).hexdigest())
+
+
+def test_optional_metrics_have_columns_only_where_their_weights_are(weights: Vgg16File, tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    images = {0: measured("a.png", 0, weights)}
+    x, x_hat = (photograph(72, 80, seed=0), images[0].pictures["autoencoder", "x_hat"])
+    values = images[0].rows[0].values
+    assert values["dists"] == read_vgg16(weights).dists(x, x_hat) > 0.0
+    assert values["lpips_vgg"] == read_vgg16(weights).lpips(x, x_hat) > 0.0
+    write_measured(StepPart(0, 2, folder, None), images)
+    write_measured(StepPart(1, 2, folder, None), {})  # all of its pictures were rejected
+    summary = summary_of(all_rows([Part(folder, 0, 2), Part(folder, 1, 2)]), trained_on=("vgg16",))
+    for name in ("dists", "lpips_vgg"):
+        assert summary[0].values[name] == pytest.approx(values[name])
+    text, page = summary_text(summary), render(Report("Report", tuple(summary), tuple(images[0].rows), (), (), ()))
+    assert "LPIPS-VGG  DISTS" in text and page.count(">DISTS</button>") == 2
+
+    write_measured(StepPart(0, 1, folder, None), {0: measured("a.png", 0)})
+    without = summary_of(all_rows([Part(folder, 0, 1)]))
+    assert "dists" not in without[0].values and "DISTS" not in summary_text(without)
 
 
 @pytest.mark.parametrize(("shape", "missing"), [((8, 16384, 3), {"webp"}), ((65501, 8, 3), {"webp", "jpeg"})])

@@ -17,7 +17,7 @@ from pipelines.engine.inline import Inline
 from pipelines.evaluate.distances import CurveImages, FeatureFile, measure_distances, write_features
 from pipelines.evaluate.images import feature_name, row_name, write_measured
 from pipelines.evaluate.measure import Coded, Measured, MeasureSettings, measure
-from pipelines.evaluate.step import curves_of, curves_that_lack_images, shared_images_of
+from pipelines.evaluate.rows import curves_of, curves_that_lack_images, shared_images_of
 from pipelines.runs.parts import StepPart
 from tests.support.pictures import photograph
 

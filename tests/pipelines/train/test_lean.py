@@ -11,6 +11,7 @@ import pytest
 from hfd.codec.codec import Codec
 from hfd.data.shards import iterate_rows
 from hfd.io.storage import Folder
+from hfd.perceptual.lineage import networks_in_training
 from pipelines.context import Silent
 from pipelines.retrain import retrain
 from pipelines.train.reconstruct import Rates, load_model, reconstruct
@@ -49,10 +50,14 @@ def test_a_run_with_a_critic_goes_on_from_one_without(photographs: Path, tmp_pat
     stage1 = json.loads(first.read("autoencoder/config.json"))
     assert stage1["rates"] == [120.0, 136.0] and stage1["residual"]["channels"] == [8, 8, 8]
 
-    second = run(
-        photographs, tmp_path / "w", "decoder.perceptual={critic: {widths: [8, 8]}}", f"decoder.warm_start={first.uri}"
-    )
-    assert json.loads(second.read("decoder/config.json"))["perceptual"]["critic"]["label"] == 0.8
+    assert "trained_on" not in config and networks_in_training(config) == ("alexnet", "vgg16")
+
+    critic = "decoder.perceptual={lpips: 0, wasserstein: 0, critic: {widths: [8, 8]}}"
+    second = run(photographs, tmp_path / "w", critic, f"decoder.warm_start={first.uri}")
+    config = json.loads(second.read("decoder/config.json"))
+    assert config["perceptual"]["critic"]["label"] == 0.8 and networks_in_training(config) == ("alexnet", "vgg16")
+    summary = next((tmp_path / "w" / "evaluate").glob("*/summary.txt")).read_text()
+    assert "Pretrained networks in the training of stage 2: AlexNet, VGG16. † LPIPS uses one of them" in summary
     codec = Codec.load(second)
     x = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     x_hat = codec.reconstruct(codec.compress(x).data)
