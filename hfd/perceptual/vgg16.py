@@ -102,7 +102,7 @@ def _tiles(original: RgbArray, decoded: RgbArray, tile_pixels: int) -> Iterator[
 
 
 def _cores(maps: Features, tile: Tile, shape: Sequence[int]) -> Features:
-    """The positions of the tile's core in each map (..., h_i, w_i) of its window; the last tiles have all after them."""
+    """The positions of the tile's core in each map (..., h_i, w_i) of its window; the last tiles have the rest."""
     height, width = shape[:2]
     found = []
     for level, one in enumerate(maps):

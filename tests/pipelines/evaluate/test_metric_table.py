@@ -53,7 +53,7 @@ def extra() -> Iterator[Metric]:
 def measured(name: str, seed: int, vgg16: Vgg16File | None = None) -> Measured:
     x = photograph(72, 80, seed=seed)
     x_hat = np.clip(x.astype(int) + 5, 0, 250).astype(np.uint8)
-    settings = MeasureSettings((), 64, ("jpeg",), (1.0,), 1 << 20, 1 << 20, vgg16)
+    settings = MeasureSettings((), 64, ("jpeg",), (1.0,), 1 << 20, 1 << 20, vgg16=vgg16)
     return measure(Coded(name, x, bytes(900), 0.1, 1.0, x_hat, 2.0), [], settings)
 
 
