@@ -26,7 +26,7 @@ from hfd.perceptual.lpips import lpips_maps
 from hfd.perceptual.networks import VGG16_WHOLE, Features, FrozenFeatures
 
 NAME = "vgg16-metrics.safetensors"
-SHA256 = "0" * 64
+SHA256 = "0c26f772ce7ee2f2bbc834a0cd729d475254011d84756ccb34f6217f91bdebf0"
 """SHA-256 of the file that :mod:`hfd.perceptual.convert_vgg16` writes from the packages that it names."""
 
 LEAST_SIDE_PX = 16
