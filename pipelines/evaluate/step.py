@@ -114,7 +114,8 @@ def _summarise(
         shared=shared,
     )
     trained_on = networks_in_training(json.loads(origin.model.folder.read("decoder/config.json")))
-    summary = [*summarise(curves, distances.of_curves, trained_on), *gap_rows(gaps)]
+    summary = summarise(curves, distances.of_curves, trained_on)
+    summary += gap_rows(gaps, summary)
     gains, points = gains_over_x_hat(distances.of_curves), baselines_at_our_rate(summary)
     over = [shared_images_of(table, of, found) for of, found in distances.shared.items()]
     lines = [summary_text(summary), training_text(summary)]

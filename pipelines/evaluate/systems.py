@@ -21,7 +21,11 @@ def missing_codecs(codecs: Sequence[Programs]) -> dict[str, str]:
     return {name: f"{', '.join(programs)} not found" for name, programs in found.items() if programs}
 
 
-def gap_rows(gaps: Mapping[str, str]) -> list[SummaryRow]:
-    """Return a row without numbers for each system of which nothing was measured; its setting is the reason."""
-    values = {metric.name: None for metric in set_metrics()}
+def gap_rows(gaps: Mapping[str, str], measured: Sequence[SummaryRow] = ()) -> list[SummaryRow]:
+    """Return a row without numbers for each system of which nothing was measured; its setting is the reason.
+
+    ``measured``: the other rows of the table, which has their columns.
+    """
+    columns = {name for row in measured for name in row.values}
+    values = {metric.name: None for metric in set_metrics(columns)}
     return [SummaryRow(name, reason, 0, values) for name, reason in gaps.items()]

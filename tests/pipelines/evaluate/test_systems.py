@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,15 @@ def test_a_missing_program_is_a_row_without_numbers() -> None:
     line = summary_text([ours, gap]).splitlines()[-1].split()
     assert line[0] == "absent" and set(line[5:]) == {"–"}
     assert "no-such-program not found" in render(Report("Report", (ours, gap), (), (), (), ()))
+
+
+def test_a_row_without_numbers_has_the_columns_of_optional_metrics() -> None:
+    ours = summary_row("autoencoder", "x_hat", 2, 0.12, 0.1, 30.0, 0.9, 0.5, 31.4, 0.1, 0.3, 38.2)
+    with_dists = replace(ours, values={**ours.values, "dists": 0.2})
+    (gap,) = gap_rows({"absent": "not found"}, [with_dists])
+    assert gap.values.keys() == with_dists.values.keys()
+    assert summary_text([with_dists, gap]).splitlines()[-1].split()[-1] == "–"
+    assert "not found" in render(Report("Report", (with_dists, gap), (), (), (), ()))
 
 
 def test_entries_and_ready_names_are_settings(tmp_path: object) -> None:
