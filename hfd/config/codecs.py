@@ -1,4 +1,4 @@
-"""Codecs that are run as programs, and the entries that are ready to use."""
+"""Systems to compare with: codecs that are run as programs, and pictures that were decoded elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from hfd.config.base import Section
+from hfd.config.base import Place, Section
 
 RESERVED = frozenset({"original", "autoencoder", "sample", "jpeg", "webp", "avif"})
 """Names of other systems in the tables."""
@@ -41,6 +41,26 @@ class ExternalCodec(Section):
             missing = [one for one in needed if not any(one in argument for argument in arguments[1:])]
             if missing or not arguments[0]:
                 raise ValueError(f"{line}: got {list(arguments)}, expected a program and arguments with {needed}")
+        if self.name in RESERVED:
+            raise ValueError(f"name: got {self.name}, which is another system's, expected a name of its own")
+        return self
+
+
+class DecodedSystem(Section):
+    """Pictures that a system decoded elsewhere; each has the name of its original, whatever the suffix."""
+
+    name: SystemName = Field(description="Name in tables.")
+    setting: str = Field(
+        "decoded elsewhere", min_length=1, max_length=64, description="Setting in tables, such as the system's quality."
+    )
+    uri: Place = Field(description="Folder or s3:// prefix of the decoded pictures.")
+    bytes: Place = Field(
+        description="Folder or s3:// prefix of the compressed files, or a .csv file with the columns name and size "
+        "(bytes) or bpp."
+    )
+
+    @model_validator(mode="after")
+    def _name_is_free(self) -> Self:
         if self.name in RESERVED:
             raise ValueError(f"name: got {self.name}, which is another system's, expected a name of its own")
         return self

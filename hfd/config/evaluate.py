@@ -9,14 +9,14 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from hfd.config.base import Place, Section
-from hfd.config.codecs import Codec
+from hfd.config.codecs import Codec, DecodedSystem
 from hfd.config.decoder import SamplerConfig
 
 
 class EvaluateConfig(Section):
     """Images and measures of the evaluation."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"external", "vgg16", "vgg16_sha256"})
+    later: ClassVar[frozenset[str]] = frozenset({"external", "decoded", "vgg16", "vgg16_sha256"})
 
     data: Place | None = Field(None, description="Folder or s3:// prefix of images; None: the validation split.")
     max_images: int | None = Field(None, ge=1, description="Use only the first images by key; None: all.")
@@ -33,6 +33,9 @@ class EvaluateConfig(Section):
         (),
         description="Codecs to compare with that are programs: jpegxl, jpeg2000, bpg or vtm, or entries with name, "
         "encode, decode, smallest, largest, extension, pixels and timeout_s.",
+    )
+    decoded: tuple[DecodedSystem, ...] = Field(
+        (), description="Systems whose pictures of evaluate.data were decoded elsewhere, to measure beside ours."
     )
     baseline_rates: tuple[Annotated[float, Field(gt=0.0)], ...] = Field(
         (1.0,), description="File sizes of the baselines for the curves, as factors of ours."
@@ -71,6 +74,14 @@ class EvaluateConfig(Section):
         twice = [name for name, count in names.items() if count > 1]
         if twice:
             raise ValueError(f"external: got {', '.join(twice)} more than once, expected names that differ")
+        curves = [(system.name, system.setting) for system in self.decoded]
+        if len(set(curves)) < len(curves) or names.keys() & {name for name, _ in curves}:
+            raise ValueError(
+                f"decoded: got {', '.join(' '.join(curve) for curve in curves)} beside {list(names)}, expected names "
+                "and settings that differ"
+            )
+        if self.decoded and self.data is None:
+            raise ValueError("decoded: got systems without evaluate.data, expected the folder of their originals")
         return self
 
     @field_validator("vgg16_sha256")

@@ -26,15 +26,15 @@ from hfd.perceptual.vgg16 import Vgg16File, Vgg16Metrics, read_vgg16
 class DecodedImage:
     """One decoded picture beside its original, both uint8 (H, W, 3); ``num_bytes`` of the whole file; seconds.
 
-    ``bpp_est``: the entropy model's estimate, bits per pixel; None for a baseline. ``vgg16``: the weights of the
-    optional metrics; None: they are not measured.
+    Seconds are None for a picture that was decoded elsewhere. ``bpp_est``: the entropy model's estimate, bits per
+    pixel; None for a baseline. ``vgg16``: the weights of the optional metrics; None: they are not measured.
     """
 
     original: RgbArray
     decoded: RgbArray
     num_bytes: int
-    encode_s: float
-    decode_s: float
+    encode_s: float | None
+    decode_s: float | None
     bpp_est: float | None = None
     vgg16: Vgg16File | None = None
 
@@ -134,7 +134,13 @@ def finite(values: FloatArray) -> FloatArray:
 
 
 def _per_megapixel(name: str) -> Callable[[ImageSet], float | None]:
-    return lambda images: float(images.columns[name].sum()) / (images.num_pixels / 1e6)
+    """Return the seconds of a set for each megapixel; None where they were not measured."""
+
+    def of_set(images: ImageSet) -> float | None:
+        known = images.columns[name]
+        return float(known.sum()) / (images.num_pixels / 1e6) if len(known) else None
+
+    return of_set
 
 
 def _bpp(image: DecodedImage) -> float:

@@ -28,6 +28,7 @@ from hfd.io.storage import Folder
 from hfd.metrics.table import image_metrics
 from hfd.report.summarise import Curve
 from pipelines.corpus.photo import Photo
+from pipelines.evaluate.decoded import DecodedPicture, add_decoded
 from pipelines.evaluate.distances import ORIGINAL, write_features
 from pipelines.evaluate.measure import (
     Coded,
@@ -58,6 +59,11 @@ class ValidationCrop:
     row: int
 
     @property
+    def decoded(self) -> tuple[DecodedPicture, ...]:
+        """No other system has decoded a crop of our own."""
+        return ()
+
+    @property
     def key(self) -> str:
         return f"{self.group.shard}#{self.group.index}.{self.row}"
 
@@ -75,9 +81,10 @@ def _read_group(crops: Folder, group: RowGroup) -> list[Crop]:
 
 @dataclass(frozen=True)
 class CorpusPhoto:
-    """A picture of a folder or prefix."""
+    """A picture of a folder or prefix, and what other systems made of it."""
 
     photo: Photo
+    decoded: tuple[DecodedPicture, ...] = ()
 
     @property
     def key(self) -> str:
@@ -185,13 +192,14 @@ class ImageCollector:
         for (task, coded), own in zip(batch, samples, strict=True):
             try:
                 measured = measure(coded, own, self._settings)
+                add_decoded(measured, coded.x, task.image.decoded, self._settings)
             except DataError as error:
                 self._reject(task, error)
                 continue
             self.measured[task.index] = measured
             self.digests[task.index] = digest_of_pictures(measured)
             if task.shown:
-                write_pictures(self._folder, task.index, coded.x, measured)
+                write_pictures(self._folder, task, coded.x, measured)
 
     def _reject(self, task: ImageTask, error: DataError) -> None:
         if error.is_outage:
@@ -262,13 +270,14 @@ def store(folder: Folder, name: str, data: bytes) -> bytes:
     return folder.read(name)
 
 
-def write_pictures(folder: Folder, index: int, x: RgbArray, measured: Measured) -> None:
-    """Write the versions that the report shows: original, both stages, and AVIF near our rate."""
+def write_pictures(folder: Folder, task: ImageTask, x: RgbArray, measured: Measured) -> None:
+    """Write the versions that the report shows: original, both stages, AVIF near our rate, and those made elsewhere."""
     pictures = {ORIGINAL: x, **measured.pictures}
     near = [curve for side in ("at most", "at least") if (curve := ("avif", setting_label(side, 1.0))) in pictures]
     wanted: list[Curve] = [curve for curve in pictures if curve[0] in (ORIGINAL[0], "autoencoder", "sample")]
     wanted += near[:1]
-    home = folder / f"pictures/{index:08d}"
+    wanted += [curve for one in task.image.decoded if (curve := (one.system, one.setting)) in pictures]
+    home = folder / f"pictures/{task.index:08d}"
     for number, curve in enumerate(wanted):
         home.write(f"{number}.webp", encode_webp_lossless(_middle(pictures[curve])))
     ExamplePictures(measured.name, tuple(wanted)).write(home)

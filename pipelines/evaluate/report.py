@@ -30,6 +30,7 @@ from hfd.report.page import render
 from hfd.report.tables import gain_text, rate_text, training_text
 from pipelines.context import Context
 from pipelines.evaluate.results import ExamplePictures
+from pipelines.evaluate.systems import OtherSystems
 from pipelines.runs.step import Done, Outcome, Step
 
 
@@ -45,15 +46,15 @@ class Origin:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results of an evaluation. ``rows``: of the images that the report lists; ``gaps``: systems without numbers, and
-    why; ``num_blocks``: see `measure_distances`; ``num_tiled``: images whose stage 2 was sampled in tiles;
+    """Results of an evaluation. ``rows``: of the images that the report lists; ``others``: systems beside ours, and
+    their gaps; ``num_blocks``: see `measure_distances`; ``num_tiled``: images whose stage 2 was sampled in tiles;
     ``networks``: the engine that ran the model."""
 
     origin: Origin
     num_images: int
     rejects: Sequence[Mapping[str, str]]
     missing_baselines: Sequence[str]
-    gaps: Mapping[str, str]
+    others: OtherSystems
     num_blocks: int
     num_tiled: int
     networks: EngineKind
@@ -70,7 +71,7 @@ class Evaluation:
             "rejected": len(self.rejects),
             "reasons": dict(sorted(Counter(reject["reason"] for reject in self.rejects).items())),
             "missing_baselines": list(self.missing_baselines),
-            **({"gaps": dict(self.gaps)} if self.gaps else {}),
+            **({"gaps": self.others.gaps} if self.others.gaps else {}),
             "blocks": self.num_blocks,
             "tiled": self.num_tiled,
             "engine": self.networks,
@@ -168,7 +169,7 @@ def _warnings(evaluation: Evaluation) -> list[str]:
     if evaluation.missing_baselines:
         missing = ", ".join(evaluation.missing_baselines)
         warnings.append(f"The installed Pillow cannot encode {missing}: left out.")
-    warnings += [f"{system_label(name)}: {reason}; its row is empty." for name, reason in evaluation.gaps.items()]
+    warnings += [f"{line}." for line in evaluation.others.lines]
     return warnings
 
 

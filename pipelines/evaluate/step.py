@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -29,6 +29,7 @@ from hfd.report.tables import gain_text, rate_text, shared_text, summary_text, t
 from pipelines.context import Context, PlannedStep
 from pipelines.engine.devices import map_device
 from pipelines.evaluate import SPEC
+from pipelines.evaluate.decoded import DecodedPictures
 from pipelines.evaluate.distances import FeatureFile, measure_distances
 from pipelines.evaluate.images import (
     INDEX,
@@ -46,7 +47,7 @@ from pipelines.evaluate.measure import MeasureSettings, load_codec, vgg16_file
 from pipelines.evaluate.report import Evaluation, Origin, write_report
 from pipelines.evaluate.results import PartResult, tracked_metrics
 from pipelines.evaluate.rows import Part, all_rows, curves_of, curves_that_lack_images, shared_images_of
-from pipelines.evaluate.systems import gap_rows, missing_codecs, programs_of
+from pipelines.evaluate.systems import OtherSystems, gap_rows, other_systems, programs_of
 from pipelines.runs.parts import digest_of_parts, run_parts
 from pipelines.runs.step import Done, Outcome, Step, point_latest
 from pipelines.tracking import StepRun
@@ -63,25 +64,27 @@ def plan_with(context: Context, prepared: Done, autoencoder: Outcome, model: Don
     """Plan the step. ``autoencoder``: digest and facts of the model's stage 1, for the report."""
     corpus = context.pictures
     settings = {
-        **context.config.evaluate.content(exclude={"data"}),
+        **context.config.evaluate.content(exclude={"data", "decoded"}),
         "max_pixels": context.config.prepare.max_pixels,
     }
     source = {"images": corpus.digest} if corpus is not None else {"prepare": prepared.digest}
-    gaps = missing_codecs(programs_of(context.config.evaluate.external))
-    if gaps:
+    others = other_systems(context.config.evaluate, corpus)
+    if others.missing:
         # Once the programs are there, another evaluation fills the gap.
-        settings["absent"] = sorted(gaps)
+        settings["absent"] = sorted(others.missing)
+    if context.config.evaluate.decoded:
+        source["decoded"] = others.decoded.digest
     step = Step(SPEC.name, context.workspace, settings, {"model": model.digest, **source})
 
     def work(folder: Folder, record: StepRun) -> Outcome:
-        for name, reason in gaps.items():
-            context.display.say(f"evaluate.external: {name}: {reason}; its row stays empty")
-        images = images_of(context, prepared)
+        for line in others.lines:
+            context.display.say(line)
+        images = images_of(context, prepared, others.decoded)
         if (file := vgg16_file(context.config.evaluate)) is not None:
             read_vgg16(file)  # raises before any picture is coded
         measured = _measure(context, images, model.folder, folder)
         _check_enough(context, len(images), measured.rejects)
-        evaluation = _summarise(context, Origin(step, prepared, autoencoder, model), measured, gaps, folder)
+        evaluation = _summarise(context, Origin(step, prepared, autoencoder, model), measured, others, folder)
         write_report(context, evaluation, folder)
         for row in evaluation.summary:
             record.log_metrics(0, tracked_metrics(row))
@@ -95,7 +98,7 @@ def plan_with(context: Context, prepared: Done, autoencoder: Outcome, model: Don
 
 
 def _summarise(
-    context: Context, origin: Origin, measured: AllMeasured, gaps: Mapping[str, str], folder: Folder
+    context: Context, origin: Origin, measured: AllMeasured, others: OtherSystems, folder: Folder
 ) -> Evaluation:
     """Write ``images.parquet`` and ``summary.txt``, and compute the other values of the report."""
     config = context.config.evaluate
@@ -115,18 +118,18 @@ def _summarise(
     )
     trained_on = networks_in_training(json.loads(origin.model.folder.read("decoder/config.json")))
     summary = summarise(curves, distances.of_curves, trained_on)
-    summary += gap_rows(gaps, summary)
+    summary += gap_rows(others.gaps, summary)
     gains, points = gains_over_x_hat(distances.of_curves), baselines_at_our_rate(summary)
     over = [shared_images_of(table, of, found) for of, found in distances.shared.items()]
     lines = [summary_text(summary), training_text(summary)]
-    lines += [*map(gain_text, gains), *map(rate_text, points), *map(shared_text, over), ""]
+    lines += [*map(gain_text, gains), *map(rate_text, points), *map(shared_text, over), *others.lines, ""]
     folder.write("summary.txt", "\n".join(lines).encode())
     return Evaluation(
         origin,
         num_images=len(measured.tasks),
         rejects=measured.rejects,
         missing_baselines=[name for name in available_baselines()[1] if name in config.baselines],
-        gaps=gaps,
+        others=others,
         num_blocks=distances.num_blocks,
         num_tiled=measured.num_tiled,
         networks=measured.networks,
@@ -185,11 +188,11 @@ def _listed(table: pa.Table, shown: set[int]) -> list[ImageRow]:
     return [ImageRow.from_record(row) for row in rows.to_pylist()]
 
 
-def images_of(context: Context, prepared: Done) -> list[EvaluatedImage]:
+def images_of(context: Context, prepared: Done, decoded: DecodedPictures = DecodedPictures()) -> list[EvaluatedImage]:
     """Return the images to evaluate, in order. Raises :class:`DataError` if there are none."""
     corpus, limit = context.pictures, context.config.evaluate.max_images
     if corpus is not None:
-        return [CorpusPhoto(photo) for photo in corpus.photos[:limit]]
+        return [CorpusPhoto(photo, decoded.of_original.get(photo.key, ())) for photo in corpus.photos[:limit]]
     groups = list_row_groups(prepared.folder, "validation")
     crops: list[EvaluatedImage] = [
         ValidationCrop(prepared.folder, group, row) for group in groups for row in range(group.num_rows)

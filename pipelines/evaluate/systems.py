@@ -3,11 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from hfd.baselines.external import Programs, missing_programs
 from hfd.config.codecs import ExternalCodec
+from hfd.config.evaluate import EvaluateConfig
 from hfd.metrics.table import set_metrics
 from hfd.report.content import SummaryRow
+from pipelines.corpus.listing import Corpus
+from pipelines.evaluate.decoded import DecodedPictures, list_decoded
+
+
+@dataclass(frozen=True)
+class OtherSystems:
+    """``missing``: external codecs that this machine lacks, and why; ``decoded``: pictures made elsewhere."""
+
+    missing: Mapping[str, str]
+    decoded: DecodedPictures
+
+    @property
+    def gaps(self) -> dict[str, str]:
+        """Systems of which nothing can be measured, and why."""
+        return {**self.missing, **self.decoded.gaps}
+
+    @property
+    def lines(self) -> list[str]:
+        """One line for each gap and for each group of names that match nothing."""
+        return [*(f"{name}: {reason}; its row is empty" for name, reason in self.gaps.items()), *self.decoded.notes]
+
+
+def other_systems(config: EvaluateConfig, pictures: Corpus | None) -> OtherSystems:
+    """Find out which of the wanted systems can be measured on ``pictures``."""
+    originals = [photo.key for photo in pictures.photos] if pictures is not None else []
+    decoded = list_decoded(config.decoded, originals) if config.decoded else DecodedPictures()
+    return OtherSystems(missing_codecs(programs_of(config.external)), decoded)
 
 
 def programs_of(codecs: Sequence[ExternalCodec]) -> tuple[Programs, ...]:

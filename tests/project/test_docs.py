@@ -54,7 +54,7 @@ def code_of(text: str) -> list[str]:
     return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
 
 
-LISTS = {"data.sources", "evaluate.samplers", "evaluate.external"}
+LISTS = {"data.sources", "evaluate.samplers", "evaluate.external", "evaluate.decoded"}
 """Lists of sections, whose keys the settings page describes."""
 
 
