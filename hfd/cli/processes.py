@@ -14,8 +14,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import FrameType
@@ -76,7 +77,8 @@ def in_processes(jobs: Sequence[Job], work: Work, limits: Limits) -> Generator[O
             while shown < len(jobs):
                 while started < len(jobs) and (worker := _next_worker(pool, jobs[started], limits, context, work)):
                     worker.job = started
-                    worker.connection.send(jobs[started])
+                    with suppress(BrokenPipeError, ConnectionResetError):  # it died: receiving from it says so
+                        worker.connection.send(jobs[started])
                     started += 1
                 busy = {worker.connection: worker for worker in pool if worker.job is not None}
                 for connection in wait(list(busy)):
@@ -93,6 +95,8 @@ def in_processes(jobs: Sequence[Job], work: Work, limits: Limits) -> Generator[O
 
 def _next_worker(pool: list[_Worker], job: Job, limits: Limits, context: SpawnContext, work: Work) -> _Worker | None:
     """Return an idle process for a job, or a new one; None while there is no room for the job."""
+    for dead in [worker for worker in pool if worker.job is None and not worker.process.is_alive()]:
+        pool.remove(dead)
     busy = [worker for worker in pool if worker.job is not None]
     num_bytes = limits.cost_of(job)
     together = num_bytes + sum(worker.num_bytes for worker in busy)
@@ -132,12 +136,14 @@ def _exit_of(process: SpawnProcess) -> str:
 
 
 def _start(context: SpawnContext, work: Work) -> _Worker:
+    resource_tracker.ensure_running()  # its first start unblocks signals
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
     with _one_thread(), _interrupts_blocked():  # the process inherits both
         process.start()
     theirs.close()
-    ours.send(work)
+    with suppress(BrokenPipeError, ConnectionResetError):
+        ours.send(work)
     return _Worker(process, ours)
 
 
@@ -157,7 +163,7 @@ def _one_thread() -> Iterator[None]:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Hold Ctrl-C back. A terminal sends it to all processes; this one ends the others."""
+    """Hold Ctrl-C back while a process starts. A terminal sends it to all processes; this one ends the others."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -200,6 +206,7 @@ def _end(pool: Sequence[_Worker]) -> None:
 
 
 def _serve(connection: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     try:
         work = connection.recv()

@@ -25,6 +25,7 @@ from pipelines.registry.champion import ROLLED_BACK, Registry, Version, open_reg
 from pipelines.runs.step import Done, Outcome, Step, digest_of, point_latest
 from pipelines.tracking import StepRun, redact
 from pipelines.tracking.redaction import plain
+from pipelines.train.model_files import write_graphs
 
 CHAMPION_STEP = "champion"
 
@@ -112,6 +113,7 @@ def _evaluate_champion(context: Context, upstream: Upstream, registry: Registry,
 
     def fetch(folder: Folder, _record: StepRun) -> Outcome:
         registry.fetch(champion, folder)
+        write_graphs(folder, context.display)  # so that the same engine runs both
         return Outcome(champion.digest, facts)
 
     model = context.do(step, fetch)

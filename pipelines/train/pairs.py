@@ -20,7 +20,7 @@ from pipelines.tracking import StepRun
 from pipelines.tracking.pictures import beside
 from pipelines.train.averaging import Snapshots
 from pipelines.train.job import TrainJob, run_training
-from pipelines.train.model_files import copy_weights, log_weights
+from pipelines.train.model_files import copy_weights, log_weights, write_graphs
 
 SAMPLES = 2
 
@@ -65,6 +65,7 @@ class PairTraining:
         """Add the autoencoder's weights to those of the decoder, which makes the step's folder a model folder."""
         folder = self.step.folder
         copy_weights(self.autoencoder.folder / "autoencoder", folder / "autoencoder")
+        write_graphs(folder, self.context.display)
         if self.context.parent is not None:
             self._record(folder)
         return Outcome(digest_of([self.autoencoder.digest, read_decoder(folder / "decoder").fingerprint]), facts)

@@ -17,7 +17,7 @@ import pytest
 from hfd.cli import capacity
 from hfd.cli.batch import plan
 from hfd.cli.capacity import PIXELS_A_PROCESS, Memory, limits_for, memory_with
-from hfd.cli.convert import Convert, Existing, Job, Source, convert_file
+from hfd.cli.convert import Convert, Ended, Existing, Job, Source, convert_file
 from hfd.cli.processes import Limits, in_processes
 from hfd.cli.run import run
 from hfd.errors import BatchError, BitstreamError, ConfigError
@@ -99,6 +99,22 @@ def test_a_killed_process_costs_its_own_file_alone(
         "memory: give fewer --jobs\n"
     )
     assert sorted(outputs(tmp_path / "out")) == [f"{name}.hfd" for name in NAMES if name != "d"]
+
+
+def test_a_process_that_is_killed_while_idle_costs_nothing(folder: Path, tmp_path: Path) -> None:
+    jobs = [Job(folder / f"{name}.png", tmp_path / name) for name in "abc"]
+    work = partial(convert_file, convert=named, existing=Existing())
+    outcomes = in_processes(jobs, work, Limits(1, None, cost))
+    first = next(outcomes)
+    assert isinstance(first.ended, Ended)
+    os.kill(int(str(first.ended.line).rpartition(" ")[2]), signal.SIGKILL)
+    time.sleep(0.2)
+    rest = list(outcomes)
+    assert [type(one.ended) for one in rest] == [Ended, Ended]
+
+
+def named(_source: Source, _name: str) -> tuple[list[bytes], str]:
+    return [b""], str(os.getpid())
 
 
 def test_a_mistake_of_usage_ends_all(folder: Path, tmp_path: Path) -> None:
