@@ -119,7 +119,7 @@ def test_the_first_is_champion_and_only_a_better_one_takes_its_place(
     assert champion_of(fine) == 2 and versions_of(fine) == [1, 2]
     assert third[-1].manifest.facts["promoted"] is False
     fetched = sorted(path.relative_to(path.parents[1]) for path in tmp_path.glob("other/champion/*/*/*"))
-    assert list(map(str, fetched)) == sorted(FILES)
+    assert [str(path) for path in fetched if path.suffix != ".onnx"] == sorted(FILES)  # its graphs are made here
 
 
 def check_record(config: Config, done: list[Done]) -> None:
