@@ -23,7 +23,7 @@ from tests.support.packs import BLOCK, tar_of
 
 PACK = Pack("x.tar", Folder("nowhere"), "x.tar", 0, "stamp")
 NAMES = st.text("abc/ü.0", min_size=1, max_size=120).filter(
-    lambda name: not any(p in ("", ".") for p in name.split("/"))
+    lambda name: not any(part in ("", ".", "..") for part in name.split("/"))
 )
 MEMBERS = st.lists(st.tuples(NAMES.map("d/{}.jpg".format), st.binary(max_size=2000)), min_size=1, max_size=6)
 FORMATS = st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
@@ -53,6 +53,13 @@ def test_members_are_read_in_order_with_nested_names(contents: list[tuple[str, b
     assert len(set(keys)) == len(keys)
     assert all(key.startswith(f"x.tar/{name}") for key, (name, _) in zip(keys, shown, strict=True))
     assert (error is None) == bool(shown)
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "d/0/../0.jpg", "/a.jpg"])
+def test_a_name_that_leads_elsewhere_is_only_a_name(name: str) -> None:
+    """Nothing is unpacked: the name is part of the key and of nothing else."""
+    found, error = read(tar_of([(name, b"bytes")], tarfile.GNU_FORMAT))
+    assert [(member.key, member.read()) for member in found] == [(f"x.tar/{name}", b"bytes")] and error is None
 
 
 @given(contents=MEMBERS, kind=FORMATS, data=st.data())
