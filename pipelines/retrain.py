@@ -161,8 +161,11 @@ def _run_steps(context: Context, only: str | None) -> list[Done]:
         _add(context, done, spec.name, one)
         if only is None and spec is prepare.SPEC:
             from pipelines.evaluate.step import images_of
+            from pipelines.train.validation import require_measurable
 
-            images_of(context, one)  # fail now rather than after hours of training
+            # Fail now rather than after hours of training.
+            images_of(context, one)
+            require_measurable(context.config.decoder.finish, one.folder)
         outcome = "done before" if one.skipped else f"{one.manifest.seconds:.1f} s"
         context.display.say(f"{spec.name:<18} {outcome:>12}   {one.folder.uri}")
         if only is not None:

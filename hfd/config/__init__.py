@@ -129,6 +129,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _finish_is_measured(self) -> Self:
+        finish = self.decoder.finish
+        if finish is not None and finish.restore > 0.0 and self.prepare.validation_share == 0.0:
+            raise ValueError(
+                f"decoder.finish.restore: got {finish.restore:g} with prepare.validation_share=0, expected 0 without "
+                "held-out crops to measure it on. Set prepare.validation_share, or decoder.finish=null"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _promoting_is_possible(self) -> Self:
         if self.promote.model is not None and self.tracking.uri is None:
             raise ValueError(

@@ -26,7 +26,7 @@ from pipelines.train.averaging import Snapshots, choose_average
 from pipelines.train.job import NOT_IN_KEY, optimiser_settings, parallelism
 from pipelines.train.model_files import copy_weights
 from pipelines.train.pairs import PairTraining, network_config
-from pipelines.train.validation import validation_loss, write_measured
+from pipelines.train.validation import require_measurable, validation_loss, write_measured
 from pipelines.train.warm_start import WarmStart, warm_start
 
 
@@ -70,6 +70,7 @@ def _is_measured(config: DecoderConfig) -> bool:
 def _train(run: PairTraining, start: WarmStart) -> Outcome:
     start.fetch()
     config = run.config
+    require_measurable(config.finish, run.pairs)
     if config.frozen:
         _copy_frozen(run, start)
         return run.finish_model({"frozen": config.warm_start})

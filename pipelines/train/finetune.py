@@ -22,7 +22,7 @@ from pipelines.tracking import StepRun
 from pipelines.train import FINETUNE
 from pipelines.train.job import NOT_IN_KEY, optimiser_settings, parallelism
 from pipelines.train.pairs import PairTraining, network_config
-from pipelines.train.validation import write_measured
+from pipelines.train.validation import require_measurable, write_measured
 from pipelines.train.warm_start import WarmStart, warm_start
 
 
@@ -35,6 +35,7 @@ def plan(context: Context, reconstructed: Done, autoencoder: Done, decoder: Done
         first = warm_start(decoder.folder.uri, "decoder") if start.folder is None else start
         first.fetch()
         run = PairTraining(context, step, reconstructed.folder, autoencoder, record)
+        require_measurable(run.config.finish, run.pairs)
         build = functools.partial(build_task, run.config, first)
         origin = {"autoencoder": autoencoder.digest, **lineage_entry(first.config)}
         finish = functools.partial(write_model, run.config, run.pairs, origin)

@@ -21,8 +21,9 @@ from hfd.diffusion.finish import Finish, finished, sharpen_for
 from hfd.diffusion.grain import amount_for
 from hfd.diffusion.sampling import Sampling
 from hfd.diffusion.weights import read_decoder, write_decoder
+from hfd.errors import DataError
 from hfd.io.storage import Folder
-from hfd.metrics.spectrum import top_octave_energy
+from hfd.metrics.spectrum import top_octave_energy, top_octave_is_empty
 from hfd.training.perceptual import PerceptualTask
 from hfd.training.tasks import DecoderTask
 
@@ -81,8 +82,32 @@ def write_measured(
     write_decoder(out, tensors, {**settings, "grain": grain_amount(replace(bare, config=settings), pairs)})
 
 
+def require_measurable(finish: FinishConfig | None, pairs: Folder) -> None:
+    """Raise :class:`DataError` where a finish could not be measured after the training.
+
+    ``pairs``: crops, with or without x_hat.
+    """
+    if finish is None or finish.restore == 0.0:
+        return
+    crops = islice(iterate_rows(pairs, "validation", ("x",)), NUM_CROPS)
+    if all(top_octave_is_empty(row.pictures["x"]) for row in crops):
+        raise _not_measurable(finish)
+
+
+def _not_measurable(finish: FinishConfig) -> DataError:
+    return DataError(
+        f"decoder.finish.restore: got {finish.restore:g} without a held-out crop with fine detail, expected one to "
+        "measure it on. Give more photographs or a larger prepare.validation_share, or set decoder.finish=null"
+    )
+
+
 def finish_amounts(bare: ScoreDecoder, finish: FinishConfig, pairs: Folder) -> dict[str, float]:
-    """Return the section "finish" of a decoder without one. Without held-out crops ``sharpen`` is 0."""
+    """Return the section "finish" of a decoder without one. Raises :class:`DataError` if it cannot be measured."""
+    sharpen = _sharpen(bare, finish, pairs) if finish.restore > 0.0 else 0.0
+    return {"sharpen": sharpen, "chroma_noise": finish.chroma_noise}
+
+
+def _sharpen(bare: ScoreDecoder, finish: FinishConfig, pairs: Folder) -> float:
     energies = [
         [
             top_octave_energy(row.pictures["x"], tensor_to_picture(finished(sample, Finish(amount), seeds=[0])))
@@ -91,11 +116,10 @@ def finish_amounts(bare: ScoreDecoder, finish: FinishConfig, pairs: Folder) -> d
         for row, sample in _samples(bare, pairs)
     ]
     known = [found for found in energies if all(map(math.isfinite, found))]
-    sharpen = 0.0
-    if known:
-        mean = np.mean(known, axis=0)
-        sharpen = sharpen_for(float(mean[0] + finish.restore * (1.0 - mean[0])), mean.tolist())
-    return {"sharpen": sharpen, "chroma_noise": finish.chroma_noise}
+    if not known:
+        raise _not_measurable(finish)
+    mean = np.mean(known, axis=0)
+    return sharpen_for(float(mean[0] + finish.restore * (1.0 - mean[0])), mean.tolist())
 
 
 def grain_amount(model: ScoreDecoder, pairs: Folder) -> float:

@@ -269,6 +269,11 @@ def test_a_budget_without_a_unit_names_valid_ones(budget: str) -> None:
             "prepare.source_crop_px",
         ),
         (
+            ["prepare.validation_share=0"],
+            "decoder.finish.restore: got 0.44 with prepare.validation_share=0, expected 0 without held-out crops to "
+            "measure it on. Set prepare.validation_share, or decoder.finish=null",
+        ),
+        (
             ["decoder.train.crop_px=100"],
             "decoder.train.crop_px: got 100, expected a multiple of 8 (unet.patch x 2 per level)",
         ),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
+from torch import Tensor
 
 from hfd.codec.tensors import picture_to_tensor, tensor_to_picture
 from hfd.config.decoder import FinishConfig
@@ -18,13 +20,21 @@ from hfd.data.shards import iterate_rows, open_shard, shard_name
 from hfd.diffusion.decoder import ScoreDecoder
 from hfd.diffusion.finish import Finish
 from hfd.diffusion.sampling import Sampling
-from hfd.diffusion.weights import build_network, read_decoder
+from hfd.diffusion.weights import build_network, read_decoder, write_decoder
+from hfd.errors import DataError
 from hfd.io.storage import Folder
 from hfd.metrics.spectrum import top_octave_energy
 from pipelines.context import Silent
 from pipelines.retrain import retrain
 from pipelines.train.pairs import network_config
-from pipelines.train.validation import NUM_CROPS, grain_amount, validation_loss, write_measured
+from pipelines.train.validation import (
+    NUM_CROPS,
+    finish_amounts,
+    grain_amount,
+    require_measurable,
+    validation_loss,
+    write_measured,
+)
 from tests.support.tiny_run import tiny_config, write_photographs
 from tests.support.tiny_training import decoder_task
 
@@ -91,13 +101,21 @@ def blurred_pairs(folder: Folder) -> Folder:
     return folder
 
 
-def test_finish_restores_the_share_of_the_energy_that_was_asked_for(tmp_path: Path) -> None:
-    pairs, out = blurred_pairs(Folder(str(tmp_path / "pairs"))), Folder(str(tmp_path / "decoder"))
-    # A start without noise and a fresh network, which adds nothing: the sample is x_hat.
+def untrained() -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A start without noise and a fresh network, which adds nothing: the sample is x_hat."""
     settings = load_config("desk", ["data.uri=photos", "decoder.process.sigma_s=0.0001", SMALL]).decoder
     network = network_config(settings)
-    tensors = dict(build_network(network).named_parameters())
-    rest = {**network, "autoencoder": "", "steps": 1}
+    return dict(build_network(network).named_parameters()), {**network, "autoencoder": "", "steps": 1}
+
+
+def decoder_of(folder: Folder) -> ScoreDecoder:
+    write_decoder(folder, *untrained())
+    return read_decoder(folder)
+
+
+def test_finish_restores_the_share_of_the_energy_that_was_asked_for(tmp_path: Path) -> None:
+    pairs, out = blurred_pairs(Folder(str(tmp_path / "pairs"))), Folder(str(tmp_path / "decoder"))
+    tensors, rest = untrained()
 
     def written(finish: FinishConfig) -> ScoreDecoder:
         write_measured(out, tensors, rest, finish, pairs, torch.device("cpu"))
@@ -109,6 +127,41 @@ def test_finish_restores_the_share_of_the_energy_that_was_asked_for(tmp_path: Pa
     assert after == pytest.approx((1.0 + before) / 2.0, abs=0.01)
     assert found.config["grain"] == grain_amount(found, pairs) > 0.0
     assert written(FinishConfig(restore=0.0)).finish == Finish(0.0, 1.2)
+
+
+@pytest.mark.parametrize("crops", ["none", "flat", "detailed"])
+def test_a_finish_without_crops_to_measure_it_on_is_one_line_before_the_training(tmp_path: Path, crops: str) -> None:
+    pairs, finish = Folder(str(tmp_path / "pairs")), FinishConfig(restore=0.5)
+    if crops == "detailed":
+        require_measurable(finish, blurred_pairs(pairs))
+        return
+    pairs.path.mkdir()
+    if crops == "flat":
+        flat = np.full((64, 64, 3), 90, np.uint8)
+        with open_shard(pairs, shard_name("validation", 0, 1), ("x",)) as writer:
+            writer.add(Crop("0", "0", "0", {"x": flat}))
+    for needless in (None, FinishConfig(restore=0.0)):
+        require_measurable(needless, pairs)
+    with pytest.raises(DataError) as caught:
+        require_measurable(finish, pairs)
+    assert str(caught.value) == (
+        "decoder.finish.restore: got 0.5 without a held-out crop with fine detail, expected one to measure it on. "
+        "Give more photographs or a larger prepare.validation_share, or set decoder.finish=null"
+    )
+    if crops == "none":
+        with pytest.raises(DataError, match=r"^decoder\.finish\.restore"):
+            finish_amounts(decoder_of(Folder(str(tmp_path / "decoder"))), finish, pairs)
+
+
+def test_a_run_of_too_few_photographs_for_a_finish_stops_after_prepare(tmp_path: Path) -> None:
+    photographs = write_photographs(tmp_path / "photos", count=2)
+    config = tiny_config(
+        photographs, tmp_path / "runs", "prepare.validation_share=1e-9", f"evaluate.data={photographs}",
+        "decoder.finish={restore: 0.5}",
+    )  # fmt: skip
+    with pytest.raises(DataError, match=r"^decoder\.finish\.restore: got 0\.5 without a held-out crop"):
+        retrain(config, Silent())
+    assert not (tmp_path / "runs/train-autoencoder").exists()
 
 
 def test_without_held_out_crops_there_is_no_grain_and_no_choice(tmp_path: Path) -> None:
