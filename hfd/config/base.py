@@ -79,14 +79,21 @@ def _without_defaults(section: Section, settings: Mapping[str, Any]) -> dict[str
 class TrainConfig(Section):
     """One training: budget, batches, optimiser, checkpoints. The same for every training."""
 
-    later = frozenset({"beta2"})
+    later = frozenset({"beta2", "lr_drops"})
 
     budget: str = Field(description="Length: '5000 steps', or a wall time such as '90 s', '10 min', '8 h'.")
     batch_size: int = Field(8, ge=1, description="Samples in a step, over all workers.")
     crop_px: int = Field(256, ge=32, description="Side of a training crop, px.")
     lr: float = Field(1e-4, gt=0.0, le=1.0, description="Largest learning rate.")
     lr_final: float = Field(0.1, gt=0.0, le=1.0, description="Learning rate at the end, as a factor of lr.")
-    lr_decay_share: Share = Field(0.15, description="Last share of the steps, over which lr decays as a cosine.")
+    lr_decay_share: Share = Field(0.15, description="Last share of the steps, over which lr decays.")
+    lr_drops: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Decay by so many drops by one factor, spread evenly over lr_decay_share, the first at its start; "
+        "None: as a cosine.",
+    )
     warmup_steps: int = Field(100, ge=0, description="Linear warm-up from 0, at most a tenth of the steps.")
     weight_decay: float = Field(0.0, ge=0.0, description="Weight decay of AdamW.")
     beta2: float = Field(

@@ -69,7 +69,8 @@ class Loader(Protocol):
 class LoopSettings:
     """Exactly one of ``steps`` and ``budget_s`` is set. ``batch_size`` is global; ``world``: number of workers.
 
-    ``accumulate``: passes per step on each worker, each over a part of its samples.
+    ``accumulate``: passes per step on each worker, each over a part of its samples. ``lr_drops``: as in
+    :class:`hfd.config.TrainConfig`.
     """
 
     steps: int | None
@@ -82,6 +83,7 @@ class LoopSettings:
     log_every_steps: int
     seed: int
     accumulate: int = 1
+    lr_drops: int | None = None
     rank: int = 0
     world: int = 1
 
@@ -254,11 +256,18 @@ def plan_steps(settings: LoopSettings, durations: Sequence[float]) -> int:
 
 
 def lr_factor(settings: LoopSettings, step: int, planned: int | None) -> float:
-    """Linear warm-up, then 1, then a cosine to ``lr_final`` over the last ``lr_decay_share`` of the steps."""
+    """Linear warm-up, then 1, then a decay to ``lr_final`` over the last ``lr_decay_share`` of the steps.
+
+    The decay is a cosine, or with ``lr_drops`` a staircase: that many drops by one factor, the first at its start.
+    """
     factor = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
     if planned is None or settings.lr_decay_share == 0.0:
         return factor
     decayed = (step - planned * (1.0 - settings.lr_decay_share)) / (planned * settings.lr_decay_share)
+    if settings.lr_drops is not None:
+        # A little more than the quotient: rounding must not put a drop off by a step.
+        done = min(max(math.floor(decayed * settings.lr_drops + 1e-9) + 1, 0), settings.lr_drops)
+        return factor * float(settings.lr_final ** (done / settings.lr_drops))
     cosine = 0.5 * (1.0 + math.cos(math.pi * min(max(decayed, 0.0), 1.0)))
     return factor * (settings.lr_final + (1.0 - settings.lr_final) * cosine)
 

@@ -133,6 +133,7 @@ class TrainJob:
             batch_size=settings.batch_size,
             lr_final=settings.lr_final,
             lr_decay_share=settings.lr_decay_share,
+            lr_drops=settings.lr_drops,
             warmup_steps=settings.warmup_steps,
             checkpoint_every_s=settings.checkpoint_every_s,
             log_every_steps=settings.log_every_steps,

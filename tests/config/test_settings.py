@@ -362,3 +362,10 @@ def test_a_distance_of_near_duplicates_needs_a_use() -> None:
     assert "near_bits: got 0," in _mistake("prepare.near_bits=0", "prepare.drop_duplicates=false")
     for use in ("drop_duplicates", "drop_evaluation"):
         assert load_config("desk", ("prepare.near_bits=4", f"prepare.{use}=true")).prepare.near_bits == 4
+
+
+@pytest.mark.parametrize(("name", "value"), [("beta2", 0.99), ("lr_drops", 3)])
+def test_a_setting_added_later_leaves_keys_alone_until_it_is_set(name: str, value: float) -> None:
+    train = load_config("desk").decoder.train.content()
+    assert name not in train
+    assert load_config("desk", [f"decoder.train.{name}={value}"]).decoder.train.content() == {**train, name: value}

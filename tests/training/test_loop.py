@@ -223,6 +223,27 @@ def test_lr_factor_by_hand() -> None:
     assert [lr_factor(full, step, 10) for step in (0, 5, 10)] == pytest.approx([1.0, 0.5, 0.0])
 
 
+def test_lr_drops_by_hand() -> None:
+    """Three drops to an eighth: halves, at 70, 80 and 90 of 100 steps, whatever 1 - 0.3 is rounded to."""
+    settings = loop_settings(warmup_steps=4, lr_final=0.125, lr_decay_share=0.3, lr_drops=3)
+    found = [lr_factor(settings, step, 100) for step in (1, 69, 70, 79, 80, 89, 90, 99, 100)]
+    assert found == pytest.approx([0.5, 1.0, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.125])
+    assert lr_factor(settings, 99, None) == 1.0
+    uneven = loop_settings(warmup_steps=0, lr_final=0.01, lr_decay_share=1.0, lr_drops=2)
+    assert [lr_factor(uneven, step, 5) for step in range(5)] == pytest.approx([0.1, 0.1, 0.1, 0.01, 0.01])
+    assert [lr_factor(loop_settings(lr_decay_share=0.0, lr_drops=2), step, 10) for step in (5, 9)] == [1.0, 1.0]
+
+
+def test_lr_drops_are_kept_across_a_resume(tmp_path: Path, clock: Clock) -> None:
+    drops = {"lr_drops": 4, "lr_decay_share": 0.8, "steps": 20}
+    whole, first, second = (Counting(clock, 0.5) for _ in range(3))
+    run(whole, SMALL, tmp_path / "whole", **drops)
+    with pytest.raises(KilledError):
+        run(first, SMALL, tmp_path / "cut", Listener(on_step=KillAt(13)), checkpoint_every_s=0.0, **drops)
+    run(second, SMALL, tmp_path / "cut", **drops)
+    assert len(set(whole.factors)) > 4 and second.factors == whole.factors[12:]
+
+
 class Failing(Recording):
     """A decoder training whose loss, or whose gradient alone, is NaN in one step, or whose loss explodes there."""
 
