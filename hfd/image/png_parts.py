@@ -5,7 +5,6 @@ Pillow rejects a picture with a text above 1 MiB, or a wrong checksum or length 
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 import zlib
@@ -14,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
 from hfd.image.notes import NoteKind, add_note
+from hfd.io.seekable import SeekableFile
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PROFILE_BYTES = 2**22
@@ -158,11 +158,11 @@ def without_ranges(stream: BinaryIO, left_out: tuple[tuple[int, int], ...]) -> B
     return cast(BinaryIO, _WithoutRanges(stream, left_out))
 
 
-class _WithoutRanges(io.RawIOBase):
+class _WithoutRanges(SeekableFile):
     """A view of a stream without some of its ranges."""
 
     def __init__(self, stream: BinaryIO, left_out: tuple[tuple[int, int], ...]) -> None:
-        self._stream, self._position = stream, 0
+        self._stream = stream
         self._pieces: list[tuple[int, int, int]] = []  # start in this view, start and end in the stream
         here = there = 0
         for start, end in (*left_out, (stream.seek(0, os.SEEK_END), 0)):
@@ -170,21 +170,7 @@ class _WithoutRanges(io.RawIOBase):
                 self._pieces.append((here, there, start))
                 here += start - there
             there = end
-        self._size = here
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
+        super().__init__(here)
 
     def read(self, size: int | None = -1) -> bytes:
         """Read up to ``size`` bytes; all that remain if it is negative or None."""

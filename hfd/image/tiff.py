@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import BinaryIO, Literal, TypeAlias
 
+from hfd.io.seekable import SeekableFile
+
 Tags: TypeAlias = dict[int, tuple[int, ...]]
 
 _MAX_DIRECTORIES = 4096
@@ -223,38 +225,23 @@ def from_directory(stream: BinaryIO, found: Directory) -> BinaryIO:
     return io.BufferedReader(_Redirected(stream, found))
 
 
-class _Redirected(io.RawIOBase):
+class _Redirected(SeekableFile):
     """View of a file whose header points to another directory. Closing it leaves the file open."""
 
     def __init__(self, stream: BinaryIO, found: Directory) -> None:
+        super().__init__(stream.seek(0, io.SEEK_END))
         stream.seek(0)
         head = stream.read(16)
         link = struct.pack(found.order + ("Q" if found.is_big else "I"), found.offset)
         self._head = head[:8] + link if found.is_big else head[:4] + link
         self._stream = stream
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_END:
-            offset += self._stream.seek(0, io.SEEK_END)
-        self._at = offset + (self._at if whence == io.SEEK_CUR else 0)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        self._stream.seek(self._at)
+        self._stream.seek(self._position)
         data = bytearray(self._stream.read(len(buffer)))
-        if self._at < len(self._head):
-            head = self._head[self._at : self._at + len(data)]
+        if self._position < len(self._head):
+            head = self._head[self._position : self._position + len(data)]
             data[: len(head)] = head
         buffer[: len(data)] = data
-        self._at += len(data)
+        self._position += len(data)
         return len(data)

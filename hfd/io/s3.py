@@ -21,6 +21,7 @@ import pyarrow.fs as pafs
 
 from hfd.errors import ConfigError, DataError
 from hfd.io.failures import brief, no_bucket, one_line, with_retries
+from hfd.io.seekable import SeekableFile
 from hfd.io.uris import parse_s3
 
 T = TypeVar("T")
@@ -131,28 +132,15 @@ def upload(source: Path, filesystem: Any, path: str) -> None:
     stream.close()
 
 
-class _RetryingFile(io.RawIOBase):
+class _RetryingFile(SeekableFile):
     """A remote file whose reads are retried while the server is unavailable."""
 
     def __init__(self, what: str, file: Any) -> None:
-        self._what, self._file, self._position = what, file, 0
-        self._size = int(file.size())
+        super().__init__(int(file.size()))
+        self._what, self._file = what, file
 
     def size(self) -> int:
         return self._size
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        return self._position
 
     def read(self, size: int | None = -1) -> bytes:
         start = self._position

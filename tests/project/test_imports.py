@@ -17,7 +17,8 @@ FILES = sorted([*(ROOT / "hfd").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py
 
 ORDER: Sequence[set[str]] = [
     {"hfd.arrays", "hfd.errors", "hfd.kinds", "hfd.precision"},
-    {"hfd.io", "hfd.image"},
+    {"hfd.io"},
+    {"hfd.image"},
     {"hfd.config", "hfd.geometry"},
     {"hfd.perceptual", "hfd.engine"},
     {"hfd.data", "hfd.autoencoder", "hfd.metrics", "hfd.baselines"},

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO, cast
 
 from hfd.io.failures import one_line
+from hfd.io.seekable import SeekableFile
 from hfd.io.storage import Folder
 from pipelines.corpus.s3 import changed, fetch_range
 
@@ -34,27 +35,14 @@ def open_version(folder: Folder, name: str, size: int, stamp: str) -> BinaryIO:
     return file
 
 
-class _Object(io.RawIOBase):
+class _Object(SeekableFile):
     """An object on S3. While one range is in use, the next is being fetched."""
 
     def __init__(self, uri: str, name: str, size: int, stamp: str) -> None:
-        self._uri, self._name, self._size, self._stamp = uri, name, size, stamp
-        self._position = 0
+        super().__init__(size)
+        self._uri, self._name, self._stamp = uri, name, stamp
         self._ranges: dict[int, Future[bytes]] = {}
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="hfd-range")
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        return self._position
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         if self._position >= self._size:
