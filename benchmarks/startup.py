@@ -3,14 +3,17 @@
     python -m benchmarks.startup PICTURE [--runs 5] [--before CHECKOUT]
 
 Processes take turns; printed are medians of CPU seconds, of seconds on the clock and of the peak of memory, and their
-ratios to those of the checkout ``--before``. AVIF and WebP are written by Pillow, at the quality whose file is nearest
-to the size of the .hfd file. Files are in the page cache, since a first round is not counted.
+ratios to those of the checkout ``--before``. Peers are AVIF and WebP by Pillow, and those of the programs cwebp
+and cjxl that are installed (Debian's webp and libjxl-tools), each at the quality whose file is nearest to the size of
+the .hfd file; the column ``ours`` divides our CPU seconds by theirs. Files are in the page cache, since a first round
+is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -33,6 +36,37 @@ Image.open(sys.argv[1]).save(sys.argv[2])
 
 
 @dataclass(frozen=True)
+class Peer:
+    """Another format's commands, with places for the fields ``source``, ``target`` and ``quality``."""
+
+    name: str
+    suffix: str
+    encode: tuple[str, ...]
+    decode: tuple[str, ...]
+
+    def encoder(self, source: Path, target: Path, quality: int) -> list[str]:
+        return [part.format(source=source, target=target, quality=quality) for part in self.encode]
+
+    def decoder(self, source: Path, target: Path) -> list[str]:
+        return [part.format(source=source, target=target) for part in self.decode]
+
+
+def _by_pillow(suffix: str) -> Peer:
+    save = (sys.executable, "-c", SAVE, "{source}", "{target}", "{quality}")
+    return Peer("Pillow", suffix, save, (sys.executable, "-c", OPEN, "{source}", "{target}"))
+
+
+PEERS = (
+    _by_pillow(".avif"),
+    _by_pillow(".webp"),
+    Peer("cwebp", ".webp", ("cwebp", "-quiet", "-q", "{quality}", "{source}", "-o", "{target}"),
+         ("dwebp", "-quiet", "{source}", "-o", "{target}")),
+    Peer("cjxl", ".jxl", ("cjxl", "--quiet", "-q", "{quality}", "{source}", "{target}"),
+         ("djxl", "--quiet", "{source}", "{target}")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Cost:
     """Of one process: CPU seconds, seconds on the clock, peak of the resident memory in MiB."""
 
@@ -44,7 +78,9 @@ class Cost:
 def cost(command: list[str], checkout: Path) -> Cost:
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     started = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, cwd=checkout, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, env=environment, cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -71,12 +107,12 @@ def hfd(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "hfd", *map(str, arguments)]
 
 
-def nearest_quality(picture: Path, suffix: str, wanted: int, folder: Path) -> int:
-    """The quality of Pillow whose file is nearest to so many bytes."""
-    sizes = {}
+def nearest_quality(peer: Peer, picture: Path, wanted: int, folder: Path) -> int:
+    """The quality whose file is nearest to so many bytes; a program may refuse the lowest ones."""
+    sizes, target = {}, folder / f"q{peer.suffix}"
     for quality in range(1, 100, 3):
-        subprocess.run(python(SAVE, picture, folder / f"q{suffix}", quality), check=True)
-        sizes[quality] = (folder / f"q{suffix}").stat().st_size
+        if subprocess.run(peer.encoder(picture, target, quality), capture_output=True).returncode == 0:
+            sizes[quality] = target.stat().st_size
     return min(sizes, key=lambda quality: abs(sizes[quality] - wanted))
 
 
@@ -95,14 +131,17 @@ def commands(picture: Path, folder: Path) -> dict[str, list[str]]:
         "hfd decompress": hfd("decompress", ours, "-f", "-o", folder / "b.png"),
         "hfd decompress --realism 0": hfd("decompress", ours, "-f", "--realism", 0, "-o", folder / "c.png"),
     }
-    for suffix in (".avif", ".webp"):
-        quality = nearest_quality(picture, suffix, ours.stat().st_size, folder)
-        there = folder / f"a{suffix}"
-        subprocess.run(python(SAVE, picture, there, quality), check=True)
-        found[f"Pillow to {suffix}, {there.stat().st_size} bytes"] = python(
-            SAVE, picture, folder / f"b{suffix}", quality
+    for peer in PEERS:
+        if shutil.which(peer.encode[0]) is None or shutil.which(peer.decode[0]) is None:
+            print(f"{peer.encode[0]}: not installed")
+            continue
+        quality = nearest_quality(peer, picture, ours.stat().st_size, folder)
+        there = folder / f"{peer.name}{peer.suffix}"
+        subprocess.run(peer.encoder(picture, there, quality), check=True, capture_output=True)
+        found[f"{peer.name} to {peer.suffix}, {there.stat().st_size} bytes"] = peer.encoder(
+            picture, folder / f"b{peer.suffix}", quality
         )
-        found[f"Pillow from {suffix}"] = python(OPEN, there, folder / "d.png")
+        found[f"{peer.name} from {peer.suffix}"] = peer.decoder(there, folder / "d.png")
     return found
 
 
@@ -123,11 +162,15 @@ def main() -> None:
                 for checkout in checkouts if "hfd" in label else [ROOT]:
                     costs.setdefault((label, checkout), []).append(cost(command, checkout))
     print(f"{processor()}; {size} bytes; medians of {arguments.runs}")
-    print(f"{'process':<32} {'CPU s':>7} {'clock s':>8} {'MiB':>6}   of the other checkout: CPU, clock, memory")
+    other = "" if arguments.before is None else "   of the other checkout: CPU, clock, memory"
+    print(f"{'process':<32} {'CPU s':>7} {'clock s':>8} {'MiB':>6} {'ours':>7}{other}")
+    ours = {way: _median(costs[f"hfd {way}", ROOT][1:]).cpu for way in ("compress", "decompress")}
     for label in processes:
         here, *there = (_median(costs[label, checkout][1:]) for checkout in checkouts if (label, checkout) in costs)
         ratios = "".join(f"{a / b:8.3f}" for other in there for a, b in zip(_values(here), _values(other), strict=True))
-        print(f"{label:<32} {here.cpu:7.3f} {here.wall:8.3f} {here.memory:6.0f} {ratios}")
+        way = {"to": "compress", "from": "decompress"}.get(label.split()[1])
+        times = f"{ours[way] / here.cpu:6.1f}x" if way else " " * 7
+        print(f"{label:<32} {here.cpu:7.3f} {here.wall:8.3f} {here.memory:6.0f} {times} {ratios}")
 
 
 def _values(one: Cost) -> tuple[float, float, float]:
