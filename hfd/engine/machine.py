@@ -6,18 +6,16 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")
+from hfd.engine.containers import cpu_quota, memory_left
+
 _THREADS = "OMP_NUM_THREADS"
 
 
 def cores() -> int:
     """Return the number of cores that this process may use, at least 1: by affinity and a container's quota."""
     by_affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with suppress(OSError, ValueError):
-        quota, period = (_CGROUP / "cpu.max").read_text().split()
-        if quota != "max":
-            return max(1, min(by_affinity, round(int(quota) / int(period))))
-    return by_affinity
+    quota = cpu_quota()
+    return by_affinity if quota is None else max(1, min(by_affinity, round(quota)))
 
 
 def threads() -> int:
@@ -32,9 +30,8 @@ def available_bytes() -> int | None:
     with suppress(OSError, ValueError):
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         found.append(1024 * int(lines["MemAvailable"].split()[0]))
-    with suppress(OSError, ValueError):
-        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-        found.append(max(0, limit - used))
+    if (left := memory_left()) is not None:
+        found.append(left)
     if not found and hasattr(os, "sysconf"):
         with suppress(OSError, ValueError):
             found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
