@@ -47,6 +47,13 @@ def test_importing_it_costs_nothing_and_its_functions_are_there() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.integration
+def test_the_codec_imports_nothing_that_few_need() -> None:
+    script = "import sys, hfd.api; print(*({'urllib.request', 'multiprocessing', 'torch', 'scipy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
 def test_it_gives_the_results_of_the_codec(model: str) -> None:
     data = hfd.compress(X, model=model)
     codec = Codec.load(Folder(model))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 
 from hfd.codec.patches import MapPieces, Piece, SamplePiece
@@ -35,6 +33,9 @@ def process_map(workers: int) -> Iterator[MapPieces]:
     if workers == 1:
         yield map
         return
+    import multiprocessing  # here: most decodes need neither
+    from concurrent.futures import ProcessPoolExecutor
+
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread) as pool:
         try:
@@ -62,7 +63,7 @@ def map_ahead(pool: Executor, function: SamplePiece, pieces: Iterable[Piece], ah
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except BrokenProcessPool as error:
+    except BrokenExecutor as error:
         raise DataError(
             "workers: got a killed process, expected all to finish. Give fewer --workers, or more memory",
             reason="worker-killed",
