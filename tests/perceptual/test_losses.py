@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from hfd.perceptual.critic import FeatureCritic, critic_loss, persuasion_loss
-from hfd.perceptual.wasserstein import WINDOWS, wasserstein_distortion
+from hfd.perceptual.wasserstein import WINDOWS, cell_means, wasserstein_distortion
 
 
 def maps(seed: int) -> list[torch.Tensor]:
@@ -39,6 +39,26 @@ def by_loops(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> np.ndarra
 def test_the_distortion_is_its_formula() -> None:
     found, wanted = maps(0), maps(1)
     np.testing.assert_allclose(wasserstein_distortion(found, wanted).numpy(), by_loops(found, wanted), rtol=1e-4)
+
+
+def plain(h: torch.Tensor, cell: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return F.avg_pool2d(h.float(), cell), F.avg_pool2d(h.float().square(), cell)
+
+
+@pytest.mark.parametrize("side", [16, 19])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
+def test_means_of_cells_and_their_gradients_are_those_of_pooling(
+    side: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(2, 3, side, 21, generator=generator).to(dtype).contiguous(memory_format=torch.channels_last)
+    found, wanted = values.clone().requires_grad_(), values.clone().requires_grad_()
+    for h, means in ((found, cell_means(found, 4)), (wanted, plain(wanted, 4))):
+        torch.testing.assert_close(means, plain(h, 4), rtol=0, atol=0)
+        sum((mean.sin() * (1 + k)).sum() for k, mean in enumerate(means)).backward()
+    assert found.grad is not None and found.grad.dtype == dtype
+    assert found.grad.abs().max() > 0.05
+    torch.testing.assert_close(found.grad, wanted.grad, rtol=tolerance, atol=tolerance / 10)
 
 
 def test_moving_texture_costs_little_and_blur_much() -> None:
