@@ -12,6 +12,7 @@ SamplerKind: TypeAlias = Literal["auto", DiffusionSampler, FlowSampler]
 ProcessKind: TypeAlias = Literal["diffusion", "rectified-flow", "posterior-mean-flow"]
 Prediction: TypeAlias = Literal["v", "eps", "x0"]
 Weighting: TypeAlias = Literal["v", "eps", "x0", "min-snr"]
+CriticLoss: TypeAlias = Literal["cross-entropy", "hinge"]
 FlowTimes: TypeAlias = Literal["uniform", "logit-normal"]
 EngineKind: TypeAlias = Literal["auto", "torch", "onnx"]
 """``auto``: ONNX Runtime on the CPU where it is installed and a model has graphs for it, else torch."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from hfd.config.base import Place, Section, Share, TrainConfig
-from hfd.kinds import FlowTimes, Prediction, ProcessKind, SamplerKind, Weighting
+from hfd.kinds import CriticLoss, FlowTimes, Prediction, ProcessKind, SamplerKind, Weighting
 
 RateId = Annotated[int, Field(ge=64, le=192)]
 ResidualStd = Annotated[
@@ -116,7 +116,15 @@ class LeanConfig(Section):
 class FeatureCriticConfig(Section):
     """A critic of small heads on the features of a frozen VGG16."""
 
+    later = frozenset({"loss", "steps"})
+
     weight: float = Field(0.004, gt=0.0, description="Weight of the adversarial loss, beside the others.")
+    loss: CriticLoss = Field(
+        "cross-entropy", description="Loss of the critic; hinge: of margins, without label, usual with several steps."
+    )
+    steps: int = Field(
+        1, ge=1, le=8, description="Steps of the critic for one of the sampler. The budget counts the critic's."
+    )
     label: float = Field(0.8, gt=0.5, le=1.0, description="Target of real pictures in the cross-entropy; samples: 0.")
     lr: float = Field(4e-4, gt=0.0, le=1.0, description="Learning rate of the heads.")
     widths: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] = Field(

@@ -67,3 +67,17 @@ def critic_loss(real: Sequence[Tensor], sampled: Sequence[Tensor], label: float)
 def persuasion_loss(sampled: Sequence[Tensor]) -> Tensor:
     """Mean over the taps of the cross-entropy of samples labelled 1, the sampler's adversarial loss."""
     return torch.stack([F.softplus(-s.float()).mean() for s in sampled]).mean()
+
+
+def hinge_loss(real: Sequence[Tensor], sampled: Sequence[Tensor]) -> Tensor:
+    """Mean over the taps of max(0, 1 - real) + max(0, 1 + sampled): 2 for a critic that answers 0, 0 for one that
+    separates all by the margin (Lim and Ye, arXiv 1705.02894).
+    """
+    return torch.stack(
+        [F.relu(1.0 - r.float()).mean() + F.relu(1.0 + s.float()).mean() for r, s in zip(real, sampled, strict=True)]
+    ).mean()
+
+
+def hinge_persuasion(sampled: Sequence[Tensor]) -> Tensor:
+    """Minus the mean of the samples' logits over the taps, the sampler's loss beside :func:`hinge_loss`."""
+    return -torch.stack([s.float().mean() for s in sampled]).mean()

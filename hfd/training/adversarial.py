@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from hfd.diffusion.process import Process, predict
 from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.weights import DecoderNet
 from hfd.precision import autocast
+from hfd.training.critic import LossRange
 from hfd.training.randomness import SampleRandomness
 from hfd.training.shards import Shards
 from hfd.training.strategy import Parallelism, Units, syncing, wrap_module
@@ -28,6 +30,9 @@ BETAS = (0.5, 0.95)
 
 PENALTY_NOISE = 0.2
 """Standard deviation of the noise of the gradient penalty, as a factor of ``residual_std``."""
+
+RANGE = LossRange(0.0, math.log(2.0), certain=0.1)
+"""Of the discriminator's loss without its penalty. At 0.1 it is sure of nine in ten pairs of pictures."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,12 @@ class AdversarialTask:
         self._norms_before = []
         self.ema.update(step)
         return norm
+
+    def problem(self, means: Mapping[str, float]) -> str | None:
+        """Describe a diverged discriminator, from the means of the losses over all workers, with advice."""
+        advice = "Try a smaller adversarial.discriminator_lr or adversarial.weight, or a larger adversarial.penalty"
+        mean = means["discriminator"] - self._adversarial.penalty * means["penalty"]
+        return RANGE.problem("discriminator", mean, advice)
 
     def averages(self) -> dict[float, dict[str, Tensor]]:
         """Averaged weights of the sampler by relative width and parameter name."""

@@ -6,7 +6,6 @@ sampler's own steps, so that one or few steps are enough.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
@@ -22,11 +21,12 @@ from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.process import Network, Process, predict
 from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.weights import DecoderNet
-from hfd.perceptual.critic import FeatureCritic, critic_loss, persuasion_loss
+from hfd.perceptual.critic import FeatureCritic, critic_loss, hinge_loss, hinge_persuasion, persuasion_loss
 from hfd.perceptual.lpips import lpips_of_features
 from hfd.perceptual.wasserstein import wasserstein_distortion
 from hfd.perceptual.weights import read_frozen
 from hfd.precision import autocast
+from hfd.training.critic import CriticSettings
 from hfd.training.randomness import SampleRandomness
 from hfd.training.shards import Shards
 from hfd.training.strategy import Parallelism, Units, syncing, wrap_module
@@ -35,26 +35,6 @@ from hfd.training.tasks import OptimiserSettings, adam, clipped_step, named_aver
 BETAS = (0.9, 0.99)
 CRITIC_BETAS = (0.5, 0.95)
 """Betas of the critic's Adam: short averages, since its task changes with the sampler."""
-
-CERTAIN = 0.15
-"""Margin over the least possible loss below which the critic counts as diverged: it gives the sampler no gradient."""
-
-
-@dataclass(frozen=True)
-class CriticSettings:
-    """``weight`` of the adversarial loss beside the others; ``label`` of real pictures, in (1/2, 1]; ``lr`` at factor
-    1; ``widths`` of the heads on VGG16's taps."""
-
-    weight: float
-    label: float
-    lr: float
-    widths: tuple[int, ...]
-
-    @property
-    def least_loss(self) -> float:
-        """The entropy of the label: the least loss, of a critic that is always right."""
-        rest = 1.0 - self.label
-        return -self.label * math.log(self.label) - (rest * math.log(rest) if rest > 0.0 else 0.0)
 
 
 @dataclass(frozen=True)
@@ -71,6 +51,9 @@ class PerceptualSettings:
 
 class PerceptualTask:
     """Trains a sampler by gradients through all of its steps, and the critic, if any, by one update per step.
+
+    With several steps of the critic for one of the sampler, the sampler steps in the last of them. The others take
+    pictures and noise of their own, and no gradients of the sampler.
 
     ``neighbours_share`` as in :class:`hfd.training.tasks.DecoderTask`. Every worker holds the whole networks, for any
     strategy: FSDP does not support losses that share passes. Raises :class:`DataError` if the frozen networks' weights
@@ -97,7 +80,7 @@ class PerceptualTask:
             functorch.donated_buffer = False
         self._module = wrap_module(net, parallelism, units_of_network(net))
         self._shards = Shards(list(net.parameters()))
-        self._optimiser = adam(self._shards, settings, betas=BETAS)
+        self.optimiser = adam(self._shards, settings, betas=BETAS)
         self.ema = PowerEma(self._shards.local, sigma_rels)
         device = next(net.parameters()).device
         alexnet, linear = read_frozen("alexnet")
@@ -115,6 +98,12 @@ class PerceptualTask:
         critic_settings = replace(self._settings, lr=critic.lr)
         self._critic_optimiser = adam(self._critic_shards, critic_settings, betas=CRITIC_BETAS)
         self._norms_before: list[Tensor] = []
+        self._sampler_norm = torch.zeros((), device=device)
+
+    def _is_samplers(self, step: int) -> bool:
+        """Return True if the sampler steps too in this step of the training, and not the critic alone."""
+        critic = self._perceptual.critic
+        return critic is None or (step + 1) % critic.steps == 0
 
     def losses(self, batch: Tensor, *, progress: float, randomness: SampleRandomness) -> dict[str, Tensor]:
         del progress
@@ -126,8 +115,8 @@ class PerceptualTask:
         masks = sample_masks(randomness, x0.shape[-1], self._neighbours_share).to(x0.device)
         known = known_pixels(x0, masks).contiguous(memory_format=torch.channels_last)
         noise = [randomness.normal(x0.shape[1:], f"eps {step}", x0.device) for step in range(self._perceptual.steps)]
-        sample = self.sample(self._module, x_hat, noise, known)
-        terms, sampled, real = self._terms(sample, x0)
+        with torch.set_grad_enabled(self._is_samplers(randomness.step)):
+            terms, sampled, real = self._terms(self.sample(self._module, x_hat, noise, known), x0)
         found = {name: term.mean() for name, term in terms.items()}
         found["loss"] = self._weighted(found)
         critic = self._perceptual.critic
@@ -136,9 +125,14 @@ class PerceptualTask:
                 with torch.no_grad():
                     seen = self._vgg16(x_hat)
                 of_sample, of_real = self._critic_module(sampled, seen), self._critic_module(real, seen)
-            found["adversarial"] = persuasion_loss(of_sample)
-            found["critic"] = critic_loss(of_real, of_sample, critic.label)
-            found["loss"] = found["loss"] + critic.weight * found["adversarial"]
+            if critic.loss == "hinge":
+                found["adversarial"], found["critic"] = hinge_persuasion(of_sample), hinge_loss(of_real, of_sample)
+                # Logits have no natural zero: the loss has the gradient of this term and not its value.
+                pull = found["adversarial"] - found["adversarial"].detach()
+            else:
+                pull = found["adversarial"] = persuasion_loss(of_sample)
+                found["critic"] = critic_loss(of_real, of_sample, critic.label)
+            found["loss"] = found["loss"] + critic.weight * pull
         return found
 
     def sample(self, network: Network, x_hat: Tensor, noise: Sequence[Tensor], known: Tensor | None = None) -> Tensor:
@@ -213,50 +207,54 @@ class PerceptualTask:
             return
         # Both losses come from the same forward passes; each backward pass stops at its own parameters.
         sampler, critic = list(self.net.parameters()), list(self.critic.parameters())
-        (losses["loss"] * weight).backward(inputs=sampler, retain_graph=True)  # type: ignore[no-untyped-call]
+        if losses["mse"].requires_grad:
+            (losses["loss"] * weight).backward(inputs=sampler, retain_graph=True)  # type: ignore[no-untyped-call]
         (losses["critic"] * weight).backward(inputs=critic)  # type: ignore[no-untyped-call]
 
     def syncing(self, last: bool) -> AbstractContextManager[None]:
         return syncing(last, self._module, *([] if self.critic is None else [self._critic_module]))
 
     def update(self, *, step: int, lr_factor: float) -> Tensor:
-        norm = clipped_step(self._shards, self._optimiser, self._settings.lr * lr_factor, self._settings.grad_clip)
-        critic = self._perceptual.critic
+        """Step the optimisers whose turn it is; return the sampler's last gradient norm."""
+        settings, critic = self._settings, self._perceptual.critic
+        if self._is_samplers(step):
+            lr = settings.lr * lr_factor
+            self._sampler_norm = clipped_step(self._shards, self.optimiser, lr, settings.grad_clip).detach()
         if critic is not None:
-            clipped_step(self._critic_shards, self._critic_optimiser, critic.lr * lr_factor, self._settings.grad_clip)
+            clipped_step(self._critic_shards, self._critic_optimiser, critic.lr * lr_factor, settings.grad_clip)
             self._norms_before = []
         self.ema.update(step)
-        return norm
+        return self._sampler_norm
 
     def problem(self, means: Mapping[str, float]) -> str | None:
         """Describe a diverged critic, from the means of the losses over all workers, with advice."""
         critic, mean = self._perceptual.critic, means.get("critic")
-        if critic is None or mean is None or mean >= critic.least_loss + CERTAIN:  # False for NaN
+        if critic is None or mean is None:
             return None
-        return (
-            f"critic: got a mean loss of {mean:.3g}, expected {critic.least_loss + CERTAIN:.2f} to about 1.39: it has "
-            "diverged. Try a smaller perceptual.critic.lr, perceptual.critic.weight or train.lr"
-        )
+        advice = "Try a smaller perceptual.critic.lr, perceptual.critic.weight or train.lr"
+        return critic.loss_range.problem("critic", mean, advice)
 
     def averages(self) -> dict[float, dict[str, Tensor]]:
         """Averaged weights of the sampler by relative width and parameter name."""
         return named_averages(self.net, self.ema, self._shards)
 
     def state(self) -> dict[str, Any]:
-        state = {
+        state: dict[str, Any] = {
             "net": self.net.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
             "ema": self.ema.state(),
         }
         if self.critic is not None:
             state["critic"] = self.critic.state_dict()
             state["critic_optimiser"] = self._critic_optimiser.state_dict()
+            state["sampler_norm"] = self._sampler_norm
         return state
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.net.load_state_dict(state["net"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        self.optimiser.load_state_dict(state["optimiser"])
         self.ema.load(state["ema"])
         if self.critic is not None:
             self.critic.load_state_dict(state["critic"])
             self._critic_optimiser.load_state_dict(state["critic_optimiser"])
+            self._sampler_norm = state.get("sampler_norm", self._sampler_norm).to(self._sampler_norm.device)

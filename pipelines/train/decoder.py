@@ -16,7 +16,8 @@ from hfd.errors import DataError
 from hfd.io.storage import Folder
 from hfd.io.tensors import read_weights
 from hfd.perceptual.lineage import lineage_entry
-from hfd.training.perceptual import CriticSettings, PerceptualSettings, PerceptualTask
+from hfd.training.critic import CriticSettings
+from hfd.training.perceptual import PerceptualSettings, PerceptualTask
 from hfd.training.tasks import DecoderTask
 from pipelines.context import Context, PlannedStep
 from pipelines.engine.base import Worker
@@ -132,13 +133,12 @@ def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> Decod
 
 
 def perceptual_settings(config: PerceptualConfig) -> PerceptualSettings:
-    critic = config.critic
     return PerceptualSettings(
         config.steps,
         mse=config.mse,
         lpips=config.lpips,
         wasserstein=config.wasserstein,
-        critic=None if critic is None else CriticSettings(critic.weight, critic.label, critic.lr, critic.widths),
+        critic=None if config.critic is None else CriticSettings(**dict(config.critic)),
     )
 
 
@@ -162,6 +162,6 @@ def write_model(
         tensors, losses = dict(task.averages()[config.ema.sigma_rels[0]]), {}
     settings = {**network_config(config), **_default_steps(config), **origin, "ema_losses": losses}
     if config.perceptual is not None:
-        settings["perceptual"] = config.perceptual.model_dump(mode="json")
+        settings["perceptual"] = config.perceptual.content()
     device = next(task.net.parameters()).device
     write_measured(out / "decoder", tensors, settings, config.finish, pairs, device)

@@ -369,3 +369,13 @@ def test_a_setting_added_later_leaves_keys_alone_until_it_is_set(name: str, valu
     train = load_config("desk").decoder.train.content()
     assert name not in train
     assert load_config("desk", [f"decoder.train.{name}={value}"]).decoder.train.content() == {**train, name: value}
+
+
+def test_a_critic_has_the_settings_of_its_version_until_others_are_set() -> None:
+    critic = load_config("lean", ["decoder.perceptual.critic={}"]).decoder.content()["perceptual"]["critic"]
+    assert set(critic) == {"weight", "label", "lr", "widths"}
+    several = ["decoder.perceptual.critic={loss: hinge, steps: 4}"]
+    assert load_config("lean", several).decoder.content()["perceptual"]["critic"] == {
+        **critic, "loss": "hinge", "steps": 4,
+    }  # fmt: skip
+    assert "expected 'cross-entropy' or 'hinge'" in _mistake("decoder.perceptual={critic: {loss: hing}}")

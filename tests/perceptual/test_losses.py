@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hfd.perceptual.critic import FeatureCritic, critic_loss, persuasion_loss
+from hfd.perceptual.critic import FeatureCritic, critic_loss, hinge_loss, hinge_persuasion, persuasion_loss
 from hfd.perceptual.wasserstein import WINDOWS, cell_means, wasserstein_distortion
 
 
@@ -92,6 +92,19 @@ def test_the_critics_losses_are_cross_entropies(label: float) -> None:
     torch.testing.assert_close(persuasion_loss(sampled), wish)
     nothing = [torch.zeros(1, 1, 2, 2)]
     assert float(critic_loss(nothing, nothing, label)) == pytest.approx(2 * math.log(2))
+
+
+def test_the_hinge_losses_by_hand() -> None:
+    """Margins that hold cost nothing and teach nothing: of real logits from 1 up, of samples' from -1 down."""
+    real = [torch.tensor([-1.0, 0.0, 1.0, 3.0], requires_grad=True), torch.tensor([0.5], requires_grad=True)]
+    sampled = [torch.tensor([-4.0, -1.0, 0.0, 2.0], requires_grad=True), torch.tensor([-0.5], requires_grad=True)]
+    loss = hinge_loss(real, sampled)
+    assert float(loss.detach()) == pytest.approx((((2 + 1) / 4 + (1 + 3) / 4) + (0.5 + 0.5)) / 2)
+    loss.backward()
+    assert [value.grad.tolist() for value in real] == [[-0.125, -0.125, 0.0, 0.0], [-0.5]]
+    assert [value.grad.tolist() for value in sampled] == [[0.0, 0.0, 0.125, 0.125], [0.5]]
+    assert float(hinge_loss([torch.zeros(3)], [torch.zeros(3)])) == 2.0
+    assert float(hinge_persuasion(sampled).detach()) == pytest.approx(-(-3.0 / 4 - 0.5) / 2)
 
 
 def test_the_critic_gets_features_at_one_scale() -> None:

@@ -22,7 +22,9 @@ from hfd.diffusion.vp import Diffusion
 from hfd.io.storage import Folder
 from hfd.training.adversarial import AdversarialSettings, AdversarialTask
 from hfd.training.checkpoint import Checkpoints
+from hfd.training.critic import CriticSettings
 from hfd.training.loop import Listener, LoopSettings, Task, TrainResult, train
+from hfd.training.perceptual import PerceptualSettings, PerceptualTask
 from hfd.training.randomness import SampleRandomness, worker_randomness
 from hfd.training.strategy import Parallelism
 from hfd.training.tasks import AutoencoderTask, DecoderTask, OptimiserSettings
@@ -99,6 +101,18 @@ def adversarial_task(
     )  # fmt: skip
 
 
+def perceptual_task(*, parallelism: Parallelism = ALONE, lr: float = 4e-3) -> PerceptualTask:
+    """With a critic that steps twice for each step of the sampler, which steps in the second of two steps."""
+    torch.manual_seed(0)
+    net = UNet(2, (24, 24), (1, 1))
+    critic = CriticSettings(weight=0.01, label=0.8, lr=1e-3, widths=(8, 8), loss="hinge", steps=2)
+    settings = PerceptualSettings(1, mse=1.0, lpips=0.0, wasserstein=0.02, critic=critic)
+    return PerceptualTask(
+        net, PosteriorMeanFlow(sigma_s=0.2), optimiser(lr), settings,
+        sigma_rels=(0.05, 0.1), neighbours_share=0.5, parallelism=parallelism,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Kind:
     """One of the trainings."""
@@ -114,6 +128,7 @@ KINDS = {
     "autoencoder": Kind(autoencoder_task, 64),
     "decoder": Kind(decoder_task, 32),
     "adversarial": Kind(adversarial_task, 32),
+    "perceptual": Kind(perceptual_task, 32),
 }
 
 

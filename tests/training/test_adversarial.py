@@ -180,6 +180,19 @@ def test_noise_is_a_function_of_the_step_alone() -> None:
     assert first == again != other
 
 
+def test_a_diverged_discriminator_is_reported() -> None:
+    """By its loss without the penalty; 0.693 is that of one that cannot tell."""
+    task = adversarial_task(penalty=2.0)
+    for healthy in (0.693, 0.11, 2.0):
+        assert task.problem({"discriminator": healthy + 2.0 * 0.3, "penalty": 0.3}) is None
+    for wrong in (0.09, 2.1, float("nan")):
+        told = task.problem({"discriminator": wrong + 2.0 * 0.3, "penalty": 0.3})
+        assert told == (
+            f"discriminator: got a mean loss of {wrong:.3g}, expected 0.10 to about 0.69: it has diverged. Try a "
+            "smaller adversarial.discriminator_lr or adversarial.weight, or a larger adversarial.penalty"
+        )
+
+
 def test_some_samples_have_known_pixels() -> None:
     task = adversarial_task(neighbours_share=1.0)
     seen: list[Tensor] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,15 +12,19 @@ from torch import Tensor
 
 from hfd.diffusion.flow import PosteriorMeanFlow
 from hfd.diffusion.lean import LeanNet
+from hfd.errors import TrainingError
 from hfd.perceptual.lpips import Lpips
 from hfd.perceptual.wasserstein import wasserstein_distortion
 from hfd.perceptual.weights import read_frozen
+from hfd.training.critic import CriticSettings
 from hfd.training.loop import to_images
-from hfd.training.perceptual import CriticSettings, PerceptualSettings, PerceptualTask
+from hfd.training.perceptual import PerceptualSettings, PerceptualTask
 from hfd.training.tasks import OptimiserSettings
-from tests.support.tiny_training import CPU, MemoryLoader, one_update, randomness_at
+from tests.support.tiny_training import CPU, MemoryLoader, differing, one_update, randomness_at, run
 
 CRITIC = CriticSettings(weight=0.01, label=0.8, lr=1e-3, widths=(8, 8))
+HINGE = replace(CRITIC, loss="hinge", steps=2)
+"""The sampler steps in every second step, from the one with number 1."""
 
 
 def a_task(critic: CriticSettings | None = None, **weights: float) -> PerceptualTask:
@@ -58,10 +64,11 @@ def test_a_loss_without_weight_is_not_computed() -> None:
     assert set(losses_of(a_task(lpips=0.0, wasserstein=0.0))) == {"loss", "mse"}
 
 
-def test_each_network_learns_from_its_own_loss_alone() -> None:
-    task = a_task(CRITIC)
+@pytest.mark.parametrize("settings", [CRITIC, HINGE])
+def test_each_network_learns_from_its_own_loss_alone(settings: CriticSettings) -> None:
+    task = a_task(settings)
     assert task.critic is not None
-    losses = losses_of(task)
+    losses = losses_of(task, step=1)
     sampler, critic = list(task.net.parameters()), list(task.critic.parameters())
     expected = torch.autograd.grad(losses["loss"], sampler, retain_graph=True, allow_unused=True)
     opinions = torch.autograd.grad(losses["critic"], critic, retain_graph=True)
@@ -72,10 +79,10 @@ def test_each_network_learns_from_its_own_loss_alone() -> None:
             torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("critic", [None, CRITIC])
+@pytest.mark.parametrize("critic", [None, CRITIC, HINGE])
 def test_a_batch_in_parts_gives_the_same_gradients(critic: CriticSettings | None) -> None:
     whole, parts = a_task(critic), a_task(critic)
-    batch, randomness = a_batch(), randomness_at(2)
+    batch, randomness = a_batch(), randomness_at(3)
     whole.backward(whole.losses(batch, progress=0.0, randomness=randomness), weight=1.0)
     half = len(batch) // 2
     for begin, end in ((0, half), (half, len(batch))):
@@ -86,16 +93,42 @@ def test_a_batch_in_parts_gives_the_same_gradients(critic: CriticSettings | None
             torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("critic", [None, CRITIC])
+@pytest.mark.parametrize("critic", [None, CRITIC, HINGE])
 def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(critic: CriticSettings | None) -> None:
     straight, first, second = a_task(critic), a_task(critic), a_task(critic)
-    for step in range(2):
-        one_update(straight, losses_of(straight, step))
-    one_update(first, losses_of(first, 0))
+    for step in range(3):
+        one_update(straight, losses_of(straight, step), step)
+    one_update(first, losses_of(first, 0), 0)
     second.load_state(first.state())
-    one_update(second, losses_of(second, 1))
-    for one, other in zip(straight.net.parameters(), second.net.parameters(), strict=True):
-        assert torch.equal(one, other)
+    for step in (1, 2):
+        one_update(second, losses_of(second, step), step)
+    assert differing(straight.state(), second.state()) == []
+
+
+def test_the_critic_steps_alone_in_all_but_the_samplers_turns() -> None:
+    task = a_task(replace(HINGE, steps=3))
+    assert task.critic is not None
+    for step in range(6):
+        before = [value.detach().clone() for value in (*task.net.parameters(), *task.critic.parameters())]
+        norm = one_update(task, losses_of(task, step), step)
+        after = [*task.net.parameters(), *task.critic.parameters()]
+        moved = [not torch.equal(one, other) for one, other in zip(before, after, strict=True)]
+        sampler = len(list(task.net.parameters()))
+        assert any(moved[:sampler]) is (step in (2, 5)) and all(moved[sampler:])
+        assert (float(norm) > 0.0) is (step >= 2)
+
+
+def test_a_hinge_critics_pull_is_in_the_gradient_and_not_in_the_value() -> None:
+    """A loss below zero, or across it, would be taken for an explosion."""
+    task = a_task(replace(HINGE, weight=100.0), lpips=0.0, wasserstein=0.0)
+    losses = losses_of(task, step=1)
+    assert float(losses["loss"].detach()) == pytest.approx(float(losses["mse"].detach()), rel=1e-6)
+    parameters = [task.net.last.weight]
+    total, plain, pull = (
+        torch.autograd.grad(losses[name], parameters, retain_graph=True)[0] for name in ("loss", "mse", "adversarial")
+    )
+    torch.testing.assert_close(total, plain + 100.0 * pull, rtol=1e-3, atol=1e-6)
+    assert float(pull.norm()) > 0.0
 
 
 def test_it_learns() -> None:
@@ -106,13 +139,35 @@ def test_it_learns() -> None:
     assert float(losses_of(task)["loss"].detach()) < 0.9 * first
 
 
-def test_a_diverged_critic_is_reported() -> None:
-    task = a_task(CRITIC)
-    assert CRITIC.least_loss == pytest.approx(0.5004, abs=1e-4)
-    assert task.problem({"critic": 1.3}) is None and a_task().problem({"loss": 1.0}) is None
-    for value in (0.55, float("nan")):
+@pytest.mark.parametrize(
+    ("critic", "least", "healthy", "wrong"),
+    [
+        (CRITIC, 0.5004, (0.66, 1.3, 4.0), (0.55, 4.3)),
+        (replace(CRITIC, label=1.0), 0.0, (0.2, 1.3), (0.1,)),
+        (HINGE, 0.0, (0.2, 1.9, 5.0), (0.1, 6.1)),
+    ],
+)
+def test_a_diverged_critic_is_reported(
+    critic: CriticSettings, least: float, healthy: tuple[float, ...], wrong: tuple[float, ...]
+) -> None:
+    task = a_task(critic)
+    assert critic.loss_range.least == pytest.approx(least, abs=1e-4) and a_task().problem({"loss": 1.0}) is None
+    assert [task.problem({"critic": value}) for value in healthy] == [None] * len(healthy)
+    for value in (*wrong, float("nan")):
         told: Any = task.problem({"critic": value})
+        assert told.startswith(f"critic: got a mean loss of {value:.3g}, expected ")
         assert "it has diverged. Try a smaller perceptual.critic.lr" in told
+
+
+def test_a_critic_that_is_sure_and_wrong_stops_the_training(tmp_path: Path) -> None:
+    task = a_task(HINGE, lpips=0.0)
+    assert task.critic is not None
+    run(task, MemoryLoader(48), tmp_path / "calm", steps=4, log_every_steps=2)
+    with torch.no_grad():
+        for head in task.critic.heads:
+            head[-1].bias.add_(50.0)  # every sample looks real
+    with pytest.raises(TrainingError, match=r"^critic: got a mean loss of 5\d\S*, .*\(up to step 2; last good: no"):
+        run(task, MemoryLoader(48), tmp_path / "wrong", steps=4, log_every_steps=2)
 
 
 def test_held_out_losses_do_not_change() -> None:
