@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -124,6 +125,30 @@ def clean(
     from pipelines.retention.commands import clean as run
 
     run(load_config(config, overrides or ()), Cleaning(keep_last, older_than, checkpoints, yes), Terminal())
+
+
+@app.command()
+def report(
+    evaluations: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Finished evaluations: workspaces (folders, s3:// prefixes or names under runs/), their evaluate/KEY "
+            "folders, or ids of MLflow runs. LABEL=RUN names it; runs of one label are points of one curve.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
+    title: Annotated[str, typer.Option(help="Title of the page. Default: the names of the runs.")] = "",
+    pictures: Annotated[int, typer.Option(min=0, max=24, help="Pictures in the gallery.")] = 24,
+    tracking: Annotated[
+        str | None, typer.Option(help="Server of MLflow runs. Default: MLFLOW_TRACKING_URI of the environment.")
+    ] = None,
+) -> None:
+    """Compare finished evaluations on one page: curves, tables, pictures, and the commands to make each again."""
+    check_extra("pipeline")
+    from pipelines.compare.command import Request, write_comparison
+
+    print(write_comparison(Request(tuple(evaluations), output, title, pictures, tracking)))
 
 
 @app.command(context_settings={"allow_interspersed_args": False})

@@ -19,6 +19,10 @@ Progress = Callable[[int, int | None], None]
 """(done, total); total None while unknown."""
 
 
+FOLDER_TAG = "hfd.folder"
+"""Tag of a step's tracking run: the folder of its output."""
+
+
 class Display(Protocol):
     """Shows progress on a terminal, or nothing."""
 
@@ -73,7 +77,8 @@ class Context:
 
         def recorded(folder: Folder) -> Outcome:
             params = {"settings": dict(step.settings), "inputs": dict(step.inputs)}
-            with parent.child(step.name, params=params, tags={"hfd.key": step.key}) as run:
+            tags = {"hfd.key": step.key, FOLDER_TAG: step.folder.uri}
+            with parent.child(step.name, params=params, tags=tags) as run:
                 outcome = work(folder, run)
                 numbers = {name: float(value) for name, value in outcome.facts.items() if _is_number(value)}
                 run.log_metrics(0, {f"facts/{name}": value for name, value in numbers.items()})

@@ -17,6 +17,9 @@ ImageFeatures = Mapping[str, Features]
 COVERAGE = 0.95
 MIN_PATCHES = 2
 MIN_IMAGES = 2
+MANY_IMAGES = 2000
+NORMAL_REACH = 1.959964
+"""Standard errors on each side of a mean, at ``COVERAGE``."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,27 @@ class Drawn:
         """This distance less another one of the same draws, with its interval."""
         low, high = percentile_interval(np.subtract(self.draws, reference.draws))
         return Difference(self.value - reference.value, low, high)
+
+    def interval(self) -> tuple[float, float]:
+        """The interval of the draws, moved so that their median lies on the value.
+
+        A draw repeats images, which raises both distances: the draws spread about another value than the set's.
+        """
+        low, high = percentile_interval(np.asarray(self.draws) - np.median(self.draws))
+        return self.value + low, self.value + high
+
+
+def mean_interval(values: npt.NDArray[np.float64], *, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the mean of an image metric, float64 (I,), I >= ``MIN_IMAGES``: by bootstrap over images.
+
+    Above ``MANY_IMAGES`` images it is that of a normal distribution.
+    """
+    num = len(values)
+    if num > MANY_IMAGES:
+        reach = NORMAL_REACH * float(values.std(ddof=1)) / num**0.5
+        return float(values.mean()) - reach, float(values.mean()) + reach
+    taken = np.random.default_rng(seed).integers(0, num, (draws, num))
+    return percentile_interval(values[taken].mean(axis=1))
 
 
 def percentile_interval(values: Sequence[float] | npt.NDArray[np.float64]) -> tuple[float, float]:

@@ -8,10 +8,11 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from hfd.image.load import encode_webp_lossless
+from hfd.image.load import RgbArray, encode_webp_lossless
 from hfd.metrics.table import METRICS, set_metrics
 from hfd.report.charts import Chart
 from hfd.report.content import (
@@ -21,7 +22,6 @@ from hfd.report.content import (
     Report,
     SharedImages,
     SummaryRow,
-    Version,
     system_label,
 )
 from hfd.report.plots import energy_chart, rate_plot, system_colour
@@ -37,6 +37,9 @@ from hfd.report.tables import (
     summary_columns,
 )
 from hfd.report.template import read_template, render_template, webp_uri
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 RAW_BPP = 24
 """Three channels of eight bits."""
@@ -76,11 +79,16 @@ class Headline:
 
 @dataclass(frozen=True)
 class Cell:
-    """``number``: unrounded, for sorting, as JavaScript reads it, empty where missing; None: a cell of text."""
+    """``number``: unrounded, for sorting, as JavaScript reads it, empty where missing; None: a cell of text.
+
+    ``spread``: half of the width of an interval, as text; ``hint``: the interval.
+    """
 
     text: str
     number: str | None
     dot: bool
+    spread: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,23 +131,29 @@ def render(report: Report) -> str:
     Raises:
         hfd.errors.DataError: a picture too large for WebP (more than 16383 pixels on a side).
     """
-    from markupsafe import Markup
-
-    script = read_template("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    script, script_hash = script_and_hash()
     return render_template(
         "page.html",
         report=report,
         label=system_label,
         colour=system_colour,
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
+        script=script,
+        script_hash=script_hash,
         headline=_headline(report),
         examples=[_example(example) for example in report.examples],
         summary=_table(report.summary, summary_columns(report.summary)),
         plots=_plots(report.summary),
         images=_table(report.images, image_columns(report.images)),
     )
+
+
+def script_and_hash() -> tuple[Markup, str]:
+    """Return the script of the pages, and its hash for the page's policy."""
+    from markupsafe import Markup
+
+    script = read_template("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return Markup(script), f"sha256-{digest}"
 
 
 def _headline(report: Report) -> Headline | None:
@@ -215,11 +229,12 @@ def _example(example: Example) -> ShownExample:
         ShownVersion(version.label, version.caption, webp_uri(encode_webp_lossless(version.x)))
         for version in example.versions
     ]
-    return ShownExample(example.image, width, height, _thumbnail(example.versions[0]), versions)
+    return ShownExample(example.image, width, height, thumbnail(example.versions[0].x), versions)
 
 
-def _thumbnail(version: Version) -> str:
-    picture = Image.fromarray(version.x)
+def thumbnail(x: RgbArray) -> str:
+    """Return a small version of a picture, uint8 (H, W, 3), as a data URI."""
+    picture = Image.fromarray(x)
     picture.thumbnail((4 * _THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, format="WEBP", quality=80)

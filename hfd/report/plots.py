@@ -11,7 +11,7 @@ from hfd.report.charts import GRID, INK, MUTED, Chart, Mark, empty, finish, mark
 from hfd.report.content import OUR_SYSTEMS, SYSTEM_LABELS, SummaryRow, system_label
 from hfd.report.tables import format_number
 
-_HINTS = {"higher": "↑ higher is better", "lower": "↓ lower is better", None: ""}
+HINTS = {"higher": "↑ higher is better", "lower": "↓ lower is better", None: ""}
 _MARKERS = {"autoencoder": "D", "sample": "o", "jpeg": "s", "webp": "^", "avif": "v"}
 _COLOURS = {"autoencoder": "#0b5fc4", "sample": "#d3126e", "jpeg": "#9a6a00", "webp": "#117a5a", "avif": "#6a45bf"}
 _OTHER = "#5f6b76"
@@ -24,7 +24,7 @@ def rate_plot(rows: Sequence[SummaryRow], metric: Metric) -> Chart:
     The points of a baseline are joined in order of rate; ours are single, larger points. Rows without a finite value
     are left out and counted in a line under the plot.
     """
-    title, hint = ", ".join(filter(None, (metric.label, metric.unit))), _HINTS[metric.better]
+    title, hint = ", ".join(filter(None, (metric.label, metric.unit))), HINTS[metric.better]
     points = [(row, row.values[metric.name] or 0.0) for row in rows if _finite(row.values[metric.name], row.bpp)]
     figure, axes = new_axes(title, hint, height=320, left=56, right=16, bottom=74)
     if not points:

@@ -66,10 +66,15 @@ def distances_of_images(originals: ImageFeatures, decoded: ImageFeatures, draws:
     if len(features) < MIN_PATCHES:
         return CurveDistances(None, None)
     fd = frechet_distance(GaussianStats.of(reference), GaussianStats.of(features))
+    return CurveDistances(fd, kernel_distance(reference, features), *draws_of_images(originals, decoded, draws))
+
+
+def draws_of_images(originals: ImageFeatures, decoded: ImageFeatures, draws: int) -> tuple[Drawn | None, Drawn | None]:
+    """Return the bootstrap draws of both distances, for the images of ``decoded``."""
+    images = list(decoded)
+    reference, features = (rows_of(images, {image: side[image] for image in images}) for side in (originals, decoded))
     patches = [len(decoded[image]) for image in images]
-    return CurveDistances(
-        fd,
-        kernel_distance(reference, features),
+    return (
         _drawn(lambda: of_images(frechet_of_counts(reference, features), patches), patches, draws),
         _drawn(lambda: of_images(kernel_of_counts(reference, features), patches), patches, draws),
     )
@@ -116,7 +121,7 @@ def summarise(
     Rates and distortions are means over images. ``trained_on``: networks in the training of the rows "sample".
     """
     systems = list(dict.fromkeys(rows.system for rows in curves))
-    summary = [_summary(rows, distances[rows.system, rows.setting]) for rows in curves]
+    summary = [summary_row(rows, distances[rows.system, rows.setting]) for rows in curves]
     summary = [replace(row, trained_on=tuple(trained_on)) if row.system == "sample" else row for row in summary]
     return sorted(summary, key=lambda row: (systems.index(row.system), row.bpp))
 
@@ -174,7 +179,7 @@ def headline_row(rows: Sequence[SummaryRow]) -> SummaryRow | None:
 
 def shared_images(other: Curve, ours: CurveRows, distances: CurveDistances, lacking: Sequence[str]) -> SharedImages:
     """Return the headline row over the images of another row: ``ours`` and its distances hold only those."""
-    return SharedImages(*other, _summary(ours, distances), tuple(lacking))
+    return SharedImages(*other, summary_row(ours, distances), tuple(lacking))
 
 
 def same_images(row: SummaryRow, ours: Sequence[SummaryRow]) -> bool:
@@ -182,7 +187,8 @@ def same_images(row: SummaryRow, ours: Sequence[SummaryRow]) -> bool:
     return bool(ours) and row.num_images == ours[0].num_images
 
 
-def _summary(rows: CurveRows, distances: CurveDistances) -> SummaryRow:
+def summary_row(rows: CurveRows, distances: CurveDistances) -> SummaryRow:
+    """Return the row of one system at one setting."""
     images = ImageSet(rows.columns, rows.num_pixels, distances.fd, distances.kd)
     known = {name: len(finite(values)) for name, values in rows.columns.items()}
     counts = {name: num for name, num in known.items() if 0 < num < rows.num_images}

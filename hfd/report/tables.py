@@ -91,7 +91,7 @@ def shared_text(shared: SharedImages) -> str:
     ours, num = shared.ours, len(shared.lacking)
     more = f" and {num - MAX_NAMED} more" if num > MAX_NAMED else ""
     fd, psnr = format_number(ours.values["fd_effnet"], 1), format_number(ours.values["psnr"], 2)
-    named = ", ".join(map(_one_line, shared.lacking[:MAX_NAMED])) + more
+    named = ", ".join(map(one_line, shared.lacking[:MAX_NAMED])) + more
     return (
         f"{system_label(shared.system)} {shared.setting} lacks {num} of {ours.num_images + num} images ({named}); "
         f"{system_label(ours.system)} on the other {ours.num_images}: {ours.bpp:.3f} bpp, FD-EffNet {fd}, "
@@ -114,11 +114,12 @@ def cell_text(row: SummaryRow | ImageRow, column: Column) -> str:
     """Format a cell on one line: control characters and line breaks become spaces."""
     value = cell_value(row, column)
     if isinstance(value, str):
-        return _one_line(value)
+        return one_line(value)
     return counted(format_number(value, column.digits or 0), row, column.field)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Replace control characters and line breaks by spaces."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
@@ -141,7 +142,7 @@ def training_text(rows: Sequence[SummaryRow]) -> str:
     named = ", ".join(_NETWORK_LABELS.get(network, network) for network in networks) or "none"
     excluded = [metric.label for metric in set_metrics(_measured(rows)) if metric.network in networks]
     judges = "uses one of them and does not judge it" if len(excluded) == 1 else "use them and do not judge it"
-    line = f"Pretrained networks in the training of stage 2: {_one_line(named)}."
+    line = f"Pretrained networks in the training of stage 2: {one_line(named)}."
     return f"{line} {TRAINED_ON_MARK} {', '.join(excluded)} {judges}." if excluded else line
 
 

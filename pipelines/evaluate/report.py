@@ -33,6 +33,9 @@ from pipelines.evaluate.results import ExamplePictures
 from pipelines.evaluate.systems import OtherSystems
 from pipelines.runs.step import Done, Outcome, Step
 
+SETTINGS_FILE = "settings.yaml"
+"""The settings of an evaluation, as a preset that makes it again."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -82,7 +85,7 @@ class Evaluation:
 
 
 def write_report(context: Context, evaluation: Evaluation, folder: Folder) -> None:
-    """Write ``report.html`` into the step's folder."""
+    """Write ``report.html`` and ``settings.yaml`` into the step's folder."""
     report = Report(
         title=f"hfd · {context.config.name}",
         summary=tuple(evaluation.summary),
@@ -92,7 +95,16 @@ def write_report(context: Context, evaluation: Evaluation, folder: Folder) -> No
         warnings=tuple(_warnings(evaluation)),
         shared=tuple(evaluation.shared),
     )
+    folder.write(SETTINGS_FILE, _settings_yaml(context.config).encode())
     folder.write("report.html", render(report).encode())
+
+
+def _settings_yaml(config: Config) -> str:
+    """Return the settings that decide the result; those of machines, tracking and the registry are left out."""
+    import yaml
+
+    settings = config.model_dump(mode="json", exclude={"cluster", "tracking", "promote", "lease", "workspace"})
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
 def _examples(folder: Folder, rows: Sequence[ImageRow]) -> list[Example]:

@@ -45,10 +45,11 @@ def curves_of(table: pa.Table) -> list[CurveRows]:
     """Split the table by system and setting, in order of first appearance."""
     groups = table.group_by(["system", "setting"], use_threads=False).aggregate([]).to_pylist()
     curves = [(group["system"], group["setting"]) for group in groups]
-    return [_curve_rows(curve, _rows_on(table, curve)) for curve in curves]
+    return [_curve_rows(curve, rows_on(table, curve)) for curve in curves]
 
 
-def _rows_on(table: pa.Table, curve: Curve) -> pa.Table:
+def rows_on(table: pa.Table, curve: Curve) -> pa.Table:
+    """Return the rows of one system at one setting."""
     system, setting = curve
     return table.filter(pc.and_(pc.equal(table["system"], system), pc.equal(table["setting"], setting)))
 
@@ -71,7 +72,7 @@ def curves_that_lack_images(curves: Sequence[CurveRows]) -> list[CurveImages]:
 def shared_images_of(table: pa.Table, of: CurveImages, distances: CurveDistances) -> SharedImages:
     """Compute our row over the images that ``of`` shares with the other curve, and name the others."""
     assert of.shared_with is not None
-    ours, theirs = _rows_on(table, of.curve), _rows_on(table, of.shared_with)
+    ours, theirs = rows_on(table, of.curve), rows_on(table, of.shared_with)
     has = pc.is_in(ours[INDEX], theirs[INDEX].combine_chunks())
     lacking = ours.filter(pc.invert(has))["image"].to_pylist()
     return shared_images(of.shared_with, _curve_rows(of.curve, ours.filter(has)), distances, lacking)

@@ -33,7 +33,7 @@ ORDER: Sequence[set[str]] = [
     {"pipelines.registry", "pipelines.context"},
     {"pipelines.spec"},
     {"pipelines.prepare", "pipelines.train", "pipelines.evaluate"},
-    {"pipelines.promote"},
+    {"pipelines.promote", "pipelines.compare"},
     {"pipelines.workflow", "pipelines.extras"},
     {"pipelines.retrain", "pipelines.retention"},
     {"pipelines.cli"},

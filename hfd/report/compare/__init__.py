@@ -1,0 +1,1 @@
+"""The page that compares finished evaluations: its content, plots and rendering."""

@@ -1,0 +1,1 @@
+"""Put finished evaluations side by side on one page: ``hfd report``."""

@@ -1,0 +1,98 @@
+"""``hfd report``: read evaluations, compare them, and write the page."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hfd.errors import ConfigError
+from hfd.io.storage import write_file
+from hfd.report.compare.content import ComparedRun, ComparedSet, Comparison
+from hfd.report.compare.page import plural, render_comparison
+from pipelines.compare.find import find_all
+from pipelines.compare.finished import Finished
+from pipelines.compare.gallery import find_pictures, show
+from pipelines.compare.shared import group_by_pictures
+from pipelines.compare.tables import extremes_of, tables_of
+from pipelines.evaluate.report import SETTINGS_FILE
+
+MAX_PICTURES = 24
+
+
+@dataclass(frozen=True)
+class Request:
+    """``arguments``: evaluations as given; ``output``: the page; ``tracking``: server of MLflow runs."""
+
+    arguments: tuple[str, ...]
+    output: Path
+    title: str = ""
+    pictures: int = MAX_PICTURES
+    tracking: str | None = None
+
+    @property
+    def command(self) -> str:
+        words = ["hfd", "report", *self.arguments, "-o", str(self.output)]
+        words += ["--title", self.title] if self.title else []
+        words += ["--pictures", str(self.pictures)] if self.pictures != MAX_PICTURES else []
+        words += ["--tracking", self.tracking] if self.tracking else []
+        return shlex.join(words)
+
+
+def write_comparison(request: Request) -> str:
+    """Write the page and return a line about it. Raises :class:`hfd.errors.HfdError` with one line."""
+    if request.output.is_dir():
+        raise ConfigError(f"-o: got the folder {request.output}, expected the name of a file. Add report.html to it")
+    comparison = compare(find_all(request.arguments, request.tracking), request)
+    page = render_comparison(comparison).encode()
+    write_file(request.output, page)
+    pictures = sum(len(one.examples) for one in comparison.sets)
+    counts = f"{plural(len(comparison.runs), 'evaluation')}, {plural(pictures, 'picture')} shown"
+    return f"{request.output}: {counts}, {len(page) / 1e6:.1f} MB"
+
+
+def compare(runs: Sequence[Finished], request: Request) -> Comparison:
+    """Return the content of the page."""
+    groups, notes = group_by_pictures(runs)
+    tables = []
+    for group in groups:
+        found, more = tables_of(group)
+        tables.append(found)
+        notes += more
+    galleries = [
+        find_pictures(group, [row for table in found for row in table.rows], request.pictures // len(groups))
+        for group, found in zip(groups, tables, strict=True)
+    ]
+    shown, form = show(galleries)
+    sets = [
+        ComparedSet(
+            plural(len(group.images), "picture"),
+            group.images,
+            tuple(found),
+            tuple(extremes_of(group, found[0].rows)),
+            tuple(examples),
+            form.note if examples else "",
+        )
+        for group, found, examples in zip(groups, tables, shown, strict=True)
+    ]
+    notes += [f"{run.name}: {name}: {reason}." for run in runs for name, reason in run.facts.get("gaps", {}).items()]
+    title = request.title or "hfd · " + ", ".join(run.name for run in runs)
+    return Comparison(title, tuple(sets), tuple(map(_run, runs)), tuple(notes), request.command)
+
+
+def _run(run: Finished) -> ComparedRun:
+    facts = [
+        ("Place", run.place),
+        ("Evaluation key", run.key),
+        ("Finished", run.finished or "not known"),
+        ("Pictures", f"{run.facts.get('images', '?')}, {run.facts.get('rejected', 0)} rejected"),
+        ("Inputs", "\n".join(f"{name} {digest[:16]}" for name, digest in run.inputs.items())),
+        ("Engine", {"onnx": "ONNX Runtime", "torch": "torch"}.get(str(run.facts.get("engine")), "not known")),
+    ]
+    command = ""
+    if run.config:
+        local = run.folder is not None and run.folder.is_local
+        place = shlex.quote(f"{run.place}/{SETTINGS_FILE}") if local else SETTINGS_FILE
+        command = f"hfd retrain -c {place}"
+    return ComparedRun(run.name, tuple(facts), command, run.config)
