@@ -13,17 +13,15 @@ from hfd.config.autoencoder import AutoencoderConfig
 from hfd.config.base import Precision, Section, TrainConfig, Workspace, expand_sqlite
 from hfd.config.data import DataConfig, SourceConfig
 from hfd.config.decoder import (
-    AdversarialConfig,
     DecoderConfig,
     DiffusionConfig,
-    EmaConfig,
-    PerceptualConfig,
     PosteriorMeanFlowConfig,
     ProcessConfig,
     RectifiedFlowConfig,
     SamplerConfig,
     UNetConfig,
 )
+from hfd.config.decoder_training import AdversarialConfig, DistillConfig, EmaConfig, PerceptualConfig
 from hfd.config.evaluate import EvaluateConfig
 from hfd.config.prepare import PrepareConfig
 from hfd.config.promote import MIN_DRAWS, LeaseConfig, PromoteConfig
@@ -31,8 +29,8 @@ from hfd.kinds import Strategy
 
 __all__ = [
     "AdversarialConfig", "AutoencoderConfig", "ClusterConfig", "Config", "DataConfig", "DecoderConfig",
-    "DiffusionConfig", "EmaConfig", "EvaluateConfig", "LeaseConfig", "PerceptualConfig", "PosteriorMeanFlowConfig",
-    "Precision",
+    "DiffusionConfig", "DistillConfig", "EmaConfig", "EvaluateConfig", "LeaseConfig", "PerceptualConfig",
+    "PosteriorMeanFlowConfig", "Precision",
     "PrepareConfig", "ProcessConfig", "PromoteConfig", "RectifiedFlowConfig", "SamplerConfig", "Section",
     "SourceConfig",
     "TrackingConfig", "TrainConfig", "UNetConfig",

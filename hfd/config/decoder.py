@@ -8,7 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from hfd.config.base import Place, Section, Share, TrainConfig
-from hfd.kinds import CriticLoss, FlowTimes, Prediction, ProcessKind, SamplerKind, Weighting
+from hfd.config.decoder_training import AdversarialConfig, DistillConfig, EmaConfig, PerceptualConfig
+from hfd.kinds import FlowTimes, Prediction, ProcessKind, SamplerKind, Weighting
 
 RateId = Annotated[int, Field(ge=64, le=192)]
 ResidualStd = Annotated[
@@ -113,87 +114,6 @@ class LeanConfig(Section):
         return int(2 ** len(self.channels))
 
 
-class FeatureCriticConfig(Section):
-    """A critic of small heads on the features of a frozen VGG16."""
-
-    later = frozenset({"loss", "steps"})
-
-    weight: float = Field(0.004, gt=0.0, description="Weight of the adversarial loss, beside the others.")
-    loss: CriticLoss = Field(
-        "cross-entropy", description="Loss of the critic; hinge: of margins, without label, usual with several steps."
-    )
-    steps: int = Field(
-        1, ge=1, le=8, description="Steps of the critic for one of the sampler. The budget counts the critic's."
-    )
-    label: float = Field(0.8, gt=0.5, le=1.0, description="Target of real pictures in the cross-entropy; samples: 0.")
-    lr: float = Field(4e-4, gt=0.0, le=1.0, description="Learning rate of the heads.")
-    widths: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] = Field(
-        (32, 64), description="Widths of the heads on relu1_2 and relu2_2."
-    )
-
-
-class PerceptualConfig(Section):
-    """Training of a few-step sampler by perceptual losses, in place of score matching (beyond the paper)."""
-
-    steps: int = Field(1, ge=1, le=8, description="Steps of the sampler that is trained.")
-    mse: float = Field(1.0, ge=0.0, description="Weight of the MSE of pictures in [-1, 1].")
-    lpips: float = Field(0.02, ge=0.0, description="Weight of LPIPS (AlexNet).")
-    wasserstein: float = Field(
-        0.02, ge=0.0, description="Weight of the Wasserstein-like distortion of VGG16's relu1_2 and relu2_2."
-    )
-    critic: FeatureCriticConfig | None = Field(None, description="An adversarial loss beside them; None: none.")
-
-
-class EmaConfig(Section):
-    """Power-function averages of the weights (EDM2, arXiv 2312.02696), whose width is chosen after training."""
-
-    sigma_rels: tuple[Annotated[float, Field(gt=0.0, lt=0.28)], ...] = Field(
-        (0.05, 0.10), min_length=1, max_length=4, description="Relative widths of the tracked averages."
-    )
-    num_snapshots: int = Field(8, ge=1, le=64, description="Snapshots of each average, evenly over the training.")
-    choices: tuple[Annotated[float, Field(gt=0.0, lt=0.28)], ...] = Field(
-        (0.02, 0.05, 0.10, 0.15), min_length=1, description="Widths to choose from by the loss on the validation split."
-    )
-
-
-class AdversarialConfig(Section):
-    """Fine-tuning of a few-step sampler against a discriminator (beyond the paper)."""
-
-    steps: int = Field(1, ge=1, le=8, description="Steps of the sampler that is fine-tuned.")
-    weight: float = Field(
-        0.01, gt=0.0, description="Weight of the adversarial loss; the MSE of pictures in [-1, 1] has weight 1."
-    )
-    discriminator: tuple[Annotated[int, Field(ge=8)], ...] = Field(
-        (64, 128, 256, 256),
-        min_length=2,
-        max_length=6,
-        description="Channels of the discriminator per level, starting at half the sides.",
-    )
-    residual_std: float = Field(
-        0.1,
-        gt=0.0,
-        le=2.0,
-        description="Standard deviation of x0 - x_hat in [-1, 1], which scales the discriminator's input.",
-    )
-    discriminator_lr: float = Field(4e-4, gt=0.0, le=1.0, description="Learning rate of the discriminator.")
-    penalty: float = Field(
-        1.0, ge=0.0, description="Weight of the discriminator's change when its input gets a little noise."
-    )
-    warm_start: Place | None = Field(
-        None, description="Model whose decoder to start from; None: the decoder just trained."
-    )
-    train: TrainConfig
-
-    @model_validator(mode="after")
-    def _crop_fits_discriminator(self) -> Self:
-        stride = 2 ** len(self.discriminator)
-        if self.train.crop_px % stride:
-            raise ValueError(
-                f"train.crop_px: got {self.train.crop_px}, expected a multiple of {stride} (2 per discriminator level)"
-            )
-        return self
-
-
 class FinishConfig(Section):
     """Finish of samples (beyond the paper): amplify the finest detail and add faint colour noise."""
 
@@ -208,13 +128,16 @@ class FinishConfig(Section):
 class DecoderConfig(Section):
     """Stage 2: the score-based decoder."""
 
-    later = frozenset({"lean", "perceptual", "rates"})
+    later = frozenset({"lean", "perceptual", "distill", "rates"})
 
     process: ProcessConfig = DiffusionConfig()
     unet: UNetConfig = UNetConfig()
     lean: LeanConfig | None = Field(None, description="The lean network in place of the U-Net; None: the U-Net.")
     perceptual: PerceptualConfig | None = Field(
         None, description="Train the sampler of few steps by perceptual losses; None: score matching."
+    )
+    distill: DistillConfig | None = Field(
+        None, description="Train a sampler of few steps by the steps of a teacher; None: score matching."
     )
     ema: EmaConfig = EmaConfig()
     rates: tuple[RateId, RateId] | None = Field(
@@ -245,6 +168,28 @@ class DecoderConfig(Section):
             raise ValueError("warm_start: missing, expected the model whose decoder is taken with frozen=true")
         if self.frozen and self.adversarial is not None:
             raise ValueError("adversarial: got settings, expected null with frozen=true")
+        return self
+
+    @model_validator(mode="after")
+    def _distillation_is_possible(self) -> Self:
+        if self.distill is None:
+            return self
+        for name in ("perceptual", "frozen"):
+            if getattr(self, name):
+                raise ValueError(f"distill: got settings beside {name}, expected one of them. Leave out the other")
+        if self.steps not in (None, self.distill.steps):
+            raise ValueError(
+                f"steps: got {self.steps}, expected null or {self.distill.steps}, the steps of decoder.distill"
+            )
+        if isinstance(self.process, DiffusionConfig) and self.process.predict == "eps":
+            raise ValueError(
+                "process.predict: got eps, expected v or x0 with decoder.distill: eps at the start does not give x0"
+            )
+        steps = self.train.budget_steps
+        if steps is not None and steps < self.distill.rounds:
+            raise ValueError(
+                f"train.budget: got {steps} steps, expected {self.distill.rounds} or more, the rounds of distillation"
+            )
         return self
 
     @model_validator(mode="after")

@@ -57,6 +57,14 @@ class ScoreDecoder:
         """Number of steps of its fine-tuning; otherwise ``DEFAULT_STEPS``."""
         return int(self.config.get("steps", DEFAULT_STEPS))
 
+    def resolved(self, settings: Sampling) -> Sampling:
+        """Settings with the decoder's own sampler, if it has one, in place of "auto". Another gamma than 0 is for the
+        process's."""
+        own = self.config.get("sampler")
+        if own is None or settings.kind != "auto" or settings.gamma != 0.0:
+            return settings
+        return replace(settings, kind=own)
+
     @property
     def finish(self) -> Finish:
         """Finish of its samples, if the sampling settings ask for it."""
@@ -113,7 +121,7 @@ class ScoreDecoder:
             known = packed(pad(known, below, right, edge=False))
         cond = packed(pad(x_hat, below, right, edge=True) * 2.0 - 1.0)
         sample = run_sampler(
-            settings,
+            self.resolved(settings),
             self.process,
             lambda x_t, t: self._denoise_by_tiles(x_t, t, cond, known, tiles, precision),
             cond,

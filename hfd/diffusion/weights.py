@@ -31,8 +31,8 @@ def build_network(config: Mapping[str, Any]) -> DecoderNet:
 def write_decoder(folder: Folder, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
     """Write weights and ``config``: process, unet or lean, and ``autoencoder``, the fingerprint of its stage 1.
 
-    Optional: ``steps``, the number of its fine-tuning; ``finish``, as :class:`hfd.diffusion.finish.Finish`; ``grain``,
-    the amount that its finished samples lack.
+    Optional: ``steps``, the number of its fine-tuning; ``sampler``, in place of the process's first; ``finish``, as
+    :class:`hfd.diffusion.finish.Finish`; ``grain``, the amount that its finished samples lack.
     """
     write_weights(folder, tensors, config)
 

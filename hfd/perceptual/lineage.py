@@ -20,7 +20,10 @@ def networks_in_training(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(own | {str(name) for name in earlier} if isinstance(earlier, list) else own))
 
 
-def lineage_entry(start: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The entry in the configuration of a decoder whose training starts from another one; none without networks."""
-    networks = networks_in_training(start)
-    return {TRAINED_ON: list(networks)} if networks else {}
+def lineage_entry(*starts: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The entry in the configuration of a decoder whose training uses other ones; none without networks.
+
+    ``starts``: configurations of the decoders that it starts or learns from.
+    """
+    networks = sorted({network for start in starts for network in networks_in_training(start)})
+    return {TRAINED_ON: networks} if networks else {}

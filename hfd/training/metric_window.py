@@ -14,6 +14,11 @@ from hfd.training.workers import Workers
 EXPLODED = 100.0
 """Factor over the lowest mean loss at which a training counts as diverged."""
 
+SMALL = 1e-3
+"""Lower losses than this do not count as the least: a mean squared error of 0.1 in [-1, 1] is no explosion of another.
+
+Distillation begins with almost none, where the student has the teacher's weights."""
+
 Judge = Callable[[Mapping[str, float]], str | None]
 """The means of a window's losses -> a message about their fault, None if there is none."""
 
@@ -46,7 +51,7 @@ class MetricWindow:
         # A gradient that is not finite breaks the weights before any loss shows it.
         if not all(math.isfinite(means[name]) for name in ("loss", "grad_norm")):
             problem = "a value or gradient that is not finite"
-        elif means["loss"] > EXPLODED * self._least:
+        elif means["loss"] > EXPLODED * max(self._least, SMALL):
             problem = f"a mean of {means['loss']:.3g}, over {EXPLODED:g} times the least before ({self._least:.3g}),"
         else:
             return

@@ -147,13 +147,15 @@ class DecoderTask:
         del progress
         x0, x_hat = (batch[:, :2] * 2.0 - 1.0).unbind(dim=1)
         # Times are spread evenly over the global batch.
-        t = randomness.of_samples(self.process.times(randomness.batch_size, randomness.shared("times"))).to(
-            batch.device
-        )
+        t = randomness.of_samples(self.times(randomness.batch_size, randomness.shared("times"))).to(batch.device)
         eps = randomness.normal(x0.shape[1:], "eps", batch.device)
         masks = sample_masks(randomness, x0.shape[-1], self._neighbours_share).to(batch.device)
         loss = self.errors(x0, x_hat, eps, t, masks).mean()
         return {"loss": loss}
+
+    def times(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Training times (batch,), spread evenly."""
+        return self.process.times(batch, generator)
 
     def errors(
         self, x0: Tensor, x_hat: Tensor, eps: Tensor, t: Tensor, masks: Tensor | None = None, *, alone: bool = False
@@ -172,7 +174,7 @@ class DecoderTask:
     def held_out_loss(self, x0: Tensor, x_hat: Tensor, times: int) -> Tensor:
         """The loss of one crop (1, 3, h, w) in [-1, 1] at ``times`` times with fixed noise, on this worker only."""
         generator = torch.Generator().manual_seed(0)
-        t = self.process.times(times, generator).to(x0.device)
+        t = self.times(times, generator).to(x0.device)
         eps = torch.randn((times, *x0.shape[1:]), generator=generator).to(x0.device)
         loss: Tensor = self.errors(x0.expand_as(eps), x_hat.expand_as(eps), eps, t, alone=True).mean()
         return loss

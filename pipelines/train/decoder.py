@@ -17,6 +17,7 @@ from hfd.io.storage import Folder
 from hfd.io.tensors import read_weights
 from hfd.perceptual.lineage import lineage_entry
 from hfd.training.critic import CriticSettings
+from hfd.training.distillation import DistillTask
 from hfd.training.perceptual import PerceptualSettings, PerceptualTask
 from hfd.training.tasks import DecoderTask
 from pipelines.context import Context, PlannedStep
@@ -24,6 +25,7 @@ from pipelines.engine.base import Worker
 from pipelines.runs.step import Done, Outcome, Step, point_latest
 from pipelines.train import DECODER
 from pipelines.train.averaging import Snapshots, choose_average
+from pipelines.train.distill import check_teacher, distill_task, find_teacher
 from pipelines.train.job import NOT_IN_KEY, optimiser_settings, parallelism
 from pipelines.train.model_files import copy_weights
 from pipelines.train.pairs import PairTraining, network_config
@@ -32,8 +34,8 @@ from pipelines.train.warm_start import WarmStart, warm_start
 
 
 def plan(context: Context, reconstructed: Done, autoencoder: Done) -> PlannedStep:
-    start = warm_start(context.config.decoder.warm_start, "decoder", context)
-    step = _step(context, reconstructed, autoencoder, start)
+    start, teacher = warm_start(context.config.decoder.warm_start, "decoder", context), find_teacher(context)
+    step = _step(context, reconstructed, autoencoder, start, teacher)
 
     def point(done: Done) -> None:
         # If skipped, the fine-tuned model is the newest.
@@ -43,17 +45,22 @@ def plan(context: Context, reconstructed: Done, autoencoder: Done) -> PlannedSte
     return PlannedStep(
         context,
         step,
-        lambda _, record: _train(PairTraining(context, step, reconstructed.folder, autoencoder, record), start),
+        lambda _, record: _train(
+            PairTraining(context, step, reconstructed.folder, autoencoder, record), start, teacher
+        ),
         point,
     )
 
 
-def _step(context: Context, reconstructed: Done, autoencoder: Done, start: WarmStart) -> Step:
+def _step(context: Context, reconstructed: Done, autoencoder: Done, start: WarmStart, teacher: WarmStart) -> Step:
     config = context.config.decoder
     inputs = {"reconstruct": reconstructed.digest, "train-autoencoder": autoencoder.digest} | start.inputs
+    if teacher.folder is not None:
+        inputs["teacher"] = teacher.fingerprint
     if not config.frozen:
         # The pairs depend on the rates.
         exclude: dict[str, Any] = {"train": NOT_IN_KEY, "adversarial": True, "warm_start": True, "rates": True}
+        exclude["distill"] = {"teacher"}
         settings = {"seed": context.config.seed, **config.content(exclude=exclude)}
     elif _is_measured(config):
         settings = {"frozen": True, **config.content(include={"finish", "steps"})}
@@ -68,15 +75,20 @@ def _is_measured(config: DecoderConfig) -> bool:
     return config.finish is not None or config.steps is not None
 
 
-def _train(run: PairTraining, start: WarmStart) -> Outcome:
+def _train(run: PairTraining, start: WarmStart, teacher: WarmStart) -> Outcome:
     start.fetch()
+    teacher.fetch()
     config = run.config
     require_measurable(config.finish, run.pairs)
     if config.frozen:
         _copy_frozen(run, start)
         return run.finish_model({"frozen": config.warm_start})
-    build = functools.partial(build_task, config, start)
-    origin = {"autoencoder": run.autoencoder.digest, **lineage_entry(start.config)}
+    if config.distill is not None:
+        check_teacher(config, teacher)
+    build = functools.partial(build_task, config, start, teacher=teacher)
+    origin: dict[str, Any] = {"autoencoder": run.autoencoder.digest, **lineage_entry(start.config, teacher.config)}
+    if config.distill is not None:
+        origin["distilled"] = {"teacher": teacher.fingerprint, "teacher_steps": config.distill.teacher_steps}
     finish = functools.partial(write_model, config, run.pairs, run.snapshots, origin)
     return run.train(config.train, build, finish)
 
@@ -103,15 +115,19 @@ def _copy_frozen(run: PairTraining, start: WarmStart) -> None:
 
 
 def _default_steps(config: DecoderConfig) -> dict[str, int]:
-    if config.steps is None:
-        return {} if config.perceptual is None else {"steps": config.perceptual.steps}
-    return {"steps": config.steps}
+    trained = config.perceptual or config.distill
+    steps = config.steps or (None if trained is None else trained.steps)
+    return {} if steps is None else {"steps": steps}
 
 
-def build_task(config: DecoderConfig, start: WarmStart, worker: Worker) -> DecoderTask | PerceptualTask:
+def build_task(
+    config: DecoderConfig, start: WarmStart, worker: Worker, teacher: WarmStart = WarmStart(None)
+) -> DecoderTask | PerceptualTask:
     network = network_config(config)
     net = build_network(network)
     start.into(net)
+    if config.distill is not None:
+        return distill_task(config, net, build_process(network["process"]), start, teacher, worker)
     if config.perceptual is not None:
         return PerceptualTask(
             net.to(worker.device),
@@ -155,6 +171,8 @@ def write_model(
 
     ``origin``: the entries of its configuration about the models that it comes from.
     """
+    if isinstance(task, DistillTask):
+        task.require_last_round()
     if list_row_groups(pairs, "validation"):
         loss = functools.partial(validation_loss, task, pairs)
         tensors, losses = choose_average(snapshots, config.ema, steps, loss)
@@ -163,5 +181,7 @@ def write_model(
     settings = {**network_config(config), **_default_steps(config), **origin, "ema_losses": losses}
     if config.perceptual is not None:
         settings["perceptual"] = config.perceptual.content()
+    if config.distill is not None and config.process.kind == "diffusion":
+        settings["sampler"] = "ddim"  # deterministic, as the steps that it learned
     device = next(task.net.parameters()).device
     write_measured(out / "decoder", tensors, settings, config.finish, pairs, device)

@@ -39,8 +39,8 @@ def default_steps(config: DecoderConfig) -> int:
 
     if config.adversarial is not None:
         return config.adversarial.steps
-    trained = None if config.perceptual is None else config.perceptual.steps
-    return config.steps or trained or DEFAULT_STEPS
+    trained = config.perceptual or config.distill
+    return config.steps or (DEFAULT_STEPS if trained is None else trained.steps)
 
 
 def _kind(decoder: DecoderConfig) -> str:

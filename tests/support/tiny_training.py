@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hfd.autoencoder.model import Elic
+from hfd.diffusion.decoder import ScoreDecoder
 from hfd.diffusion.discriminator import Discriminator
 from hfd.diffusion.flow import PosteriorMeanFlow
 from hfd.diffusion.process import Process
@@ -23,11 +24,13 @@ from hfd.io.storage import Folder
 from hfd.training.adversarial import AdversarialSettings, AdversarialTask
 from hfd.training.checkpoint import Checkpoints
 from hfd.training.critic import CriticSettings
+from hfd.training.distillation import DistillSettings, DistillTask
 from hfd.training.loop import Listener, LoopSettings, Task, TrainResult, train
 from hfd.training.perceptual import PerceptualSettings, PerceptualTask
 from hfd.training.randomness import SampleRandomness, worker_randomness
 from hfd.training.strategy import Parallelism
 from hfd.training.tasks import AutoencoderTask, DecoderTask, OptimiserSettings
+from tests.support.networks import lively_unet
 
 CPU = torch.device("cpu")
 BATCH = 4
@@ -113,6 +116,18 @@ def perceptual_task(*, parallelism: Parallelism = ALONE, lr: float = 4e-3) -> Pe
     )  # fmt: skip
 
 
+def distill_task(*, parallelism: Parallelism = ALONE, lr: float = 2e-3, neighbours_share: float = 0.5) -> DistillTask:
+    """Three rounds, from a teacher of another network and output."""
+    torch.manual_seed(0)
+    net = UNet(2, (24, 24), (1, 1))
+    schedule = CosineSchedule(0.5)
+    teacher = ScoreDecoder(lively_unet(4, (8, 8), (1, 1)).requires_grad_(False), Diffusion(schedule, "x0"), {}, "")
+    return DistillTask(
+        net, Diffusion(schedule), optimiser(lr), DistillSettings(8, 1), teacher,
+        sigma_rels=(0.05, 0.1), neighbours_share=neighbours_share, parallelism=parallelism,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Kind:
     """One of the trainings."""
@@ -129,6 +144,7 @@ KINDS = {
     "decoder": Kind(decoder_task, 32),
     "adversarial": Kind(adversarial_task, 32),
     "perceptual": Kind(perceptual_task, 32),
+    "distilled": Kind(distill_task, 32),
 }
 
 
