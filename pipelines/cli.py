@@ -224,8 +224,9 @@ def _run_pipeline(preset: str, overrides: list[str] | None, dry_run: bool, *, on
         print()
         print(folder.read("summary.txt").decode(), end="")
         print(f"\nreport: {folder.uri}/report.html")
-        if only is None:
-            print(f"model:  {done[model_step(config)].folder.uri}")
+        made = model_step(config)
+        if only is None and made is not None:
+            print(f"model:  {done[made].folder.uri}")
     if "promote" in done:
         print()
         print(done["promote"].folder.read("verdict.txt").decode(), end="")
@@ -239,8 +240,9 @@ def _print_plan(config: Config, only: str | None) -> None:
     from pipelines.train.model_sizes import describe_models
 
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
-    print(f"\n{describe_models(config)}\n")
-    if not config.data.uris:
+    if model_step(config) is not None:
+        print(f"\n{describe_models(config)}\n")
+    if model_step(config) is not None and not config.data.uris:
         print("steps: unknown until data.uri is given")
         return
     for line in notes_on(config):

@@ -45,7 +45,8 @@ class Silent:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Data from outside: the photographs, and the pictures to evaluate on (None: the held-out crops)."""
+    """Data from outside: the photographs (without a model, the pictures), and the pictures to evaluate on (None: the
+    held-out crops)."""
 
     photographs: Corpus
     pictures: Corpus | None = None

@@ -39,15 +39,17 @@ class StepState:
 
 def list_inputs(config: Config, display: Display | None = None) -> Inputs:
     """List the photographs and the pictures to evaluate on; minutes for millions of objects."""
-    shown, pictures = display or Silent(), config.evaluate.data
-    with shown.bar("list photographs", "files") as progress:
-        photographs = list_sources(config.data, on_progress=progress)
-    _say_skipped(shown, "data.uri", photographs)
-    if pictures is None:
-        return Inputs(photographs)
+    shown, pictures, photographs = display or Silent(), config.evaluate.data, None
+    if model_step(config) is not None:
+        with shown.bar("list photographs", "files") as progress:
+            photographs = list_sources(config.data, on_progress=progress)
+        _say_skipped(shown, "data.uri", photographs)
+        if pictures is None:
+            return Inputs(photographs)
+    assert pictures is not None  # without a model, the configuration has them
     with shown.bar("list pictures", "files") as progress:
         listed = list_corpus(pictures, setting="evaluate.data", packed=False, on_progress=progress)
-    inputs = Inputs(photographs, listed)
+    inputs = Inputs(listed if photographs is None else photographs, listed)
     _say_skipped(shown, "evaluate.data", inputs.pictures)
     return inputs
 
@@ -65,6 +67,8 @@ def retrain(config: Config, display: Display, *, only: str | None = None) -> lis
     and for outside failures.
     """
     if only is not None and only not in (spec.name for spec in steps_of(config)):
+        if config.evaluate.model == "none":
+            raise ConfigError(f"evaluate.model: got none, expected trained for hfd {only}. Remove it")
         setting = next(spec.setting for spec in STEPS if spec.name == only)
         raise ConfigError(f"{setting}: missing, expected a value, which hfd {only} needs. Set it")
     idle = replace(_idle_context(config), display=display)
@@ -131,7 +135,7 @@ def _add(context: Context, done: dict[str, Done], name: str, one: Done) -> None:
 def _latest_of(config: Config, finished: Sequence[Done]) -> dict[str, str]:
     """Return what latest.json should name after these steps."""
     folders = {done.step.name: f"{done.step.name}/{done.step.key}" for done in finished}
-    latest = {"model": folders.get(model_step(config))}
+    latest = {"model": folders.get(model_step(config) or "")}
     if evaluate.SPEC.name in folders:
         latest["report"] = f"{folders[evaluate.SPEC.name]}/report.html"
     return {name: place for name, place in latest.items() if place is not None}

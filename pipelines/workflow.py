@@ -16,9 +16,11 @@ STEP_NAMES = tuple(spec.name for spec in STEPS)
 
 def steps_of(config: Config) -> list[StepSpec]:
     """Return the steps of a configuration, in order."""
+    if config.evaluate.model == "none":
+        return [evaluate.ALONE]
     return [spec for spec in STEPS if spec.wanted(config)]
 
 
-def model_step(config: Config) -> str:
-    """Return the name of the step whose folder is the model: the last training."""
-    return [spec.name for spec in steps_of(config) if spec.makes_model][-1]
+def model_step(config: Config) -> str | None:
+    """Return the name of the step whose folder is the model: the last training; None without a model."""
+    return next((spec.name for spec in reversed(steps_of(config)) if spec.makes_model), None)

@@ -143,6 +143,11 @@ class Config(Section):
                 f"promote.model: got {self.promote.model} with tracking.uri=null, expected the MLflow server with "
                 "the registry. Set tracking.uri"
             )
+        if self.promote.model is not None and self.evaluate.model == "none":
+            raise ValueError(
+                f"promote.model: got {self.promote.model} with evaluate.model=none, expected a model to promote. "
+                "Remove one"
+            )
         if self.promote.model is not None and self.evaluate.bootstrap_draws < MIN_DRAWS:
             raise ValueError(
                 f"evaluate.bootstrap_draws: got {self.evaluate.bootstrap_draws}, expected {MIN_DRAWS} or more with "

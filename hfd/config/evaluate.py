@@ -12,11 +12,22 @@ from hfd.config.base import Place, Section
 from hfd.config.codecs import Codec, DecodedSystem
 from hfd.config.decoder import SamplerConfig
 
+ALONE_BPP = (0.125, 0.25, 0.5, 1.0)
+"""Rates of the baselines where there is no model whose rate they could have."""
+
 
 class EvaluateConfig(Section):
     """Images and measures of the evaluation."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"external", "decoded", "vgg16", "vgg16_sha256"})
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"external", "decoded", "vgg16", "vgg16_sha256", "model", "baseline_bpp"}
+    )
+
+    model: Literal["trained", "none"] = Field(
+        "trained",
+        description="trained: the model of the run; none: no model: evaluate is the only step, and measures the codecs "
+        "and the pictures decoded elsewhere on evaluate.data.",
+    )
 
     data: Place | None = Field(None, description="Folder or s3:// prefix of images; None: the validation split.")
     max_images: int | None = Field(None, ge=1, description="Use only the first images by key; None: all.")
@@ -39,6 +50,11 @@ class EvaluateConfig(Section):
     )
     baseline_rates: tuple[Annotated[float, Field(gt=0.0)], ...] = Field(
         (1.0,), description="File sizes of the baselines for the curves, as factors of ours."
+    )
+    baseline_bpp: tuple[Annotated[float, Field(gt=0.0, le=24.0)], ...] = Field(
+        (),
+        description="File sizes of the baselines in bits per pixel, beside those of baseline_rates; with model=none, "
+        "(): 0.125, 0.25, 0.5 and 1.",
     )
     bootstrap_draws: int = Field(
         100, ge=0, le=10_000, description="Bootstrap draws for the intervals of distances; 0: no intervals."
@@ -83,6 +99,19 @@ class EvaluateConfig(Section):
         if self.decoded and self.data is None:
             raise ValueError("decoded: got systems without evaluate.data, expected the folder of their originals")
         return self
+
+    @model_validator(mode="after")
+    def _without_a_model_there_are_pictures_and_systems(self) -> Self:
+        if self.model == "none" and self.data is None:
+            raise ValueError("data: missing with model=none, expected a folder of pictures. Set it")
+        if self.model == "none" and not (self.baselines or self.external or self.decoded):
+            raise ValueError("model: got none without baselines, external and decoded, expected systems to measure")
+        return self
+
+    @property
+    def absolute_bpp(self) -> tuple[float, ...]:
+        """The rates of the baselines that do not depend on ours, in bits per pixel."""
+        return self.baseline_bpp or (ALONE_BPP if self.model == "none" else ())
 
     @field_validator("vgg16_sha256")
     @classmethod

@@ -140,6 +140,7 @@ def render(report: Report) -> str:
         script=script,
         script_hash=script_hash,
         headline=_headline(report),
+        claim=_claim_without_ours(report.summary),
         examples=[_example(example) for example in report.examples],
         summary=_table(report.summary, summary_columns(report.summary)),
         plots=_plots(report.summary),
@@ -154,6 +155,15 @@ def script_and_hash() -> tuple[Markup, str]:
     script = read_template("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return Markup(script), f"sha256-{digest}"
+
+
+def _claim_without_ours(rows: Sequence[SummaryRow]) -> str:
+    """Return the claim of a report without a row of ours."""
+    systems = [system_label(system) for system in dict.fromkeys(row.system for row in rows)]
+    if not systems:
+        return "This report has no results of this codec."
+    images = max(row.num_images for row in rows)
+    return f"{images} {'photograph' if images == 1 else 'photographs'}, without a model: {', '.join(systems)}."
 
 
 def _headline(report: Report) -> Headline | None:

@@ -1,5 +1,7 @@
 """Measure real files decoded from their bytes: tables, distances and the report."""
 
+from dataclasses import replace
+
 from pipelines.spec import MODEL, StepSpec
 
 SPEC = StepSpec(
@@ -9,3 +11,6 @@ SPEC = StepSpec(
     needs=("prepare", "train-autoencoder", MODEL),
     extra="pipeline",
 )
+
+ALONE = replace(SPEC, needs=())
+"""The step of an evaluation without a model (``evaluate.model=none``)."""

@@ -31,6 +31,7 @@ from pipelines.corpus.photo import Photo
 from pipelines.evaluate.decoded import DecodedPicture, add_decoded
 from pipelines.evaluate.distances import ORIGINAL, write_features
 from pipelines.evaluate.measure import (
+    SIDES,
     Coded,
     Measured,
     MeasureSettings,
@@ -204,7 +205,11 @@ class ImageCollector:
     def _reject(self, task: ImageTask, error: DataError) -> None:
         if error.is_outage:
             raise error
-        self.rejects[task.index] = {"photo": task.image.key, "reason": error.reason, "message": str(error)}
+        self.rejects[task.index] = rejection(task, error)
+
+
+def rejection(task: ImageTask, error: DataError) -> dict[str, str]:
+    return {"photo": task.image.key, "reason": error.reason, "message": str(error)}
 
 
 def batches_of(sizes: Sequence[tuple[int, int]], batch_pixels: int) -> list[tuple[int, ...]]:
@@ -272,10 +277,17 @@ def store(folder: Folder, name: str, data: bytes) -> bytes:
 
 def write_pictures(folder: Folder, task: ImageTask, x: RgbArray, measured: Measured) -> None:
     """Write the versions that the report shows: original, both stages, AVIF near our rate, and those made elsewhere."""
+    near = [curve for side in SIDES if (curve := ("avif", setting_label(side, 1.0))) in measured.pictures]
+    write_versions(folder, task, x, measured, near[:1])
+
+
+def write_versions(
+    folder: Folder, task: ImageTask, x: RgbArray, measured: Measured, baselines: Sequence[Curve]
+) -> None:
+    """Write the original, our pictures, those of ``baselines`` and those made elsewhere."""
     pictures = {ORIGINAL: x, **measured.pictures}
-    near = [curve for side in ("at most", "at least") if (curve := ("avif", setting_label(side, 1.0))) in pictures]
     wanted: list[Curve] = [curve for curve in pictures if curve[0] in (ORIGINAL[0], "autoencoder", "sample")]
-    wanted += near[:1]
+    wanted += baselines
     wanted += [curve for one in task.image.decoded if (curve := (one.system, one.setting)) in pictures]
     home = folder / f"pictures/{task.index:08d}"
     for number, curve in enumerate(wanted):

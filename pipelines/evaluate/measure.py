@@ -32,6 +32,9 @@ from hfd.report.summarise import Curve
 
 T = TypeVar("T")
 
+SIDES = ("at most", "at least")
+"""Of a target: the nearest file that is no larger, and the nearest that is no smaller."""
+
 
 @dataclass(frozen=True)
 class MeasureSettings:
@@ -45,6 +48,7 @@ class MeasureSettings:
     batch_pixels: int
     external: tuple[Programs, ...] = ()
     vgg16: Vgg16File | None = None
+    baseline_bpp: tuple[float, ...] = ()
 
 
 def vgg16_file(config: EvaluateConfig) -> Vgg16File | None:
@@ -136,7 +140,7 @@ def sample_batch(codec: Codec, batch: Sequence[Coded], settings: MeasureSettings
 
 
 def measure(coded: Coded, samples: Sequence[Sample], settings: MeasureSettings) -> Measured:
-    """Measure every system on a picture: both stages and the baselines around their rate."""
+    """Measure every system on a picture: both stages and the baselines around their rate and at absolute ones."""
     x, size = coded.x, len(coded.data)
     measured = Measured(coded.name, coded.data, original=features_of(x, settings.patch_px))
     stages = [("autoencoder", "x_hat", coded.x_hat, 0.0)]
@@ -145,8 +149,14 @@ def measure(coded: Coded, samples: Sequence[Sample], settings: MeasureSettings) 
         times = coded.encode_s, coded.stage1_s + seconds
         image = DecodedImage(x, picture, size, *times, coded.bpp_est, settings.vgg16)
         measured.add((system, setting), image, settings.patch_px)
-    for curve, image in _baselines(coded.name, x, size, settings):
-        measured.add(curve, image, settings.patch_px)
+    _add_baselines(measured, x, [*_relative(size, settings), *_absolute(x, settings)], settings)
+    return measured
+
+
+def measure_others(name: str, x: RgbArray, settings: MeasureSettings) -> Measured:
+    """Measure the baselines on a picture at absolute rates, without a model."""
+    measured = Measured(name, b"", original=features_of(x, settings.patch_px))
+    _add_baselines(measured, x, _absolute(x, settings), settings)
     return measured
 
 
@@ -161,20 +171,33 @@ def sampling_of(sampler: SamplerConfig, codec: Codec) -> Sampling:
     return Sampling(steps, sampler.kind, sampler.gamma, sampler.realism, sampler.grain, sampler.finish)
 
 
-def _baselines(
-    name: str, x: RgbArray, num_bytes: int, settings: MeasureSettings
-) -> Iterator[tuple[Curve, DecodedImage]]:
+_Target = tuple[int, str]
+"""A file size in bytes, and its name after "at most" and "at least"."""
+
+
+def _relative(num_bytes: int, settings: MeasureSettings) -> list[_Target]:
+    return [(max(1, round(rate * num_bytes)), _rate_name(rate)) for rate in settings.baseline_rates]
+
+
+def _absolute(x: RgbArray, settings: MeasureSettings) -> list[_Target]:
+    num_pixels = x.shape[0] * x.shape[1]
+    return [(max(1, round(bpp * num_pixels / 8)), bpp_name(bpp)) for bpp in settings.baseline_bpp]
+
+
+def _add_baselines(measured: Measured, x: RgbArray, targets: Sequence[_Target], settings: MeasureSettings) -> None:
     for baseline in _codecs_for(x, settings):
-        for rate in settings.baseline_rates:
+        for target in targets:
             try:
-                yield from _around(baseline, x, max(1, round(rate * num_bytes)), rate, settings.vgg16)
+                found = _around(baseline, x, target, settings.vgg16)
             except DataError as error:
                 if error.reason == "codec-failed":
-                    print(f"hfd: {name}: {error}", file=sys.stderr, flush=True)
+                    print(f"hfd: {measured.name}: {error}", file=sys.stderr, flush=True)
                 elif error.reason != "codec-limit":
                     raise
                 # The picture stays in the evaluation; the counts of the summary show the rows without it.
                 break
+            for curve, image in found:
+                measured.add(curve, image, settings.patch_px)
 
 
 def _codecs_for(x: RgbArray, settings: MeasureSettings) -> Iterator[Baseline]:
@@ -187,23 +210,32 @@ def _codecs_for(x: RgbArray, settings: MeasureSettings) -> Iterator[Baseline]:
 
 
 def _around(
-    baseline: Baseline, x: RgbArray, target_bytes: int, rate: float, vgg16: Vgg16File | None
+    baseline: Baseline, x: RgbArray, target: _Target, vgg16: Vgg16File | None
 ) -> list[tuple[Curve, DecodedImage]]:
     """Return the pictures of the nearest files on both sides of a size."""
     found = []
-    for side, encoded in zip(("at most", "at least"), bracket_rate(baseline, x, target_bytes), strict=True):
+    target_bytes, name = target
+    for side, encoded in zip(SIDES, bracket_rate(baseline, x, target_bytes), strict=True):
         if encoded is None:
             continue
         # Bracketing encodes many times; measure the time of one encoding.
         _, encode_s = _timed(functools.partial(baseline.encode, x, encoded.quality))
         picture, decode_s = _timed(functools.partial(baseline.decode, encoded.data))
         image = DecodedImage(x, picture, len(encoded.data), encode_s, decode_s, vgg16=vgg16)
-        found.append(((baseline.name, setting_label(side, rate)), image))
+        found.append(((baseline.name, f"{side} {name}"), image))
     return found
 
 
 def setting_label(side: str, rate: float) -> str:
-    return f"{side} our rate" if rate == 1.0 else f"{side} {rate:g} x our rate"
+    return f"{side} {_rate_name(rate)}"
+
+
+def _rate_name(rate: float) -> str:
+    return "our rate" if rate == 1.0 else f"{rate:g} x our rate"
+
+
+def bpp_name(bpp: float) -> str:
+    return f"{bpp:g} bpp"
 
 
 def features_of(x: RgbArray, patch_px: int) -> npt.NDArray[np.float32]:

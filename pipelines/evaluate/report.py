@@ -38,20 +38,27 @@ SETTINGS_FILE = "settings.yaml"
 
 
 @dataclass(frozen=True)
-class Origin:
-    """The evaluate step and its inputs; ``autoencoder``: digest and facts of the model's stage 1."""
+class Trained:
+    """A model and its origin; ``autoencoder``: digest and facts of its stage 1."""
 
-    step: Step
     prepared: Done
     autoencoder: Outcome
     model: Done
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The evaluate step and the model that it measures, if any."""
+
+    step: Step
+    trained: Trained | None
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Results of an evaluation. ``rows``: of the images that the report lists; ``others``: systems beside ours, and
     their gaps; ``num_blocks``: see `measure_distances`; ``num_tiled``: images whose stage 2 was sampled in tiles;
-    ``networks``: the engine that ran the model."""
+    ``networks``: the engine that ran the model, if there is one."""
 
     origin: Origin
     num_images: int
@@ -60,7 +67,7 @@ class Evaluation:
     others: OtherSystems
     num_blocks: int
     num_tiled: int
-    networks: EngineKind
+    networks: EngineKind | None
     rows: Sequence[ImageRow]
     summary: Sequence[SummaryRow]
     gains: Sequence[Gain]
@@ -77,7 +84,7 @@ class Evaluation:
             **({"gaps": self.others.gaps} if self.others.gaps else {}),
             "blocks": self.num_blocks,
             "tiled": self.num_tiled,
-            "engine": self.networks,
+            **({"engine": self.networks} if self.networks is not None else {}),
             "summary": [row.to_record() for row in self.summary],
             "gains": [asdict(gain) for gain in self.gains],
             "at_our_rate": [asdict(point) for point in self.at_our_rate],
@@ -129,31 +136,46 @@ def _examples(folder: Folder, rows: Sequence[ImageRow]) -> list[Example]:
 
 
 def _facts(config: Config, evaluation: Evaluation) -> list[tuple[str, str]]:
-    origin, prepared = evaluation.origin, evaluation.origin.prepared.manifest.facts
-    model, autoencoder = origin.model, origin.autoencoder
+    origin, trained = evaluation.origin, evaluation.origin.trained
     data = config.evaluate.data or "the validation split"
-    reasons = f" {_reasons(prepared['reasons'])}" if prepared["reasons"] else ""
     features = f"EfficientNet-Lite0 features of {config.evaluate.patch_px} px patches; not comparable with FID"
     if evaluation.num_blocks:
         features += f"; over {evaluation.num_blocks} blocks of images, as are the intervals"
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "compressai", "ray", "mlflow", "pillow"))
-    return [
+    facts = [
         ("Evaluated on", f"{data}: {evaluation.num_images} images, {len(evaluation.rejects)} rejected"),
-        ("Training photographs", f"{prepared['photos']}, {prepared['rejected']} rejected{reasons}"),
-        ("Source crops", f"{prepared['train_crops']} for training, {prepared['validation_crops']} for validation"),
-        ("Stage 1 training", _training(autoencoder.facts)),
-        ("Stage 2 training", _training(model.manifest.facts)),
+        *(_training_facts(trained) if trained is not None else [("Model", "none: other systems alone")]),
         ("Distances", features),
-        ("Networks", training_text(evaluation.summary)),
-        ("Realism against x_hat", "; ".join(map(gain_text, evaluation.gains)) or "not measured"),
-        ("Baselines at our rate", "; ".join(map(rate_text, evaluation.at_our_rate)) or "none"),
-        ("Model", f"{model.step.name}/{model.step.key}, autoencoder {autoencoder.digest[:8]}"),
-        ("Corpus digest", origin.prepared.step.inputs["corpus"][:16]),
+    ]
+    if trained is not None:
+        facts += [
+            ("Networks", training_text(evaluation.summary)),
+            ("Realism against x_hat", "; ".join(map(gain_text, evaluation.gains)) or "not measured"),
+            ("Baselines at our rate", "; ".join(map(rate_text, evaluation.at_our_rate)) or "none"),
+            (
+                "Model",
+                f"{trained.model.step.name}/{trained.model.step.key}, autoencoder {trained.autoencoder.digest[:8]}",
+            ),
+            ("Corpus digest", trained.prepared.step.inputs["corpus"][:16]),
+        ]
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "compressai", "ray", "mlflow", "pillow"))
+    facts += [
         ("Evaluation key", origin.step.key),
         ("Settings", json.dumps(config.model_dump(mode="json", exclude={"cluster", "tracking"}), indent=1)),
         ("Versions", f"hfd {hfd.__version__}, Python {platform.python_version()}, {versions}"),
-        ("Engine", "ONNX Runtime" if evaluation.networks == "onnx" else "torch"),
-        ("Machine", f"{platform.machine()}, {platform.system()}"),
+    ]
+    if evaluation.networks is not None:
+        facts.append(("Engine", "ONNX Runtime" if evaluation.networks == "onnx" else "torch"))
+    return [*facts, ("Machine", f"{platform.machine()}, {platform.system()}")]
+
+
+def _training_facts(trained: Trained) -> list[tuple[str, str]]:
+    prepared = trained.prepared.manifest.facts
+    reasons = f" {_reasons(prepared['reasons'])}" if prepared["reasons"] else ""
+    return [
+        ("Training photographs", f"{prepared['photos']}, {prepared['rejected']} rejected{reasons}"),
+        ("Source crops", f"{prepared['train_crops']} for training, {prepared['validation_crops']} for validation"),
+        ("Stage 1 training", _training(trained.autoencoder.facts)),
+        ("Stage 2 training", _training(trained.model.manifest.facts)),
     ]
 
 
@@ -165,9 +187,9 @@ def _training(facts: Mapping[str, Any]) -> str:
 
 
 def _warnings(evaluation: Evaluation) -> list[str]:
-    prepared, rejects = evaluation.origin.prepared.manifest.facts, evaluation.rejects
+    trained, rejects = evaluation.origin.trained, evaluation.rejects
     warnings = []
-    if prepared["rejected"]:
+    if trained is not None and (prepared := trained.prepared.manifest.facts)["rejected"]:
         warnings.append(
             f"{prepared['rejected']} of {prepared['photos']} training photographs rejected "
             f"{_reasons(prepared['reasons'])}."

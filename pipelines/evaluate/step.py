@@ -6,6 +6,7 @@ import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +30,7 @@ from hfd.report.tables import gain_text, rate_text, shared_text, summary_text, t
 from pipelines.context import Context, PlannedStep
 from pipelines.engine.devices import map_device
 from pipelines.evaluate import SPEC
+from pipelines.evaluate.alone import evaluate_others
 from pipelines.evaluate.decoded import DecodedPictures
 from pipelines.evaluate.distances import FeatureFile, measure_distances
 from pipelines.evaluate.images import (
@@ -44,7 +46,7 @@ from pipelines.evaluate.images import (
 )
 from pipelines.evaluate.large_images import measure_large, plan_large, plan_large_units, sample_unit
 from pipelines.evaluate.measure import MeasureSettings, load_codec, vgg16_file
-from pipelines.evaluate.report import Evaluation, Origin, write_report
+from pipelines.evaluate.report import Evaluation, Origin, Trained, write_report
 from pipelines.evaluate.results import PartResult, tracked_metrics
 from pipelines.evaluate.rows import Part, all_rows, curves_of, curves_that_lack_images, shared_images_of
 from pipelines.evaluate.systems import OtherSystems, gap_rows, other_systems, programs_of
@@ -56,35 +58,44 @@ LISTED_IMAGES = 1000
 """Number of first images that the report lists, beside those it shows; ``images.parquet`` holds all."""
 
 
-def plan(context: Context, prepared: Done, autoencoder: Done, model: Done) -> PlannedStep:
-    return plan_with(context, prepared, autoencoder.outcome, model)
+def plan(
+    context: Context, prepared: Done | None = None, autoencoder: Done | None = None, model: Done | None = None
+) -> PlannedStep:
+    """Plan the step; without a model it has no earlier steps."""
+    if prepared is None or autoencoder is None or model is None:
+        return plan_with(context, None)
+    return plan_with(context, Trained(prepared, autoencoder.outcome, model))
 
 
-def plan_with(context: Context, prepared: Done, autoencoder: Outcome, model: Done) -> PlannedStep:
-    """Plan the step. ``autoencoder``: digest and facts of the model's stage 1, for the report."""
+def plan_with(context: Context, trained: Trained | None) -> PlannedStep:
+    """Plan the step of a model, or without one."""
     corpus = context.pictures
     settings = {
         **context.config.evaluate.content(exclude={"data", "decoded"}),
         "max_pixels": context.config.prepare.max_pixels,
     }
-    source = {"images": corpus.digest} if corpus is not None else {"prepare": prepared.digest}
+    source = {} if trained is None else {"model": trained.model.digest}
+    if corpus is not None:
+        source["images"] = corpus.digest
+    elif trained is not None:
+        source["prepare"] = trained.prepared.digest
     others = other_systems(context.config.evaluate, corpus)
     if others.missing:
         # Once the programs are there, another evaluation fills the gap.
         settings["absent"] = sorted(others.missing)
     if context.config.evaluate.decoded:
         source["decoded"] = others.decoded.digest
-    step = Step(SPEC.name, context.workspace, settings, {"model": model.digest, **source})
+    step = Step(SPEC.name, context.workspace, settings, source)
 
     def work(folder: Folder, record: StepRun) -> Outcome:
         for line in others.lines:
             context.display.say(line)
-        images = images_of(context, prepared, others.decoded)
+        images = images_of(context, trained.prepared if trained is not None else None, others.decoded)
         if (file := vgg16_file(context.config.evaluate)) is not None:
             read_vgg16(file)  # raises before any picture is coded
-        measured = _measure(context, images, model.folder, folder)
+        measured = _measure(context, images, trained.model.folder if trained is not None else None, folder)
         _check_enough(context, len(images), measured.rejects)
-        evaluation = _summarise(context, Origin(step, prepared, autoencoder, model), measured, others, folder)
+        evaluation = _summarise(context, Origin(step, trained), measured, others, folder)
         write_report(context, evaluation, folder)
         for row in evaluation.summary:
             record.log_metrics(0, tracked_metrics(row))
@@ -116,12 +127,13 @@ def _summarise(
         draws=config.bootstrap_draws,
         shared=shared,
     )
-    trained_on = networks_in_training(json.loads(origin.model.folder.read("decoder/config.json")))
+    model = origin.trained.model.folder if origin.trained is not None else None
+    trained_on = networks_in_training(json.loads(model.read("decoder/config.json"))) if model is not None else ()
     summary = summarise(curves, distances.of_curves, trained_on)
     summary += gap_rows(others.gaps, summary)
     gains, points = gains_over_x_hat(distances.of_curves), baselines_at_our_rate(summary)
     over = [shared_images_of(table, of, found) for of, found in distances.shared.items()]
-    lines = [summary_text(summary), training_text(summary)]
+    lines = [summary_text(summary), *([training_text(summary)] if model is not None else [])]
     lines += [*map(gain_text, gains), *map(rate_text, points), *map(shared_text, over), *others.lines, ""]
     folder.write("summary.txt", "\n".join(lines).encode())
     return Evaluation(
@@ -143,41 +155,58 @@ def _summarise(
 
 @dataclass(frozen=True)
 class AllMeasured:
-    """Results of all parts; the tables are in files. ``networks``: the engine that ran them."""
+    """Results of all parts; the tables are in files. ``networks``: the engine that ran them; None without a model."""
 
     tasks: Sequence[ImageTask]
     parts: Sequence[Part]
     rejects: Sequence[dict[str, str]]
     num_patches: int
     num_tiled: int
-    networks: EngineKind
+    networks: EngineKind | None
     digest: str
 
 
-def _measure(context: Context, images: Sequence[EvaluatedImage], model: Folder, folder: Folder) -> AllMeasured:
+def _measure(context: Context, images: Sequence[EvaluatedImage], model: Folder | None, folder: Folder) -> AllMeasured:
     """Measure every image on all workers: in parts, and large ones in tiles."""
-    plans, engine = plan_parts(context, images), context.engine.with_gpus()
+    plans = plan_parts(context, images)
+    if model is None:
+        with context.display.bar("evaluate", "parts") as progress:
+            records = run_parts(context.engine, folder, plans, evaluate_others, progress)
+        return _all_measured(plans, folder, records)
+    engine = context.engine.with_gpus()
     device = map_device(context.config.cluster)
     networks = chosen_engine(resolve_model(model), device)  # here, so that all workers have the same
     load = functools.partial(load_codec, model.uri, device, networks)
     with context.display.bar("evaluate", "parts") as progress:
         records = run_parts(engine, folder, plans, evaluate_part, progress, load=load)
-    parts = [Part(folder, index, len(plans)) for index in range(len(plans))]
-    tasks = [task for plan in plans for task in plan.tasks]
+    parts: list[Part] = []
     large = [one for record in records for one in PartResult.from_record(record).large]
     if large:
         units = plan_large_units(folder, large, plans[0].settings)
         with context.display.bar("evaluate tiles", "tiles") as progress:
             sampled = run_parts(engine, folder / "tiles", units, sample_unit, progress, load=load)
-        large_plans = plan_large(tasks, units, sampled, plans[0])
+        large_plans = plan_large([task for plan in plans for task in plan.tasks], units, sampled, plans[0])
         with context.display.bar("evaluate large", "pictures") as progress:
             records += run_parts(context.engine, folder / "large", large_plans, measure_large, progress)
-        parts += [Part(folder / "large", index, len(large_plans)) for index in range(len(large_plans))]
+        parts = [Part(folder / "large", index, len(large_plans)) for index in range(len(large_plans))]
         folder.delete("pixels")
+    return _all_measured(plans, folder, records, parts, len(large), networks)
+
+
+def _all_measured(
+    plans: Sequence[PartPlan],
+    folder: Folder,
+    records: Sequence[dict[str, Any]],
+    large: Sequence[Part] = (),
+    num_tiled: int = 0,
+    networks: EngineKind | None = None,
+) -> AllMeasured:
+    parts = [*(Part(folder, index, len(plans)) for index in range(len(plans))), *large]
+    tasks = [task for plan in plans for task in plan.tasks]
     results = [PartResult.from_record(record) for record in records]
     rejects = [reject for result in results for reject in result.rejects]
     num_patches = sum(result.patches for result in results)
-    return AllMeasured(tasks, parts, rejects, num_patches, len(large), networks, digest_of_parts(records))
+    return AllMeasured(tasks, parts, rejects, num_patches, num_tiled, networks, digest_of_parts(records))
 
 
 def _listed(table: pa.Table, shown: set[int]) -> list[ImageRow]:
@@ -188,11 +217,14 @@ def _listed(table: pa.Table, shown: set[int]) -> list[ImageRow]:
     return [ImageRow.from_record(row) for row in rows.to_pylist()]
 
 
-def images_of(context: Context, prepared: Done, decoded: DecodedPictures = DecodedPictures()) -> list[EvaluatedImage]:
+def images_of(
+    context: Context, prepared: Done | None, decoded: DecodedPictures = DecodedPictures()
+) -> list[EvaluatedImage]:
     """Return the images to evaluate, in order. Raises :class:`DataError` if there are none."""
     corpus, limit = context.pictures, context.config.evaluate.max_images
     if corpus is not None:
         return [CorpusPhoto(photo, decoded.of_original.get(photo.key, ())) for photo in corpus.photos[:limit]]
+    assert prepared is not None  # an evaluation without a model has pictures
     groups = list_row_groups(prepared.folder, "validation")
     crops: list[EvaluatedImage] = [
         ValidationCrop(prepared.folder, group, row) for group in groups for row in range(group.num_rows)
@@ -218,6 +250,7 @@ def plan_parts(context: Context, images: Sequence[EvaluatedImage]) -> list[PartP
         config.batch_pixels,
         programs_of(config.external),
         vgg16_file(config),
+        config.absolute_bpp,
     )
     size = max(1, min(64, len(images) // 128))
     stride = max(1, len(images) // max(1, config.num_examples))

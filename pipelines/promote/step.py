@@ -17,6 +17,7 @@ from hfd.errors import HfdError
 from hfd.io.storage import Folder
 from pipelines.context import Context, PlannedStep
 from pipelines.evaluate import step as evaluate
+from pipelines.evaluate.report import Trained
 from pipelines.promote import SPEC
 from pipelines.promote.gate import Criterion, Limits, Sampled, compare, decoding, sanity, table
 from pipelines.promote.results import first_file_decodes, read_sample
@@ -119,7 +120,7 @@ def _evaluate_champion(context: Context, upstream: Upstream, registry: Registry,
     model = context.do(step, fetch)
     stage1 = Outcome(json.loads(model.folder.read("decoder/config.json"))["autoencoder"], facts)
     try:
-        return evaluate.plan_with(context, upstream.prepared, stage1, model).run()
+        return evaluate.plan_with(context, Trained(upstream.prepared, stage1, model)).run()
     finally:  # the newest report must stay that of the candidate
         ours = upstream.evaluated.step
         point_latest(context.workspace, report=f"{ours.name}/{ours.key}/report.html")
