@@ -20,7 +20,7 @@ class EvaluateConfig(Section):
     """Images and measures of the evaluation."""
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"external", "decoded", "vgg16", "vgg16_sha256", "model", "baseline_bpp"}
+        {"external", "decoded", "vgg16", "vgg16_sha256", "model", "baseline_bpp", "curves"}
     )
 
     model: Literal["trained", "none"] = Field(
@@ -55,6 +55,11 @@ class EvaluateConfig(Section):
         (),
         description="File sizes of the baselines in bits per pixel, beside those of baseline_rates; with model=none, "
         "(): 0.125, 0.25, 0.5 and 1.",
+    )
+    curves: Place | None = Field(
+        None,
+        description="A .csv file of published results to draw beside the measured ones: columns system, protocol, bpp, "
+        "and metrics by their names, such as psnr.",
     )
     bootstrap_draws: int = Field(
         100, ge=0, le=10_000, description="Bootstrap draws for the intervals of distances; 0: no intervals."

@@ -113,6 +113,19 @@ class SharedImages:
 
 
 @dataclass(frozen=True)
+class PublishedPoint:
+    """A point of a published curve; ``protocol``: what its authors measured, and on which pictures.
+
+    ``values`` by the names of `hfd.metrics.table.METRICS`.
+    """
+
+    system: str
+    protocol: str
+    bpp: float
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class ImageRow:
     """One system at one setting on one image; ``values`` by the names of `hfd.metrics.table.METRICS`."""
 
@@ -180,7 +193,7 @@ class Report:
     """Content of the page. ``facts`` are (name, value) pairs, shown in order; a value may have many lines.
 
     ``summary``: the headline describes the first row of system "sample". ``shared``: that row over the images of each
-    row that lacks some.
+    row that lacks some. ``published``: results of others, by protocols of their own.
     ``warnings``: sentences at the top of the page, e.g. "12 of 1000 photographs rejected".
     """
 
@@ -191,6 +204,7 @@ class Report:
     facts: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
     shared: tuple[SharedImages, ...] = ()
+    published: tuple[PublishedPoint, ...] = ()
 
 
 def _number(value: float | None) -> float:

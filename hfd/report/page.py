@@ -19,6 +19,7 @@ from hfd.report.content import (
     OUR_SYSTEMS,
     Example,
     ImageRow,
+    PublishedPoint,
     Report,
     SharedImages,
     SummaryRow,
@@ -33,6 +34,8 @@ from hfd.report.tables import (
     counted,
     format_number,
     image_columns,
+    one_line,
+    published_columns,
     shared_text,
     summary_columns,
 )
@@ -143,7 +146,8 @@ def render(report: Report) -> str:
         claim=_claim_without_ours(report.summary),
         examples=[_example(example) for example in report.examples],
         summary=_table(report.summary, summary_columns(report.summary)),
-        plots=_plots(report.summary),
+        published=published_table(report.published),
+        plots=_plots(report),
         images=_table(report.images, image_columns(report.images)),
     )
 
@@ -251,11 +255,27 @@ def thumbnail(x: RgbArray) -> str:
     return webp_uri(buffer.getvalue())
 
 
-def _plots(rows: Sequence[SummaryRow]) -> list[tuple[Chart, str]]:
+def published_table(points: Sequence[PublishedPoint]) -> Table:
+    """Return the table of published points; it has no rows where there are none."""
+    columns = published_columns(points)
+    rows = []
+    for point in points:
+        texts = [Cell(one_line(text), None, False) for text in (point.system, point.protocol)]
+        numbers = [(point.values.get(column.field), column.digits or 0) for column in columns[3:]]
+        cells = [
+            Cell(format_number(value, digits), "" if value is None else str(value), False)
+            for value, digits in [(point.bpp, 3), *numbers]
+        ]
+        rows.append(TableRow(point.system, False, [*texts, *cells]))
+    return Table(columns, rows)
+
+
+def _plots(report: Report) -> list[tuple[Chart, str]]:
+    rows: Sequence[SummaryRow] = report.summary
     # A rate that some images could not reach is a mean over other images, and so no point of the same curve.
     most = max((row.num_images for row in rows), default=0)
     rows = [row for row in rows if row.num_images == most]
-    charts = [(rate_plot(rows, metric), metric.caption) for metric in set_metrics() if metric.caption]
+    charts = [(rate_plot(rows, metric, report.published), metric.caption) for metric in set_metrics() if metric.caption]
     return [*charts, (energy_chart(rows), _ENERGY_CAPTION)]
 
 

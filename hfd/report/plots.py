@@ -8,26 +8,31 @@ from typing import Any
 
 from hfd.metrics.table import Metric
 from hfd.report.charts import GRID, INK, MUTED, Chart, Mark, empty, finish, mark_at, new_axes
-from hfd.report.content import OUR_SYSTEMS, SYSTEM_LABELS, SummaryRow, system_label
+from hfd.report.content import OUR_SYSTEMS, SYSTEM_LABELS, PublishedPoint, SummaryRow, system_label
 from hfd.report.tables import format_number
 
 HINTS = {"higher": "↑ higher is better", "lower": "↓ lower is better", None: ""}
 _MARKERS = {"autoencoder": "D", "sample": "o", "jpeg": "s", "webp": "^", "avif": "v"}
 _COLOURS = {"autoencoder": "#0b5fc4", "sample": "#d3126e", "jpeg": "#9a6a00", "webp": "#117a5a", "avif": "#6a45bf"}
 _OTHER = "#5f6b76"
+_PUBLISHED = ("#5f6b76", "#8a6d3b", "#4b6a88", "#7a4d6d", "#4f7355")
+PUBLISHED_ROW_PT = 15
+_MOST_CHARS = 75
 _ENERGY = "top_octave_energy"
 
 
-def rate_plot(rows: Sequence[SummaryRow], metric: Metric) -> Chart:
+def rate_plot(rows: Sequence[SummaryRow], metric: Metric, published: Sequence[PublishedPoint] = ()) -> Chart:
     """Bits per pixel against one quality.
 
     The points of a baseline are joined in order of rate; ours are single, larger points. Rows without a finite value
-    are left out and counted in a line under the plot.
+    are left out and counted in a line under the plot. ``published``: dashed, each curve with its protocol.
     """
+    others = [point for point in published if metric.name in point.values]
     title, hint = ", ".join(filter(None, (metric.label, metric.unit))), HINTS[metric.better]
     points = [(row, row.values[metric.name] or 0.0) for row in rows if _finite(row.values[metric.name], row.bpp)]
-    figure, axes = new_axes(title, hint, height=320, left=56, right=16, bottom=74)
-    if not points:
+    below = PUBLISHED_ROW_PT * len(published_curves(others))
+    figure, axes = new_axes(title, hint, height=320 + below, left=56, right=16, bottom=74 + below)
+    if not points and not others:
         return empty(figure, axes, title, "not measured in this run")
     axes.margins(x=0.09, y=0.12)
     axes.grid(axis="y", color=GRID, linewidth=1.0)
@@ -37,12 +42,54 @@ def rate_plot(rows: Sequence[SummaryRow], metric: Metric) -> Chart:
     systems = dict.fromkeys(row.system for row, _ in points)
     for system in systems:
         _draw_system(axes, system, [(row.bpp, value) for row, value in points if row.system == system])
-    _legend(figure, [name for name in dict.fromkeys([*SYSTEM_LABELS, *systems]) if name in systems])
+    _legend(figure, [name for name in dict.fromkeys([*SYSTEM_LABELS, *systems]) if name in systems], below)
+    published_marks = draw_published(figure, axes, others, metric)
     if len(points) < len(rows):
         note = f"{len(rows) - len(points)} without a finite value not shown"
-        figure.text(0.985, 0.012, note, ha="right", va="bottom", fontsize=9.5, color=MUTED)
+        figure.text(0.985, (3.84 + below) / (320 + below), note, ha="right", va="bottom", fontsize=9.5, color=MUTED)
     marks = tuple(_mark(axes, row, value, metric) for row, value in points)
-    return finish(figure, f"{title} against bits per pixel; {hint[2:]}", marks)
+    return finish(figure, f"{title} against bits per pixel; {hint[2:]}", (*marks, *published_marks))
+
+
+def published_curves(points: Sequence[PublishedPoint]) -> list[tuple[str, str]]:
+    """Return the curves, each a system by one protocol, in order of first appearance."""
+    return list(dict.fromkeys((point.system, point.protocol) for point in points))
+
+
+def draw_published(figure: Any, axes: Any, points: Sequence[PublishedPoint], metric: Metric) -> list[Mark]:
+    """Draw published curves, dashed, with a legend of a row of `PUBLISHED_ROW_PT` each at the bottom."""
+    from matplotlib.lines import Line2D
+
+    handles = []
+    for place, (system, protocol) in enumerate(published_curves(points)):
+        own = [point for point in points if (point.system, point.protocol) == (system, protocol)]
+        style: dict[str, Any] = {
+            "color": _PUBLISHED[place % len(_PUBLISHED)],
+            "linestyle": "--",
+            "linewidth": 1.4,
+            "marker": "osD^v"[place % 5],
+            "markersize": 6,
+            "markerfacecolor": "#fefefe",
+        }
+        axes.plot(*zip(*sorted((one.bpp, one.values[metric.name]) for one in own), strict=True), zorder=2, **style)
+        text = _plain(f"published: {system} ({protocol})")
+        handles.append(Line2D([], [], label=text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}…", **style))
+    if handles:
+        place_of = {"loc": "lower left", "bbox_to_anchor": (0.02, 0.0), "ncols": 1, "labelspacing": 0.3}
+        figure.legend(handles=handles, frameon=False, fontsize=9.5, labelcolor=MUTED, **place_of)
+    return [_published_mark(axes, point, metric) for point in points]
+
+
+def _published_mark(axes: Any, point: PublishedPoint, metric: Metric) -> Mark:
+    value = point.values[metric.name]
+    number = f"{metric.heading} {format_number(value, metric.digits)}"
+    text = f"published: {point.system} ({point.protocol}): {point.bpp:.3f} bpp, {number}"
+    return mark_at(axes, (point.bpp, point.bpp), (value, value), text, margin=8.0)
+
+
+def _plain(text: str) -> str:
+    """Escape what a legend would read as mathematics; a leading "_" would hide an entry."""
+    return text.lstrip("_").replace("$", r"\$")
 
 
 def energy_chart(rows: Sequence[SummaryRow]) -> Chart:
@@ -91,7 +138,7 @@ def _mark(axes: Any, row: SummaryRow, value: float, metric: Metric) -> Mark:
     return mark_at(axes, (row.bpp, row.bpp), (value, value), text, margin=8.0)
 
 
-def _legend(figure: Any, systems: Sequence[str]) -> None:
+def _legend(figure: Any, systems: Sequence[str], below: int) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
@@ -101,13 +148,20 @@ def _legend(figure: Any, systems: Sequence[str]) -> None:
             linestyle="none" if name in OUR_SYSTEMS else "-",
             marker=_MARKERS.get(name, "P"),
             markersize=8 if name in OUR_SYSTEMS else 6,
-            label=_short(name).lstrip("_").replace("$", r"\$"),  # a leading "_" would hide the entry
+            label=_plain(_short(name)),
         )
         for name in systems
     ]
     style = {"frameon": False, "fontsize": 10.5, "labelcolor": INK}
     gaps = {"handlelength": 1.3, "handletextpad": 0.5, "columnspacing": 1.1}
-    figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0.03), ncols=5, **style, **gaps)
+    figure.legend(
+        handles=handles,
+        loc="lower center",
+        bbox_to_anchor=(0.5, (9.6 + below) / (320 + below)),
+        ncols=5,
+        **style,
+        **gaps,
+    )
 
 
 def _draw_energy(axes: Any, index: int, row: SummaryRow) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hfd.metrics.table import METRICS, Metric, image_metrics, set_metrics
-from hfd.report.content import Gain, ImageRow, RatePoint, SharedImages, SummaryRow, system_label
+from hfd.report.content import Gain, ImageRow, PublishedPoint, RatePoint, SharedImages, SummaryRow, system_label
 
 MISSING = "–"
 MAX_NAMED = 5
@@ -97,6 +97,24 @@ def shared_text(shared: SharedImages) -> str:
         f"{system_label(ours.system)} on the other {ours.num_images}: {ours.bpp:.3f} bpp, FD-EffNet {fd}, "
         f"PSNR {psnr} dB."
     )
+
+
+def published_text(point: PublishedPoint) -> str:
+    """Format one line: ``published: theirs (FID/256, CLIC 2020): 0.250 bpp, PSNR 30.10 dB``."""
+    numbers = [
+        f"{metric.label} {format_number(point.values[metric.name], metric.digits)}{metric.unit and f' {metric.unit}'}"
+        for metric in set_metrics(point.values)
+        if metric.name in point.values
+    ]
+    values = ", ".join([f"{point.bpp:.3f} bpp", *numbers])
+    return f"published: {one_line(point.system)} ({one_line(point.protocol)}): {values}"
+
+
+def published_columns(points: Sequence[PublishedPoint]) -> list[Column]:
+    """Return the columns of the table of published points: their metrics alone."""
+    names = {name for point in points for name in point.values}
+    metrics = [metric for metric in set_metrics(names) if metric.name in names]
+    return [*_texts("system", "protocol"), Column("bpp", "bpp", 3), *map(_column, metrics)]
 
 
 def cell_value(row: SummaryRow | ImageRow, column: Column) -> str | float | None:

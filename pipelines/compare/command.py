@@ -11,6 +11,7 @@ from hfd.errors import ConfigError
 from hfd.io.storage import write_file
 from hfd.report.compare.content import ComparedRun, ComparedSet, Comparison
 from hfd.report.compare.page import plural, render_comparison
+from hfd.report.content import PublishedPoint
 from pipelines.compare.find import find_all
 from pipelines.compare.finished import Finished
 from pipelines.compare.gallery import find_pictures, show
@@ -77,8 +78,11 @@ def compare(runs: Sequence[Finished], request: Request) -> Comparison:
         for group, found, examples in zip(groups, tables, shown, strict=True)
     ]
     notes += [f"{run.name}: {name}: {reason}." for run in runs for name, reason in run.facts.get("gaps", {}).items()]
+    published: tuple[PublishedPoint, ...] = ()
+    for point in (point for run in runs for point in run.published):
+        published += () if point in published else (point,)
     title = request.title or "hfd · " + ", ".join(run.name for run in runs)
-    return Comparison(title, tuple(sets), tuple(map(_run, runs)), tuple(notes), request.command)
+    return Comparison(title, tuple(sets), tuple(map(_run, runs)), tuple(notes), request.command, published)
 
 
 def _run(run: Finished) -> ComparedRun:

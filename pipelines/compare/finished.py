@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
 from hfd.metrics.table import image_metrics
-from hfd.report.content import IMAGE_FIELDS, SummaryRow
+from hfd.report.content import IMAGE_FIELDS, PublishedPoint, SummaryRow
 from hfd.report.summarise import Curve
 from pipelines.evaluate import SPEC
 from pipelines.evaluate.report import SETTINGS_FILE
@@ -52,6 +52,10 @@ class Finished:
         """The rows that the evaluation itself reported, those of gaps included."""
         rows = [SummaryRow.from_record(record) for record in self.facts["summary"]]
         return {(row.system, row.setting): row for row in rows}
+
+    @property
+    def published(self) -> list[PublishedPoint]:
+        return [PublishedPoint(**record) for record in self.facts.get("published", ())]
 
     @cached_property
     def curves(self) -> list[Curve]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import math
 import sys
@@ -18,9 +16,9 @@ from hfd.io.storage import Folder
 from hfd.metrics.table import DecodedImage
 from pipelines.corpus.listing import list_corpus
 from pipelines.corpus.photo import Photo
+from pipelines.evaluate.csv_files import is_csv, parse_csv, read_csv
 from pipelines.evaluate.measure import Measured, MeasureSettings
 
-MAX_CSV_BYTES = 1 << 26
 MAX_NAMED = 3
 """Names in a line of those that match nothing."""
 
@@ -116,17 +114,11 @@ def read_sizes(place: str) -> dict[str, FileSize]:
     A CSV has a line of headings with ``name`` and ``size`` (bytes) or ``bpp`` (bits per pixel). Raises
     :class:`DataError`.
     """
-    base, mark, query = place.partition("?")
-    if not base.lower().endswith(".csv"):
+    if not is_csv(place):
         entries = Folder(place).files()
         _check_stems([entry.key for entry in entries], place)
         return {stem_of(entry.key): FileSize(entry.size) for entry in entries}
-    home, _, name = base.rpartition("/")
-    with Folder(f"{home or '.'}{mark}{query}").open_input(name) as stream:
-        data = stream.read(MAX_CSV_BYTES + 1)
-    if len(data) > MAX_CSV_BYTES:
-        raise DataError(f"{place}: got more than {MAX_CSV_BYTES} bytes, expected a table of sizes", reason="bad-csv")
-    return _sizes_of_csv(data, place)
+    return _sizes_of_csv(read_csv(place), place)
 
 
 def stem_of(key: str) -> str:
@@ -180,25 +172,20 @@ def _check_stems(keys: Sequence[str], place: str) -> None:
 
 
 def _sizes_of_csv(data: bytes, place: str) -> dict[str, FileSize]:
-    try:
-        rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{place}: not readable as CSV ({error}), expected UTF-8 text", reason="bad-csv") from error
-    headings = [heading.strip().lower() for heading in rows[0]] if rows else []
-    unit = next((name for name in ("size", "bpp") if name in headings), None)
-    if "name" not in headings or unit is None:
+    table = parse_csv(data, place)
+    unit = next((name for name in ("size", "bpp") if name in table.headings), None)
+    if "name" not in table.headings or unit is None:
         raise DataError(
-            f"{place}: got the headings {headings}, expected name and size (bytes) or bpp. Add a line of headings",
+            f"{place}: got the headings {table.headings}, expected name and size (bytes) or bpp. Add headings",
             reason="bad-csv",
         )
     sizes: dict[str, FileSize] = {}
-    for number, row in enumerate(rows[1:], 2):
-        if not row:
-            continue
+    for number, row in table.rows:
+        name = table.cell(row, "name")
         try:
-            name, value = row[headings.index("name")].strip(), float(row[headings.index(unit)])
-        except (IndexError, ValueError):
-            name, value = "", math.nan
+            value = float(table.cell(row, unit))
+        except ValueError:
+            value = math.nan
         if not name or not 0 < value < math.inf or stem_of(name) in sizes:
             raise DataError(
                 f"{place}: line {number}: got {','.join(row)[:100]!r}, expected a new name and a {unit} above 0. "

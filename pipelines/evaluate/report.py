@@ -76,6 +76,7 @@ class Evaluation:
 
     def facts(self) -> dict[str, Any]:
         """The facts of the step's manifest."""
+        published = self.others.published.points
         return {
             "images": self.num_images,
             "rejected": len(self.rejects),
@@ -88,6 +89,7 @@ class Evaluation:
             "summary": [row.to_record() for row in self.summary],
             "gains": [asdict(gain) for gain in self.gains],
             "at_our_rate": [asdict(point) for point in self.at_our_rate],
+            **({"published": [asdict(point) for point in published]} if published else {}),
         }
 
 
@@ -101,6 +103,7 @@ def write_report(context: Context, evaluation: Evaluation, folder: Folder) -> No
         facts=tuple(_facts(context.config, evaluation)),
         warnings=tuple(_warnings(evaluation)),
         shared=tuple(evaluation.shared),
+        published=evaluation.others.published.points,
     )
     folder.write(SETTINGS_FILE, _settings_yaml(context.config).encode())
     folder.write("report.html", render(report).encode())

@@ -26,7 +26,7 @@ from hfd.report.summarise import (
     gains_over_x_hat,
     summarise,
 )
-from hfd.report.tables import gain_text, rate_text, shared_text, summary_text, training_text
+from hfd.report.tables import gain_text, published_text, rate_text, shared_text, summary_text, training_text
 from pipelines.context import Context, PlannedStep
 from pipelines.engine.devices import map_device
 from pipelines.evaluate import SPEC
@@ -71,7 +71,7 @@ def plan_with(context: Context, trained: Trained | None) -> PlannedStep:
     """Plan the step of a model, or without one."""
     corpus = context.pictures
     settings = {
-        **context.config.evaluate.content(exclude={"data", "decoded"}),
+        **context.config.evaluate.content(exclude={"data", "decoded", "curves"}),
         "max_pixels": context.config.prepare.max_pixels,
     }
     source = {} if trained is None else {"model": trained.model.digest}
@@ -85,6 +85,8 @@ def plan_with(context: Context, trained: Trained | None) -> PlannedStep:
         settings["absent"] = sorted(others.missing)
     if context.config.evaluate.decoded:
         source["decoded"] = others.decoded.digest
+    if others.published.digest:
+        source["curves"] = others.published.digest
     step = Step(SPEC.name, context.workspace, settings, source)
 
     def work(folder: Folder, record: StepRun) -> Outcome:
@@ -134,7 +136,8 @@ def _summarise(
     gains, points = gains_over_x_hat(distances.of_curves), baselines_at_our_rate(summary)
     over = [shared_images_of(table, of, found) for of, found in distances.shared.items()]
     lines = [summary_text(summary), *([training_text(summary)] if model is not None else [])]
-    lines += [*map(gain_text, gains), *map(rate_text, points), *map(shared_text, over), *others.lines, ""]
+    lines += [*map(gain_text, gains), *map(rate_text, points), *map(shared_text, over)]
+    lines += [*map(published_text, others.published.points), *others.lines, ""]
     folder.write("summary.txt", "\n".join(lines).encode())
     return Evaluation(
         origin,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hfd.baselines.external import Programs, missing_programs
 from hfd.config.codecs import ExternalCodec
@@ -12,14 +12,17 @@ from hfd.metrics.table import set_metrics
 from hfd.report.content import SummaryRow
 from pipelines.corpus.listing import Corpus
 from pipelines.evaluate.decoded import DecodedPictures, list_decoded
+from pipelines.evaluate.published import Published, list_published
 
 
 @dataclass(frozen=True)
 class OtherSystems:
-    """``missing``: external codecs that this machine lacks, and why; ``decoded``: pictures made elsewhere."""
+    """``missing``: external codecs that this machine lacks, and why; ``decoded``: pictures made elsewhere;
+    ``published``: results of others, which are not measured here."""
 
     missing: Mapping[str, str]
     decoded: DecodedPictures
+    published: Published = field(default_factory=Published)
 
     @property
     def gaps(self) -> dict[str, str]:
@@ -28,15 +31,16 @@ class OtherSystems:
 
     @property
     def lines(self) -> list[str]:
-        """One line for each gap and for each group of names that match nothing."""
-        return [*(f"{name}: {reason}; its row is empty" for name, reason in self.gaps.items()), *self.decoded.notes]
+        """One line for each gap, for each group of names that match nothing, and for what is left out of curves."""
+        gaps = [f"{name}: {reason}; its row is empty" for name, reason in self.gaps.items()]
+        return [*gaps, *self.decoded.notes, *self.published.notes]
 
 
 def other_systems(config: EvaluateConfig, pictures: Corpus | None) -> OtherSystems:
     """Find out which of the wanted systems can be measured on ``pictures``."""
     originals = [photo.key for photo in pictures.photos] if pictures is not None else []
     decoded = list_decoded(config.decoded, originals) if config.decoded else DecodedPictures()
-    return OtherSystems(missing_codecs(programs_of(config.external)), decoded)
+    return OtherSystems(missing_codecs(programs_of(config.external)), decoded, list_published(config.curves))
 
 
 def programs_of(codecs: Sequence[ExternalCodec]) -> tuple[Programs, ...]:

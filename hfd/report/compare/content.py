@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hfd.report.content import SummaryRow, system_label
+from hfd.report.content import PublishedPoint, SummaryRow, system_label
 from hfd.report.page import ShownExample
 
 Interval = tuple[float, float]
@@ -91,10 +91,12 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Content of the page. ``command`` makes the page again; ``warnings``: sentences at its top."""
+    """Content of the page. ``command`` makes the page again; ``warnings``: sentences at its top; ``published``:
+    results of others, by protocols of their own."""
 
     title: str
     sets: tuple[ComparedSet, ...]
     runs: tuple[ComparedRun, ...]
     warnings: tuple[str, ...]
     command: str
+    published: tuple[PublishedPoint, ...] = ()

@@ -9,7 +9,8 @@ from typing import Any
 from hfd.metrics.table import Metric
 from hfd.report.charts import GRID, INK, MUTED, Chart, Mark, empty, finish, mark_at, new_axes
 from hfd.report.compare.content import ComparedRow
-from hfd.report.plots import HINTS
+from hfd.report.content import PublishedPoint
+from hfd.report.plots import HINTS, PUBLISHED_ROW_PT, draw_published, published_curves
 from hfd.report.tables import format_number
 
 _PALETTE = (
@@ -24,20 +25,28 @@ def colour_of(curve: str, curves: Sequence[str]) -> str:
     return _PALETTE[curves.index(curve) % len(_PALETTE)] if curve in curves else _PALETTE[-1]
 
 
-def curve_plot(rows: Sequence[ComparedRow], metric: Metric, protocol: str, curves: Sequence[str]) -> Chart:
+def curve_plot(
+    rows: Sequence[ComparedRow],
+    metric: Metric,
+    protocol: str,
+    curves: Sequence[str],
+    published: Sequence[PublishedPoint] = (),
+) -> Chart:
     """Bits per pixel against one quality; rows of another protocol or without a finite value are left out.
 
     The points of a curve are joined in order of rate; bars are 95 % intervals. ``curves``: all of the page, which set
-    colours and marks.
+    colours and marks. ``published``: dashed, each curve with its protocol.
     """
+    others = [point for point in published if metric.name in point.values]
     named = f"{metric.label}, {metric.unit}" if metric.unit else metric.label
     title, hint = (f"{named} · {protocol}" if protocol else named), HINTS[metric.better]
     points = [(row, value) for row in rows if (value := _finite(row, metric, protocol)) is not None]
     shown = [curve for curve in curves if any(row.curve == curve for row, _ in points)]
     columns = 2 if max((len(curve) for curve in shown), default=0) > 16 else 3
-    legend = _LEGEND_ROW_PT * math.ceil(len(shown) / columns)
+    below = PUBLISHED_ROW_PT * len(published_curves(others))
+    legend = _LEGEND_ROW_PT * math.ceil(len(shown) / columns) + below
     figure, axes = new_axes(named, hint, height=290 + legend, left=60, right=16, bottom=50 + legend)
-    if not points:
+    if not points and not others:
         return empty(figure, axes, title, "not measured")
     axes.margins(x=0.09, y=0.12)
     axes.grid(axis="y", color=GRID, linewidth=1.0)
@@ -47,8 +56,10 @@ def curve_plot(rows: Sequence[ComparedRow], metric: Metric, protocol: str, curve
     for curve in shown:
         own = sorted(((row, value) for row, value in points if row.curve == curve), key=lambda one: one[0].row.bpp)
         _draw(axes, metric, own, _style(curve, curves))
-    _legend(figure, shown, curves, columns)
-    return finish(figure, f"{title} against bits per pixel; {hint[2:]}", tuple(_mark(axes, metric, *p) for p in points))
+    _legend(figure, _handles(shown, curves), columns, (3 + below) / (290 + legend))
+    others_marks = draw_published(figure, axes, others, metric)
+    marks = (*(_mark(axes, metric, *point) for point in points), *others_marks)
+    return finish(figure, f"{title} against bits per pixel; {hint[2:]}", marks)
 
 
 def _finite(row: ComparedRow, metric: Metric, protocol: str) -> float | None:
@@ -83,13 +94,16 @@ def _mark(axes: Any, metric: Metric, row: ComparedRow, value: float) -> Mark:
     return mark_at(axes, (row.row.bpp, row.row.bpp), (value, value), text, margin=8.0)
 
 
-def _legend(figure: Any, shown: Sequence[str], curves: Sequence[str], columns: int) -> None:
+def _handles(shown: Sequence[str], curves: Sequence[str]) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    handles = [
+    return [
         Line2D([], [], label=curve.lstrip("_").replace("$", r"\$"), **{**_style(curve, curves), "markersize": 6})
         for curve in shown
     ]
+
+
+def _legend(figure: Any, handles: Sequence[Any], columns: int, bottom: float) -> None:
     style = {"frameon": False, "fontsize": 10, "labelcolor": INK}
     gaps = {"handlelength": 1.3, "handletextpad": 0.5, "columnspacing": 1.1}
-    figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0.01), ncols=columns, **style, **gaps)
+    figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, bottom), ncols=columns, **style, **gaps)

@@ -10,7 +10,8 @@ from hfd.metrics.table import METRICS, Metric, set_metrics
 from hfd.report.charts import Chart
 from hfd.report.compare.content import ComparedRow, ComparedSet, ComparedTable, Comparison
 from hfd.report.compare.curves import colour_of, curve_plot
-from hfd.report.page import Cell, ShownExample, Table, TableRow, script_and_hash
+from hfd.report.content import PublishedPoint
+from hfd.report.page import Cell, ShownExample, Table, TableRow, published_table, script_and_hash
 from hfd.report.tables import Column, counted, format_number, one_line, training_text
 from hfd.report.template import render_template
 
@@ -70,7 +71,8 @@ def render_comparison(comparison: Comparison) -> str:
         colour=colour,
         script=script,
         script_hash=script_hash,
-        sets=[_shown_set(number, one, curves) for number, one in enumerate(comparison.sets)],
+        published=published_table(comparison.published),
+        sets=[_shown_set(number, one, curves, comparison.published) for number, one in enumerate(comparison.sets)],
     )
 
 
@@ -84,7 +86,7 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _shown_set(number: int, one: ComparedSet, curves: Sequence[str]) -> ShownSet:
+def _shown_set(number: int, one: ComparedSet, curves: Sequence[str], published: Sequence[PublishedPoint]) -> ShownSet:
     main = one.tables[0]
     places = {example.image: place for place, example in enumerate(one.examples)}
     rows = list(dict.fromkeys(extremes.row for extremes in one.extremes))
@@ -101,7 +103,7 @@ def _shown_set(number: int, one: ComparedSet, curves: Sequence[str]) -> ShownSet
     return ShownSet(
         number,
         one.title,
-        _plots(main.rows, curves),
+        _plots(main.rows, curves, published),
         [_table(table) for table in one.tables],
         lists,
         list(enumerate(rows)),
@@ -125,13 +127,15 @@ def protocol_columns(rows: Sequence[ComparedRow]) -> list[ProtocolColumn]:
     return columns
 
 
-def _plots(rows: Sequence[ComparedRow], curves: Sequence[str]) -> list[tuple[Chart, str]]:
+def _plots(
+    rows: Sequence[ComparedRow], curves: Sequence[str], published: Sequence[PublishedPoint]
+) -> list[tuple[Chart, str]]:
     plots = []
     for column in protocol_columns(rows):
         has_values = any(row.value(column.metric.name, column.protocol) is not None for row in rows)
         if column.metric.better is not None and has_values:
             caption = column.metric.caption or f"{column.metric.hint[:1].upper()}{column.metric.hint[1:]}."
-            chart = curve_plot(rows, column.metric, column.protocol, curves)
+            chart = curve_plot(rows, column.metric, column.protocol, curves, published)
             plots.append((chart, f"{caption} {_protocol_text(column.protocol)}".strip()))
     return plots
 

@@ -70,7 +70,7 @@ def test_an_impossible_combination_is_one_line(hfd: Hfd, tmp_path: Path) -> None
 
 def test_settings_that_came_later_leave_older_keys_as_they_are() -> None:
     content = load_config("score", ["evaluate.data=d"]).evaluate.content()
-    assert not {"model", "baseline_bpp"} & set(content)
+    assert not {"model", "baseline_bpp", "curves"} & set(content)
 
 
 @pytest.mark.integration
@@ -81,11 +81,14 @@ def test_codecs_and_folders_are_judged_alone(tmp_path: Path, hfd: Hfd, monkeypat
     monkeypatch.setattr("hfd.codec.codec.Codec.load", refuse)
     pictures, theirs = write_pictures(tmp_path / "pictures"), write_pictures(tmp_path / "theirs", error=6)
     (tmp_path / "sizes.csv").write_text("name,size\na,500\nb,600\n")
+    (tmp_path / "results.csv").write_text(
+        'system,protocol,bpp,PSNR\nHiFiC,"CLIC 2020, mean",0.2,30.5\nHiFiC,"CLIC 2020, mean",0.4,33\nother,,0.3,31\n'
+    )
     config = tiny_config(
         "no-photographs", tmp_path / "runs", f"evaluate.data={pictures}", "evaluate.model=none",
         f"evaluate.decoded=[{{name: theirs, uri: {theirs}, bytes: {tmp_path}/sizes.csv}}]",
         f"evaluate.external={ABSENT}", "evaluate.baselines=[jpeg]", "evaluate.baseline_bpp=[1, 2]",
-        "evaluate.patch_px=128",
+        "evaluate.patch_px=128", f"evaluate.curves={tmp_path}/results.csv",
     )  # fmt: skip
     (done,) = retrain(config, Silent())
     assert [path.name for path in (tmp_path / "runs").iterdir() if path.is_dir()] == ["evaluate"]
@@ -98,14 +101,18 @@ def test_codecs_and_folders_are_judged_alone(tmp_path: Path, hfd: Hfd, monkeypat
     text, page = done.folder.read("summary.txt").decode(), done.folder.read("report.html").decode()
     assert "2 photographs, without a model: JPEG, theirs, absent." in page
     for said in (text, page):
+        assert "results.csv: line 4 without a protocol: left out" in said
         assert "x_hat" not in said and "stage 2" not in said.split("<script>")[0]
+    assert "published: HiFiC (CLIC 2020, mean): 0.200 bpp, PSNR 30.50 dB" in text
+    assert page.count("published: HiFiC (CLIC 2020, mean): 0.400 bpp, PSNR dB 33.00") == 1
     curves = ExamplePictures.read(done.folder / "pictures/00000000").curves
     assert curves == (("original", ""), ("jpeg", "at most 2 bpp"), ("theirs", "decoded elsewhere"))
     assert retrain(config, Silent(), only="evaluate")[0].skipped
 
     ended = hfd("report", tmp_path / "runs", "-o", tmp_path / "page.html")
     assert ended.code == 0, ended.err
-    assert "no-such-program not found" in (tmp_path / "page.html").read_text()
+    compared = (tmp_path / "page.html").read_text()
+    assert "published: HiFiC (CLIC 2020, mean): 0.200 bpp" in compared and "absent" in compared
     again = load_config(str(done.folder.path / "settings.yaml"), [f"workspace={tmp_path}/again", "tracking.uri=null"])
     assert again.evaluate == config.evaluate
 
