@@ -124,7 +124,10 @@ def _caption(run: Finished, image: str, row: ComparedRow) -> str:
 def show(galleries: Sequence[Gallery]) -> tuple[list[list[ShownExample]], Form]:
     """Encode the pictures of all groups in the best form in which they fit a page."""
     stored = [version for gallery in galleries for versions in gallery.pictures.values() for version in versions]
-    sampled = [stored[len(stored) * part // NUM_SAMPLED] for part in range(NUM_SAMPLED)] if stored else []
+    # One place further each time: else all could be originals, which are the largest.
+    sampled = [
+        stored[(len(stored) * part // NUM_SAMPLED + part) % len(stored)] for part in range(NUM_SAMPLED * bool(stored))
+    ]
     for form in FORMS:
         guess = sum(len(form.encode(version.read(), version.name)) for version in sampled) * len(stored) / NUM_SAMPLED
         if form == FORMS[-1] or guess <= MARGIN * MAX_BYTES:

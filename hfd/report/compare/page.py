@@ -177,7 +177,7 @@ def _cell(row: ComparedRow, column: ProtocolColumn) -> Cell:
     metric, value = column.metric, row.value(column.metric.name, column.protocol)
     text = counted(format_number(value, metric.digits), row.row, metric.name) if value is not None else "–"
     number = "" if value is None or value != value else str(value).replace("inf", "Infinity")
-    if metric.better is None or metric.name not in row.intervals or number == "":
+    if metric.name in ("bpp", "bpp_est") or metric.name not in row.intervals or number == "":
         return Cell(text, number, False)
     low, high = row.intervals[metric.name]
     ends = (format_number(end, metric.digits) for end in (low, high))
