@@ -18,6 +18,9 @@ __all__ = ["__version__", "compress", "decompress"]
 def __getattr__(name: str) -> object:
     """Import the two functions on first use: PyTorch takes seconds to import."""
     if name in ("compress", "decompress"):
+        from hfd.engine.openblas import choose_kernels
+
+        choose_kernels()
         from hfd import api
 
         return globals().setdefault(name, getattr(api, name))

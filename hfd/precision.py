@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 _CPU_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
 """Processor flags as Linux names them; elsewhere float32 is used."""
@@ -14,6 +16,8 @@ _CPU_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
 @functools.cache
 def native_bfloat16(device_type: str) -> bool:
     """True if the device multiplies bfloat16 in hardware; emulated, it is slower than float32."""
+    import torch  # here: the flags alone are read before any heavy import
+
     if device_type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device_type == "cpu":
@@ -34,5 +38,7 @@ def cpu_flags() -> set[str]:
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """bfloat16 autocast for ``"bfloat16"``, and for ``"auto"`` where the device computes it natively."""
+    import torch
+
     enabled = precision == "bfloat16" or (precision == "auto" and native_bfloat16(device.type))
     return torch.autocast(device_type=device.type, dtype=torch.bfloat16, enabled=enabled)

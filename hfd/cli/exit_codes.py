@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import typer
 
+from hfd.engine.openblas import choose_kernels
 from hfd.errors import HfdError, printable
 
 STOPPED = 130
@@ -18,6 +19,7 @@ STOPPED = 130
 
 def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and exit. Errors of other types keep their traceback: they are bugs."""
+    choose_kernels()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot encode must not fail
