@@ -55,7 +55,10 @@ def build_frozen(name: NetworkName, data: bytes, where: str) -> tuple[FrozenFeat
         tensors = {key: tensor.float() for key, tensor in load(data).items()}
     except SafetensorError as error:
         raise DataError(f"{where}: not readable weights ({error}). Install hfd again", reason="unreadable") from error
-    network = FrozenFeatures(NETWORKS[name])
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # initial values, replaced below: what is built next must not depend on them
+        network = FrozenFeatures(NETWORKS[name])
     linear = [tensors.pop(key) for key in sorted(tensors) if key.startswith(LINEAR)]
     load_strictly(network, tensors, where)
     shapes = [tuple(one.shape) for one in linear]

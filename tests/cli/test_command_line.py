@@ -33,6 +33,7 @@ TINY = [
     "prepare.source_crop_px=64",
     "prepare.min_side_px=64",
     "prepare.validation_share=0.3",
+    "decoder.finish=null",
     "autoencoder.warm_start=null",
     "autoencoder.gdn_channels=null",
     "autoencoder.N=16",

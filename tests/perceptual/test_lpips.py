@@ -153,3 +153,11 @@ def test_taps_of_vgg16() -> None:
     found = network(torch.zeros(1, 3, 16, 24))
     assert [tuple(one.shape[1:]) for one in found] == [(64, 16, 24), (128, 8, 12)]
     assert network.widths == (64, 128) and FrozenFeatures(ALEXNET).widths == (64, 192, 384, 256, 256)
+
+
+def test_reading_the_frozen_networks_draws_no_random_numbers() -> None:
+    """They are read once in a process: what is built after them is then the same the first time as later."""
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    build_frozen("alexnet", (FOLDER / "alexnet.safetensors").read_bytes(), "here")
+    assert torch.equal(torch.random.get_rng_state(), before)
