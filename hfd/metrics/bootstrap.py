@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,6 @@ COVERAGE = 0.95
 MIN_PATCHES = 2
 MIN_IMAGES = 2
 MANY_IMAGES = 2000
-NORMAL_REACH = 1.959964
-"""Standard errors on each side of a mean, at ``COVERAGE``."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def mean_interval(values: npt.NDArray[np.float64], *, draws: int = 1000, seed: i
     """
     num = len(values)
     if num > MANY_IMAGES:
-        reach = NORMAL_REACH * float(values.std(ddof=1)) / num**0.5
+        reach = NormalDist().inv_cdf(0.5 + COVERAGE / 2.0) * float(values.std(ddof=1)) / num**0.5
         return float(values.mean()) - reach, float(values.mean()) + reach
     taken = np.random.default_rng(seed).integers(0, num, (draws, num))
     return percentile_interval(values[taken].mean(axis=1))

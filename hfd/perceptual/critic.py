@@ -64,7 +64,7 @@ def critic_loss(real: Sequence[Tensor], sampled: Sequence[Tensor], label: float)
     ).mean()  # fmt: skip
 
 
-def persuasion_loss(sampled: Sequence[Tensor]) -> Tensor:
+def adversarial_loss(sampled: Sequence[Tensor]) -> Tensor:
     """Mean over the taps of the cross-entropy of samples labelled 1, the sampler's adversarial loss."""
     return torch.stack([F.softplus(-s.float()).mean() for s in sampled]).mean()
 
@@ -78,6 +78,6 @@ def hinge_loss(real: Sequence[Tensor], sampled: Sequence[Tensor]) -> Tensor:
     ).mean()
 
 
-def hinge_persuasion(sampled: Sequence[Tensor]) -> Tensor:
+def hinge_adversarial_loss(sampled: Sequence[Tensor]) -> Tensor:
     """Minus the mean of the samples' logits over the taps, the sampler's loss beside :func:`hinge_loss`."""
     return -torch.stack([s.float().mean() for s in sampled]).mean()

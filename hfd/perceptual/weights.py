@@ -55,9 +55,8 @@ def build_frozen(name: NetworkName, data: bytes, where: str) -> tuple[FrozenFeat
         tensors = {key: tensor.float() for key, tensor in load(data).items()}
     except SafetensorError as error:
         raise DataError(f"{where}: not readable weights ({error}). Install hfd again", reason="unreadable") from error
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # initial values, replaced below: what is built next must not depend on them
+    # The initial values, replaced below, draw random numbers: what is built next must not depend on that.
+    with torch.random.fork_rng(devices=[]):
         network = FrozenFeatures(NETWORKS[name])
     linear = [tensors.pop(key) for key in sorted(tensors) if key.startswith(LINEAR)]
     load_strictly(network, tensors, where)

@@ -69,6 +69,15 @@ def new_axes(title: str, hint: str, *, height: int, left: int, right: int, botto
     return figure, axes
 
 
+def scale_by_rate(axes: Any) -> None:
+    """Prepare axes for a quality against bits per pixel, before anything is drawn."""
+    axes.margins(x=0.09, y=0.12)
+    axes.grid(axis="y", color=GRID, linewidth=1.0)
+    axes.locator_params(nbins=6)
+    axes.ticklabel_format(useOffset=False)
+    axes.set_xlabel("bits per pixel", color=MUTED, fontsize=11, labelpad=4)
+
+
 def mark_at(axes: Any, x: tuple[float, float], y: tuple[float, float], text: str, margin: float = 0.0) -> Mark:
     """Return the mark over the data ranges ``x`` and ``y``, ``margin`` points larger on every side."""
     axes.get_xlim(), axes.get_ylim()  # sets the limits from the data

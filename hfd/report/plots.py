@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hfd.metrics.table import Metric
-from hfd.report.charts import GRID, INK, MUTED, Chart, Mark, empty, finish, mark_at, new_axes
+from hfd.report.charts import GRID, INK, MUTED, Chart, Mark, empty, finish, mark_at, new_axes, scale_by_rate
 from hfd.report.content import OUR_SYSTEMS, SYSTEM_LABELS, PublishedPoint, SummaryRow, system_label
 from hfd.report.tables import format_number
 
@@ -34,11 +34,7 @@ def rate_plot(rows: Sequence[SummaryRow], metric: Metric, published: Sequence[Pu
     figure, axes = new_axes(title, hint, height=320 + below, left=56, right=16, bottom=74 + below)
     if not points and not others:
         return empty(figure, axes, title, "not measured in this run")
-    axes.margins(x=0.09, y=0.12)
-    axes.grid(axis="y", color=GRID, linewidth=1.0)
-    axes.locator_params(nbins=6)
-    axes.ticklabel_format(useOffset=False)
-    axes.set_xlabel("bits per pixel", color=MUTED, fontsize=11, labelpad=4)
+    scale_by_rate(axes)
     systems = dict.fromkeys(row.system for row, _ in points)
     for system in systems:
         _draw_system(axes, system, [(row.bpp, value) for row, value in points if row.system == system])

@@ -21,7 +21,7 @@ from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.process import Network, Process, predict
 from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.weights import DecoderNet
-from hfd.perceptual.critic import FeatureCritic, critic_loss, hinge_loss, hinge_persuasion, persuasion_loss
+from hfd.perceptual.critic import FeatureCritic, adversarial_loss, critic_loss, hinge_adversarial_loss, hinge_loss
 from hfd.perceptual.lpips import lpips_of_features
 from hfd.perceptual.wasserstein import wasserstein_distortion
 from hfd.perceptual.weights import read_frozen
@@ -126,11 +126,14 @@ class PerceptualTask:
                     seen = self._vgg16(x_hat)
                 of_sample, of_real = self._critic_module(sampled, seen), self._critic_module(real, seen)
             if critic.loss == "hinge":
-                found["adversarial"], found["critic"] = hinge_persuasion(of_sample), hinge_loss(of_real, of_sample)
+                found["adversarial"], found["critic"] = (
+                    hinge_adversarial_loss(of_sample),
+                    hinge_loss(of_real, of_sample),
+                )
                 # Logits have no natural zero: the loss has the gradient of this term and not its value.
                 pull = found["adversarial"] - found["adversarial"].detach()
             else:
-                pull = found["adversarial"] = persuasion_loss(of_sample)
+                pull = found["adversarial"] = adversarial_loss(of_sample)
                 found["critic"] = critic_loss(of_real, of_sample, critic.label)
             found["loss"] = found["loss"] + critic.weight * pull
         return found

@@ -98,7 +98,7 @@ def read_finished(folder: Folder) -> Finished:
             {name: json.dumps(value) for name, value in record["settings"].items()}, record["inputs"],
             str(record.get("finished", "")), read_table(folder.read(IMAGES), f"{folder.uri}/{IMAGES}"), config, folder,
         )  # fmt: skip
-        assert finished.summary is not None
+        _ = finished.summary  # parsed here, so that a record of another form is named
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{folder.uri}/{MANIFEST}: got a record without {error}, expected an evaluation's") from error
     return finished

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hfd.perceptual.critic import FeatureCritic, critic_loss, hinge_loss, hinge_persuasion, persuasion_loss
+from hfd.perceptual.critic import FeatureCritic, adversarial_loss, critic_loss, hinge_adversarial_loss, hinge_loss
 from hfd.perceptual.wasserstein import WINDOWS, cell_means, wasserstein_distortion
 
 
@@ -89,7 +89,7 @@ def test_the_critics_losses_are_cross_entropies(label: float) -> None:
     ).mean()
     torch.testing.assert_close(critic_loss(real, sampled, label), expected)
     wish = torch.stack([F.binary_cross_entropy_with_logits(s, torch.ones_like(s)) for s in sampled]).mean()
-    torch.testing.assert_close(persuasion_loss(sampled), wish)
+    torch.testing.assert_close(adversarial_loss(sampled), wish)
     nothing = [torch.zeros(1, 1, 2, 2)]
     assert float(critic_loss(nothing, nothing, label)) == pytest.approx(2 * math.log(2))
 
@@ -104,7 +104,7 @@ def test_the_hinge_losses_by_hand() -> None:
     assert [value.grad.tolist() for value in real] == [[-0.125, -0.125, 0.0, 0.0], [-0.5]]
     assert [value.grad.tolist() for value in sampled] == [[0.0, 0.0, 0.125, 0.125], [0.5]]
     assert float(hinge_loss([torch.zeros(3)], [torch.zeros(3)])) == 2.0
-    assert float(hinge_persuasion(sampled).detach()) == pytest.approx(-(-3.0 / 4 - 0.5) / 2)
+    assert float(hinge_adversarial_loss(sampled).detach()) == pytest.approx(-(-3.0 / 4 - 0.5) / 2)
 
 
 def test_the_critic_gets_features_at_one_scale() -> None:

@@ -1,9 +1,10 @@
-"""The browser of the tests of the pages."""
+"""The browser of the tests of the pages, and a page opened in it."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,3 +31,19 @@ def browser() -> Iterator[Any]:
         opened = driver.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
         yield opened
         opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, page_file: Path) -> Iterator[Any]:
+    """The opened ``page_file`` of a test module; afterwards: nothing was written to the console or requested."""
+    opened = browser.new_page(viewport={"width": 1200, "height": 900})
+    complaints: list[str] = []
+    opened.on("console", lambda message: complaints.append(message.text))
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    requests: list[str] = []
+    opened.on("request", lambda request: requests.append(request.url))
+    opened.goto(page_file.as_uri())
+    yield opened
+    opened.close()
+    assert complaints == []
+    assert {url for url in requests if not url.startswith("data:")} == {page_file.as_uri()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,22 +55,6 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     page = render_comparison(Comparison("Compared", (made,), runs, ("A warning.",), "hfd report one two"))
     path.write_text(page, encoding="utf-8")
     return path
-
-
-@pytest.fixture
-def page(browser: Any, page_file: Path) -> Iterator[Any]:
-    """The opened page; afterwards: nothing was written to the console or asked of the network."""
-    opened = browser.new_page(viewport={"width": 1200, "height": 900})
-    complaints: list[str] = []
-    opened.on("console", lambda message: complaints.append(message.text))
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    requests: list[str] = []
-    opened.on("request", lambda request: requests.append(request.url))
-    opened.goto(page_file.as_uri())
-    yield opened
-    opened.close()
-    assert complaints == []
-    assert {url for url in requests if not url.startswith("data:")} == {page_file.as_uri()}
 
 
 def tags(page: Any) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hfd.metrics.table import Metric
-from hfd.report.charts import GRID, INK, MUTED, Chart, Mark, empty, finish, mark_at, new_axes
+from hfd.report.charts import INK, Chart, Mark, empty, finish, mark_at, new_axes, scale_by_rate
 from hfd.report.compare.content import ComparedRow
 from hfd.report.content import PublishedPoint
 from hfd.report.plots import HINTS, PUBLISHED_ROW_PT, draw_published, published_curves
@@ -48,11 +48,7 @@ def curve_plot(
     figure, axes = new_axes(named, hint, height=290 + legend, left=60, right=16, bottom=50 + legend)
     if not points and not others:
         return empty(figure, axes, title, "not measured")
-    axes.margins(x=0.09, y=0.12)
-    axes.grid(axis="y", color=GRID, linewidth=1.0)
-    axes.locator_params(nbins=6)
-    axes.ticklabel_format(useOffset=False)
-    axes.set_xlabel("bits per pixel", color=MUTED, fontsize=11, labelpad=4)
+    scale_by_rate(axes)
     for curve in shown:
         own = sorted(((row, value) for row, value in points if row.curve == curve), key=lambda one: one[0].row.bpp)
         _draw(axes, metric, own, _style(curve, curves))
