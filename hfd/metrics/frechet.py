@@ -39,7 +39,7 @@ class GaussianStats:
             ValueError: another shape.
             DataError: a value is not finite (``reason="not-finite"``).
         """
-        rows = _as_rows("features", features)
+        rows = as_rows("features", features)
         return cls(num=len(rows), sum=rows.sum(axis=0), outer=rows.T @ rows)
 
     def __add__(self, other: GaussianStats) -> GaussianStats:
@@ -102,7 +102,7 @@ def frechet_of_counts(a_features: Features, b_features: Features) -> OfCounts:
     squared singular values of X Y', a (P, P) matrix: fast if P < D. Row i counted c times equals row i times sqrt(c),
     so that a bootstrap draw computes only the distinct rows, two thirds of all.
     """
-    a, b = _pairs(a_features, b_features)
+    a, b = as_pairs(a_features, b_features)
     a, b = a - a.mean(axis=0), b - a.mean(axis=0)  # the same shift, for less rounding
 
     def distance(counts: Counts) -> float:
@@ -111,8 +111,8 @@ def frechet_of_counts(a_features: Features, b_features: Features) -> OfCounts:
         mean_a, mean_b = (counts @ rows / counts.sum() for rows in (a, b))
         x, y = root * (a[drawn] - mean_a), root * (b[drawn] - mean_b)
         product = x @ y.T
-        # Singular values as roots of eigenvalues: half the time of an SVD; rounding of small ones is negligible.
-        cross = np.sqrt(np.maximum(np.linalg.eigvalsh(product.T @ product), 0.0)).sum()
+        # Singular values as roots of eigenvalues: half the time of an SVD.
+        cross = np.sqrt(_without_noise(np.linalg.eigvalsh(product.T @ product))).sum()
         return max(0.0, float(np.sum((mean_a - mean_b) ** 2) + np.sum(x**2) + np.sum(y**2) - 2.0 * cross))
 
     return distance
@@ -132,7 +132,7 @@ def kernel_distance(a_features: Features, b_features: Features) -> float:
         DataError: fewer than two vectors (``reason="too-few"``) or values that are not finite.
         ValueError: other shapes, or lengths that differ.
     """
-    a, b = _as_rows("a_features", a_features), _as_rows("b_features", b_features)
+    a, b = as_rows("a_features", a_features), as_rows("b_features", b_features)
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"features: got lengths {a.shape[1]} and {b.shape[1]}, expected one length")
     if min(len(a), len(b)) < 2:
@@ -149,7 +149,7 @@ def kernel_of_counts(a_features: Features, b_features: Features) -> OfCounts:
 
     Holds P x P kernel values; a call takes a few products with a vector.
     """
-    a, b = _pairs(a_features, b_features)
+    a, b = as_pairs(a_features, b_features)
     within, diagonal = _kernel(a, a) + _kernel(b, b), _kernel_diagonals(a) + _kernel_diagonals(b)
     across = _kernel(a, b)
 
@@ -186,14 +186,21 @@ def _kernel_diagonals(x: FloatArray) -> FloatArray:
     return values
 
 
-def _pairs(a_features: Features, b_features: Features) -> tuple[FloatArray, FloatArray]:
-    a, b = _as_rows("a_features", a_features), _as_rows("b_features", b_features)
+def as_pairs(a_features: Features, b_features: Features) -> tuple[FloatArray, FloatArray]:
+    """Return paired rows as float64 (P, D). Raises ValueError for other shapes, and as :func:`as_rows`."""
+    a, b = as_rows("a_features", a_features), as_rows("b_features", b_features)
     if a.shape != b.shape:
         raise ValueError(f"features: got {a.shape} and {b.shape}, expected pairs of rows")
     return a, b
 
 
-def _as_rows(name: str, features: Features) -> FloatArray:
+def as_rows(name: str, features: Features) -> FloatArray:
+    """Return features as float64 (P, D).
+
+    Raises:
+        ValueError: another shape.
+        DataError: values that are not finite (``reason="not-finite"``).
+    """
     if features.ndim != 2 or features.shape[1] == 0:
         raise ValueError(f"{name}: got {features.shape}, expected float (P, D)")
     rows = np.asarray(features, dtype=np.float64)

@@ -32,7 +32,9 @@ def test_no_heavy_package_is_a_base_dependency() -> None:
         "compressai", "numpy", "onnxruntime", "pillow", "pyvips", "rich", "safetensors", "torch", "torchvision",
         "typer",
     }  # fmt: skip
-    assert set(project["optional-dependencies"]) == {"train", "pipeline", "onnx", "heic", "server", "demo", "dev"}
+    assert set(project["optional-dependencies"]) == {
+        "train", "pipeline", "metrics", "onnx", "heic", "server", "demo", "dev",
+    }  # fmt: skip
 
 
 def test_the_codecs_commands_import_no_package_of_an_extra(tmp_path: Path, model_folder: Folder) -> None:
