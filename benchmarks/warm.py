@@ -1,10 +1,10 @@
-"""One megapixel in a warm process: the decode of x_hat and of the sample, against another checkout.
+"""One megapixel in a warm process: the decode of x_hat and of the sample, by both engines and by another checkout.
 
     python -m benchmarks.warm PICTURE [--before CHECKOUT] [--runs 5] [--model desk-025]
 
-The picture is tiled to 1,024 x 1,024 and compressed once, by this checkout; both checkouts decode that file. Each has
-one process a run, in turn, which decodes once to load the networks and fill the memory, then is timed. Printed are
-the least CPU seconds of each kind and their ratios to those of ``--before``.
+The picture is tiled to 1,024 x 1,024 and compressed once, by this checkout; all decode that file. Each has one process
+a run, in turn, which decodes once to load the networks and fill the memory, then is timed. Printed are the least CPU
+seconds of each kind, and those of ONNX Runtime (``auto``) over the others'. ``OMP_NUM_THREADS=1`` times one thread.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ import hfd
 from benchmarks.startup import ROOT, processor
 
 SIDE = 1024
-KINDS = {"x_hat": {"realism": 0.0}, "sample": {}}
+KINDS: dict[str, dict[str, float | str]] = {"x_hat": {"realism": 0.0}, "sample": {}}
 CHILD = """
 import json, sys, time
 import hfd
@@ -46,11 +47,22 @@ def tiled(picture: Path) -> Image.Image:
     return Image.fromarray(np.tile(pixels, (-(-SIDE // height), -(-SIDE // width), 1))[:SIDE, :SIDE])
 
 
-def cpu_seconds(file: Path, checkout: Path) -> dict[str, float]:
-    """CPU seconds of the second decode of each kind, in a process of the checkout."""
-    command = [sys.executable, "-c", CHILD, str(file), json.dumps(KINDS)]
-    environment = {**os.environ, "PYTHONPATH": str(checkout)}
-    done = subprocess.run(command, env=environment, cwd=checkout, check=True, stdout=subprocess.PIPE)
+@dataclass(frozen=True)
+class Build:
+    """A checkout, and the engine of its decodes; None: what it chooses."""
+
+    label: str
+    checkout: Path
+    engine: str | None = None
+
+
+def cpu_seconds(file: Path, build: Build) -> dict[str, float]:
+    """CPU seconds of the second decode of each kind, in a process of the build."""
+    engine = {} if build.engine is None else {"engine": build.engine}
+    kinds = {name: options | engine for name, options in KINDS.items()}
+    command = [sys.executable, "-c", CHILD, str(file), json.dumps(kinds)]
+    environment = {**os.environ, "PYTHONPATH": str(build.checkout)}
+    done = subprocess.run(command, env=environment, cwd=build.checkout, check=True, stdout=subprocess.PIPE)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
@@ -62,19 +74,24 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--model", default="desk-025")
     arguments = parser.parse_args()
-    checkouts = [ROOT] if arguments.before is None else [ROOT, arguments.before.resolve()]
-    runs: dict[Path, list[dict[str, float]]] = {checkout: [] for checkout in checkouts}
+    builds = [Build("auto", ROOT), Build("torch", ROOT, "torch")]
+    if arguments.before is not None:
+        builds.append(Build("the other checkout", arguments.before.resolve()))
+    runs: dict[Build, list[dict[str, float]]] = {build: [] for build in builds}
     with tempfile.TemporaryDirectory() as name:
         file = Path(name) / "a.hfd"
         file.write_bytes(hfd.compress(tiled(arguments.picture), model=arguments.model))
         for _ in range(arguments.runs):
-            for checkout in checkouts:
-                runs[checkout].append(cpu_seconds(file, checkout))
+            for build in builds:
+                runs[build].append(cpu_seconds(file, build))
     print(f"{processor()}; {SIDE} x {SIDE}, {arguments.model}; least of {arguments.runs}")
     for kind in KINDS:
-        least = [min(run[kind] for run in runs[checkout]) for checkout in checkouts]
-        ratios = "".join(f"   {least[0] / other:.3f} of the other checkout's {other:.3f} s" for other in least[1:])
-        print(f"{kind:<8} {least[0]:7.3f} CPU s{ratios}")
+        ours, *others = (min(run[kind] for run in runs[build]) for build in builds)
+        ratios = (
+            f"   {ours / other:.3f} of {build.label}'s {other:.3f} s"
+            for build, other in zip(builds[1:], others, strict=True)
+        )
+        print(f"{kind:<8} {ours:7.3f} CPU s{''.join(ratios)}")
 
 
 if __name__ == "__main__":

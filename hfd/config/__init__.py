@@ -137,6 +137,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _engine_fits_the_workers(self) -> Self:
+        if self.evaluate.engine == "onnx" and self.cluster.map_gpus:
+            raise ValueError(
+                f"evaluate.engine: got onnx with cluster.map_gpus={self.cluster.map_gpus:g}, expected auto or torch: "
+                "ONNX Runtime is used on the CPU alone. Change one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _promoting_is_possible(self) -> Self:
         if self.promote.model is not None and self.tracking.uri is None:
             raise ValueError(

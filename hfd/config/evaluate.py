@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from hfd.config.base import Place, Section
 from hfd.config.codecs import Codec, DecodedSystem
 from hfd.config.decoder import SamplerConfig
+from hfd.kinds import EngineKind
 
 ALONE_BPP = (0.125, 0.25, 0.5, 1.0)
 """Rates of the baselines where there is no model whose rate they could have."""
@@ -20,7 +21,7 @@ class EvaluateConfig(Section):
     """Images and measures of the evaluation."""
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"external", "decoded", "vgg16", "vgg16_sha256", "model", "baseline_bpp", "curves"}
+        {"external", "decoded", "vgg16", "vgg16_sha256", "model", "baseline_bpp", "curves", "engine"}
     )
 
     model: Literal["trained", "none"] = Field(
@@ -86,6 +87,12 @@ class EvaluateConfig(Section):
     vgg16_sha256: str | None = Field(
         None,
         description="SHA-256 of that file; None: that of the conversion of the published weights.",
+    )
+    engine: EngineKind = Field(
+        "auto",
+        description="Runs the networks. auto: on the CPU ONNX Runtime in float32, where the model has graphs, and else "
+        "torch; torch: in bfloat16 where the processor multiplies it, so that samples differ a little between kinds of "
+        "processors; onnx: on the CPU alone.",
     )
     num_examples: int = Field(4, ge=0, le=24, description="Pictures in the report's viewer.")
 
