@@ -58,7 +58,7 @@ class Build:
 
 def cpu_seconds(file: Path, build: Build) -> dict[str, float]:
     """CPU seconds of the second decode of each kind, in a process of the build."""
-    engine = {} if build.engine is None else {"engine": build.engine}
+    engine: dict[str, float | str] = {} if build.engine is None else {"engine": build.engine}
     kinds = {name: options | engine for name, options in KINDS.items()}
     command = [sys.executable, "-c", CHILD, str(file), json.dumps(kinds)]
     environment = {**os.environ, "PYTHONPATH": str(build.checkout)}
