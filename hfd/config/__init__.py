@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from hfd.config.autoencoder import AutoencoderConfig
-from hfd.config.base import Precision, Section, TrainConfig, Workspace, expand_sqlite
+from hfd.config.base import Precision, Section, TrainConfig, Workspace, expand_sqlite, name_driver
 from hfd.config.data import DataConfig, SourceConfig
 from hfd.config.decoder import (
     DecoderConfig,
@@ -94,7 +94,7 @@ class TrackingConfig(Section):
     @field_validator("uri")
     @classmethod
     def _none_is_off(cls, uri: str | None) -> str | None:
-        return None if uri is None or uri == "none" else expand_sqlite(uri)
+        return None if uri is None or uri == "none" else name_driver(expand_sqlite(uri))
 
 
 class Config(Section):

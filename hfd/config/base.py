@@ -38,6 +38,11 @@ def expand_sqlite(uri: str) -> str:
     return f"{head}:///{expand_home(f'~{path}')}" if mark and head.startswith("sqlite") else uri
 
 
+def name_driver(uri: str) -> str:
+    """A tracking URI with the driver of PostgreSQL: SQLAlchemy's default changed with 2.1 to another than psycopg2."""
+    return f"postgresql+psycopg2:{uri.removeprefix('postgresql:')}" if uri.startswith("postgresql:") else uri
+
+
 Place = Annotated[str, AfterValidator(_place)]
 """A folder or ``s3://`` prefix, checked, with a leading ``~`` expanded."""
 

@@ -8,6 +8,7 @@ next run does not undo a rollback.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,6 +28,8 @@ from pipelines.runs.step import Done, Outcome, Step, digest_of, point_latest
 from pipelines.tracking import StepRun, redact
 from pipelines.tracking.redaction import plain
 from pipelines.train.model_files import write_graphs
+
+log = logging.getLogger(__name__)
 
 CHAMPION_STEP = "champion"
 
@@ -49,6 +52,7 @@ class Verdict:
     against: int | None
     criteria: tuple[Criterion, ...]
     reason: str = ""
+    """Text of a verdict that no criterion explains: of a promotion without comparison, or of a refusal."""
 
     @property
     def failed(self) -> str:
@@ -93,6 +97,9 @@ def _judge(
 ) -> Verdict:
     settings, evaluation = context.config.promote, upstream.evaluated.folder
     decodes = decoding(first_file_decodes(evaluation, next(iter(sampled.bpp)), upstream.model.folder))
+    deleted = registry.deleted_champion() if champion is None else None
+    if deleted is not None:
+        log.warning("%s", registry.describe_deleted(deleted))
     if champion is None:
         criteria = [*sanity(sampled, settings.distances), decodes]
     else:
@@ -104,6 +111,8 @@ def _judge(
     if known is not None and ROLLED_BACK in known.tags:
         reason = f"rolled back as version {known.number} at {known.tags[ROLLED_BACK]}"
     passed = not reason and all(criterion.passed for criterion in criteria)
+    if passed and deleted is not None:
+        reason = f"is champion, in place of version {deleted}, which was deleted: nothing to compare with"
     return Verdict(passed, champion.number if champion is not None else None, tuple(criteria), reason)
 
 
@@ -167,7 +176,7 @@ def record_outcome(
 
 def _line(model: str, verdict: Verdict, version: Version | None) -> str:
     if version is None:
-        stays = "there is no champion yet" if verdict.against is None else f"version {verdict.against} remains champion"
+        stays = "there is no champion" if verdict.against is None else f"version {verdict.against} remains champion"
         return f"not promoted in {model}, {stays}. Failed: {verdict.failed}"
     if verdict.reason:
         return f"{model} version {version.number} {verdict.reason}"

@@ -1,15 +1,15 @@
 """Register versions of a model, and move, compare and roll back its champion.
 
 Aliases ``champion`` and ``previous`` are for users and ``models:/NAME@champion``; a rollback reads the tag
-``hfd.previous``. MLflow moves an alias unconditionally: two workspaces that promote into one model within the same
-second are not serialised; two runs on one workspace are (:mod:`pipelines.runs.lease`).
+``hfd.previous``. Processes that move the champion of one model take turns (:mod:`pipelines.registry.turns`), and each
+moves it only from the version that it has seen. The tag ``hfd.champion`` of the model names the champion after MLflow
+has deleted the alias of a deleted version.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,17 +20,15 @@ from hfd.config import Config
 from hfd.errors import ConfigError, DataError, HfdError
 from hfd.io.storage import Folder
 from hfd.io.weights import fingerprint_of
+from pipelines.registry.aliases import CHAMPION, NAMED, PREVIOUS, Aliases
 from pipelines.registry.artifacts import FILES, FINGERPRINT, PARTS, Artifacts
+from pipelines.registry.turns import Turn, run_of_turns, turn
 from pipelines.runs.step import digest_of
 from pipelines.tracking.client import is_missing, open_client
 from pipelines.tracking.database import is_file, mistake
 from pipelines.tracking.link import FIRST_CONTACT_SECONDS, within
 from pipelines.tracking.redaction import one_line, redact, tag_texts
 from pipelines.tracking.settings import check_uri, tracking_settings
-
-log = logging.getLogger(__name__)
-
-CHAMPION, PREVIOUS = "champion", "previous"
 
 ARTIFACTS = "model"
 DIGEST, BEFORE, ROLLED_BACK = "hfd.digest", "hfd.previous", "hfd.rolled_back"
@@ -55,20 +53,26 @@ class Registry:
     model: str
 
     def champion(self) -> Version | None:
-        """Return the champion; None if there is no champion or model, or the alias points to a deleted version."""
+        """Return the champion; None if there is no champion or model, or its version was deleted."""
         with self._one_line_errors():
-            number = self._aliases().get(CHAMPION)
-            try:
-                return self._version(number) if number is not None else None
-            except Exception as error:
-                if not is_missing(error):
-                    raise
-        # Servers of MLflow before 2026-08 keep an alias whose version is deleted.
-        log.warning(
-            "promote.model: the alias %s of %s points to version %s, which was deleted: there is no champion",
-            CHAMPION, self.model, number,
-        )  # fmt: skip
-        return None
+            number = self._aliases.champion()
+            return self._version(number) if number is not None else None
+
+    def deleted_champion(self) -> int | None:
+        """Return the number of a champion whose version was deleted; None if there is a champion, or never was one."""
+        with self._one_line_errors():
+            return self._aliases.deleted_champion()
+
+    def describe_deleted(self, number: int) -> str:
+        """Return a line for a deleted champion, with the command that makes the one before it champion again."""
+        with self._one_line_errors():
+            earlier = self._aliases.previous()
+        remedy = (
+            "A promotion now compares with nothing"
+            if earlier is None
+            else f"hfd rollback makes version {earlier} champion again; until then, a promotion compares with nothing"
+        )
+        return f"promote.model: version {number}, the champion of {self.model}, was deleted: there is none. {remedy}"
 
     def find(self, digest: str) -> Version | None:
         """Return the first version of a digest."""
@@ -102,21 +106,38 @@ class Registry:
 
         Raises :class:`HfdError` if the champion is no longer ``before``.
         """
-        self._expect(before)
-        with self._one_line_errors():
-            if before is not None:
-                self.client.set_model_version_tag(self.model, str(version.number), BEFORE, str(before.number))
-                self._point(PREVIOUS, before.number)
-        try:
-            with self._one_line_errors():
-                self.client.set_registered_model_alias(self.model, CHAMPION, str(version.number))
-        except HfdError:
-            # Two servers or threads that insert an alias at once: one fails on the database's unique key.
-            if (now := self.champion()) is not None and now.number == version.number:
-                return
+        with self._turn(version.number) as mine:
             self._expect(before)
-            self._point(CHAMPION, version.number)
-        self._expect(version)
+            earlier = before.number if before is not None else self._aliases.previous()
+            if earlier not in (None, version.number):
+                self.client.set_model_version_tag(self.model, str(version.number), BEFORE, str(earlier))
+            if before is not None:
+                self._point(PREVIOUS, before.number)
+            mine.check()
+            try:
+                with self._one_line_errors():
+                    self.client.set_registered_model_alias(self.model, CHAMPION, str(version.number))
+            except HfdError:
+                # A person who inserts the alias at the same moment: one fails on the database's unique key.
+                if (now := self.champion()) is None or now.number != version.number:
+                    self._expect(before)
+                    self._point(CHAMPION, version.number)
+            self._expect(version)
+            self.client.set_registered_model_tag(self.model, NAMED, str(version.number))
+
+    @contextlib.contextmanager
+    def _turn(self, number: int) -> Iterator[Turn]:
+        """Hold the turn of the model. Raises :class:`ConfigError` if version ``number`` was deleted."""
+        with self._one_line_errors():
+            self.client.get_model_version(self.model, str(number))
+            run_id = run_of_turns(self.client, self.model)
+            if run_id is None:
+                raise ConfigError(
+                    f"promote.model: the runs of all versions of {self.model} were deleted, expected one that orders "
+                    "promotions. Restore one with mlflow runs restore --run-id RUN"
+                )
+            with turn(self.client, run_id) as mine:
+                yield mine
 
     def _expect(self, expected: Version | None) -> None:
         """Raise :class:`HfdError` unless this version is the champion."""
@@ -144,22 +165,28 @@ class Registry:
         Raises :class:`ConfigError` if there is no version to return to.
         """
         champion = self.champion()
-        if champion is None and to is None:
-            raise ConfigError(f"promote.model: {self.model} has no champion, expected one. Give --to VERSION")
-        number = to if to is not None or champion is None else self._before(champion)
-        assert number is not None
+        deleted = self.deleted_champion() if champion is None else None
+        source = "--to" if to is not None else BEFORE
+        number = to if to is not None else self._before(champion)
         with self._one_line_errors():
-            target = self._existing(number, "--to" if to is not None else BEFORE)
-            if champion is not None and target.number == champion.number:
-                return f"{self.model}: version {number} is champion already"
+            target = self._existing(number, source)
+        if champion is not None and target.number == champion.number:
+            return f"{self.model}: version {number} is champion already"
+        with self._turn(number) as mine:
+            self._expect(champion)
             if champion is not None:
                 now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
                 self.client.set_model_version_tag(self.model, str(champion.number), ROLLED_BACK, now)
             if ROLLED_BACK in target.tags:
                 self.client.delete_model_version_tag(self.model, str(number), ROLLED_BACK)
+            mine.check()
             self._point(CHAMPION, number)
-        left = f"was version {champion.number}. Undo with --to {champion.number}" if champion else "was none"
-        return f"{self.model}: version {number} is champion, {left}"
+            self.client.set_registered_model_tag(self.model, NAMED, str(number))
+        if champion is not None:
+            was = f"version {champion.number}. Undo with --to {champion.number}"
+        else:
+            was = "none" if deleted is None else f"version {deleted}, which was deleted"
+        return f"{self.model}: version {number} is champion, was {was}"
 
     def fetch(self, version: Version, folder: Folder) -> None:
         """Copy a version's files into a folder. Raises :class:`DataError` if they do not match its digest."""
@@ -174,7 +201,14 @@ class Registry:
                 f"({version.digest[:8]}). Roll back to another version with hfd rollback --to VERSION"
             )
 
-    def _before(self, champion: Version) -> int:
+    def _before(self, champion: Version | None) -> int:
+        """Return the number of the champion before this one; None: before one that was deleted."""
+        if champion is None:
+            with self._one_line_errors():
+                earlier = self._aliases.previous()
+            if earlier is None:
+                raise ConfigError(f"promote.model: {self.model} has no champion, expected one. Give --to VERSION")
+            return earlier
         text = champion.tags.get(BEFORE, "")
         if not text.isdigit():
             raise ConfigError(
@@ -191,14 +225,9 @@ class Registry:
             raise ConfigError(f"{source}: got {number}, expected a version of {self.model} ({known}){advice}")
         return self._version(number)
 
-    def _aliases(self) -> dict[str, int]:
-        try:
-            found = self.client.get_registered_model(self.model)
-        except Exception as error:
-            if is_missing(error):
-                return {}
-            raise
-        return {alias: int(number) for alias, number in found.aliases.items()}
+    @property
+    def _aliases(self) -> Aliases:
+        return Aliases(self.client, self.model)
 
     def numbers_of(self, digest: str) -> list[int]:
         found = self.client.search_model_versions(f"name='{self.model}' and tags.`{DIGEST}`='{digest}'")

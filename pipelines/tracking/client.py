@@ -8,6 +8,8 @@ from typing import Any
 
 from hfd.errors import HfdError
 from pipelines.tracking.database import ensure_tables, is_file, mistake
+from pipelines.tracking.schema import prepare_tables
+from pipelines.tracking.settings import is_database
 
 _PERMANENT = frozenset(
     {
@@ -27,7 +29,8 @@ def open_client(uri: str) -> Any:
     The process-wide tracking URI is neither read nor set. The tables of a database file are created first, atomically.
 
     Raises:
-        HfdError: a database file that cannot be used.
+        HfdError: a database file that cannot be used, or a database of another version of MLflow.
+        sqlalchemy.exc.SQLAlchemyError: a database server that does not answer.
     """
     for name, value in (
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
@@ -46,10 +49,13 @@ def open_client(uri: str) -> Any:
     if is_file(uri):
         try:
             ensure_tables(uri, lambda fresh: MlflowClient(tracking_uri=fresh).search_experiments(max_results=1))
+            prepare_tables(uri, lambda: None)
         except HfdError:
             raise
         except Exception as error:  # SQLite's, SQLAlchemy's, MLflow's and the file system's
             raise mistake(uri, error) from error
+    elif is_database(uri):
+        prepare_tables(uri, lambda: MlflowClient(tracking_uri=uri).search_experiments(max_results=1))
     return MlflowClient(tracking_uri=uri)
 
 

@@ -12,6 +12,7 @@ from hfd.errors import ConfigError
 from hfd.io.storage import Folder
 from pipelines.tracking.redaction import SECRET_QUERY, redact
 
+_DATABASES = frozenset({"sqlite", "postgresql", "mysql", "mssql"})
 _SCHEMES = re.compile(r"(sqlite|https?|databricks(-uc)?|postgresql|mysql|mssql)(\+\w+)?")
 
 
@@ -60,11 +61,20 @@ def database_file(uri: str) -> Path:
     return Path(unquote(uri.partition(":///")[2].partition("?")[0]))
 
 
+def is_database(uri: str) -> bool:
+    """Return True if a tracking URI names a database, which this process opens without an MLflow server."""
+    return uri.partition(":")[0].partition("+")[0] in _DATABASES
+
+
 def tracking_settings(config: Config) -> TrackingSettings:
-    """Return the tracking of a configuration; ``auto`` is a SQLite file in the workspace, which must be local."""
+    """Return the tracking of a configuration; ``auto`` is a SQLite file in the workspace, which must be local.
+
+    Artifacts of a new experiment lie in the workspace where a database server is used without an MLflow server: by
+    default MLflow would write them into the current folder of the process.
+    """
     uri, artifacts = config.tracking.uri, None
+    workspace = Folder(config.workspace_uri)
     if uri == "auto":
-        workspace = Folder(config.workspace_uri)
         if not workspace.is_local:
             raise ConfigError(
                 f"tracking.uri: got auto with the remote workspace {config.workspace_uri}, expected the URI of an "
@@ -72,4 +82,6 @@ def tracking_settings(config: Config) -> TrackingSettings:
             )
         uri = f"sqlite:///{quote(str(workspace.path))}/mlflow.db"  # SQLAlchemy drops the text after a ?
         artifacts = (workspace.path / "mlartifacts").as_uri()
+    elif uri is not None and is_database(uri) and not uri.startswith("sqlite"):
+        artifacts = (workspace.path / "mlartifacts").as_uri() if workspace.is_local else f"{workspace.uri}/mlartifacts"
     return TrackingSettings(uri, config.tracking.experiment, artifacts, config.tracking.system_metrics)

@@ -60,6 +60,19 @@ def test_an_override_leaves_its_neighbours_alone() -> None:
     assert after.decoder.train.model_copy(update={"lr": before.decoder.train.lr}) == before.decoder.train
 
 
+@pytest.mark.parametrize(
+    ("uri", "read"),
+    [
+        ("postgresql://me@host/db", "postgresql+psycopg2://me@host/db"),
+        ("postgresql+psycopg://me@host/db", "postgresql+psycopg://me@host/db"),
+        ("http://host:5000", "http://host:5000"),
+        ("none", None),
+    ],
+)
+def test_a_tracking_address_names_the_driver_of_postgresql(uri: str, read: str | None) -> None:
+    assert load_config("desk", [f"tracking.uri={uri}"]).tracking.uri == read
+
+
 def test_the_last_of_two_overrides_wins() -> None:
     assert load_config("desk", ["seed=1", "seed=2"]).seed == 2
 

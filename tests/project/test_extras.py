@@ -110,6 +110,15 @@ def test_a_missing_extra_is_one_line(tmp_path: Path, absent: str, arguments: lis
     assert ended.stderr == f"hfd: {line}. Run pip install 'hfd[pipeline]'\n"
 
 
+def test_a_database_server_names_the_extra_of_its_driver(tmp_path: Path) -> None:
+    ended = hfd_without(["psycopg2"], "prepare", "-c", "demo", "tracking.uri=postgresql://me@host/db", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        "hfd: psycopg2: not installed, expected by tracking.uri=postgresql+psycopg2: (an MLflow server's address needs "
+        "none). Run pip install 'hfd[server]'\n"
+    )
+
+
 def test_a_training_names_the_smaller_extra(tmp_path: Path) -> None:
     ended = hfd_without(["pyarrow"], "train-autoencoder", "-c", "demo", cwd=tmp_path)
     assert ended.returncode == 2

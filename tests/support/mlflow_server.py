@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -20,22 +21,38 @@ def free_port() -> int:
 
 
 class Server:
-    """A real tracking server on loopback that can go away and come back."""
+    """A real tracking server on loopback that can go away and come back.
 
-    def __init__(self, folder: Path) -> None:
+    ``backend``: the URI of its database, passed by the environment as in production; None: SQLite in the folder.
+    ``artifacts``: where it stores artifacts; None: in the folder. ``environment``: added to that of the tests.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        backend: str | None = None,
+        artifacts: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder, self.port = folder, free_port()
+        self._artifacts = artifacts or str(folder / "artifacts")
+        self._environment = {
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_BACKEND_STORE_URI": backend or f"sqlite:///{folder}/server.db",
+            **(environment or {}),
+        }
         self.uri = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        command += ["--workers", "1", "--artifacts-destination", self._artifacts]
         with (self.folder / "server.log").open("ab") as out:
             self.process = subprocess.Popen(
                 command,
-                env=os.environ | quiet,
+                env=os.environ | self._environment,
                 cwd=self.folder,
                 stdout=out,
                 stderr=out,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,6 +17,7 @@ from pipelines.registry.champion import ROLLED_BACK, Registry, Version, model_di
 from pipelines.tracking.client import open_client
 from tests.support.command_line import Hfd
 from tests.support.mlflow_server import Server, free_port
+from tests.support.registry import alias, model, register, run_in, versions
 from tests.support.tiny_run import tiny_config, tiny_overrides
 
 pytestmark = pytest.mark.integration
@@ -31,33 +31,6 @@ def registry(server: Server, tmp_path: Path, request: pytest.FixtureRequest) -> 
     """A registered model of the test's own, with no version yet."""
     name = request.node.name.split("[")[0]
     return open_registry(tiny_config(tmp_path, tmp_path, f"tracking.uri={server.uri}", f"promote.model={name}", ENOUGH))
-
-
-def run_in(registry: Registry) -> str:
-    experiment = registry.client.get_experiment_by_name("hfd")
-    number = experiment.experiment_id if experiment else registry.client.create_experiment("hfd")
-    return str(registry.client.create_run(number).info.run_id)
-
-
-def model(folder: Path, name: str) -> Folder:
-    """A folder like a model's, told apart by its name, with what must not be registered beside it."""
-    made = Folder(str(folder / name))
-    for file in (*FILES, "manifest.json", "checkpoints/step.pt"):
-        made.write(file, json.dumps({name: file}).encode())
-    return made
-
-
-def register(registry: Registry, made: Folder) -> Version:
-    return registry.register(made, model_digest(made), run_in(registry), {"hfd.note": "s3://key:secret@host/x"})
-
-
-def versions(registry: Registry) -> list[int]:
-    return sorted(int(found.version) for found in registry.client.search_model_versions(f"name='{registry.model}'"))
-
-
-def alias(registry: Registry, name: str) -> int | None:
-    number = registry.client.get_registered_model(registry.model).aliases.get(name)
-    return None if number is None else int(number)
 
 
 def three(registry: Registry, folder: Path) -> list[Version]:
@@ -231,25 +204,57 @@ def dangle(server: Server, registry: Registry, version: int = 9) -> None:
         )
 
 
-def test_an_alias_of_a_deleted_version_is_no_champion(
-    registry: Registry, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_alias_of_a_deleted_version_is_no_champion(registry: Registry, server: Server, tmp_path: Path) -> None:
     first = register(registry, model(tmp_path, "a"))
     registry.make_champion(first, None)
     dangle(server, registry)
-    assert registry.champion() is None
-    assert f"the alias champion of {registry.model} points to version 9, which was deleted" in caplog.text
+    assert registry.champion() is None and registry.deleted_champion() == 9
     with pytest.raises(ConfigError, match=r"has no champion, expected one\. Give --to VERSION"):
         registry.rollback(None)
     with pytest.raises(
         ConfigError, match=rf"@champion points to version 9, which was deleted\. {registry.model} has the"
     ):
         find_artifacts(server.uri, f"models:/{registry.model}@champion")
-    assert registry.rollback(1) == f"{registry.model}: version 1 is champion, was none"
+    assert registry.rollback(1) == f"{registry.model}: version 1 is champion, was version 9, which was deleted"
     dangle(server, registry)
     second = register(registry, model(tmp_path, "b"))
     registry.make_champion(second, None)
     assert alias(registry, "champion") == second.number
+
+
+def test_a_deleted_champion_is_reported_and_the_one_before_it_comes_back(
+    registry: Registry, server: Server, tmp_path: Path, hfd: Hfd
+) -> None:
+    three(registry, tmp_path)
+    assert registry.deleted_champion() is None
+    registry.client.delete_model_version(registry.model, "3")
+    assert registry.champion() is None and registry.deleted_champion() == 3
+    assert registry.describe_deleted(3) == (
+        f"promote.model: version 3, the champion of {registry.model}, was deleted: there is none. hfd rollback makes "
+        "version 2 champion again; until then, a promotion compares with nothing"
+    )
+    settings = tiny_overrides(
+        tmp_path, tmp_path, f"tracking.uri={server.uri}", f"promote.model={registry.model}", ENOUGH
+    )
+    ended = hfd("rollback", "-c", "demo", *settings)
+    assert ended.out == f"{registry.model}: version 2 is champion, was version 3, which was deleted\n"
+    assert registry.deleted_champion() is None
+    # Without the one before it, a new champion is needed, which then has none before it.
+    for number in ("2", "1"):
+        registry.client.delete_model_version(registry.model, number)
+    assert registry.describe_deleted(2).endswith("there is none. A promotion now compares with nothing")
+    last = register(registry, model(tmp_path, "d"))
+    registry.make_champion(last, None)
+    assert alias(registry, "champion") == last.number and registry.deleted_champion() is None
+    with pytest.raises(ConfigError, match=r"version 4 of \w+ was the first champion, expected one before it"):
+        registry.rollback(None)
+
+
+def test_a_new_champion_after_a_deleted_one_can_be_rolled_back(registry: Registry, tmp_path: Path) -> None:
+    three(registry, tmp_path)
+    registry.client.delete_model_version(registry.model, "3")
+    registry.make_champion(register(registry, model(tmp_path, "d")), None)
+    assert registry.rollback(None) == f"{registry.model}: version 2 is champion, was version 4. Undo with --to 4"
 
 
 def test_a_predecessor_that_was_deleted_is_named(registry: Registry, tmp_path: Path) -> None:
