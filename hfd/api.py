@@ -47,6 +47,7 @@ def compress(
     realism: float | None = None,
     grain: bool | None = None,
     finish: bool | None = None,
+    stop: float | None = None,
     engine: str = "auto",
     max_pixels: int = MAX_CODEC_PIXELS,
 ) -> bytes:
@@ -61,7 +62,7 @@ def compress(
         model: a shipped model's name, a model folder, a workspace, or a folder of several models; None: the shipped.
         keep_alpha: keep transparency, lossless; otherwise composite over white.
         keep_metadata: keep EXIF, the rights stated in XMP, the profile of RGB colours, and these colours unconverted.
-        seed, steps, sampler, gamma, realism, grain, finish: decoding defaults of the file; see `decompress`.
+        seed, steps, sampler, gamma, realism, grain, finish, stop: decoding defaults of the file; see `decompress`.
         engine: of the networks: "onnx" (ONNX Runtime, on the CPU), "torch", or "auto": onnx if it is installed and the
             model has graphs for it, else torch. Files of one engine decode in the other, to the same symbols.
         max_pixels: refuse larger pictures. For files, Pillow's own limit also applies
@@ -74,7 +75,7 @@ def compress(
         hfd.errors.ConfigError: a value out of range, or more than one target.
     """
     kind, target = engine_named(engine), Target(quality, bpp, num_bytes)
-    options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
+    options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed, stop)
     picture = _read(image, keep_alpha=keep_alpha, keep_metadata=keep_metadata, max_pixels=max_pixels)
     for note in picture.notes:
         warnings.warn(f"{_name_of(image)}: {note.text}", PictureWarning, stacklevel=2)
@@ -93,6 +94,7 @@ def decompress(
     realism: float | None = None,
     grain: bool | None = None,
     finish: bool | None = None,
+    stop: float | None = None,
     region: tuple[int, int, int, int] | None = None,
     workers: int = 1,
     engine: str = "auto",
@@ -106,8 +108,9 @@ def decompress(
         data: the file's bytes, or its path.
         model: as in `compress`; None: the shipped model that made the file.
         seed: of the sample; None: derived from the file's bytes, so that the same file gives the same picture.
-        steps, sampler, gamma, realism, grain, finish: of stage 2 (:class:`hfd.diffusion.sampling.Sampling`); None: the
-            file's value, or else the model's. ``realism`` 0 gives x_hat and 1 the sample.
+        steps, sampler, gamma, realism, grain, finish, stop: of stage 2 (:class:`hfd.diffusion.sampling.Sampling`);
+            None: the file's value, or else the model's. ``realism`` 0 gives x_hat and 1 the sample; ``stop`` from 0 to
+            1 ends sampling earlier.
         region: (x, y, width, height) in pixels: only that part.
         workers: processes that share the patches of a large picture. They are spawned: a script that uses them
             needs the usual ``if __name__ == "__main__"``.
@@ -119,7 +122,7 @@ def decompress(
         hfd.errors.DataError, hfd.errors.ConfigError: no model; a value out of range.
     """
     container = unpack(read_file(Path(data)) if isinstance(data, str | os.PathLike) else bytes(data))
-    options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
+    options = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed, stop)
     part, kind = None if region is None else _box(region), engine_named(engine)
     folder = model_that_made(container, None if model is None else os.fspath(model))
     with borrowed(folder, kind) as codec:

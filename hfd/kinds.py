@@ -9,7 +9,7 @@ FlowSampler: TypeAlias = Literal["euler", "heun", "midpoint"]
 SamplerKind: TypeAlias = Literal["auto", DiffusionSampler, FlowSampler]
 """``auto``: the first sampler of the decoder's process."""
 
-ProcessKind: TypeAlias = Literal["diffusion", "rectified-flow", "posterior-mean-flow"]
+ProcessKind: TypeAlias = Literal["diffusion", "residual-diffusion", "rectified-flow", "posterior-mean-flow"]
 Prediction: TypeAlias = Literal["v", "eps", "x0"]
 Weighting: TypeAlias = Literal["v", "eps", "x0", "min-snr"]
 CriticLoss: TypeAlias = Literal["cross-entropy", "hinge"]

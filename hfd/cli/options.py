@@ -59,6 +59,16 @@ Realism = Annotated[
         min=0.0, max=1.0, rich_help_panel=_SAMPLING, help="From 0, the reconstruction, to 1, the sample (the default)."
     ),
 ]
+Stop = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        rich_help_panel=_SAMPLING,
+        help="Stop sampling at this share of its path, from 1, the start, to 0, the end (the default): less error, "
+        "less realism, fewer steps.",
+    ),
+]
 Grain = Annotated[
     bool | None,
     typer.Option("--grain/--no-grain", rich_help_panel=_SAMPLING, help="Add the fine noise that samples lack."),

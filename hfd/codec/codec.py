@@ -207,7 +207,7 @@ class Codec:
                 on_progress=on_progress,
             )
         ((patch,),) = plan.groups
-        on_step = None if on_progress is None else lambda step: on_progress(step + 1, sampling.steps)
+        on_step = None if on_progress is None else lambda step: on_progress(step + 1, sampling.num_parts)
         cut = source.cut(patch.tile.window)
         core = self.sample_piece(
             Piece(patch, source.size, cut, (), sampling, request.seed, request.precision), on_step=on_step

@@ -17,8 +17,8 @@ SAMPLER_IDS: Mapping[str, int] = {
 }  # fmt: skip
 """Ids of the samplers, never reused."""
 
-_GRAIN, _NO_FINISH, _STEPS, _GAMMA, _REALISM, _SEED = (1 << bit for bit in range(6))
-_NUMBERS = ((_STEPS, "<H"), (_GAMMA, "<d"), (_REALISM, "<d"), (_SEED, "<Q"))
+_GRAIN, _NO_FINISH, _STEPS, _GAMMA, _REALISM, _SEED, _STOP = (1 << bit for bit in range(7))
+_NUMBERS = ((_STEPS, "<H"), (_GAMMA, "<d"), (_REALISM, "<d"), (_SEED, "<Q"), (_STOP, "<d"))
 _DAMAGED = "The file is damaged; fetch it again"
 
 
@@ -37,6 +37,7 @@ class SamplingOptions:
     grain: bool | None = None
     finish: bool | None = None
     seed: int | None = None
+    stop: float | None = None
 
     def stated(self) -> dict[str, Any]:
         """The options that are not None, by name."""
@@ -48,12 +49,12 @@ class SamplingOptions:
 
 
 def encode_sampling(options: SamplingOptions) -> bytes:
-    """Encode options: sampler id, a byte of flags, then steps (u16), gamma, realism (float64) and seed (u64), each only
-    if it is not its default. Raises :class:`ConfigError` on a value that a file cannot hold."""
+    """Encode options: sampler id, a byte of flags, then steps (u16), gamma, realism (float64), seed (u64) and stop
+    (float64), each only if it is not its default. Raises :class:`ConfigError` on a value that a file cannot hold."""
     if (options.sampler or "auto") not in SAMPLER_IDS:
         raise ConfigError(f"sampler: got {options.sampler!r}, expected one of {', '.join(SAMPLER_IDS)}")
-    limits = {"steps": (1, 2**16 - 1), "gamma": (0, 1), "realism": (0, 1), "seed": (0, 2**64 - 1)}
-    defaults = {"steps": None, "gamma": 0.0, "realism": 1.0, "seed": None}
+    limits = {"steps": (1, 2**16 - 1), "gamma": (0, 1), "realism": (0, 1), "seed": (0, 2**64 - 1), "stop": (0, 1)}
+    defaults = {"steps": None, "gamma": 0.0, "realism": 1.0, "seed": None, "stop": 0.0}
     flags = _GRAIN * bool(options.grain) | _NO_FINISH * (options.finish is False)
     out = b""
     for (flag, kind), (name, (least, most)) in zip(_NUMBERS, limits.items(), strict=True):
@@ -80,10 +81,10 @@ def decode_sampling(section: bytes) -> SamplingOptions:
         for flag, kind in _NUMBERS:
             values.append(struct.unpack_from(kind, section, position)[0] if flags & flag else None)
             position += struct.calcsize(kind) * bool(flags & flag)
-        steps, gamma, realism, seed = values
+        steps, gamma, realism, seed, stop = values
         sampler = names[section[0]] if section[0] else None
         grain, finish = bool(flags & _GRAIN) or None, False if flags & _NO_FINISH else None
-        found = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed)
+        found = SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed, stop)
         is_canonical = encode_sampling(found) == section
     except (IndexError, struct.error, ConfigError) as error:
         raise BitstreamError(f"sampling: got {section[:32].hex(' ')} ({error}). {_DAMAGED}") from error

@@ -77,8 +77,17 @@ def _without_defaults(section: Section, settings: Mapping[str, Any]) -> dict[str
     for name, value in settings.items():
         own = getattr(section, name)
         if name not in section.later or own != type(section).model_fields[name].default:
-            kept[name] = _without_defaults(own, value) if isinstance(own, Section) else value
+            kept[name] = _content_of(own, value)
     return kept
+
+
+def _content_of(own: object, value: Any) -> Any:
+    """A value of :meth:`Section.content`: a section, several in a tuple, or anything else as it is."""
+    if isinstance(own, Section):
+        return _without_defaults(own, value)
+    if isinstance(own, tuple) and any(isinstance(one, Section) for one in own):
+        return [_content_of(one, each) for one, each in zip(own, value, strict=True)]
+    return value
 
 
 class TrainConfig(Section):

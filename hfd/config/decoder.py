@@ -22,15 +22,31 @@ ResidualStd = Annotated[
 ]
 
 
-class DiffusionConfig(Section):
-    """Variance-preserving diffusion with a shifted cosine schedule."""
+class VpConfig(Section):
+    """The settings that both diffusions share."""
 
-    kind: Literal["diffusion"] = Field("diffusion", description="Selects this process.")
+    kind: ProcessKind
     s: float = Field(0.5, gt=0.0, description="Shift of the cosine schedule; below 1 is less noise.")
     predict: Prediction = Field("v", description="Output of the network.")
     loss: Weighting = Field("v", description="Quantity whose squared error is the loss.")
     min_snr: float = Field(5.0, gt=0.0, description="Largest weight of min-snr.")
     residual_std: ResidualStd = None
+
+
+class DiffusionConfig(VpConfig):
+    """Variance-preserving diffusion with a shifted cosine schedule."""
+
+    kind: Literal["diffusion"] = Field("diffusion", description="Selects this process.")
+
+
+class ResidualDiffusionConfig(VpConfig):
+    """Diffusion of the residual x0 - x_hat, scaled to unit variance (DIRAC, beyond the paper)."""
+
+    kind: Literal["residual-diffusion"] = Field("residual-diffusion", description="Selects this process.")
+    s: float = Field(1.0, gt=0.0, description="Shift of the cosine schedule, of the scaled residual's noise.")
+    residual_std: float = Field(
+        0.1, gt=0.0, le=2.0, description="Standard deviation of x0 - x_hat in [-1, 1], which scales the residual."
+    )
 
 
 class FlowConfig(Section):
@@ -62,7 +78,10 @@ class PosteriorMeanFlowConfig(FlowConfig):
         return self
 
 
-ProcessConfig = Annotated[DiffusionConfig | RectifiedFlowConfig | PosteriorMeanFlowConfig, Field(discriminator="kind")]
+ProcessConfig = Annotated[
+    DiffusionConfig | ResidualDiffusionConfig | RectifiedFlowConfig | PosteriorMeanFlowConfig,
+    Field(discriminator="kind"),
+]
 
 
 def _check_resolutions(channels: Sequence[int], blocks: Sequence[int]) -> None:
@@ -181,7 +200,7 @@ class DecoderConfig(Section):
             raise ValueError(
                 f"steps: got {self.steps}, expected null or {self.distill.steps}, the steps of decoder.distill"
             )
-        if isinstance(self.process, DiffusionConfig) and self.process.predict == "eps":
+        if isinstance(self.process, VpConfig) and self.process.predict == "eps":
             raise ValueError(
                 "process.predict: got eps, expected v or x0 with decoder.distill: eps at the start does not give x0"
             )
@@ -222,9 +241,14 @@ class DecoderConfig(Section):
 class SamplerConfig(Section):
     """One sampler of stage 2."""
 
+    later = frozenset({"stop"})
+
     kind: SamplerKind = Field("auto", description="Sampler; auto: ancestral for a diffusion, euler for a flow.")
     steps: int | None = Field(None, ge=1, le=10_000, description="Sampling steps; None: the decoder's default.")
     gamma: Share = Field(0.0, description="Log-interpolation of the ancestral variance; 0: least noise.")
     realism: Share = Field(1.0, description="0: the reconstruction x_hat; 1: the sample.")
     grain: bool = Field(False, description="Add fine noise, by the amount measured after training.")
     finish: bool = Field(True, description="Apply the decoder's finish, if it has one.")
+    stop: Share = Field(
+        0.0, description="Time at which sampling stops with the predicted picture, from 1, the start, to 0, the end."
+    )

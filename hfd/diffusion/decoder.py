@@ -17,7 +17,7 @@ from hfd.diffusion.noise import noise_in
 from hfd.diffusion.process import Process, predict
 from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.schedule import CosineSchedule
-from hfd.diffusion.vp import Diffusion
+from hfd.diffusion.vp import Diffusion, ResidualDiffusion
 from hfd.errors import DataError
 from hfd.geometry.box import Box, Tile, Window
 from hfd.kinds import FlowTimes, Prediction, ProcessKind, Weighting
@@ -202,12 +202,18 @@ def build_process(config: Mapping[str, Any]) -> Process:
     residual = None if config.get("residual_std") is None else float(config["residual_std"])
     match _one_of(ProcessKind, "kind", config):
         case "diffusion":
-            schedule, predict = CosineSchedule(s=float(config["s"])), _one_of(Prediction, "predict", config)
-            return Diffusion(schedule, predict, _one_of(Weighting, "loss", config), float(config["min_snr"]), residual)
+            return Diffusion(*_vp(config), residual)
+        case "residual-diffusion":
+            return ResidualDiffusion(*_vp(config), float(config["residual_std"]))
         case "rectified-flow":
             return RectifiedFlow(*_flow_times(config), residual)
         case _:
             return PosteriorMeanFlow(*_flow_times(config), residual, sigma_s=float(config["sigma_s"]))
+
+
+def _vp(config: Mapping[str, Any]) -> tuple[CosineSchedule, Prediction, Weighting, float]:
+    schedule, predict = CosineSchedule(s=float(config["s"])), _one_of(Prediction, "predict", config)
+    return schedule, predict, _one_of(Weighting, "loss", config), float(config["min_snr"])
 
 
 def _flow_times(config: Mapping[str, Any]) -> tuple[FlowTimes, float, float]:

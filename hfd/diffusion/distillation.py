@@ -70,7 +70,7 @@ def grid_times(uniform: Tensor, num_steps: int) -> Tensor:
 def same_path(one: Process, other: Process) -> bool:
     """Report whether two processes have the same start and the same a_t and b_t."""
     if isinstance(one, Diffusion) and isinstance(other, Diffusion):
-        return one.schedule == other.schedule
+        return (one.schedule, one.noise_std) == (other.schedule, other.noise_std)
     if isinstance(one, PosteriorMeanFlow) and isinstance(other, PosteriorMeanFlow):
         return one.sigma_s == other.sigma_s
     return type(one) is type(other)

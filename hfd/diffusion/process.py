@@ -1,7 +1,7 @@
 """The interface of the processes that stage 2 learns: training pairs, and x0_pred from a network's output.
 
-A process joins a clean image x0 (t = 0) to a start x1 (t = 1) by x_t = a_t x0 + b_t x1. The processes are
-:class:`hfd.diffusion.vp.Diffusion` and the two flows of :mod:`hfd.diffusion.flow`.
+A process joins a clean image x0 (t = 0) to a start x1 (t = 1) by x_t = a_t x0 + b_t x1. The processes are the two
+diffusions of :mod:`hfd.diffusion.vp` and the two flows of :mod:`hfd.diffusion.flow`.
 """
 
 from __future__ import annotations

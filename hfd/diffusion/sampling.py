@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-from hfd.arrays import Array
+import numpy as np
+import numpy.typing as npt
+
+from hfd.arrays import Array, batch_of
 from hfd.diffusion.flow import RectifiedFlow
 from hfd.diffusion.noise import NoiseSource
 from hfd.diffusion.process import Process
 from hfd.diffusion.samplers import Denoise, OnStep, ancestral, ddim, dpmpp_2m, euler, heun, midpoint
-from hfd.diffusion.schedule import time_grid
+from hfd.diffusion.schedule import time_grid, times_to
 from hfd.diffusion.vp import Diffusion
 from hfd.errors import ConfigError
 from hfd.kinds import DiffusionSampler, FlowSampler, SamplerKind
@@ -28,6 +31,9 @@ class Sampling:
     posterior mean (Freirich et al., arXiv 2107.02555). ``finish``: apply the decoder's finish
     (:mod:`hfd.diffusion.finish`). ``grain``: add the amount of grain in the decoder's configuration after it.
     ``grey``: of a picture without colour: no colour noise, and the channels of the sample are averaged.
+    ``stop`` in [0, 1]: the time, a share of the path from 0, the data, to 1, the start, at which sampling stops with
+    x0_pred, as in DIRAC (arXiv 2301.05489): less error and less realism, and no evaluations beyond it. 0: at the end of
+    the path; 1: at once, with the posterior mean.
     Raises :class:`ConfigError` on values out of range.
     """
 
@@ -38,13 +44,14 @@ class Sampling:
     grain: bool = False
     finish: bool = True
     grey: bool = False
+    stop: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(SamplerKind):
             raise ConfigError(f"sampler: got {self.kind!r}, expected one of {', '.join(get_args(SamplerKind))}")
         if self.steps < 1:
             raise ConfigError(f"steps: got {self.steps}, expected at least 1")
-        for name in ("gamma", "realism"):
+        for name in ("gamma", "realism", "stop"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 to 1")
 
@@ -55,6 +62,7 @@ class Sampling:
         parts += [self.kind] * (self.kind != "auto")
         parts += [f"gamma {self.gamma:g}"] * (self.gamma != 0.0)
         parts += [f"realism {self.realism:g}"] * (self.realism != 1.0)
+        parts += [f"stop {self.stop:g}"] * (self.stop != 0.0)
         return ", ".join(parts + ["grain"] * self.grain + ["no finish"] * (not self.finish))
 
     def kind_for(self, process: Process) -> SamplerKind:
@@ -73,13 +81,21 @@ class Sampling:
 
     def evaluations(self, process: Process) -> int:
         """Number of evaluations of the network."""
-        match self.kind_for(process):
-            case "heun":
-                return 2 * self.steps - 1
-            case "midpoint":
-                return 2 * self.steps
-            case _:
-                return self.steps
+        steps = len(self.times) - 1
+        each = 2 * steps if self.kind_for(process) in ("heun", "midpoint") else steps
+        if self.stop:
+            return each + 1
+        return each - 1 if self.kind_for(process) == "heun" else each
+
+    @property
+    def times(self) -> npt.NDArray[np.float32]:
+        """Times of the steps, float32, from 1 to ``stop``: those of ``steps`` steps to 0, cut off."""
+        return times_to(self.stop, time_grid(self.steps))
+
+    @property
+    def num_parts(self) -> int:
+        """Number of calls of ``on_step`` in :func:`run_sampler`: its steps, and the evaluation at ``stop``."""
+        return len(self.times) - 1 + (self.stop > 0.0)
 
 
 def run_sampler(
@@ -91,10 +107,29 @@ def run_sampler(
     on_step: OnStep | None = None,
 ) -> Array:
     """Sample x0 (B, 3, H, W), about [-1, 1], for ``x_hat`` in [-1, 1]; ``noise(0)`` makes the start x1."""
-    kind, times = settings.kind_for(process), time_grid(settings.steps)
-    x1 = process.start(x_hat, noise(0))
+    times = settings.times
+    x_t = _along(settings, process, denoise, process.start(x_hat, noise(0)), noise, times, on_step)
+    if not settings.stop:
+        return x_t
+    x0_pred = denoise(x_t, batch_of(times[-1], times, x_t))
+    if on_step is not None:
+        on_step(settings.num_parts - 1)
+    return x0_pred
+
+
+def _along(
+    settings: Sampling,
+    process: Process,
+    denoise: Denoise,
+    x1: Array,
+    noise: NoiseSource,
+    times: Array,
+    on_step: OnStep | None,
+) -> Array:
+    kind = settings.kind_for(process)
     if not isinstance(process, Diffusion):
         return _FLOW_SAMPLERS[kind](denoise, x1, times, on_step=on_step)
     if kind == "ancestral":
-        return ancestral(denoise, x1, noise, process.schedule, times, gamma=settings.gamma, on_step=on_step)
+        scaled = noise if process.noise_std == 1.0 else lambda step: process.noise_std * noise(step)
+        return ancestral(denoise, x1, scaled, process.schedule, times, gamma=settings.gamma, on_step=on_step)
     return (ddim if kind == "ddim" else dpmpp_2m)(denoise, x1, process.schedule, times, on_step=on_step)

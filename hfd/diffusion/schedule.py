@@ -12,6 +12,9 @@ from hfd.arrays import Array, as_float, namespace, sigmoid
 
 LOG_SNR_BOUND = 15.0
 
+NEAR = 1e-6
+"""Distance within which two times are the same: rounding of float32, below the steps of any grid."""
+
 
 @dataclass(frozen=True)
 class CosineSchedule:
@@ -41,3 +44,9 @@ def alpha_sigma(log_snr: Array) -> tuple[Array, Array]:
 def time_grid(num_steps: int) -> npt.NDArray[np.float32]:
     """num_steps + 1 times from 1 down to 0, evenly spaced, float32."""
     return np.linspace(1.0, 0.0, num_steps + 1, dtype=np.float32)
+
+
+def times_to(stop: float, times: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The times of a grid down to ``stop``, which ends them: those above it, and then itself, float32."""
+    kept = times[times > stop + NEAR] if stop > 0.0 else times[:-1]
+    return np.append(kept, np.float32(stop)).astype(np.float32)

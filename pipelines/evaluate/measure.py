@@ -168,7 +168,9 @@ def samplings(codec: Codec, settings: MeasureSettings) -> list[Sampling]:
 def sampling_of(sampler: SamplerConfig, codec: Codec) -> Sampling:
     """Return the sampling of a section of the configuration; the model has the default number of steps."""
     steps = sampler.steps or codec.default_sampling.steps
-    return Sampling(steps, sampler.kind, sampler.gamma, sampler.realism, sampler.grain, sampler.finish)
+    return Sampling(
+        steps, sampler.kind, sampler.gamma, sampler.realism, sampler.grain, sampler.finish, stop=sampler.stop
+    )
 
 
 _Target = tuple[int, str]

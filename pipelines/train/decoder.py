@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from hfd.config import DecoderConfig, PerceptualConfig
+from hfd.config.decoder import VpConfig
 from hfd.data.shards import list_row_groups
 from hfd.diffusion.decoder import build_process
 from hfd.diffusion.weights import build_network, read_decoder
@@ -181,7 +182,7 @@ def write_model(
     settings = {**network_config(config), **_default_steps(config), **origin, "ema_losses": losses}
     if config.perceptual is not None:
         settings["perceptual"] = config.perceptual.content()
-    if config.distill is not None and config.process.kind == "diffusion":
+    if config.distill is not None and isinstance(config.process, VpConfig):
         settings["sampler"] = "ddim"  # deterministic, as the steps that it learned
     device = next(task.net.parameters()).device
     write_measured(out / "decoder", tensors, settings, config.finish, pairs, device)

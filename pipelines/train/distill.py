@@ -48,8 +48,13 @@ def check_teacher(config: DecoderConfig, teacher: WarmStart) -> None:
 
 def _described(process: dict[str, Any]) -> str:
     """The kind of a process, with what else its path depends on."""
-    detail = {"diffusion": "s", "posterior-mean-flow": "sigma_s"}.get(process["kind"])
-    return str(process["kind"]) + (f" ({detail}={process[detail]:g})" if detail is not None else "")
+    details = {
+        "diffusion": ("s",),
+        "residual-diffusion": ("s", "residual_std"),
+        "posterior-mean-flow": ("sigma_s",),
+    }.get(process["kind"], ())
+    listed = ", ".join(f"{detail}={process[detail]:g}" for detail in details)
+    return f"{process['kind']} ({listed})" if listed else str(process["kind"])
 
 
 def distill_task(

@@ -25,6 +25,7 @@ from tests.support.command_line import Hfd
         (["--sampler", "euler"], "sampler: got euler, expected one of ancestral, ddim, dpmpp-2m, since this model's"),
         (["--steps", "0"], "Invalid value for '--steps'"),
         (["--realism", "1.5"], "Invalid value for '--realism'"),
+        (["--stop", "1.5"], "Invalid value for '--stop'"),
     ],
 )
 def test_a_sampling_that_cannot_be_is_one_line(
@@ -57,14 +58,15 @@ def test_every_sampler_of_a_diffusion_decodes(hfd: Hfd, file: Path, model_folder
 
 def test_a_file_is_decoded_as_it_asks_for(hfd: Hfd, photo: Path, model_folder: Folder, tmp_path: Path) -> None:
     file, model = tmp_path / "x.hfd", model_folder.path
-    wish = ["--steps", 2, "--sampler", "ddim", "--realism", 0.25, "--seed", 11, "--no-finish"]
+    wish = ["--steps", 2, "--sampler", "ddim", "--realism", 0.25, "--stop", 0.5, "--seed", 11, "--no-finish"]
     assert hfd("compress", photo, "-m", model, "-o", file, *wish).code == 0
     held = unpack(file.read_bytes())
-    assert decode_sampling(held.sections[SAMPLING]) == SamplingOptions(2, "ddim", realism=0.25, seed=11, finish=False)
-    assert "sampling     kind ddim, steps 2, realism 0.25, finish False, seed 11\n" in hfd("info", file).out
+    expected = SamplingOptions(2, "ddim", realism=0.25, seed=11, finish=False, stop=0.5)
+    assert decode_sampling(held.sections[SAMPLING]) == expected
+    assert "sampling     kind ddim, steps 2, realism 0.25, finish False, seed 11, stop 0.5\n" in hfd("info", file).out
 
     asked = hfd("decompress", file, "-m", model, "-o", tmp_path / "asked.png")
-    assert "sample of 2 steps, ddim, realism 0.25, no finish, seed 11" in asked.out
+    assert "sample of 2 steps, ddim, realism 0.25, stop 0.5, no finish, seed 11" in asked.out
     plain = tmp_path / "plain.hfd"
     assert hfd("compress", photo, "-m", model, "-o", plain).code == 0
     assert set(unpack(plain.read_bytes()).sections) == {0}

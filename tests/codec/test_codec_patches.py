@@ -92,7 +92,10 @@ def sampled(codec: Codec, layout: PatchLayout, map_fn: MapPieces = map, settings
     return codec.sample(X_HAT, settings, seed=3, precision="float32", layout=layout, map_fn=map_fn)
 
 
-@pytest.mark.parametrize("settings", [ONE_STEP, Sampling(1, grain=True, realism=0.7), Sampling(2), Sampling(4)])
+@pytest.mark.parametrize(
+    "settings",
+    [ONE_STEP, Sampling(1, grain=True, realism=0.7), Sampling(2), Sampling(4), Sampling(4, stop=0.5)],
+)
 def test_in_one_group_patches_of_any_size_give_the_whole_picture(codec: Codec, settings: Sampling) -> None:
     """Up to rounding in float32: a grey level, where a value lies between two."""
     whole = sampled(codec, PatchLayout(), settings=settings)

@@ -59,7 +59,7 @@ CONTAINERS = st.builds(
 def with_defaults(options: SamplingOptions) -> dict[str, Any]:
     """As the specification names them."""
     defaults = {"sampler": "auto", "steps": None, "gamma": 0.0, "realism": 1.0, "grain": False, "finish": True}
-    values = {**defaults, "seed": None, **options.stated()}
+    values = {**defaults, "seed": None, "stop": 0.0, **options.stated()}
     return {"kind": values.pop("sampler"), **values}
 
 
@@ -113,13 +113,14 @@ def test_the_specification_agrees_on_hostile_files() -> None:
         grain=st.booleans(),
         finish=st.booleans(),
         seed=st.none() | st.integers(0, 2**64 - 1),
+        stop=st.floats(0.0, 1.0).map(abs),
     )
 )
 def test_the_specification_reads_sampling(sampling: SamplingOptions) -> None:
     assert read_sampling(encode_sampling(sampling)) == with_defaults(sampling)
 
 
-@given(st.integers(0, 8), st.integers(0, 255), st.binary(max_size=27))
+@given(st.integers(0, 8), st.integers(0, 255), st.binary(max_size=35))
 def test_the_specification_agrees_on_forged_sampling(kind: int, flags: int, rest: bytes) -> None:
     for section in (bytes([kind, flags]) + rest, bytes([kind, flags & 4]) + rest[:2], rest[:1]):
         try:

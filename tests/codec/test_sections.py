@@ -41,6 +41,7 @@ SAMPLINGS = st.builds(
     grain=st.none() | st.just(True),
     finish=st.none() | st.just(False),
     seed=st.none() | st.integers(0, 2**64 - 1),
+    stop=st.none() | UNIT.filter(lambda stop: stop != 0.0),
 )
 PLANES = hnp.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)))
 METADATA = st.binary(max_size=2000) | st.integers(0, 5000).map(bytes)
@@ -128,6 +129,7 @@ def test_sections_are_under_their_tags() -> None:
         (SamplingOptions(300, "ancestral", gamma=0.5), "01 0c 2c 01 00 00 00 00 00 00 e0 3f"),
         (SamplingOptions(realism=0.5), "00 10 00 00 00 00 00 00 e0 3f"),
         (SamplingOptions(seed=258), "00 20 02 01 00 00 00 00 00 00"),
+        (SamplingOptions(steps=4, stop=0.5), "00 44 04 00 00 00 00 00 00 00 e0 3f"),
     ],
 )
 def test_bytes_of_sampling(sampling: SamplingOptions, section: str) -> None:
@@ -186,7 +188,10 @@ def test_any_bytes_are_a_sampling_in_one_spelling_or_refused(section: bytes) -> 
         ("", "sampling: got "),
         ("00", "sampling: got 00 "),
         ("07 00", "sampling: got id 7, which this version does not know. Use a newer hfd"),
-        ("00 40", "which no encoder writes"),
+        ("00 80", "which no encoder writes"),
+        ("00 40", "sampling: got 00 40"),
+        ("00 40 00 00 00 00 00 00 00 00", "which no encoder writes"),
+        ("00 40 00 00 00 00 00 00 00 40", "stop: got 2.0, expected 0 to 1"),
         ("00 00 00", "which no encoder writes"),
         ("00 04 00 00", "steps: got 0, expected 1 to 65535"),
         ("00 04 01", "sampling: got 00 04 01"),
@@ -212,10 +217,11 @@ def test_a_damaged_sampling_is_refused(section: str, words: str) -> None:
         {"seed": -1},
         {"seed": 2**64},
         {"gamma": float("nan")},
+        {"stop": 1.5},
     ],
 )
 def test_a_sampling_out_of_range_is_never_written(values: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=r"^(sampler|steps|gamma|realism|seed): got "):
+    with pytest.raises(ConfigError, match=r"^(sampler|steps|gamma|realism|seed|stop): got "):
         encode_sampling(SamplingOptions(**values))  # type: ignore[arg-type]
 
 

@@ -395,3 +395,15 @@ def test_a_critic_has_the_settings_of_its_version_until_others_are_set() -> None
         **critic, "loss": "hinge", "steps": 4,
     }  # fmt: skip
     assert "expected 'cross-entropy' or 'hinge'" in _mistake("decoder.perceptual={critic: {loss: hing}}")
+
+
+def test_a_setting_added_later_is_left_out_of_each_of_several_sections() -> None:
+    samplers = load_config("desk", ["evaluate.samplers=[{steps: 2}, {steps: 8, stop: 0.5}]"]).evaluate.content()
+    plain, stopped = samplers["samplers"]
+    assert "stop" not in plain and stopped == {**plain, "steps": 8, "stop": 0.5}
+
+
+def test_a_residual_diffusion_has_a_scale() -> None:
+    process = load_config("desk", ["decoder.process={kind: residual-diffusion}"]).decoder.process.content()
+    assert process["residual_std"] == 0.1 and process["s"] == 1.0
+    assert "decoder.process.residual_std" in _mistake("decoder.process={kind: residual-diffusion, residual_std: null}")

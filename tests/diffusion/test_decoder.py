@@ -18,7 +18,7 @@ from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.process import Process
 from hfd.diffusion.sampling import Sampling
 from hfd.diffusion.schedule import CosineSchedule
-from hfd.diffusion.vp import Diffusion
+from hfd.diffusion.vp import Diffusion, ResidualDiffusion
 from hfd.diffusion.weights import read_decoder, write_decoder
 from hfd.errors import DataError
 from hfd.geometry.tiles import cut_into_tiles
@@ -38,6 +38,10 @@ PROCESSES: list[tuple[dict[str, Any], Process]] = [
     (
         {"kind": "diffusion", "s": 1, "predict": "eps", "loss": "min-snr", "min_snr": 3},
         Diffusion(CosineSchedule(1.0), "eps", "min-snr", 3.0),
+    ),
+    (
+        {**DIFFUSION, "kind": "residual-diffusion", "residual_std": 0.2},
+        ResidualDiffusion(CosineSchedule(0.5), residual_std=0.2),
     ),
     ({"kind": "rectified-flow", **TIMES}, RectifiedFlow()),
     (
@@ -254,7 +258,8 @@ def edited(folder: Folder, edit: Callable[[dict], object]) -> Folder:
         (lambda config: config["unet"].pop("patch"), "lacks 'patch'"),
         (
             lambda config: config["process"].update(kind="flow"),
-            "kind: got 'flow', expected 'diffusion', 'rectified-flow' or 'posterior-mean-flow'. Use a newer hfd",
+            "kind: got 'flow', expected 'diffusion', 'residual-diffusion', 'rectified-flow' or 'posterior-mean-flow'. "
+            "Use a newer hfd",
         ),
         (lambda config: config["process"].update(predict="u"), "predict: got 'u', expected 'v', 'eps' or 'x0'"),
         (

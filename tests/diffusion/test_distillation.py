@@ -13,13 +13,14 @@ from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.process import Process
 from hfd.diffusion.samplers import ddim, euler
 from hfd.diffusion.schedule import CosineSchedule, time_grid
-from hfd.diffusion.vp import Diffusion
+from hfd.diffusion.vp import Diffusion, ResidualDiffusion
 from tests.support.oracles import MEAN, SIZE, Gaussian, Mixture, cosine_path, straight_path
 
 SCHEDULE = CosineSchedule(0.5)
 NOWHERE = torch.zeros(SIZE, dtype=torch.float64)
 TEACHERS: dict[str, tuple[Process, Gaussian | Mixture]] = {
     "diffusion": (Diffusion(SCHEDULE), Gaussian(cosine_path(0.5), NOWHERE)),
+    "residual": (ResidualDiffusion(SCHEDULE, residual_std=0.7), Gaussian(cosine_path(0.5), NOWHERE, 0.7)),
     "flow": (RectifiedFlow(), Gaussian(straight_path, NOWHERE)),
     "posterior-mean": (PosteriorMeanFlow(sigma_s=0.3), Gaussian(straight_path, MEAN + 0.1, 0.3)),
     "diffusion of a mixture": (Diffusion(SCHEDULE), Mixture(cosine_path(0.5))),
@@ -117,4 +118,7 @@ def test_paths_are_the_same_or_not() -> None:
     assert not same_path(Diffusion(SCHEDULE), Diffusion(CosineSchedule(0.6))) and not same_path(
         Diffusion(SCHEDULE), flow
     )
+    residual, larger = (ResidualDiffusion(SCHEDULE, residual_std=std) for std in (0.1, 0.2))
+    assert not same_path(residual, larger) and not same_path(Diffusion(SCHEDULE), residual)
+    assert same_path(residual, ResidualDiffusion(SCHEDULE, "x0", residual_std=0.1))
     assert not same_path(PosteriorMeanFlow(sigma_s=0.1), PosteriorMeanFlow(sigma_s=0.2))

@@ -22,7 +22,7 @@ from hfd.diffusion.process import Process
 from hfd.diffusion.samplers import ancestral, ddim, dpmpp_2m, euler, heun, midpoint
 from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.schedule import CosineSchedule
-from hfd.diffusion.vp import Diffusion
+from hfd.diffusion.vp import Diffusion, ResidualDiffusion
 from tests.support.oracles import (
     COVARIANCE,
     MEAN,
@@ -47,6 +47,7 @@ BESIDE = MEAN + torch.tensor([0.1, -0.05, 0.0, 0.2, -0.1, 0.05])
 
 PROCESSES: dict[str, tuple[Process, Gaussian]] = {
     "diffusion": (Diffusion(SCHEDULE), Gaussian(cosine_path(0.5), NOWHERE)),
+    "residual": (ResidualDiffusion(SCHEDULE, residual_std=0.7), Gaussian(cosine_path(0.5), NOWHERE, 0.7)),
     "flow": (RectifiedFlow(), Gaussian(straight_path, NOWHERE)),
     "posterior-mean": (PosteriorMeanFlow(sigma_s=0.3), Gaussian(straight_path, BESIDE, 0.3)),
 }
@@ -66,7 +67,7 @@ SOLVERS: dict[str, Solver] = {
 ORDERS = {"ddim": 1, "dpmpp-2m": 2, "euler": 1, "heun": 2, "midpoint": 2}
 PAIRS = [
     (name, solver)
-    for name in PROCESSES
+    for name in MIXTURES
     for solver in (("ddim", "dpmpp-2m") if name == "diffusion" else ("euler", "heun", "midpoint"))
 ]
 
@@ -79,7 +80,7 @@ def grid(first: Tensor, last: Tensor, steps: int) -> Tensor:
     return torch.linspace(float(first), float(last), steps + 1, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", MIXTURES)
 def test_oracles_are_posterior_means(name: str) -> None:
     """The Gaussian one against the textbook's formula with whole matrices, the other against an integral."""
     process, oracle = PROCESSES[name]
@@ -188,7 +189,8 @@ def test_variance_rises_with_gamma(steps: int) -> None:
     assert float(torch.linalg.eigvalsh(data - covariances[0]).min()) > -1e-6
 
 
-KINDS = [("diffusion", "ancestral"), *PAIRS]
+KINDS = [("diffusion", "ancestral"), ("residual", "ancestral"), ("residual", "ddim"), ("residual", "dpmpp-2m"), *PAIRS]
+"""The residual's order of convergence is that of the diffusion, by tests/diffusion/test_residual.py."""
 
 
 def sampled_by(name: str, settings: Sampling, x_hat: Tensor, noise: NoiseSource) -> Tensor:

@@ -9,11 +9,12 @@ from torch import Tensor
 from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.process import Process, predict
 from hfd.diffusion.schedule import CosineSchedule
-from hfd.diffusion.vp import Diffusion
+from hfd.diffusion.vp import Diffusion, ResidualDiffusion
 
 RHO = 0.2
 PROCESSES: list[Process] = [
     *(Diffusion(CosineSchedule(0.5), predict, residual_std=RHO) for predict in ("v", "eps", "x0")),
+    *(ResidualDiffusion(CosineSchedule(1.0), predict, residual_std=RHO) for predict in ("v", "eps", "x0")),
     RectifiedFlow(residual_std=RHO),
     PosteriorMeanFlow(residual_std=RHO, sigma_s=0.3),
 ]

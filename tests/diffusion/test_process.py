@@ -13,12 +13,16 @@ from torch import Tensor
 from hfd.diffusion.flow import PosteriorMeanFlow, RectifiedFlow
 from hfd.diffusion.process import EARLIEST, LATEST, Process, as_images, stratified_uniform
 from hfd.diffusion.schedule import CosineSchedule
-from hfd.diffusion.vp import Diffusion
+from hfd.diffusion.vp import Diffusion, ResidualDiffusion
 from hfd.kinds import Prediction, Weighting
 
 S = 0.5
 PROCESSES: dict[str, Process] = {
     **{predict: Diffusion(CosineSchedule(S), predict) for predict in get_args(Prediction)},
+    **{
+        f"residual {predict}": ResidualDiffusion(CosineSchedule(S), predict, residual_std=0.2)
+        for predict in get_args(Prediction)
+    },
     "flow": RectifiedFlow(),
     "logit-normal": RectifiedFlow("logit-normal", mean=-0.5, std=1.2),
     "posterior-mean": PosteriorMeanFlow(sigma_s=0.2),
@@ -100,6 +104,8 @@ def test_the_start_follows_its_inputs(process: Process) -> None:
     _, x_hat, eps = drawn(4)
     if isinstance(process, PosteriorMeanFlow):
         torch.testing.assert_close(process.start(x_hat, eps), x_hat + 0.2 * eps)
+    elif isinstance(process, ResidualDiffusion):
+        torch.testing.assert_close(process.start(x_hat, eps), 0.2 * eps)
     else:
         assert process.start(x_hat, eps) is eps
 

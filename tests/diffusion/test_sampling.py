@@ -142,3 +142,48 @@ def test_labels_distinguish_settings() -> None:
         Sampling(8, "ancestral", 1.0, 0.0).label: "8 steps, ancestral, gamma 1, realism 0",
     }
     assert list(labels) == list(labels.values())
+
+
+STOPS = [(4, 1.0, [1.0]), (4, 0.5, [1.0, 0.75, 0.5]), (4, 0.6, [1.0, 0.75, 0.6]), (5, 0.2, [1.0, 0.8, 0.6, 0.4, 0.2])]
+
+
+@pytest.mark.parametrize(("steps", "stop", "times"), STOPS)
+def test_a_stop_cuts_the_grid_off_at_its_time(steps: int, stop: float, times: list[float]) -> None:
+    assert Sampling(steps, stop=stop).times.tolist() == pytest.approx(times)
+    assert Sampling(steps).times.tolist() == pytest.approx([1.0 - k / steps for k in range(steps)] + [0.0])
+
+
+@pytest.mark.parametrize(("process", "kind"), PAIRS)
+@pytest.mark.parametrize(("steps", "stop", "times"), STOPS)
+def test_an_early_stop_is_the_prediction_at_its_time(
+    process: Process, kind: SamplerKind, steps: int, stop: float, times: list[float]
+) -> None:
+    """It equals the unstopped sampler at that time of its path, denoised once more. Evaluations are counted."""
+    calls, told = [], []
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        calls.append(t)
+        return bent(x_t, t)
+
+    settings = Sampling(steps, kind=kind, stop=stop)
+    got = run_sampler(settings, process, denoise, X_HAT, NOISE, told.append)
+    assert len(calls) == settings.evaluations(process)
+    assert told == list(range(settings.num_parts)) == list(range(len(times)))
+    assert calls[-1].tolist() == pytest.approx([stop] * 2)
+
+    x1, grid, schedule = process.start(X_HAT, NOISE(0)), torch.tensor(times), DIFFUSION.schedule
+    x_t = {
+        "ancestral": lambda: ancestral(bent, x1, NOISE, schedule, grid),
+        "ddim": lambda: ddim(bent, x1, schedule, grid),
+        "dpmpp-2m": lambda: dpmpp_2m(bent, x1, schedule, grid),
+        "euler": lambda: euler(bent, x1, grid),
+        "heun": lambda: heun(bent, x1, grid),
+        "midpoint": lambda: midpoint(bent, x1, grid),
+    }[kind]()
+    torch.testing.assert_close(got, bent(x_t, torch.full((2,), stop)), rtol=0, atol=1e-5)
+
+
+def test_a_stop_is_named_and_bounded() -> None:
+    assert Sampling(8, stop=0.25).label == "8 steps, stop 0.25"
+    with pytest.raises(ConfigError, match=r"^stop: got 1\.5, expected 0 to 1$"):
+        Sampling(8, stop=1.5)

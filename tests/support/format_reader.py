@@ -99,12 +99,13 @@ def read_grey(sections: dict[int, bytes]) -> bool:
 
 
 def read_sampling(section: bytes) -> dict[str, Any]:
-    need(len(section) >= 2 and section[0] <= 6 and section[1] < 64)
+    need(len(section) >= 2 and section[0] <= 6 and section[1] < 128)
     flags, rest = section[1], section[2:]
     names = ["auto", "ancestral", "ddim", "dpmpp-2m", "euler", "heun", "midpoint"]
     found: dict[str, Any] = {"kind": names[section[0]], "grain": bool(flags & 1), "finish": not flags & 2}
-    found |= {"steps": None, "gamma": 0.0, "realism": 1.0, "seed": None}
-    for bit, name, form in ((4, "steps", "<H"), (8, "gamma", "<d"), (16, "realism", "<d"), (32, "seed", "<Q")):
+    found |= {"steps": None, "gamma": 0.0, "realism": 1.0, "seed": None, "stop": 0.0}
+    numbers = (4, "steps", "<H"), (8, "gamma", "<d"), (16, "realism", "<d"), (32, "seed", "<Q"), (64, "stop", "<d")
+    for bit, name, form in numbers:
         if flags & bit:
             size = struct.calcsize(form)
             need(len(rest) >= size)
@@ -112,6 +113,7 @@ def read_sampling(section: bytes) -> dict[str, Any]:
             rest = rest[size:]
     need(rest == b"" and found["steps"] != 0)
     need(not flags & 8 or 0 < found["gamma"] <= 1)
+    need(not flags & 64 or 0 < found["stop"] <= 1)
     need(not flags & 16 or (0 <= found["realism"] < 1 and struct.pack("<d", found["realism"])[-1] < 128))
     return found
 
