@@ -20,28 +20,41 @@ from hfd.perceptual.networks import Features
 WINDOWS: tuple[tuple[int, ...], ...] = ((8, 16), (4, 8))
 """Sides of the neighbourhoods in each tap of VGG16, in cells of its map: 8 and 16 px of the picture."""
 
-_FLOOR = 1e-3
-"""Added to a channel's energy, so that a channel near zero has no weight."""
+ENERGIES: tuple[float, ...] = (2.2, 7.1)
+"""Mean squares of VGG16's two maps over photographs, to two digits (:func:`map_energies`).
+
+They bring both taps to one scale. Energies of each channel in the picture at hand would give most weight to channels
+that are almost silent in it, and a training would need about ten times the steps."""
+
 _LEAST_VARIANCE = 1e-6
 """Variance below which a standard deviation has no useful gradient."""
 
 
-def wasserstein_distortion(found: Features, wanted: Features, windows: Sequence[Sequence[int]] = WINDOWS) -> Tensor:
+def wasserstein_distortion(
+    found: Features,
+    wanted: Features,
+    windows: Sequence[Sequence[int]] = WINDOWS,
+    energies: Sequence[float] = ENERGIES,
+) -> Tensor:
     """Return for each picture (B,), float32, at least 0, the mean over taps, window sizes, channels and positions of
-    ((difference of local means)^2 + (difference of local standard deviations)^2) / energy.
+    ((difference of local means)^2 + (difference of local standard deviations)^2) / energy of the tap.
 
     Square windows overlap by half, and their sides are even multiples of half the least; the maps are at least as
-    large. The energy is the mean square over the picture of the channel of ``wanted``, without gradient.
+    large. ``wanted`` gets no gradient.
     """
     terms = []
-    for one, other, sides in zip(found, wanted, windows, strict=True):
+    for one, other, sides, energy in zip(found, wanted, windows, energies, strict=True):
         f, g = (_Moments.of(h, min(sides) // 2) for h in (one, other.detach()))
-        energy = g.square.mean(dim=(2, 3), keepdim=True) + _FLOOR
         for side in sides:
             (mean_f, std_f), (mean_g, std_g) = f.statistics(side), g.statistics(side)
             squares = (mean_f - mean_g).square() + (std_f - std_g).square()
-            terms.append((squares / energy).mean(dim=(1, 2, 3)))
+            terms.append(squares.mean(dim=(1, 2, 3)) / energy)
     return torch.stack(terms).mean(dim=0)
+
+
+def map_energies(features: Features) -> tuple[float, ...]:
+    """Return the mean square of each map, over pictures, channels and positions."""
+    return tuple(float(h.float().square().mean()) for h in features)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from hfd.image.load import load_rgb
 from hfd.perceptual.critic import FeatureCritic, adversarial_loss, critic_loss, hinge_adversarial_loss, hinge_loss
-from hfd.perceptual.wasserstein import WINDOWS, cell_means, wasserstein_distortion
+from hfd.perceptual.wasserstein import ENERGIES, WINDOWS, cell_means, map_energies, wasserstein_distortion
+from hfd.perceptual.weights import read_frozen
+from pipelines.corpus.listing import list_corpus
 
 
 def maps(seed: int) -> list[torch.Tensor]:
@@ -21,9 +24,8 @@ def maps(seed: int) -> list[torch.Tensor]:
 def by_loops(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> np.ndarray:
     """Window by window, with NumPy's own statistics."""
     terms = []
-    for one, other, sides in zip(found, wanted, WINDOWS, strict=True):
+    for one, other, sides, energy in zip(found, wanted, WINDOWS, ENERGIES, strict=True):
         f, g = one.double().numpy(), other.double().numpy()
-        energy = (g**2).mean(axis=(2, 3)) + 1e-3
         for side in sides:
             values = []
             for top in range(0, f.shape[2] - side + 1, side // 2):
@@ -39,6 +41,26 @@ def by_loops(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> np.ndarra
 def test_the_distortion_is_its_formula() -> None:
     found, wanted = maps(0), maps(1)
     np.testing.assert_allclose(wasserstein_distortion(found, wanted).numpy(), by_loops(found, wanted), rtol=1e-4)
+
+
+def test_energies_are_those_of_photographs() -> None:
+    """Of other pictures than the two digits were measured on, so within a third."""
+    pictures = [load_rgb(photo.folder.read(photo.name)) for photo in list_corpus("builtin:photographs").photos]
+    crops = [torch.tensor(picture[:256, :256]).permute(2, 0, 1) / 127.5 - 1.0 for picture in pictures]
+    with torch.no_grad():
+        found = map_energies(read_frozen("vgg16")[0](torch.stack(crops)))
+    np.testing.assert_allclose(found, ENERGIES, rtol=1 / 3)
+
+
+def test_a_channel_that_is_silent_in_the_picture_weighs_no_more_than_others() -> None:
+    wanted = maps(0)
+    wanted[0][:, 0] = 0.0
+    costs = []
+    for channel in (0, 1):
+        found = [h.clone() for h in wanted]
+        found[0][:, channel] += 0.1
+        costs.append(float(wasserstein_distortion(found, wanted).sum()))
+    assert costs[0] == pytest.approx(costs[1], rel=1e-3)
 
 
 def plain(h: torch.Tensor, cell: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,7 +94,7 @@ def test_moving_texture_costs_little_and_blur_much() -> None:
 
 def test_flat_maps_have_a_finite_gradient() -> None:
     flat = torch.zeros(1, 3, 16, 16, requires_grad=True)
-    wasserstein_distortion([flat], [torch.rand(1, 3, 16, 16)], [(4, 8)]).sum().backward()
+    wasserstein_distortion([flat], [torch.rand(1, 3, 16, 16)], [(4, 8)], [1.0]).sum().backward()
     assert bool(flat.grad.isfinite().all())
 
 
