@@ -21,7 +21,7 @@ WINDOWS: tuple[tuple[int, ...], ...] = ((8, 16), (4, 8))
 """Sides of the neighbourhoods in each tap of VGG16, in cells of its map: 8 and 16 px of the picture."""
 
 ENERGIES: tuple[float, ...] = (2.2, 7.1)
-"""Mean squares of VGG16's two maps over photographs, to two digits (:func:`map_energies`).
+"""Mean squares of VGG16's two maps over crops of sharp photographs, to two digits (:func:`map_energies`).
 
 They bring both taps to one scale. Energies of each channel in the picture at hand would give most weight to channels
 that are almost silent in it, and a training would need about ten times the steps."""
