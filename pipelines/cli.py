@@ -24,7 +24,9 @@ app = create_app(
 
 Preset = Annotated[
     str,
-    typer.Option("--config", "-c", help="A preset (demo, desk, desk-012, lean, score, coco256, clic) or a .yaml file."),
+    typer.Option(
+        "--config", "-c", help="A preset (demo, desk, desk-012, lean, score, coco256, clic, compare) or a .yaml file."
+    ),
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as data.uri=photos.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the settings and what would run; start nothing.")]

@@ -21,8 +21,8 @@ hide: [toc]
 
 A preset is a YAML file in `conf/`, or a file of your own (`-c my.yaml`) that may begin with `extends: desk`. The table
 shows the value of each key that any preset sets, `extends` followed; an empty cell is the default of
-[the settings](settings.md). The comments in `conf/` give the reason for a value; in `clic.yaml` and `coco256.yaml` they
-mark it as stated for the paper [S], read in related public code [C], or assumed [A].
+[the settings](settings.md). The comments in `conf/` give the reason for a value; in `clic.yaml`, `coco256.yaml` and
+`compare*.yaml` they mark it as stated for the paper [S], read in related public code [C], or assumed [A].
 
 | preset | for | hardware |
 | --- | --- | --- |
@@ -31,6 +31,7 @@ mark it as stated for the paper [S], read in related public code [C], or assumed
 | `desk-012` | half of the rate of `desk`, from the shipped `desk-025` | two CPU cores |
 | `lean` | one stage 1 for a range of rates, realism in one step, within a processor's budget | two CPU cores |
 | `score` | measuring a model on given pictures; trains nothing | any |
+| `compare`, `compare-*` | the paper's decoders beside others, on one stage 1 for equal time | GPUs; **unmeasured** |
 | `coco256`, `clic` | paper scale | GPUs; **unmeasured**: nobody has trained them |
 
 Cluster sizes for `hfd submit --size`, in `conf/cluster/`, set only `cluster.*`: `cpu-4`, `gpu-1` and `gpu-8`.

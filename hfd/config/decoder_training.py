@@ -7,13 +7,19 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from hfd.config.base import Place, Section, TrainConfig
-from hfd.kinds import CriticLoss
+from hfd.kinds import CriticKind, CriticLoss
 
 
-class FeatureCriticConfig(Section):
-    """A critic of small heads on the features of a frozen VGG16."""
+class CriticConfig(Section):
+    """A critic: small heads on the features of a frozen VGG16, or a network of patches from scratch."""
 
-    later = frozenset({"loss", "steps"})
+    later = frozenset({"loss", "steps", "kind", "channels"})
+
+    kind: CriticKind = Field(
+        "features",
+        description="features: heads on VGG16's features; patch: a spectrally normalised network on pictures, trained "
+        "from scratch, as in HiFiC.",
+    )
 
     weight: float = Field(0.004, gt=0.0, description="Weight of the adversarial loss, beside the others.")
     loss: CriticLoss = Field(
@@ -23,14 +29,22 @@ class FeatureCriticConfig(Section):
         1, ge=1, le=8, description="Steps of the critic for one of the sampler. The budget counts the critic's."
     )
     label: float = Field(0.8, gt=0.5, le=1.0, description="Target of real pictures in the cross-entropy; samples: 0.")
-    lr: float = Field(4e-4, gt=0.0, le=1.0, description="Learning rate of the heads.")
+    lr: float = Field(4e-4, gt=0.0, le=1.0, description="Learning rate of the critic.")
     widths: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] = Field(
-        (32, 64), description="Widths of the heads on relu1_2 and relu2_2."
+        (32, 64), description="Widths of the heads on relu1_2 and relu2_2, with kind=features."
+    )
+    channels: tuple[Annotated[int, Field(ge=8)], ...] = Field(
+        (64, 128, 256, 512),
+        min_length=2,
+        max_length=6,
+        description="Channels of the layers, with kind=patch; each but the last halves the sides.",
     )
 
 
 class PerceptualConfig(Section):
     """Training of a few-step sampler by perceptual losses, in place of score matching (beyond the paper)."""
+
+    later = frozenset({"charbonnier", "style"})
 
     steps: int = Field(1, ge=1, le=8, description="Steps of the sampler that is trained.")
     mse: float = Field(1.0, ge=0.0, description="Weight of the MSE of pictures in [-1, 1].")
@@ -38,7 +52,13 @@ class PerceptualConfig(Section):
     wasserstein: float = Field(
         0.02, ge=0.0, description="Weight of the Wasserstein-like distortion of VGG16's relu1_2 and relu2_2."
     )
-    critic: FeatureCriticConfig | None = Field(None, description="An adversarial loss beside them; None: none.")
+    charbonnier: float = Field(
+        0.0, ge=0.0, description="Weight of the Charbonnier distance of pictures in [-1, 1]: a smooth absolute error."
+    )
+    style: float = Field(
+        0.0, ge=0.0, description="Weight of the squared differences of Gram matrices of VGG16's relu1_2 and relu2_2."
+    )
+    critic: CriticConfig | None = Field(None, description="An adversarial loss beside them; None: none.")
 
 
 class EmaConfig(Section):

@@ -89,14 +89,20 @@ def _read_yaml(text: str) -> Any:
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, Any], over: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Merge section by section. A section of another kind replaces the one below it, whose keys it may not have."""
     merged = dict(base)
     for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
-            merged[key] = _merge(merged[key], value)
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, dict) and not _is_other_kind(prefix + key, below, value):
+            merged[key] = _merge(below, value, f"{prefix}{key}.")
         else:
             merged[key] = value
     return merged
+
+
+def _is_other_kind(key: str, base: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
+    return over.get("kind", base.get("kind")) != base.get("kind") and len(_sections_at(key)) > 1
 
 
 def _assign(tree: dict[str, Any], path: list[str], value: Any) -> None:
@@ -218,11 +224,16 @@ def _explain(detail: ErrorDetails) -> str:
 
 
 def _kinds_at(key: str) -> list[str]:
+    return [model.model_fields["kind"].default for model in _sections_at(key)]
+
+
+def _sections_at(key: str) -> list[type[BaseModel]]:
+    """Sections that a key may hold: several for a tagged union."""
     models: list[type[BaseModel]] = [Config]
     for part in key.split("."):
         fields = [model.model_fields[part] for model in models if part in model.model_fields]
         models = [section for field in fields for section in _sections_of(field.annotation)]
-    return [model.model_fields["kind"].default for model in models]
+    return models
 
 
 def _is_leaf(key: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hfd.kinds import CriticLoss
+from hfd.kinds import CriticKind, CriticLoss
 
 CERTAIN = 0.15
 """Margin over the least possible loss below which a critic counts as diverged: it has won, and learns no more."""
@@ -39,7 +39,8 @@ class LossRange:
 @dataclass(frozen=True)
 class CriticSettings:
     """``weight`` of the adversarial loss beside the others; ``label`` of real pictures, in (1/2, 1], for the
-    cross-entropy; ``lr`` at factor 1; ``widths`` of the heads on VGG16's taps; ``steps`` for one of the sampler."""
+    cross-entropy; ``lr`` at factor 1; ``widths`` of the heads on VGG16's taps; ``steps`` for one of the sampler;
+    ``kind``: heads on frozen features, or a network of ``channels`` on pictures."""
 
     weight: float
     label: float
@@ -47,6 +48,8 @@ class CriticSettings:
     widths: tuple[int, ...]
     loss: CriticLoss = "cross-entropy"
     steps: int = 1
+    kind: CriticKind = "features"
+    channels: tuple[int, ...] = (64, 128, 256, 512)
 
     @property
     def loss_range(self) -> LossRange:

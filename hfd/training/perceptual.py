@@ -1,4 +1,4 @@
-"""Training of a few-step sampler with perceptual losses and a critic on frozen features.
+"""Training of a few-step sampler with perceptual losses and a critic.
 
 Beyond the paper of HFD. Score-matching losses train every noise level; these losses train the sample itself, after the
 sampler's own steps, so that one or few steps are enough.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,11 +21,10 @@ from hfd.diffusion.process import Network, Process, predict
 from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.weights import DecoderNet
 from hfd.perceptual.critic import FeatureCritic, adversarial_loss, critic_loss, hinge_adversarial_loss, hinge_loss
-from hfd.perceptual.lpips import lpips_of_features
-from hfd.perceptual.wasserstein import wasserstein_distortion
-from hfd.perceptual.weights import read_frozen
+from hfd.perceptual.patch_critic import PatchCritic
 from hfd.precision import autocast
 from hfd.training.critic import CriticSettings
+from hfd.training.perceptual_losses import PerceptualLosses, PerceptualSettings
 from hfd.training.randomness import SampleRandomness
 from hfd.training.shards import Shards
 from hfd.training.strategy import Parallelism, Units, syncing, wrap_module
@@ -35,18 +33,6 @@ from hfd.training.tasks import OptimiserSettings, adam, clipped_step, named_aver
 BETAS = (0.9, 0.99)
 CRITIC_BETAS = (0.5, 0.95)
 """Betas of the critic's Adam: short averages, since its task changes with the sampler."""
-
-
-@dataclass(frozen=True)
-class PerceptualSettings:
-    """``steps`` of the sampler; weights of the mean squared error of pictures in [-1, 1], of LPIPS (AlexNet) and of the
-    Wasserstein distortion (VGG16); ``critic``: None for none."""
-
-    steps: int
-    mse: float
-    lpips: float
-    wasserstein: float
-    critic: CriticSettings | None = None
 
 
 class PerceptualTask:
@@ -83,15 +69,16 @@ class PerceptualTask:
         self.optimiser = adam(self._shards, settings, betas=BETAS)
         self.ema = PowerEma(self._shards.local, sigma_rels)
         device = next(net.parameters()).device
-        alexnet, linear = read_frozen("alexnet")
-        self._alexnet, self._linear = deepcopy(alexnet).to(device), tuple(weight.to(device) for weight in linear)
-        self._vgg16 = deepcopy(read_frozen("vgg16")[0]).to(device)
-        self.critic: FeatureCritic | None = None
+        self._losses = PerceptualLosses(perceptual, device, settings.precision)
+        self.critic: FeatureCritic | PatchCritic | None = None
         if perceptual.critic is not None:
             self._build_critic(perceptual.critic, device, parallelism)
 
     def _build_critic(self, critic: CriticSettings, device: torch.device, parallelism: Parallelism) -> None:
-        self.critic = FeatureCritic(self._vgg16.widths, critic.widths).to(device)
+        if critic.kind == "patch":
+            self.critic = PatchCritic(critic.channels).to(device)
+        else:
+            self.critic = FeatureCritic(self._losses.feature_widths, critic.widths).to(device)
         # Not compiled: each of the two backward passes would then compute the gradients of both.
         self._critic_module = wrap_module(self.critic, replace(parallelism, compile=False, recompute=False), Units())
         self._critic_shards = Shards(list(self.critic.parameters()))
@@ -116,15 +103,14 @@ class PerceptualTask:
         known = known_pixels(x0, masks).contiguous(memory_format=torch.channels_last)
         noise = [randomness.normal(x0.shape[1:], f"eps {step}", x0.device) for step in range(self._perceptual.steps)]
         with torch.set_grad_enabled(self._is_samplers(randomness.step)):
-            terms, sampled, real = self._terms(self.sample(self._module, x_hat, noise, known), x0)
+            terms, sampled, real = self._losses.terms(self.sample(self._module, x_hat, noise, known), x0)
         found = {name: term.mean() for name, term in terms.items()}
-        found["loss"] = self._weighted(found)
+        found["loss"] = self._losses.weighted(found)
         critic = self._perceptual.critic
-        if critic is not None:
+        if critic is not None and self.critic is not None:
+            seen = self._losses.seen(x_hat, frozen=True).by(self.critic)
             with autocast(x0.device, self._settings.precision):
-                with torch.no_grad():
-                    seen = self._vgg16(x_hat)
-                of_sample, of_real = self._critic_module(sampled, seen), self._critic_module(real, seen)
+                of_sample, of_real = (self._critic_module(one.by(self.critic), seen) for one in (sampled, real))
             if critic.loss == "hinge":
                 found["adversarial"], found["critic"] = (
                     hinge_adversarial_loss(of_sample),
@@ -151,31 +137,6 @@ class PerceptualTask:
         sample: Tensor = run_sampler(steps, self._process, denoise, x_hat, lambda step: noise[step])
         return sample
 
-    def _terms(self, sample: Tensor, x0: Tensor) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
-        """Return each unweighted loss, (B,), and VGG16's features of both."""
-        settings = self._perceptual
-        terms = {"mse": (sample - x0).square().mean(dim=(1, 2, 3))}
-        sampled, real = [], []
-        with autocast(x0.device, self._settings.precision):
-            if settings.wasserstein or settings.critic is not None:
-                with torch.no_grad():
-                    real = self._vgg16(x0)
-                sampled = self._vgg16(sample)
-            if settings.lpips:
-                with torch.no_grad():
-                    wanted = self._alexnet(x0)
-                found = self._alexnet(sample)
-        if settings.wasserstein:
-            terms["wasserstein"] = wasserstein_distortion(sampled, real)
-        if settings.lpips:
-            terms["lpips"] = lpips_of_features(found, wanted, self._linear)
-        return terms, sampled, real
-
-    def _weighted(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """Return the weighted sum of the losses; those of weight 0 are not computed."""
-        weights = {name: getattr(self._perceptual, name) for name in ("mse", "wasserstein", "lpips")}
-        return torch.stack([weights[name] * term for name, term in terms.items() if name in weights]).sum(dim=0)
-
     @torch.no_grad()
     def held_out_loss(self, x0: Tensor, x_hat: Tensor, times: int) -> Tensor:
         """Compute the loss of one crop (1, 3, h, w) in [-1, 1] without the critic, with fixed noise; a scalar.
@@ -187,8 +148,8 @@ class PerceptualTask:
         for _ in range(times):
             shape = (self._perceptual.steps, *x0.shape)
             noise = list(torch.randn(shape, generator=generator).to(x0.device))
-            terms, _, _ = self._terms(self.sample(self.net, x_hat, noise), x0)
-            total = total + self._weighted({name: term.mean() for name, term in terms.items()})
+            terms, _, _ = self._losses.terms(self.sample(self.net, x_hat, noise), x0)
+            total = total + self._losses.weighted({name: term.mean() for name, term in terms.items()})
         return total / times
 
     def _begin(self) -> None:

@@ -19,7 +19,8 @@ from hfd.io.tensors import read_weights
 from hfd.perceptual.lineage import lineage_entry
 from hfd.training.critic import CriticSettings
 from hfd.training.distillation import DistillTask
-from hfd.training.perceptual import PerceptualSettings, PerceptualTask
+from hfd.training.perceptual import PerceptualTask
+from hfd.training.perceptual_losses import PerceptualSettings
 from hfd.training.tasks import DecoderTask
 from pipelines.context import Context, PlannedStep
 from pipelines.engine.base import Worker
@@ -155,6 +156,8 @@ def perceptual_settings(config: PerceptualConfig) -> PerceptualSettings:
         mse=config.mse,
         lpips=config.lpips,
         wasserstein=config.wasserstein,
+        charbonnier=config.charbonnier,
+        style=config.style,
         critic=None if config.critic is None else CriticSettings(**dict(config.critic)),
     )
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hfd.config import RectifiedFlowConfig
 from hfd.config.presets import load_config, preset_folder, preset_names
 from hfd.errors import ConfigError
 
 PAPER_SCALE = ["clic", "coco256"]
+COMPARED = ["compare", "compare-dirac", "compare-flow", "compare-hific", "compare-po-elic"]
 MINIMAL = """
 name: minimal
 autoencoder: {lmbda: 0.004, train: {budget: 10 steps, crop_px: 64}}
@@ -41,14 +43,14 @@ def minimal(tmp_path: Path) -> str:
 
 
 def test_the_presets_are_these() -> None:
-    assert preset_names() == ["clic", "coco256", "demo", "desk", "desk-012", "lean", "score"]
+    assert preset_names() == ["clic", "coco256", *COMPARED, "demo", "desk", "desk-012", "lean", "score"]
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_loads_under_its_own_name(name: str) -> None:
     config = load_config(name)
     assert config.name == name
-    assert config.workspace_uri == f"runs/{name}"
+    assert config.workspace_uri == f"runs/{'compare' if name in COMPARED else name}"
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -104,9 +106,33 @@ def test_a_preset_of_an_older_form_names_the_new_settings(tmp_path: Path) -> Non
     ]
 
 
+def test_a_section_of_another_kind_replaces_that_of_the_preset_below(tmp_path: Path) -> None:
+    """Its keys may not exist in the other. Sections whose kind only names a value are merged."""
+    (tmp_path / "x.yaml").write_text(
+        "extends: desk\nname: x\ndecoder: {process: {kind: rectified-flow}}\ncluster: {kind: inline}"
+    )
+    config = load_config(str(tmp_path / "x.yaml"))
+    assert config.decoder.process == RectifiedFlowConfig()
+    assert config.cluster.kind == "inline" and config.cluster.train_threads == 2
+    (tmp_path / "y.yaml").write_text("extends: desk\nname: y\ndecoder: {process: {sigma_s: 0.3}}")
+    process = load_config(str(tmp_path / "y.yaml")).decoder.process
+    assert process == load_config("desk").decoder.process.model_copy(update={"sigma_s": 0.3})
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_decoders_are_compared_on_one_stage_1_and_one_network_for_equal_time(name: str) -> None:
+    config, first = load_config(name), load_config("compare")
+    for section in ("workspace", "seed", "prepare", "autoencoder"):
+        assert getattr(config, section) == getattr(first, section)
+    assert (config.decoder.unet, config.decoder.lean, config.decoder.train) == (
+        first.decoder.unet, None, first.decoder.train,
+    )  # fmt: skip
+
+
 def test_an_unknown_preset_lists_all_and_the_nearest() -> None:
     assert _mistake("dmeo").endswith(
-        "expected one of clic, coco256, demo, desk, desk-012, lean, score or a .yaml file. Did you mean demo?"
+        f"expected one of clic, coco256, {', '.join(COMPARED)}, demo, desk, desk-012, lean, score or a .yaml file. "
+        "Did you mean demo?"
     )
     assert "Did you mean" not in _mistake("/nowhere/x.yaml")
 
@@ -166,7 +192,7 @@ def _unmarked(text: str) -> list[str]:
     return unmarked
 
 
-@pytest.mark.parametrize("name", PAPER_SCALE)
+@pytest.mark.parametrize("name", [*PAPER_SCALE, *COMPARED])
 def test_every_value_of_a_paper_scale_preset_carries_its_standing(name: str) -> None:
     assert _unmarked((preset_folder() / f"{name}.yaml").read_text()) == []
 
@@ -179,10 +205,10 @@ def test_an_unmarked_value_would_be_seen() -> None:
     assert _unmarked(text) == ["prepare.downscale", "decoder.train.lr"]
 
 
-@pytest.mark.parametrize("name", PAPER_SCALE)
+@pytest.mark.parametrize("name", [*PAPER_SCALE, *COMPARED])
 def test_the_legend_of_the_marks_is_in_the_file(name: str) -> None:
     text = (preset_folder() / f"{name}.yaml").read_text()
-    assert "clic.yaml" in text or all(f"[{mark}]" in text.split("name:")[0] for mark in "SCA")
+    assert re.search(r"(clic|compare)\.yaml", text) or all(f"[{mark}]" in text.split("name:")[0] for mark in "SCA")
 
 
 @pytest.mark.parametrize("name", PAPER_SCALE)

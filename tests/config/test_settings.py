@@ -390,6 +390,7 @@ def test_a_setting_added_later_leaves_keys_alone_until_it_is_set(name: str, valu
 def test_a_critic_has_the_settings_of_its_version_until_others_are_set() -> None:
     critic = load_config("lean", ["decoder.perceptual.critic={}"]).decoder.content()["perceptual"]["critic"]
     assert set(critic) == {"weight", "label", "lr", "widths"}
+    assert not {"charbonnier", "style"} & set(load_config("lean").decoder.content()["perceptual"])
     several = ["decoder.perceptual.critic={loss: hinge, steps: 4}"]
     assert load_config("lean", several).decoder.content()["perceptual"]["critic"] == {
         **critic, "loss": "hinge", "steps": 4,

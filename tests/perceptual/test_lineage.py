@@ -18,6 +18,9 @@ from hfd.perceptual.lineage import lineage_entry, networks_in_training
         ({"wasserstein": 0.0}, ("alexnet",)),
         ({"wasserstein": 0.0, "lpips": 0.0}, ()),
         ({"wasserstein": 0.0, "lpips": 0.0, "critic": {}}, ("vgg16",)),
+        ({"wasserstein": 0.0, "lpips": 0.0, "critic": {"kind": "patch"}}, ()),
+        ({"wasserstein": 0.0, "lpips": 0.0, "style": 1.0}, ("vgg16",)),
+        ({"wasserstein": 0.0, "lpips": 0.0, "charbonnier": 1.0}, ()),
     ],
 )
 def test_a_loss_of_weight_zero_does_not_count(settings: dict[str, Any], networks: tuple[str, ...]) -> None:

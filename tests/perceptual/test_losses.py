@@ -1,4 +1,4 @@
-"""The Wasserstein-like distortion and the critic's losses, each against its formula written another way."""
+"""The perceptual losses and those of critics, each against its formula written another way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from hfd.image.load import load_rgb
+from hfd.perceptual.charbonnier import charbonnier
 from hfd.perceptual.critic import FeatureCritic, adversarial_loss, critic_loss, hinge_adversarial_loss, hinge_loss
+from hfd.perceptual.patch_critic import PatchCritic
+from hfd.perceptual.style import gram, style_distance
 from hfd.perceptual.wasserstein import ENERGIES, WINDOWS, cell_means, map_energies, wasserstein_distortion
 from hfd.perceptual.weights import read_frozen
 from pipelines.corpus.listing import list_corpus
@@ -141,3 +144,72 @@ def test_the_critic_gets_features_at_one_scale() -> None:
     for one, other in zip(logits, scaled, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
     assert float((critic(x_hat, x_hat)[0] - logits[0]).detach().abs().max()) > 0.01
+
+
+def test_charbonnier_is_its_formula() -> None:
+    a, b = (torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    errors = (a - b).double().numpy()
+    expected = np.sqrt(errors**2 + 1e-6).mean(axis=(1, 2, 3)) - 1e-3
+    np.testing.assert_allclose(charbonnier(a, b).numpy(), expected, rtol=1e-5)
+
+
+def test_charbonnier_is_an_absolute_error_and_a_square_near_zero() -> None:
+    a, b = torch.zeros(1, 3, 2, 2, requires_grad=True), torch.zeros(1, 3, 2, 2)
+    assert float(charbonnier(a + 1.0, b).detach()) == pytest.approx(1.0, abs=1e-3)
+    assert float(charbonnier(a + 1e-5, b).detach()) == pytest.approx(1e-10 / 2e-3, rel=1e-2)
+    charbonnier(a, b).sum().backward()
+    assert a.grad is not None and float(a.grad.abs().max()) == 0.0  # an absolute error has no gradient here
+
+
+def test_style_is_its_formula() -> None:
+    """Channel by channel, in float64."""
+    found, wanted = maps(0), maps(1)
+    terms = []
+    for one, other in zip(found, wanted, strict=True):
+        grams = []
+        for h in (one.double().numpy(), other.double().numpy()):
+            batch, channels, height, width = h.shape
+            entries = [[(h[:, i] * h[:, j]).sum(axis=(1, 2)) for j in range(channels)] for i in range(channels)]
+            grams.append(np.array(entries).transpose(2, 0, 1) / (channels * height * width))
+            assert grams[-1].shape == (batch, channels, channels)
+        terms.append(((grams[0] - grams[1]) ** 2).sum(axis=(1, 2)))
+    np.testing.assert_allclose(style_distance(found, wanted).numpy(), np.mean(terms, axis=0), rtol=1e-4)
+
+
+def test_style_does_not_depend_on_positions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    (h,) = maps(0)[:1]
+    moved = h.flatten(2)[:, :, torch.randperm(32 * 48, generator=generator)].reshape(h.shape)
+    assert float(style_distance([moved], [h]).max()) < 1e-12
+    assert float(style_distance([2.0 * h], [h])[0]) == pytest.approx(9.0 * float(gram(h)[0].square().sum()), rel=1e-4)
+
+
+def test_gram_matrices_of_half_precision_are_exact() -> None:
+    """Sums over a picture would not fit bfloat16's eight bits."""
+    h = maps(0)[0].bfloat16()
+    torch.testing.assert_close(gram(h), gram(h.double().float()), rtol=0, atol=0)
+
+
+def test_the_patch_critic_judges_patches_of_a_picture_beside_its_x_hat() -> None:
+    torch.manual_seed(0)
+    critic = PatchCritic((8, 16, 16)).eval()
+    picture, x_hat = torch.rand(2, 2, 3, 48, 32) * 2 - 1
+    (logits,) = critic(picture, x_hat)
+    assert logits.shape == (2, 1, 12, 8)
+    assert float((critic(picture, picture)[0] - logits).detach().abs().max()) > 1e-4
+    picture.requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(picture, x_hat)[0][0, 0, 6, 4], picture)
+    rows, columns = (gradient[0].abs().sum(dim=(0, axis)).nonzero().flatten() for axis in (2, 1))
+    # Two 4x4 convolutions of stride 2 and a 3x3 one see 4 + 2 (4 - 1) + 4 (3 - 1) = 18 px.
+    assert int(rows[-1] - rows[0]) + 1 == int(columns[-1] - columns[0]) + 1 == 18
+    assert float(gradient[1].abs().max()) == 0.0
+
+
+def test_layers_of_the_patch_critic_have_the_spectral_norm_one() -> None:
+    torch.manual_seed(0)
+    critic = PatchCritic((8, 16, 16))
+    for _ in range(200):  # one power iteration each
+        critic(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16))
+    weights = [layer.weight for layer in critic.eval().layers if isinstance(layer, torch.nn.Conv2d)]
+    norms = [float(torch.linalg.matrix_norm(weight.detach().flatten(1), 2)) for weight in weights]
+    assert len(norms) == 4 and norms == pytest.approx([1.0] * 4, rel=1e-3)

@@ -26,7 +26,8 @@ from hfd.training.checkpoint import Checkpoints
 from hfd.training.critic import CriticSettings
 from hfd.training.distillation import DistillSettings, DistillTask
 from hfd.training.loop import Listener, LoopSettings, Task, TrainResult, train
-from hfd.training.perceptual import PerceptualSettings, PerceptualTask
+from hfd.training.perceptual import PerceptualTask
+from hfd.training.perceptual_losses import PerceptualSettings
 from hfd.training.randomness import SampleRandomness, worker_randomness
 from hfd.training.strategy import Parallelism
 from hfd.training.tasks import AutoencoderTask, DecoderTask, OptimiserSettings

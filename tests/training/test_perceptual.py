@@ -13,18 +13,25 @@ from torch import Tensor
 from hfd.diffusion.flow import PosteriorMeanFlow
 from hfd.diffusion.lean import LeanNet
 from hfd.errors import TrainingError
+from hfd.perceptual.charbonnier import charbonnier
+from hfd.perceptual.critic import critic_loss
 from hfd.perceptual.lpips import Lpips
+from hfd.perceptual.networks import FrozenFeatures
+from hfd.perceptual.patch_critic import PatchCritic
+from hfd.perceptual.style import style_distance
 from hfd.perceptual.wasserstein import wasserstein_distortion
 from hfd.perceptual.weights import read_frozen
 from hfd.training.critic import CriticSettings
 from hfd.training.loop import to_images
-from hfd.training.perceptual import PerceptualSettings, PerceptualTask
+from hfd.training.perceptual import PerceptualTask
+from hfd.training.perceptual_losses import PerceptualSettings
 from hfd.training.tasks import OptimiserSettings
 from tests.support.tiny_training import CPU, MemoryLoader, differing, one_update, randomness_at, run
 
 CRITIC = CriticSettings(weight=0.01, label=0.8, lr=1e-3, widths=(8, 8))
 HINGE = replace(CRITIC, loss="hinge", steps=2)
 """The sampler steps in every second step, from the one with number 1."""
+PATCH = replace(CRITIC, kind="patch", channels=(8, 12, 12), label=1.0)
 
 
 def a_task(critic: CriticSettings | None = None, **weights: float) -> PerceptualTask:
@@ -46,7 +53,7 @@ def losses_of(task: PerceptualTask, step: int = 0) -> dict[str, Tensor]:
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
-    task = a_task(mse=0.5, lpips=0.25, wasserstein=2.0)
+    task = a_task(mse=0.5, lpips=0.25, wasserstein=2.0, charbonnier=3.0, style=0.125)
     found = {name: float(value.detach()) for name, value in losses_of(task).items()}
     x0, x_hat = (a_batch() * 2 - 1).unbind(1)
     with torch.no_grad():
@@ -55,8 +62,11 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
         assert found["mse"] == pytest.approx(float((sample - x0).square().mean()), rel=1e-5)
         assert found["lpips"] == pytest.approx(float(Lpips()(sample, x0).mean()), rel=1e-4)
         wanted = wasserstein_distortion(vgg16(sample), vgg16(x0)).mean()
+        assert found["charbonnier"] == pytest.approx(float(charbonnier(sample, x0).mean()), rel=1e-5)
+        assert found["style"] == pytest.approx(float(style_distance(vgg16(sample), vgg16(x0)).mean()), rel=1e-4)
     assert found["wasserstein"] == pytest.approx(float(wanted), rel=1e-4)
     total = 0.5 * found["mse"] + 0.25 * found["lpips"] + 2.0 * found["wasserstein"]
+    total += 3.0 * found["charbonnier"] + 0.125 * found["style"]
     assert found["loss"] == pytest.approx(total, rel=1e-5)
 
 
@@ -64,7 +74,21 @@ def test_a_loss_without_weight_is_not_computed() -> None:
     assert set(losses_of(a_task(lpips=0.0, wasserstein=0.0))) == {"loss", "mse"}
 
 
-@pytest.mark.parametrize("settings", [CRITIC, HINGE])
+def test_a_patch_critic_needs_no_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It judges the sample and the picture themselves, beside x_hat."""
+    task = a_task(PATCH, lpips=0.0, wasserstein=0.0)
+    monkeypatch.setattr(FrozenFeatures, "forward", lambda *_: pytest.fail("features are computed"))
+    losses = losses_of(task)
+    x0, x_hat = (a_batch() * 2 - 1).unbind(1)
+    assert isinstance(task.critic, PatchCritic)
+    with torch.no_grad():
+        sample = task.sample(task.net, x_hat, [randomness_at().normal(x0.shape[1:], "eps 0", CPU)])
+        task.critic.eval()
+        expected = critic_loss(task.critic(x0, x_hat), task.critic(sample, x_hat), 1.0)
+    assert float(losses["critic"].detach()) == pytest.approx(float(expected), rel=0.02)  # two power iterations apart
+
+
+@pytest.mark.parametrize("settings", [CRITIC, HINGE, PATCH])
 def test_each_network_learns_from_its_own_loss_alone(settings: CriticSettings) -> None:
     task = a_task(settings)
     assert task.critic is not None
@@ -79,7 +103,7 @@ def test_each_network_learns_from_its_own_loss_alone(settings: CriticSettings) -
             torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("critic", [None, CRITIC, HINGE])
+@pytest.mark.parametrize("critic", [None, CRITIC, HINGE, PATCH])
 def test_a_batch_in_parts_gives_the_same_gradients(critic: CriticSettings | None) -> None:
     whole, parts = a_task(critic), a_task(critic)
     batch, randomness = a_batch(), randomness_at(3)
@@ -93,7 +117,7 @@ def test_a_batch_in_parts_gives_the_same_gradients(critic: CriticSettings | None
             torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("critic", [None, CRITIC, HINGE])
+@pytest.mark.parametrize("critic", [None, CRITIC, HINGE, PATCH])
 def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(critic: CriticSettings | None) -> None:
     straight, first, second = a_task(critic), a_task(critic), a_task(critic)
     for step in range(3):
