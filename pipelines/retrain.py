@@ -164,7 +164,7 @@ def _run_steps(context: Context, only: str | None) -> list[Done]:
         one = planned.run()
         _add(context, done, spec.name, one)
         if only is None and spec is prepare.SPEC:
-            from pipelines.evaluate.step import images_of
+            from pipelines.evaluate.plan import images_of
             from pipelines.train.validation import require_measurable
 
             # Fail now rather than after hours of training.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -17,11 +18,24 @@ ALONE_BPP = (0.125, 0.25, 0.5, 1.0)
 """Rates of the baselines where there is no model whose rate they could have."""
 
 
+BackboneWeightsName = Literal["inception", "dinov2", "clip"]
+
+
+@dataclass(frozen=True)
+class BackboneWeights:
+    """The folder of a network's weights, and the SHA-256 of the file; None: the known one."""
+
+    name: BackboneWeightsName
+    folder: str
+    sha256: str | None
+
+
 class EvaluateConfig(Section):
     """Images and measures of the evaluation."""
 
     later: ClassVar[frozenset[str]] = frozenset(
         {"external", "decoded", "vgg16", "vgg16_sha256", "model", "baseline_bpp", "curves", "engine"}
+        | {name + suffix for name in ("inception", "dinov2", "clip") for suffix in ("", "_sha256")}
     )
 
     model: Literal["trained", "none"] = Field(
@@ -94,6 +108,30 @@ class EvaluateConfig(Section):
         "torch; torch: in bfloat16 where the processor multiplies it, so that samples differ a little between kinds of "
         "processors; onnx: on the CPU alone.",
     )
+    inception: Place | None = Field(
+        None,
+        description="Folder with inception-v3.safetensors (python -m hfd.metrics.convert_backbone), to measure FID/256 "
+        "and KID/256; None: they have no column.",
+    )
+    inception_sha256: str | None = Field(
+        None, description="SHA-256 of that file; None: that of the conversion of the published weights."
+    )
+    dinov2: Place | None = Field(
+        None,
+        description="Folder with dinov2-vitl14.safetensors (python -m hfd.metrics.convert_backbone), to measure "
+        "FD-DINOv2/256; None: no column.",
+    )
+    dinov2_sha256: str | None = Field(
+        None, description="SHA-256 of that file, as the conversion prints it; required with dinov2."
+    )
+    clip: Place | None = Field(
+        None,
+        description="Folder with clip-vitl14-336.safetensors (python -m hfd.metrics.convert_backbone), to measure "
+        "CMMD/256; None: no column.",
+    )
+    clip_sha256: str | None = Field(
+        None, description="SHA-256 of that file, as the conversion prints it; required with clip."
+    )
     num_examples: int = Field(4, ge=0, le=24, description="Pictures in the report's viewer.")
 
     @model_validator(mode="after")
@@ -120,12 +158,32 @@ class EvaluateConfig(Section):
             raise ValueError("model: got none without baselines, external and decoded, expected systems to measure")
         return self
 
+    @model_validator(mode="after")
+    def _weights_without_a_known_checksum_have_one(self) -> Self:
+        for name in ("dinov2", "clip"):
+            if getattr(self, name) is not None and getattr(self, f"{name}_sha256") is None:
+                raise ValueError(
+                    f"{name}_sha256: missing with {name}, expected the SHA-256 that "
+                    "python -m hfd.metrics.convert_backbone printed"
+                )
+        return self
+
+    @property
+    def backbones(self) -> tuple[BackboneWeights, ...]:
+        """The given weights of networks of published protocols."""
+        given: tuple[tuple[BackboneWeightsName, str | None, str | None], ...] = (
+            ("inception", self.inception, self.inception_sha256),
+            ("dinov2", self.dinov2, self.dinov2_sha256),
+            ("clip", self.clip, self.clip_sha256),
+        )
+        return tuple(BackboneWeights(name, folder, sha256) for name, folder, sha256 in given if folder is not None)
+
     @property
     def absolute_bpp(self) -> tuple[float, ...]:
         """The rates of the baselines that do not depend on ours, in bits per pixel."""
         return self.baseline_bpp or (ALONE_BPP if self.model == "none" else ())
 
-    @field_validator("vgg16_sha256")
+    @field_validator("vgg16_sha256", "inception_sha256", "dinov2_sha256", "clip_sha256")
     @classmethod
     def _is_sha256(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):

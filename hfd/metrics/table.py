@@ -6,37 +6,19 @@ are derived from it: to add a metric, add one entry.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from hfd.image.load import RgbArray
 from hfd.metrics import distortion
 from hfd.metrics.frechet import FloatArray
-from hfd.metrics.spectrum import top_octave_energy, top_octave_is_empty
-from hfd.perceptual.lpips import LEAST_SIDE_PX, lpips
-from hfd.perceptual.vgg16 import LEAST_SIDE_PX as LEAST_SIDE_VGG16_PX
-from hfd.perceptual.vgg16 import Vgg16File, Vgg16Metrics, read_vgg16
+from hfd.metrics.of_image import DecodedImage, bpp_of, by_vgg16, energy_of, lpips_of
+from hfd.perceptual.vgg16 import Vgg16Metrics
 
-
-@dataclass(frozen=True, eq=False)
-class DecodedImage:
-    """One decoded picture beside its original, both uint8 (H, W, 3); ``num_bytes`` of the whole file; seconds.
-
-    Seconds are None for a picture that was decoded elsewhere. ``bpp_est``: the entropy model's estimate, bits per
-    pixel; None for a baseline. ``vgg16``: the weights of the optional metrics; None: they are not measured.
-    """
-
-    original: RgbArray
-    decoded: RgbArray
-    num_bytes: int
-    encode_s: float | None
-    decode_s: float | None
-    bpp_est: float | None = None
-    vgg16: Vgg16File | None = None
+NetworkName = Literal["", "alexnet", "vgg16", "efficientnet", "inception", "dinov2", "clip"]
+"""A pretrained network; empty: none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +26,12 @@ class ImageSet:
     """One system at one setting over a set of images.
 
     ``columns``: the known values of each per-image metric, float64 (I,), by its name; ``num_pixels``: of all images
-    together; ``fd``, ``kd``: Frechet and kernel distance of the set's features; None where there are too few patches.
+    together; ``distances``: those of the set's features, by the names of metrics; None where there are too few patches.
     """
 
     columns: Mapping[str, FloatArray]
     num_pixels: float
-    fd: float | None
-    kd: float | None
+    distances: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -74,7 +55,7 @@ class Metric:
     of_image: Callable[[DecodedImage], float | None] | None = None
     of_set: Callable[[ImageSet], float | None] | None = None
     caption: str = ""
-    network: Literal["", "alexnet", "vgg16", "efficientnet"] = ""
+    network: NetworkName = ""
     optional: bool = False
 
     @property
@@ -114,8 +95,8 @@ def measure_image(image: DecodedImage) -> dict[str, float | None]:
 
 
 def measure_set(images: ImageSet) -> dict[str, float | None]:
-    """Compute every metric of a set, by name; optional ones only if their columns exist."""
-    metrics = set_metrics(images.columns)
+    """Compute every metric of a set, by name; optional ones only if their columns or distances exist."""
+    metrics = set_metrics({*images.columns, *images.distances})
     return {metric.name: metric.of_set(images) for metric in metrics if metric.of_set is not None}
 
 
@@ -143,32 +124,20 @@ def _per_megapixel(name: str) -> Callable[[ImageSet], float | None]:
     return of_set
 
 
-def _bpp(image: DecodedImage) -> float:
-    height, width = image.original.shape[:2]
-    return distortion.bpp(image.num_bytes, width, height)
+def _distance(name: str, label: str, digits: int, network: NetworkName, hint: str, caption: str) -> Metric:
+    """Return a metric that compares the features of a set; optional but for the network that is always there."""
 
+    def of_set(images: ImageSet) -> float | None:
+        return images.distances.get(name)
 
-def _energy(image: DecodedImage) -> float | None:
-    energy = top_octave_energy(image.original, image.decoded)
-    # Only an original without a top octave gives these values by definition; it has no energy to compare with.
-    return None if energy in (1.0, math.inf) and top_octave_is_empty(image.original) else energy
-
-
-def _lpips(image: DecodedImage) -> float | None:
-    return lpips(image.original, image.decoded) if min(image.original.shape[:2]) >= LEAST_SIDE_PX else None
-
-
-def _by_vgg16(measure: Callable[[Vgg16Metrics, RgbArray, RgbArray], float]) -> Callable[[DecodedImage], float | None]:
-    def value(image: DecodedImage) -> float | None:
-        if image.vgg16 is None or min(image.original.shape[:2]) < LEAST_SIDE_VGG16_PX:
-            return None
-        return measure(read_vgg16(image.vgg16), image.original, image.decoded)
-
-    return value
+    optional = network != "efficientnet"
+    return Metric(
+        name, label, digits, hint, better="lower", of_set=of_set, caption=caption, network=network, optional=optional
+    )
 
 
 for _metric in (
-    Metric("bpp", "bpp", 3, "bits per pixel of the finished files", of_image=_bpp, of_set=mean_of("bpp")),
+    Metric("bpp", "bpp", 3, "bits per pixel of the finished files", of_image=bpp_of, of_set=mean_of("bpp")),
     Metric(
         "bpp_est",
         "bpp est.",
@@ -203,29 +172,57 @@ for _metric in (
         "energy",
         2,
         "top-octave power over the original's; 1 is right, below 1 is blur",
-        of_image=_energy,
+        of_image=energy_of,
         of_set=mean_of("top_octave_energy"),
     ),
-    Metric(
+    _distance(
         "fd_effnet",
         "FD-EffNet",
         1,
+        "efficientnet",
         "Frechet distance of EfficientNet features; lower is more realistic",
-        better="lower",
-        network="efficientnet",
-        of_set=lambda images: images.fd,
-        caption="Frechet distance between EfficientNet-Lite0 features. It is not FID, and it falls as images are "
+        "Frechet distance between EfficientNet-Lite0 features. It is not FID, and it falls as images are "
         "added: compare it within this report only.",
     ),
-    Metric(
+    _distance(
         "kd_effnet",
         "KD-EffNet",
         4,
+        "efficientnet",
         "kernel distance of EfficientNet features; lower is more realistic",
-        better="lower",
-        network="efficientnet",
-        of_set=lambda images: images.kd,
-        caption="Kernel distance between the same features. It is unbiased: a good value may fall a little below zero.",
+        "Kernel distance between the same features. It is unbiased: a good value may fall a little below zero.",
+    ),
+    _distance(
+        "fid_256",
+        "FID/256",
+        2,
+        "inception",
+        "Frechet distance of Inception-v3 features of 256 px patches; lower is more realistic",
+        "Frechet inception distance of 256 px patches, by the protocol of HiFiC. It falls as patches are added.",
+    ),
+    _distance(
+        "kid_256",
+        "KID/256",
+        5,
+        "inception",
+        "kernel distance of Inception-v3 features of 256 px patches; lower is more realistic",
+        "Kernel inception distance of the same patches, over all of them. A good value may fall below zero.",
+    ),
+    _distance(
+        "fd_dinov2_256",
+        "FD-DINOv2/256",
+        1,
+        "dinov2",
+        "Frechet distance of DINOv2 ViT-L/14 features of 256 px patches; lower is more realistic",
+        "Frechet distance between DINOv2 features of 256 px patches. It falls as patches are added.",
+    ),
+    _distance(
+        "cmmd_256",
+        "CMMD/256",
+        3,
+        "clip",
+        "maximum mean discrepancy of CLIP embeddings of 256 px patches, x 1000; lower is more realistic",
+        "Maximum mean discrepancy between CLIP embeddings of 256 px patches, times 1000.",
     ),
     Metric(
         "lpips",
@@ -233,7 +230,7 @@ for _metric in (
         3,
         "LPIPS (AlexNet); lower looks more like the original. Not a judge of decoders that were trained on it",
         better="lower",
-        of_image=_lpips,
+        of_image=lpips_of,
         of_set=mean_of("lpips"),
         network="alexnet",
     ),
@@ -243,7 +240,7 @@ for _metric in (
         3,
         "LPIPS (VGG16); lower looks more like the original",
         better="lower",
-        of_image=_by_vgg16(Vgg16Metrics.lpips),
+        of_image=by_vgg16(Vgg16Metrics.lpips),
         of_set=mean_of("lpips_vgg"),
         network="vgg16",
         optional=True,
@@ -254,7 +251,7 @@ for _metric in (
         3,
         "DISTS (VGG16); lower looks more like the original, and texture may be another of the same kind",
         better="lower",
-        of_image=_by_vgg16(Vgg16Metrics.dists),
+        of_image=by_vgg16(Vgg16Metrics.dists),
         of_set=mean_of("dists"),
         network="vgg16",
         optional=True,

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from hfd.metrics.blocks import BlockSums, frechet_of_blocks, kernel_of_blocks
-from hfd.metrics.bootstrap import MIN_IMAGES, MIN_PATCHES, Drawn, ImageFeatures, drawn, of_images, rows_of
-from hfd.metrics.frechet import (
-    FloatArray,
-    GaussianStats,
-    OfCounts,
-    frechet_distance,
-    frechet_of_counts,
-    kernel_distance,
-    kernel_of_counts,
-)
-from hfd.metrics.table import ImageSet, finite, measure_set
+from hfd.metrics.backbones import BackboneName
+from hfd.metrics.blocks import BlockSums
+from hfd.metrics.bootstrap import MIN_IMAGES, Drawn, ImageFeatures, drawn, of_images, rows_of
+from hfd.metrics.frechet import Features, FloatArray
+from hfd.metrics.set_distances import SetDistance, distances_on
+from hfd.metrics.table import METRICS, ImageSet, finite, measure_set
 from hfd.report.content import OUR_SYSTEMS, Gain, RatePoint, SharedImages, SummaryRow
 
 Curve = tuple[str, str]
@@ -29,77 +23,89 @@ Curve = tuple[str, str]
 
 @dataclass(frozen=True)
 class CurveDistances:
-    """Both distances of one system at one setting; None if there are too few patches.
+    """The distances of one system at one setting, by the names of metrics; None if there are too few patches.
 
-    ``fd_drawn``, ``kd_drawn``: their bootstrap draws; None with one image, or if no draws were requested.
+    ``draws``: their bootstrap draws; missing with one image, or if no draws were requested.
     """
 
-    fd: float | None
-    kd: float | None
-    fd_drawn: Drawn | None = None
-    kd_drawn: Drawn | None = None
+    values: Mapping[str, float | None] = field(default_factory=dict)
+    draws: Mapping[str, Drawn] = field(default_factory=dict)
+
+    def __or__(self, other: CurveDistances) -> CurveDistances:
+        """These and those over the features of another network."""
+        return CurveDistances({**self.values, **other.values}, {**self.draws, **other.draws})
 
     @property
     def drawn(self) -> dict[str, Drawn]:
-        """The existing draws, by the distance's heading."""
-        drawn = {"FD-EffNet": self.fd_drawn, "KD-EffNet": self.kd_drawn}
-        return {name: one for name, one in drawn.items() if one is not None}
+        """The existing draws, by the label of the metric."""
+        return {METRICS[name].label: one for name, one in self.draws.items()}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> CurveDistances:
-        """Create from a JSON object, as `dataclasses.asdict` returns it."""
-        drawn = [record["fd_drawn"], record["kd_drawn"]]
-        return cls(
-            record["fd"],
-            record["kd"],
-            *(None if one is None else Drawn(one["value"], tuple(one["draws"])) for one in drawn),
-        )
+        """Create from a JSON object, as `dataclasses.asdict` returns it, or as earlier versions wrote it."""
+        if "fd" in record:
+            values = {"fd_effnet": record["fd"], "kd_effnet": record["kd"]}
+            draws = {"fd_effnet": record["fd_drawn"], "kd_effnet": record["kd_drawn"]}
+        else:
+            values, draws = record["values"], record["draws"]
+        known = {name: Drawn(one["value"], tuple(one["draws"])) for name, one in draws.items() if one is not None}
+        return cls(values, known)
 
 
-def distances_of_images(originals: ImageFeatures, decoded: ImageFeatures, draws: int) -> CurveDistances:
+def distances_of_images(
+    originals: ImageFeatures, decoded: ImageFeatures, draws: int, backbone: BackboneName = "efficientnet"
+) -> CurveDistances:
     """Compute distances from all patches at once: image -> features (P, D) of both, for the images of ``decoded``.
 
-    0 ``draws``: no intervals.
+    0 ``draws``: no intervals. A distance with fewer patches than it needs is None.
     """
-    images = list(decoded)
-    reference, features = (rows_of(images, {image: side[image] for image in images}) for side in (originals, decoded))
-    if len(features) < MIN_PATCHES:
-        return CurveDistances(None, None)
-    fd = frechet_distance(GaussianStats.of(reference), GaussianStats.of(features))
-    return CurveDistances(fd, kernel_distance(reference, features), *draws_of_images(originals, decoded, draws))
+    reference, features, _ = _rows(originals, decoded)
+    found = {
+        one.name: one.kind.of_sets(reference, features) if len(features) >= one.least_patches else None
+        for one in distances_on(backbone)
+    }
+    return CurveDistances(found, draws_of_images(originals, decoded, draws, backbone))
 
 
-def draws_of_images(originals: ImageFeatures, decoded: ImageFeatures, draws: int) -> tuple[Drawn | None, Drawn | None]:
-    """Return the bootstrap draws of both distances, for the images of ``decoded``."""
-    images = list(decoded)
-    reference, features = (rows_of(images, {image: side[image] for image in images}) for side in (originals, decoded))
-    patches = [len(decoded[image]) for image in images]
-    return (
-        _drawn(lambda: of_images(frechet_of_counts(reference, features), patches), patches, draws),
-        _drawn(lambda: of_images(kernel_of_counts(reference, features), patches), patches, draws),
-    )
+def draws_of_images(
+    originals: ImageFeatures, decoded: ImageFeatures, draws: int, backbone: BackboneName = "efficientnet"
+) -> dict[str, Drawn]:
+    """Return the bootstrap draws of the distances, for the images of ``decoded``."""
+    reference, features, patches = _rows(originals, decoded)
+    return {
+        one.name: drawn(of_images(one.kind.of_counts(reference, features), patches), patches, draws=draws)
+        for one in distances_on(backbone)
+        if _can_draw(one, patches, draws)
+    }
 
 
-def distances_of_blocks(blocks: Sequence[BlockSums], draws: int) -> CurveDistances:
+def distances_of_blocks(
+    blocks: Sequence[BlockSums], draws: int, backbone: BackboneName = "efficientnet"
+) -> CurveDistances:
     """Compute distances from sums over blocks of images; intervals over blocks, in place of images."""
     patches = [block.decoded.num for block in blocks]
-    if sum(patches) < MIN_PATCHES:
-        return CurveDistances(None, None)
-    everything = np.ones(len(blocks))
-    frechet, kernel = frechet_of_blocks(blocks), kernel_of_blocks(blocks)
-    kd = kernel(everything)
-    return CurveDistances(
-        frechet(everything),
-        kd if math.isfinite(kd) else None,
-        _drawn(lambda: frechet, patches, draws),
-        _drawn(lambda: kernel, patches, draws),
-    )
+    values: dict[str, float | None] = {}
+    found: dict[str, Drawn] = {}
+    for one in distances_on(backbone):
+        if sum(patches) < one.least_patches:
+            values[one.name] = None
+            continue
+        of_counts = one.kind.of_blocks(blocks)
+        value = of_counts(np.ones(len(blocks)))
+        values[one.name] = value if math.isfinite(value) else None
+        if _can_draw(one, patches, draws):
+            found[one.name] = drawn(of_counts, patches, draws=draws)
+    return CurveDistances(values, found)
 
 
-def _drawn(distance: Callable[[], OfCounts], patches: Sequence[int], draws: int) -> Drawn | None:
-    if draws == 0 or np.count_nonzero(patches) < MIN_IMAGES:
-        return None
-    return drawn(distance(), patches, draws=draws)
+def _rows(originals: ImageFeatures, decoded: ImageFeatures) -> tuple[Features, Features, list[int]]:
+    images = list(decoded)
+    reference, features = (rows_of(images, {image: side[image] for image in images}) for side in (originals, decoded))
+    return reference, features, [len(decoded[image]) for image in images]
+
+
+def _can_draw(distance: SetDistance, patches: Sequence[int], draws: int) -> bool:
+    return draws > 0 and np.count_nonzero(patches) >= MIN_IMAGES and sum(patches) >= distance.least_patches
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +134,7 @@ def summarise(
 
 def gains_over_x_hat(distances: Mapping[Curve, CurveDistances]) -> list[Gain]:
     """Return the distances of every sample less those of x_hat on the same files; empty without draws."""
-    x_hat = distances.get(("autoencoder", "x_hat"), CurveDistances(None, None)).drawn
+    x_hat = distances.get(("autoencoder", "x_hat"), CurveDistances()).drawn
     gains = []
     for (system, setting), found in distances.items():
         for metric, drawn_distance in found.drawn.items():
@@ -189,7 +195,7 @@ def same_images(row: SummaryRow, ours: Sequence[SummaryRow]) -> bool:
 
 def summary_row(rows: CurveRows, distances: CurveDistances) -> SummaryRow:
     """Return the row of one system at one setting."""
-    images = ImageSet(rows.columns, rows.num_pixels, distances.fd, distances.kd)
+    images = ImageSet(rows.columns, rows.num_pixels, distances.values)
     known = {name: len(finite(values)) for name, values in rows.columns.items()}
     counts = {name: num for name, num in known.items() if 0 < num < rows.num_images}
     return SummaryRow(rows.system, rows.setting, rows.num_images, measure_set(images), counts)

@@ -69,7 +69,7 @@ def format_number(value: float | None, digits: int) -> str:
 
 def gain_text(gain: Gain) -> str:
     """Format one line: ``sample, 1 step: FD-EffNet -93.1 against x_hat, 95 % between -110.2 and -80.0``."""
-    digits = 4 if gain.metric.startswith("KD") else 1
+    digits = next((metric.digits for metric in METRICS.values() if metric.label == gain.metric), 1)
     value, low, high = (f"{number:+.{digits}f}" for number in (gain.value, gain.low, gain.high))
     return f"sample, {gain.setting}: {gain.metric} {value} against x_hat, 95 % between {low} and {high}"
 

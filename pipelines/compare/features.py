@@ -12,9 +12,20 @@ import numpy as np
 import numpy.typing as npt
 
 from hfd.errors import DataError
+from hfd.io.storage import Folder
+from hfd.metrics.backbones import BACKBONES, BackboneName
+from hfd.metrics.set_distances import distances_on
 from hfd.report.summarise import Curve, CurveDistances, distances_of_images, draws_of_images
 from pipelines.compare.finished import Finished
-from pipelines.evaluate.distances import ORIGINAL, CurveImages, FeatureFile, read_distances, read_pairs
+from pipelines.evaluate.distances import (
+    EFFNET,
+    ORIGINAL,
+    CurveImages,
+    FeatureFile,
+    feature_folder,
+    read_distances,
+    read_pairs,
+)
 
 DRAWS = 50
 """Bootstrap draws of distances that the evaluation itself did not draw: a draw of 1000 patches takes 0.15 s."""
@@ -37,8 +48,8 @@ class RunDistances:
         self._run = run
 
     def originals(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Return the mean features (1280,) of the original of each picture that has patches."""
-        return {image: x.mean(axis=0) for image, x, _ in self._pairs(ORIGINAL) if len(x)}
+        """Return the mean EfficientNet features (1280,) of the original of each picture that has patches."""
+        return {image: x.mean(axis=0) for image, x, _ in self._pairs(ORIGINAL, EFFNET) if len(x)}
 
     def over(self, wanted: Sequence[tuple[Curve, frozenset[str]]]) -> list[CurveDistances]:
         """Return the distances of each curve over its pictures, computed on all cores."""
@@ -46,23 +57,39 @@ class RunDistances:
             return list(pool.map(lambda one: self._distances(*one), wanted))
 
     def _distances(self, curve: Curve, images: frozenset[str]) -> CurveDistances:
+        found = CurveDistances()
+        for network in self._networks:
+            found |= self._on(network, curve, images)
+        return found
+
+    def _on(self, network: BackboneName, curve: Curve, images: frozenset[str]) -> CurveDistances:
+        """Return the distances over the features of one network."""
+        names = [one.name for one in distances_on(network)]
         reported = self._run.summary.get(curve)
         if reported is not None and reported.num_images == len(images):
-            found = self._stored.get(curve)
-            if found is None:
-                found = CurveDistances(reported.values.get("fd_effnet"), reported.values.get("kd_effnet"))
-            return found if found.fd is None or found.drawn else self._with_draws(found, curve)
-        pairs = [pair for pair in self._pairs(curve) if pair[0] in images]
+            stored = self._stored.get(curve)
+            found = CurveDistances(
+                {name: (reported.values if stored is None else stored.values).get(name) for name in names},
+                {} if stored is None else {name: one for name, one in stored.draws.items() if name in names},
+            )
+            known = any(value is not None for value in found.values.values())
+            return found if not known or found.draws else self._with_draws(found, network, curve)
+        pairs = [pair for pair in self._pairs(curve, network) if pair[0] in images]
         if not pairs or _num_patches(pairs) > MAX_PATCHES:
-            return CurveDistances(None, None)
-        return distances_of_images(*_sides(pairs), DRAWS if _num_patches(pairs) <= MAX_DRAWN_PATCHES else 0)
+            return CurveDistances(dict.fromkeys(names))
+        return distances_of_images(*_sides(pairs), DRAWS if _num_patches(pairs) <= MAX_DRAWN_PATCHES else 0, network)
 
-    def _with_draws(self, found: CurveDistances, curve: Curve) -> CurveDistances:
-        pairs = self._pairs(curve)
+    def _with_draws(self, found: CurveDistances, network: BackboneName, curve: Curve) -> CurveDistances:
+        pairs = self._pairs(curve, network)
         if not 0 < _num_patches(pairs) <= MAX_DRAWN_PATCHES:
             return found
-        fd, kd = draws_of_images(*_sides(pairs), DRAWS)
-        return replace(found, fd_drawn=fd, kd_drawn=kd)
+        return replace(found, draws=draws_of_images(*_sides(pairs), DRAWS, network))
+
+    @cached_property
+    def _networks(self) -> list[BackboneName]:
+        """The networks whose features the evaluation compared."""
+        measured = {name for row in self._run.summary.values() for name in row.values}
+        return [name for name in BACKBONES if any(one.name in measured for one in distances_on(name))]
 
     @cached_property
     def _stored(self) -> dict[Curve, CurveDistances]:
@@ -78,15 +105,17 @@ class RunDistances:
             return {}
 
     @cached_property
-    def _files(self) -> list[FeatureFile]:
+    def _files(self) -> dict[BackboneName, list[FeatureFile]]:
         folder = self._run.folder
-        if folder is None:
-            return []
-        homes = [home for home in (folder, folder / "large") if home.exists("features")]
-        return [FeatureFile(home, f"features/{entry.key}") for home in homes for entry in (home / "features").files()]
+        return {} if folder is None else {name: _feature_files(folder, feature_folder(name)) for name in BACKBONES}
 
-    def _pairs(self, curve: Curve) -> Pairs:
-        return [pair for file in self._files for pair in read_pairs(file, CurveImages(curve))]
+    def _pairs(self, curve: Curve, network: BackboneName) -> Pairs:
+        return [pair for file in self._files.get(network, ()) for pair in read_pairs(file, CurveImages(curve))]
+
+
+def _feature_files(folder: Folder, name: str) -> list[FeatureFile]:
+    homes = [home for home in (folder, folder / "large") if home.exists(name)]
+    return [FeatureFile(home, f"{name}/{entry.key}") for home in homes for entry in (home / name).files()]
 
 
 def _sides(pairs: Pairs) -> tuple[Mapping[str, npt.NDArray[np.float32]], Mapping[str, npt.NDArray[np.float32]]]:

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
-from hfd.metrics.table import METRICS, Metric
+from hfd.metrics.protocols import SetProtocol, protocol_of
+from hfd.metrics.set_distances import distances_on
+from hfd.metrics.table import METRICS
 from hfd.perceptual.vgg16 import Vgg16File
 
 
-def protocols_of(settings: Mapping[str, str], num_blocks: int) -> dict[str, str]:
+def protocols_of(settings: Mapping[str, str], facts: Mapping[str, Any]) -> dict[str, str]:
     """Return the protocol of each metric that has one.
 
-    ``settings``: of the step, values as JSON; ``num_blocks``: of the distances, 0 for all patches at once.
+    ``settings``: of the step, values as JSON; ``facts``: of the evaluation, which hold the protocols of set metrics but
+    for those of earlier versions.
     """
-    blocks = f", mean over {num_blocks} blocks" if num_blocks else ""
-    found = {name: _protocol(metric, settings, blocks) for name, metric in METRICS.items()}
-    return {name: text for name, text in found.items() if text}
-
-
-def _protocol(metric: Metric, settings: Mapping[str, str], blocks: str) -> str:
-    if metric.of_image is None and metric.network == "efficientnet":
-        return f"EfficientNet-Lite0, patches of {_value(settings, 'patch_px')} px{blocks}"
-    if metric.network == "vgg16":
-        return f"VGG16 weights {str(_value(settings, 'vgg16_sha256') or Vgg16File('').sha256)[:8]}"
-    return ""
+    recorded: Mapping[str, Any] = facts.get("protocols") or {}
+    found = {name: SetProtocol.from_record(record).text for name, record in recorded.items()}
+    if not found:
+        patch_px, num_blocks = int(str(_value(settings, "patch_px"))), int(facts.get("blocks", 0))
+        found = {
+            one.name: protocol_of(one, patch_px=patch_px, num_blocks=num_blocks).text
+            for one in distances_on("efficientnet")
+        }
+    weights = f"VGG16 weights {str(_value(settings, 'vgg16_sha256') or Vgg16File('').sha256)[:8]}"
+    return found | {name: weights for name, metric in METRICS.items() if metric.network == "vgg16"}
 
 
 def _value(settings: Mapping[str, str], name: str) -> object:

@@ -32,7 +32,7 @@ class RunRows:
 
     def __init__(self, run: Finished) -> None:
         self._run, self._distances = run, RunDistances(run)
-        self._protocols = protocols_of(run.settings, int(run.facts.get("blocks", 0)))
+        self._protocols = protocols_of(run.settings, run.facts)
 
     def over(self, images: Sequence[str], *, ours: bool = False) -> list[tuple[ComparedRow, frozenset[str]]]:
         """Return the rows, or ``ours`` alone, with the pictures of each: those of ``images`` that the row has."""
@@ -65,8 +65,7 @@ def _intervals(rows: CurveRows, distances: CurveDistances) -> dict[str, Interval
     means = [metric.name for metric in set_metrics(rows.columns) if metric.of_image is not None]
     values = {name: finite(rows.columns[name]) for name in means}
     found = {name: mean_interval(known) for name, known in values.items() if len(known) >= MIN_IMAGES}
-    drawn = {"fd_effnet": distances.fd_drawn, "kd_effnet": distances.kd_drawn}
-    found |= {name: draws.interval() for name, draws in drawn.items() if draws is not None}
+    found |= {name: draws.interval() for name, draws in distances.draws.items()}
     return found
 
 

@@ -38,7 +38,8 @@ def evaluate_others(part: StepPart[PartPlan]) -> dict[str, Any]:
         digest.update(digest_of_pictures(one))
         if task.shown:
             write_versions(part.folder, task, x, one, _shown(one, plan.settings))
-    return PartResult(digest.hexdigest(), rejects, write_measured(part, measured)).to_record()
+    patches = write_measured(part, measured, plan.settings.networks)
+    return PartResult(digest.hexdigest(), rejects, patches).to_record()
 
 
 def _shown(measured: Measured, settings: MeasureSettings) -> list[Curve]:

@@ -13,7 +13,7 @@ from hfd.config.codecs import DecodedSystem
 from hfd.errors import DataError
 from hfd.image.load import RgbArray, load_rgb
 from hfd.io.storage import Folder
-from hfd.metrics.table import DecodedImage
+from hfd.metrics.of_image import DecodedImage
 from pipelines.corpus.listing import list_corpus
 from pipelines.corpus.photo import Photo
 from pipelines.evaluate.csv_files import is_csv, parse_csv, read_csv
@@ -105,7 +105,7 @@ def add_decoded(measured: Measured, x: RgbArray, pictures: Sequence[DecodedPictu
             print(f"hfd: {measured.name}: {error}", file=sys.stderr, flush=True)
             continue
         image = DecodedImage(x, decoded, one.size.num_bytes(height * width), None, None, vgg16=settings.vgg16)
-        measured.add((one.system, one.setting), image, settings.patch_px)
+        measured.add((one.system, one.setting), image, settings)
 
 
 def read_sizes(place: str) -> dict[str, FileSize]:

@@ -1,4 +1,4 @@
-"""Frechet and kernel distances of an evaluation, computed by workers from the feature files of its parts.
+"""Set metrics of an evaluation, computed by workers from the feature files of its parts, network by network.
 
 The driver reads no features. One worker for each system and setting reads a set of at most ``evaluate.exact_patches``
 patches whole. A larger set is cut into blocks of parts: workers sum each block, and others merge the sums
@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hfd.io.storage import Folder
+from hfd.metrics.backbones import BACKBONES, BackboneName
 from hfd.metrics.blocks import BlockCollector, BlockSums
-from hfd.metrics.features import NUM_FEATURES
 from hfd.report.content import OUR_SYSTEMS
 from hfd.report.summarise import Curve, CurveDistances, distances_of_blocks, distances_of_images
 from pipelines.engine.base import Engine
@@ -28,7 +28,11 @@ from pipelines.evaluate.measure import Measured
 from pipelines.runs.parts import StepPart, part_name, run_parts
 
 MAX_BLOCKS = 32
-"""Number of blocks of images. Each system and setting has a sum of 13 MB per block, from which the bootstrap draws."""
+"""Number of blocks of images. Each system and setting has a sum of 13 MB per block (34 MB for Inception-v3), from which
+the bootstrap draws."""
+
+EFFNET: BackboneName = "efficientnet"
+"""The network that every evaluation has; its folders have no suffix."""
 
 ORIGINAL: Curve = ("original", "")
 DISTANCES = "distances"
@@ -43,12 +47,25 @@ class FeatureFile:
     name: str
 
 
-def write_features(folder: Folder, name: str, images: Sequence[Measured]) -> None:
+def feature_folder(network: BackboneName) -> str:
+    return f"features{_suffix(network)}"
+
+
+def feature_name(index: int, count: int, network: BackboneName = EFFNET) -> str:
+    return f"{feature_folder(network)}/{index:05d}-of-{count:05d}.npz"
+
+
+def _suffix(network: BackboneName) -> str:
+    return "" if network == EFFNET else f"-{network}"
+
+
+def write_features(folder: Folder, name: str, images: Sequence[Measured], network: BackboneName = EFFNET) -> None:
     """Write the features of a part's images by image and curve, float32 (P, D) each, with their names."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     names: list[tuple[str, str, str]] = []
     for image in images:
-        for curve, features in {ORIGINAL: image.original, **image.features}.items():
+        own = image.features[network]
+        for curve, features in {ORIGINAL: own.original, **own.decoded}.items():
             arrays[str(len(names))] = features
             names.append((image.name, *curve))
     arrays["names"] = np.frombuffer(json.dumps(names).encode(), np.uint8)
@@ -87,6 +104,7 @@ class ExactTask:
     files: tuple[FeatureFile, ...]
     of: CurveImages
     draws: int
+    network: BackboneName
 
 
 def exact_distances(part: StepPart[ExactTask]) -> dict[str, Any]:
@@ -94,7 +112,8 @@ def exact_distances(part: StepPart[ExactTask]) -> dict[str, Any]:
     task = part.payload
     pairs = [pair for file in task.files for pair in read_pairs(file, task.of)]
     originals = {image: original for image, original, _ in pairs}
-    return asdict(distances_of_images(originals, {image: decoded for image, _, decoded in pairs}, task.draws))
+    decoded = {image: decoded for image, _, decoded in pairs}
+    return asdict(distances_of_images(originals, decoded, task.draws, task.network))
 
 
 @dataclass(frozen=True)
@@ -103,6 +122,7 @@ class BlockTask:
 
     files: tuple[FeatureFile, ...]
     curves: tuple[CurveImages, ...]
+    network: BackboneName
 
 
 def add_block(part: StepPart[BlockTask]) -> dict[str, Any]:
@@ -114,7 +134,7 @@ def add_block(part: StepPart[BlockTask]) -> dict[str, Any]:
     task = part.payload
     order = np.random.default_rng(part.index).permutation(len(task.files))
     for of in task.curves:
-        taker = BlockCollector(NUM_FEATURES)
+        taker = BlockCollector(BACKBONES[task.network].dimension)
         for file_index in order:
             for _, original, decoded in read_pairs(task.files[file_index], of):
                 taker.add(original, decoded)
@@ -132,6 +152,7 @@ class MergeTask:
     num_blocks: int
     of: CurveImages
     draws: int
+    network: BackboneName
 
 
 def merged_distances(part: StepPart[MergeTask]) -> dict[str, Any]:
@@ -143,63 +164,89 @@ def merged_distances(part: StepPart[MergeTask]) -> dict[str, Any]:
         with np.load(data, allow_pickle=False) as arrays:
             blocks.append(BlockSums.from_arrays(dict(arrays)))
     # A block may have none of these images.
-    return asdict(distances_of_blocks([block for block in blocks if block.decoded.num], task.draws))
+    return asdict(distances_of_blocks([block for block in blocks if block.decoded.num], task.draws, task.network))
 
 
 @dataclass(frozen=True)
 class MeasuredDistances:
-    """Distances of every curve; ``shared``: those over shared images; ``num_blocks``: 0 for all patches at once."""
+    """Distances of every curve; ``shared``: those over shared images; ``num_blocks``: by network, 0 for all patches at
+    once."""
 
     of_curves: Mapping[Curve, CurveDistances]
     shared: Mapping[CurveImages, CurveDistances]
-    num_blocks: int
+    num_blocks: Mapping[BackboneName, int]
 
 
 def measure_distances(
     engine: Engine,
     folder: Folder,
-    files: Sequence[FeatureFile],
+    files: Mapping[BackboneName, Sequence[FeatureFile]],
     curves: Sequence[Curve],
     *,
-    num_patches: int,
+    num_patches: Mapping[BackboneName, int],
     exact_patches: int,
     draws: int,
     shared: Sequence[CurveImages] = (),
 ) -> MeasuredDistances:
-    """Compute both distances of every curve, and of the curves of ``shared`` over the images that they share.
+    """Compute the distances of every curve, and of the curves of ``shared`` over the images that they share.
 
-    Our own systems get ``draws`` bootstrap draws over all their images. The features of a set that is cut into blocks
-    are deleted.
+    ``files``, ``num_patches``: by network. Our own systems get ``draws`` bootstrap draws over all their images. The
+    features of a set that is cut into blocks are deleted.
     """
-    num_blocks = 0 if num_patches <= exact_patches else min(MAX_BLOCKS, len(files))
+    of_curves = {curve: CurveDistances() for curve in curves}
+    over = {of: CurveDistances() for of in shared}
+    num_blocks: dict[BackboneName, int] = {}
+    for network, own in files.items():
+        num_blocks[network] = 0 if num_patches.get(network, 0) <= exact_patches else min(MAX_BLOCKS, len(own))
+        part = _NetworkPart(engine, folder, network, own, num_blocks[network], draws)
+        for curve, found in zip(curves, part.measure([CurveImages(curve) for curve in curves], ""), strict=True):
+            of_curves[curve] |= found
+        for of, found in zip(shared, part.measure(shared, "-shared") if shared else [], strict=True):
+            over[of] |= found
+        if num_blocks[network]:
+            for home in dict.fromkeys(file.folder.uri for file in own):
+                Folder(home).delete(feature_folder(network))
+    return MeasuredDistances(of_curves, over, num_blocks)
 
-    def measure(wanted: Sequence[CurveImages], kind: str) -> list[CurveDistances]:
-        draws_of = [draws if of.curve[0] in OUR_SYSTEMS and of.shared_with is None else 0 for of in wanted]
-        if not num_blocks:
-            exact = [ExactTask(tuple(files), of, num) for of, num in zip(wanted, draws_of, strict=True)]
-            return _distances(run_parts(engine, folder / f"{DISTANCES}{kind}", exact, exact_distances, _quietly))
-        sums = folder / f"sums{kind}"
-        ends = [len(files) * block // num_blocks for block in range(num_blocks + 1)]
-        blocks = [BlockTask(tuple(files[a:b]), tuple(wanted)) for a, b in itertools.pairwise(ends)]
-        run_parts(engine, sums, blocks, add_block, _quietly)
-        merges = [MergeTask(sums, num_blocks, of, num) for of, num in zip(wanted, draws_of, strict=True)]
-        results = run_parts(engine, folder / f"{DISTANCES}{kind}", merges, merged_distances, _quietly)
+
+@dataclass(frozen=True)
+class _NetworkPart:
+    """The distances over the features of one network."""
+
+    engine: Engine
+    folder: Folder
+    network: BackboneName
+    files: Sequence[FeatureFile]
+    num_blocks: int
+    draws: int
+
+    def measure(self, wanted: Sequence[CurveImages], kind: str) -> list[CurveDistances]:
+        draws_of = [self.draws if of.curve[0] in OUR_SYSTEMS and of.shared_with is None else 0 for of in wanted]
+        pairs = list(zip(wanted, draws_of, strict=True))
+        results = self.folder / f"{DISTANCES}{_suffix(self.network)}{kind}"
+        if not self.num_blocks:
+            exact = [ExactTask(tuple(self.files), of, num, self.network) for of, num in pairs]
+            return _distances(run_parts(self.engine, results, exact, exact_distances, _quietly))
+        sums = self.folder / f"sums{_suffix(self.network)}{kind}"
+        ends = [len(self.files) * block // self.num_blocks for block in range(self.num_blocks + 1)]
+        blocks = [BlockTask(tuple(self.files[a:b]), tuple(wanted), self.network) for a, b in itertools.pairwise(ends)]
+        run_parts(self.engine, sums, blocks, add_block, _quietly)
+        merges = [MergeTask(sums, self.num_blocks, of, num, self.network) for of, num in pairs]
+        found = run_parts(self.engine, results, merges, merged_distances, _quietly)
         sums.delete("blocks")
-        return _distances(results)
-
-    found = measure([CurveImages(curve) for curve in curves], "")
-    over = measure(shared, "-shared") if shared else []
-    if num_blocks:
-        for home in dict.fromkeys(file.folder.uri for file in files):
-            Folder(home).delete("features")
-    return MeasuredDistances(dict(zip(curves, found, strict=True)), dict(zip(shared, over, strict=True)), num_blocks)
+        return _distances(found)
 
 
 def read_distances(folder: Folder, curves: Sequence[Curve]) -> dict[Curve, CurveDistances]:
     """Read the distances that :func:`measure_distances` wrote into ``folder`` for the same curves."""
     names = [part_name(index, len(curves)) for index in range(len(curves))]
-    found = _distances([json.loads((folder / DISTANCES).read(name)) for name in names])
-    return dict(zip(curves, found, strict=True))
+    found = {curve: CurveDistances() for curve in curves}
+    for network in BACKBONES:
+        home = folder / f"{DISTANCES}{_suffix(network)}"
+        if network == EFFNET or home.exists(names[0] if names else ""):
+            for curve, one in zip(curves, _distances([json.loads(home.read(name)) for name in names]), strict=True):
+                found[curve] |= one
+    return found
 
 
 def _distances(records: Sequence[Mapping[str, Any]]) -> list[CurveDistances]:

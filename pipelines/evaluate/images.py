@@ -25,11 +25,12 @@ from hfd.geometry.tiles import Reach
 from hfd.image.load import RgbArray, encode_webp_lossless, load_rgb
 from hfd.image.notes import collected_notes
 from hfd.io.storage import Folder
+from hfd.metrics.backbones import BackboneName
 from hfd.metrics.table import image_metrics
 from hfd.report.summarise import Curve
 from pipelines.corpus.photo import Photo
 from pipelines.evaluate.decoded import DecodedPicture, add_decoded
-from pipelines.evaluate.distances import ORIGINAL, write_features
+from pipelines.evaluate.distances import EFFNET, ORIGINAL, feature_name, write_features
 from pipelines.evaluate.measure import (
     SIDES,
     Coded,
@@ -146,7 +147,7 @@ def evaluate_part(part: StepPart[PartPlan], codec: Codec) -> dict[str, Any]:
     digest = hashlib.sha256()
     for task_index in sorted(collector.digests):
         digest.update(collector.digests[task_index])
-    patches = write_measured(part, collector.measured)
+    patches = write_measured(part, collector.measured, plan.settings.networks)
     rejects = [collector.rejects[image] for image in sorted(collector.rejects)]
     large = [collector.large[image] for image in sorted(collector.large)]
     return PartResult(digest.hexdigest(), rejects, patches, large).to_record()
@@ -244,25 +245,24 @@ def digest_of_pictures(measured: Measured) -> bytes:
     return digest.digest()
 
 
-def write_measured(part: StepPart[Any], measured: dict[int, Measured]) -> int:
-    """Write the rows and features of a part's images in order. Returns the number of patches of the originals."""
+def write_measured(
+    part: StepPart[Any], measured: dict[int, Measured], networks: Sequence[BackboneName] = (EFFNET,)
+) -> dict[BackboneName, int]:
+    """Write the rows and features of a part's images in order. Returns the number of patches by network."""
     images = [measured[image] for image in sorted(measured)]
-    write_features(part.folder, feature_name(part.index, part.count), images)
+    for network in networks:
+        write_features(part.folder, feature_name(part.index, part.count, network), images, network)
     rows = [{INDEX: image, **row.to_record()} for image in sorted(measured) for row in measured[image].rows]
     schema = image_schema({name for row in rows for name in row}).insert(0, pa.field(INDEX, pa.int64()))
     table = pa.Table.from_pylist(rows, schema=schema)
     part.folder.write(row_name(part.index, part.count), parquet_bytes(table))
-    return sum(len(image.original) for image in images)
+    return {network: sum(image.num_patches(network) for image in images) for network in networks}
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()
-
-
-def feature_name(index: int, count: int) -> str:
-    return f"features/{index:05d}-of-{count:05d}.npz"
 
 
 def row_name(index: int, count: int) -> str:

@@ -116,7 +116,10 @@ def plan_large(
     results = [UnitResult(**{name: record[name] for name in _FIELDS if name in record}) for record in records]
     pairs = zip(units, results, strict=True)
     return [
-        LargePlan(own[0][0].home, tasks[index], own[0][0].large, own, part.settings, part.max_pixels)
+        # Workers that stitch pictures have no GPU.
+        LargePlan(
+            own[0][0].home, tasks[index], own[0][0].large, own, replace(part.settings, device="cpu"), part.max_pixels
+        )
         for index, group in itertools.groupby(pairs, key=lambda pair: pair[0].large.index)
         for own in [tuple(group)]
     ]
@@ -129,7 +132,7 @@ def measure_large(part: StepPart[LargePlan]) -> dict[str, Any]:
     """Stitch a large picture and measure it. Returns the record of a :class:`PartResult`."""
     plan = part.payload
     if plan.killed or any(result.killed for _, result in plan.units):
-        patches = write_measured(part, {})
+        patches = write_measured(part, {}, plan.settings.networks)
         return PartResult("", [killed_worker(plan.task.image.key)], patches).to_record()
     large = plan.large
     name, x = plan.task.image.load(plan.max_pixels)
@@ -140,7 +143,7 @@ def measure_large(part: StepPart[LargePlan]) -> dict[str, Any]:
     add_decoded(measured, x, plan.task.image.decoded, plan.settings)
     if plan.task.shown:
         write_pictures(plan.home, plan.task, x, measured)
-    patches = write_measured(part, {plan.task.index: measured})
+    patches = write_measured(part, {plan.task.index: measured}, plan.settings.networks)
     return PartResult(digest_of_pictures(measured).hex(), [], patches).to_record()
 
 

@@ -23,9 +23,13 @@ from hfd.errors import DataError
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
 from hfd.kinds import EngineKind
+from hfd.metrics.backbones import BACKBONES, BackboneFile, BackboneName
 from hfd.metrics.features import effnet_features
+from hfd.metrics.of_image import DecodedImage
 from hfd.metrics.patches import fid_patches
-from hfd.metrics.table import DecodedImage, measure_image
+from hfd.metrics.read_backbone import read_backbone
+from hfd.metrics.set_distances import PROTOCOL_PX
+from hfd.metrics.table import measure_image
 from hfd.perceptual.vgg16 import Vgg16File
 from hfd.report.content import ImageRow
 from hfd.report.summarise import Curve
@@ -38,7 +42,10 @@ SIDES = ("at most", "at least")
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """Settings of the measurements; fields as in the ``evaluate`` section of the configuration."""
+    """Settings of the measurements; fields as in the ``evaluate`` section of the configuration.
+
+    ``backbones``: networks of published protocols, which run on ``device``.
+    """
 
     samplers: tuple[SamplerConfig, ...]
     patch_px: int
@@ -49,6 +56,13 @@ class MeasureSettings:
     external: tuple[Programs, ...] = ()
     vgg16: Vgg16File | None = None
     baseline_bpp: tuple[float, ...] = ()
+    backbones: tuple[BackboneFile, ...] = ()
+    device: str = "cpu"
+
+    @property
+    def networks(self) -> tuple[BackboneName, ...]:
+        """The networks of set metrics."""
+        return ("efficientnet", *(file.name for file in self.backbones))
 
 
 def vgg16_file(config: EvaluateConfig) -> Vgg16File | None:
@@ -56,6 +70,13 @@ def vgg16_file(config: EvaluateConfig) -> Vgg16File | None:
     if config.vgg16 is None:
         return None
     return Vgg16File(config.vgg16) if config.vgg16_sha256 is None else Vgg16File(config.vgg16, config.vgg16_sha256)
+
+
+def backbone_files(config: EvaluateConfig) -> tuple[BackboneFile, ...]:
+    """Return the given weights of networks of published protocols."""
+    return tuple(
+        BackboneFile(one.name, one.folder, one.sha256 or BACKBONES[one.name].sha256 or "") for one in config.backbones
+    )
 
 
 @dataclass(frozen=True)
@@ -88,23 +109,43 @@ class Sample:
     seconds: float
 
 
+FeatureArray = npt.NDArray[np.float32]
+
+
+@dataclass
+class PatchFeatures:
+    """Features (P, D) of one network: of the patches of an original, and of its decoded versions by curve."""
+
+    original: FeatureArray
+    decoded: dict[Curve, FeatureArray] = field(default_factory=dict)
+
+
 @dataclass
 class Measured:
-    """``data``: the .hfd file; patch features (P, 1280) of the ``original`` and by curve; decoded pictures by curve."""
+    """``data``: the .hfd file; ``features``: of every network; decoded pictures by curve."""
 
     name: str
     data: bytes
-    original: npt.NDArray[np.float32]
+    features: dict[BackboneName, PatchFeatures]
     rows: list[ImageRow] = field(default_factory=list)
-    features: dict[Curve, npt.NDArray[np.float32]] = field(default_factory=dict)
     pictures: dict[Curve, RgbArray] = field(default_factory=dict)
 
-    def add(self, curve: Curve, image: DecodedImage, patch_px: int) -> None:
+    @classmethod
+    def of(cls, name: str, data: bytes, x: RgbArray, settings: MeasureSettings) -> Measured:
+        """Begin with the features of the original, uint8 (H, W, 3)."""
+        return cls(name, data, {network: PatchFeatures(found) for network, found in features_of(x, settings).items()})
+
+    def add(self, curve: Curve, image: DecodedImage, settings: MeasureSettings) -> None:
         """Measure one decoded version of the picture."""
         height, width = image.original.shape[:2]
         self.rows.append(ImageRow(self.name, *curve, width, height, image.num_bytes, measure_image(image)))
-        self.features[curve] = features_of(image.decoded, patch_px)
+        for network, found in features_of(image.decoded, settings).items():
+            self.features[network].decoded[curve] = found
         self.pictures[curve] = image.decoded
+
+    def num_patches(self, network: BackboneName) -> int:
+        """Patches of the original; 0 without the network."""
+        return len(self.features[network].original) if network in self.features else 0
 
 
 def load_codec(uri: str, device: str, engine: EngineKind = "auto") -> Codec:
@@ -142,20 +183,20 @@ def sample_batch(codec: Codec, batch: Sequence[Coded], settings: MeasureSettings
 def measure(coded: Coded, samples: Sequence[Sample], settings: MeasureSettings) -> Measured:
     """Measure every system on a picture: both stages and the baselines around their rate and at absolute ones."""
     x, size = coded.x, len(coded.data)
-    measured = Measured(coded.name, coded.data, original=features_of(x, settings.patch_px))
+    measured = Measured.of(coded.name, coded.data, x, settings)
     stages = [("autoencoder", "x_hat", coded.x_hat, 0.0)]
     stages += [("sample", sample.label, sample.picture, sample.seconds) for sample in samples]
     for system, setting, picture, seconds in stages:
         times = coded.encode_s, coded.stage1_s + seconds
         image = DecodedImage(x, picture, size, *times, coded.bpp_est, settings.vgg16)
-        measured.add((system, setting), image, settings.patch_px)
+        measured.add((system, setting), image, settings)
     _add_baselines(measured, x, [*_relative(size, settings), *_absolute(x, settings)], settings)
     return measured
 
 
 def measure_others(name: str, x: RgbArray, settings: MeasureSettings) -> Measured:
     """Measure the baselines on a picture at absolute rates, without a model."""
-    measured = Measured(name, b"", original=features_of(x, settings.patch_px))
+    measured = Measured.of(name, b"", x, settings)
     _add_baselines(measured, x, _absolute(x, settings), settings)
     return measured
 
@@ -199,7 +240,7 @@ def _add_baselines(measured: Measured, x: RgbArray, targets: Sequence[_Target], 
                 # The picture stays in the evaluation; the counts of the summary show the rows without it.
                 break
             for curve, image in found:
-                measured.add(curve, image, settings.patch_px)
+                measured.add(curve, image, settings)
 
 
 def _codecs_for(x: RgbArray, settings: MeasureSettings) -> Iterator[Baseline]:
@@ -240,9 +281,13 @@ def bpp_name(bpp: float) -> str:
     return f"{bpp:g} bpp"
 
 
-def features_of(x: RgbArray, patch_px: int) -> npt.NDArray[np.float32]:
-    """Compute features (P, 1280) of a picture's patches."""
-    return effnet_features()(fid_patches(x, patch_px))
+def features_of(x: RgbArray, settings: MeasureSettings) -> dict[BackboneName, FeatureArray]:
+    """Compute the features (P, D) of a picture's patches by every network."""
+    found: dict[BackboneName, FeatureArray] = {"efficientnet": effnet_features()(fid_patches(x, settings.patch_px))}
+    if settings.backbones:
+        patches = fid_patches(x, PROTOCOL_PX)
+        found |= {file.name: read_backbone(file, settings.device)(patches) for file in settings.backbones}
+    return found
 
 
 def _timed(call: Callable[[], T]) -> tuple[T, float]:

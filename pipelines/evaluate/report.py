@@ -15,6 +15,7 @@ from hfd.config import Config
 from hfd.image.load import load_rgb
 from hfd.io.storage import Folder
 from hfd.kinds import EngineKind
+from hfd.metrics.protocols import SetProtocol
 from hfd.report.content import (
     Example,
     Gain,
@@ -30,6 +31,7 @@ from hfd.report.page import render
 from hfd.report.tables import gain_text, rate_text, training_text
 from pipelines.context import Context
 from pipelines.evaluate.results import ExamplePictures
+from pipelines.evaluate.set_protocols import notes_on_patches, protocol_texts
 from pipelines.evaluate.systems import OtherSystems
 from pipelines.runs.step import Done, Outcome, Step
 
@@ -57,8 +59,8 @@ class Origin:
 @dataclass(frozen=True)
 class Evaluation:
     """Results of an evaluation. ``rows``: of the images that the report lists; ``others``: systems beside ours, and
-    their gaps; ``num_blocks``: see `measure_distances`; ``num_tiled``: images whose stage 2 was sampled in tiles;
-    ``networks``: the engine that ran the model, if there is one."""
+    their gaps; ``num_blocks``: see `measure_distances`; ``protocols``: of set metrics, by name; ``num_tiled``: images
+    whose stage 2 was sampled in tiles; ``networks``: the engine that ran the model, if there is one."""
 
     origin: Origin
     num_images: int
@@ -66,6 +68,7 @@ class Evaluation:
     missing_baselines: Sequence[str]
     others: OtherSystems
     num_blocks: int
+    protocols: Mapping[str, SetProtocol]
     num_tiled: int
     networks: EngineKind | None
     rows: Sequence[ImageRow]
@@ -84,6 +87,7 @@ class Evaluation:
             "missing_baselines": list(self.missing_baselines),
             **({"gaps": self.others.gaps} if self.others.gaps else {}),
             "blocks": self.num_blocks,
+            "protocols": {name: protocol.to_record() for name, protocol in self.protocols.items()},
             "tiled": self.num_tiled,
             **({"engine": self.networks} if self.networks is not None else {}),
             "summary": [row.to_record() for row in self.summary],
@@ -141,13 +145,10 @@ def _examples(folder: Folder, rows: Sequence[ImageRow]) -> list[Example]:
 def _facts(config: Config, evaluation: Evaluation) -> list[tuple[str, str]]:
     origin, trained = evaluation.origin, evaluation.origin.trained
     data = config.evaluate.data or "the validation split"
-    features = f"EfficientNet-Lite0 features of {config.evaluate.patch_px} px patches; not comparable with FID"
-    if evaluation.num_blocks:
-        features += f"; over {evaluation.num_blocks} blocks of images, as are the intervals"
     facts = [
         ("Evaluated on", f"{data}: {evaluation.num_images} images, {len(evaluation.rejects)} rejected"),
         *(_training_facts(trained) if trained is not None else [("Model", "none: other systems alone")]),
-        ("Distances", features),
+        ("Set metrics", "\n".join(protocol_texts(evaluation.protocols))),
     ]
     if trained is not None:
         facts += [
@@ -206,7 +207,7 @@ def _warnings(evaluation: Evaluation) -> list[str]:
     if evaluation.missing_baselines:
         missing = ", ".join(evaluation.missing_baselines)
         warnings.append(f"The installed Pillow cannot encode {missing}: left out.")
-    warnings += [f"{line}." for line in evaluation.others.lines]
+    warnings += [f"{line}." for line in (*evaluation.others.lines, *notes_on_patches(evaluation.protocols))]
     return warnings
 
 

@@ -7,10 +7,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 from hfd.geometry.tiles import Reach
 from hfd.io.storage import Folder
+from hfd.metrics.backbones import BackboneName
+from hfd.metrics.protocols import SetProtocol
 from hfd.report.content import SummaryRow
 from hfd.report.summarise import Curve
 
@@ -42,11 +45,12 @@ class LargeImage:
 
 @dataclass(frozen=True)
 class PartResult:
-    """A part of an evaluation: ``patches`` counts those of the originals; ``large``: pictures to be sampled."""
+    """A part of an evaluation: ``patches``: number of those of the originals, by network; ``large``: pictures to be
+    sampled."""
 
     digest: str
     rejects: Sequence[dict[str, str]]
-    patches: int
+    patches: Mapping[BackboneName, int]
     large: Sequence[LargeImage] = ()
 
     def to_record(self) -> dict[str, Any]:
@@ -55,7 +59,9 @@ class PartResult:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> PartResult:
         large = [LargeImage.from_record(one) for one in record.get("large", ())]
-        return cls(record["digest"], record["rejects"], record["patches"], large)
+        patches = record["patches"]
+        patches = {"efficientnet": patches} if isinstance(patches, int) else patches  # as earlier versions wrote it
+        return cls(record["digest"], record["rejects"], patches, large)
 
 
 @dataclass(frozen=True)
@@ -88,9 +94,14 @@ class ExamplePictures:
 EXAMPLE = "example.json"
 
 
-def tracked_metrics(row: SummaryRow) -> dict[str, float]:
-    """Return the finite numbers of ``row`` under valid names in MLflow: ``sample 50 steps grain/psnr``."""
+def tracked_metrics(row: SummaryRow, protocols: Mapping[str, SetProtocol] = MappingProxyType({})) -> dict[str, float]:
+    """Return the finite numbers of ``row`` under valid names in MLflow: ``sample 50 steps grain/psnr``.
+
+    A set metric by another protocol than its own has another name: ``sample 1 step/fd_effnet 64px``.
+    """
     line = re.sub(r"[^\w\-. :/]", "", f"{row.system} {row.setting}").strip()
     values = {name: value for name, value in row.values.items() if value is not None and math.isfinite(value)}
+    deviations = {name: protocol.deviation for name, protocol in protocols.items()}
+    values = {f"{name} {deviations.get(name, '')}".strip(): value for name, value in values.items()}
     counts = {f"{name}_images": float(num) for name, num in row.counts.items()}
     return {f"{line}/{name}": value for name, value in {**values, "images": float(row.num_images), **counts}.items()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,12 @@ import pyarrow.compute as pc
 
 from hfd.baselines.pillow_codecs import available_baselines
 from hfd.codec.engines import chosen_engine
-from hfd.data.shards import list_row_groups
 from hfd.errors import DataError
 from hfd.io.model_folders import resolve_model
 from hfd.io.storage import Folder
 from hfd.kinds import EngineKind
+from hfd.metrics.backbones import BackboneName
+from hfd.metrics.read_backbone import check_backbone
 from hfd.perceptual.lineage import networks_in_training
 from hfd.perceptual.vgg16 import read_vgg16
 from hfd.report.content import ImageRow
@@ -31,25 +33,16 @@ from pipelines.context import Context, PlannedStep
 from pipelines.engine.devices import map_device
 from pipelines.evaluate import SPEC
 from pipelines.evaluate.alone import evaluate_others
-from pipelines.evaluate.decoded import DecodedPictures
-from pipelines.evaluate.distances import FeatureFile, measure_distances
-from pipelines.evaluate.images import (
-    INDEX,
-    CorpusPhoto,
-    EvaluatedImage,
-    ImageTask,
-    PartPlan,
-    ValidationCrop,
-    evaluate_part,
-    feature_name,
-    parquet_bytes,
-)
+from pipelines.evaluate.distances import FeatureFile, feature_name, measure_distances
+from pipelines.evaluate.images import INDEX, EvaluatedImage, ImageTask, PartPlan, evaluate_part, parquet_bytes
 from pipelines.evaluate.large_images import measure_large, plan_large, plan_large_units, sample_unit
-from pipelines.evaluate.measure import MeasureSettings, load_codec, vgg16_file
+from pipelines.evaluate.measure import backbone_files, load_codec, vgg16_file
+from pipelines.evaluate.plan import images_of, measure_settings, plan_parts
 from pipelines.evaluate.report import Evaluation, Origin, Trained, write_report
 from pipelines.evaluate.results import PartResult, tracked_metrics
 from pipelines.evaluate.rows import Part, all_rows, curves_of, curves_that_lack_images, shared_images_of
-from pipelines.evaluate.systems import OtherSystems, gap_rows, other_systems, programs_of
+from pipelines.evaluate.set_protocols import notes_on_patches, protocol_texts, set_protocols
+from pipelines.evaluate.systems import OtherSystems, gap_rows, other_systems
 from pipelines.runs.parts import digest_of_parts, run_parts
 from pipelines.runs.step import Done, Outcome, Step, point_latest
 from pipelines.tracking import StepRun
@@ -95,12 +88,14 @@ def plan_with(context: Context, trained: Trained | None) -> PlannedStep:
         images = images_of(context, trained.prepared if trained is not None else None, others.decoded)
         if (file := vgg16_file(context.config.evaluate)) is not None:
             read_vgg16(file)  # raises before any picture is coded
+        for weights in backbone_files(context.config.evaluate):
+            check_backbone(weights)
         measured = _measure(context, images, trained.model.folder if trained is not None else None, folder)
         _check_enough(context, len(images), measured.rejects)
         evaluation = _summarise(context, Origin(step, trained), measured, others, folder)
         write_report(context, evaluation, folder)
         for row in evaluation.summary:
-            record.log_metrics(0, tracked_metrics(row))
+            record.log_metrics(0, tracked_metrics(row, evaluation.protocols))
         for name in ("report.html", "images.parquet", "summary.txt"):
             record.log_artifact(folder.read(name), name=name)
         return Outcome(measured.digest, evaluation.facts())
@@ -122,9 +117,14 @@ def _summarise(
     distances = measure_distances(
         context.engine,
         folder,
-        [FeatureFile(part.folder, feature_name(part.index, part.count)) for part in measured.parts],
+        {
+            network: [
+                FeatureFile(part.folder, feature_name(part.index, part.count, network)) for part in measured.parts
+            ]
+            for network in measure_settings(context).networks
+        },
         [(rows.system, rows.setting) for rows in curves],
-        num_patches=measured.num_patches,
+        num_patches=measured.patches,
         exact_patches=config.exact_patches,
         draws=config.bootstrap_draws,
         shared=shared,
@@ -135,9 +135,11 @@ def _summarise(
     summary += gap_rows(others.gaps, summary)
     gains, points = gains_over_x_hat(distances.of_curves), baselines_at_our_rate(summary)
     over = [shared_images_of(table, of, found) for of, found in distances.shared.items()]
+    protocols = set_protocols(config, measured.patches, distances.num_blocks)
     lines = [summary_text(summary), *([training_text(summary)] if model is not None else [])]
     lines += [*map(gain_text, gains), *map(rate_text, points), *map(shared_text, over)]
-    lines += [*map(published_text, others.published.points), *others.lines, ""]
+    lines += [*map(published_text, others.published.points), *others.lines]
+    lines += [*protocol_texts(protocols), *notes_on_patches(protocols), ""]
     folder.write("summary.txt", "\n".join(lines).encode())
     return Evaluation(
         origin,
@@ -145,7 +147,8 @@ def _summarise(
         rejects=measured.rejects,
         missing_baselines=[name for name in available_baselines()[1] if name in config.baselines],
         others=others,
-        num_blocks=distances.num_blocks,
+        num_blocks=distances.num_blocks["efficientnet"],
+        protocols=protocols,
         num_tiled=measured.num_tiled,
         networks=measured.networks,
         rows=_listed(table, {task.index for task in measured.tasks if task.shown}),
@@ -158,12 +161,13 @@ def _summarise(
 
 @dataclass(frozen=True)
 class AllMeasured:
-    """Results of all parts; the tables are in files. ``networks``: the engine that ran them; None without a model."""
+    """Results of all parts; the tables are in files. ``patches``: of the originals, by network of set metrics;
+    ``networks``: the engine that ran the model; None without one."""
 
     tasks: Sequence[ImageTask]
     parts: Sequence[Part]
     rejects: Sequence[dict[str, str]]
-    num_patches: int
+    patches: Mapping[BackboneName, int]
     num_tiled: int
     networks: EngineKind | None
     digest: str
@@ -171,13 +175,14 @@ class AllMeasured:
 
 def _measure(context: Context, images: Sequence[EvaluatedImage], model: Folder | None, folder: Folder) -> AllMeasured:
     """Measure every image on all workers: in parts, and large ones in tiles."""
-    plans = plan_parts(context, images)
     if model is None:
+        plans = plan_parts(context, images)
         with context.display.bar("evaluate", "parts") as progress:
             records = run_parts(context.engine, folder, plans, evaluate_others, progress)
         return _all_measured(plans, folder, records)
     engine = context.engine.with_gpus()
     device = map_device(context.config.cluster)
+    plans = plan_parts(context, images, device)
     networks = chosen_engine(
         resolve_model(model), device, context.config.evaluate.engine
     )  # here, so that all workers have the same
@@ -210,8 +215,10 @@ def _all_measured(
     tasks = [task for plan in plans for task in plan.tasks]
     results = [PartResult.from_record(record) for record in records]
     rejects = [reject for result in results for reject in result.rejects]
-    num_patches = sum(result.patches for result in results)
-    return AllMeasured(tasks, parts, rejects, num_patches, num_tiled, networks, digest_of_parts(records))
+    patches: Counter[BackboneName] = Counter()
+    for result in results:
+        patches.update(result.patches)
+    return AllMeasured(tasks, parts, rejects, patches, num_tiled, networks, digest_of_parts(records))
 
 
 def _listed(table: pa.Table, shown: set[int]) -> list[ImageRow]:
@@ -220,53 +227,6 @@ def _listed(table: pa.Table, shown: set[int]) -> list[ImageRow]:
     wanted = pa.array(sorted(shown | set(first.to_pylist())), pa.int64())
     rows = table.filter(pc.is_in(table[INDEX], wanted)).drop_columns([INDEX])
     return [ImageRow.from_record(row) for row in rows.to_pylist()]
-
-
-def images_of(
-    context: Context, prepared: Done | None, decoded: DecodedPictures = DecodedPictures()
-) -> list[EvaluatedImage]:
-    """Return the images to evaluate, in order. Raises :class:`DataError` if there are none."""
-    corpus, limit = context.pictures, context.config.evaluate.max_images
-    if corpus is not None:
-        return [CorpusPhoto(photo, decoded.of_original.get(photo.key, ())) for photo in corpus.photos[:limit]]
-    assert prepared is not None  # an evaluation without a model has pictures
-    groups = list_row_groups(prepared.folder, "validation")
-    crops: list[EvaluatedImage] = [
-        ValidationCrop(prepared.folder, group, row) for group in groups for row in range(group.num_rows)
-    ]
-    if not crops:
-        raise DataError(
-            "evaluate.data: missing, and the validation split is empty. Give a folder of pictures, "
-            "more photographs, or a larger prepare.validation_share",
-            reason="empty",
-        )
-    return crops[:limit]
-
-
-def plan_parts(context: Context, images: Sequence[EvaluatedImage]) -> list[PartPlan]:
-    """Divide the images into parts, which depend only on their number and are the same on every cluster."""
-    config = context.config.evaluate
-    settings = MeasureSettings(
-        config.samplers,
-        config.patch_px,
-        config.baselines,
-        config.baseline_rates,
-        config.tile_pixels,
-        config.batch_pixels,
-        programs_of(config.external),
-        vgg16_file(config),
-        config.absolute_bpp,
-    )
-    size = max(1, min(64, len(images) // 128))
-    stride = max(1, len(images) // max(1, config.num_examples))
-    tasks = [
-        ImageTask(index, image, shown=index % stride == 0 and index // stride < config.num_examples)
-        for index, image in enumerate(images)
-    ]
-    return [
-        PartPlan(tuple(tasks[start : start + size]), settings, context.config.prepare.max_pixels)
-        for start in range(0, len(tasks), size)
-    ]
 
 
 def _check_enough(context: Context, num_images: int, rejects: Sequence[dict[str, str]]) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
 
 from hfd.errors import ConfigError
 from hfd.image.load import RgbArray
+from hfd.metrics.frechet import GaussianStats, frechet_distance
 from hfd.metrics.patches import fid_patches
+from tests.support.pictures import photograph
 
 
 def _numbered(height: int, width: int) -> RgbArray:
@@ -73,3 +77,47 @@ def test_only_rgb_bytes_are_taken() -> None:
         fid_patches(_numbered(64, 64).astype(np.float64), 32)
     with pytest.raises(ValueError, match=r"expected uint8 \(H, W, 3\)"):
         fid_patches(_numbered(64, 64)[..., :2], 32)
+
+
+def unfolded(x: RgbArray, patch_px: int) -> RgbArray:
+    """The patches of NeuralCompression's ``update_patch_fid``: pictures in [0, 1], unfolded, back to uint8."""
+    picture = torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float() / 255.0
+
+    def grid(part: torch.Tensor) -> torch.Tensor:
+        columns = torch.nn.functional.unfold(part, kernel_size=patch_px, stride=patch_px)
+        return columns.permute(0, 2, 1).reshape(-1, 3, patch_px, patch_px)
+
+    grids = [grid(picture)]
+    if min(x.shape[:2]) >= 1.5 * patch_px:
+        grids.append(grid(picture[:, :, patch_px // 2 :, patch_px // 2 :]))
+    scaled = torch.cat(grids).mul(255.0).round().clamp(0, 255).to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize("shape", [(512, 768), (768, 512), (300, 520), (383, 640), (384, 384), (1100, 700)])
+def test_patches_are_those_of_neural_compression(shape: tuple[int, int]) -> None:
+    x = photograph(*shape)
+    np.testing.assert_array_equal(fid_patches(x, 256), unfolded(x, 256))
+
+
+def test_fid_of_our_patches_is_that_of_neural_compression() -> None:
+    """The same features of both patch sets, and torch-fidelity's distance, which NeuralCompression calls."""
+    from torch_fidelity import metric_fid
+
+    def features(patches: RgbArray) -> npt.NDArray[np.float64]:
+        """Means of 4 x 4 cells, 48 for a patch."""
+        return patches.reshape(len(patches), 4, 8, 4, 8, 3).mean(axis=(2, 4)).reshape(len(patches), -1)
+
+    originals = [photograph(160, 208, seed=seed) for seed in range(6)]
+    decoded = [(x // 16 * 16).astype(np.uint8) for x in originals]
+    theirs = [np.concatenate([features(unfolded(x, 32)) for x in side]) for side in (originals, decoded)]
+    stats = [metric_fid.fid_features_to_statistics(torch.from_numpy(one)) for one in theirs]
+    expected = metric_fid.fid_statistics_to_metric(*stats, False)["frechet_inception_distance"]
+    sums = [
+        sum(
+            (GaussianStats.of(features(fid_patches(x, 32))) for x in side[1:]),
+            GaussianStats.of(features(fid_patches(side[0], 32))),
+        )
+        for side in (originals, decoded)
+    ]
+    assert frechet_distance(*sums) == pytest.approx(expected, rel=1e-6)

@@ -119,6 +119,15 @@ def test_a_database_server_names_the_extra_of_its_driver(tmp_path: Path) -> None
     )
 
 
+@pytest.mark.parametrize(("absent", "name"), [("torch_fidelity", "inception"), ("timm", "clip")])
+def test_a_network_of_set_metrics_names_its_extra(tmp_path: Path, absent: str, name: str) -> None:
+    given = [f"evaluate.{name}=w", f"evaluate.{name}_sha256={'ab' * 32}", "evaluate.data=x", "tracking.uri=none"]
+    ended = hfd_without([absent], "evaluate", "-c", "score", *given, "cluster.kind=inline", cwd=tmp_path)
+    assert ended.returncode == 2
+    line = f"hfd: {absent}: not installed, expected by evaluate.{name}. Run pip install 'hfd[metrics]'"
+    assert ended.stderr == f"{line}\n"
+
+
 def test_a_training_names_the_smaller_extra(tmp_path: Path) -> None:
     ended = hfd_without(["pyarrow"], "train-autoencoder", "-c", "demo", cwd=tmp_path)
     assert ended.returncode == 2

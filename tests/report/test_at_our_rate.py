@@ -67,7 +67,7 @@ def test_means_leave_out_infinite_values_and_count_them() -> None:
     columns = {metric.name: np.array([1.0, 2.0, 6.0]) for metric in image_metrics()}
     columns |= {"psnr": np.array([math.inf, 30.0, 40.0]), "ms_ssim": np.array([0.9]), "lpips": np.array([])}
     curve = CurveRows("autoencoder", "x_hat", 3, 3e6, columns)
-    (summary,) = summarise([curve], {("autoencoder", "x_hat"): CurveDistances(None, None)})
+    (summary,) = summarise([curve], {("autoencoder", "x_hat"): CurveDistances()})
     assert (summary.values["psnr"], summary.values["ms_ssim"], summary.values["bpp"]) == (35.0, 0.9, 3.0)
     assert summary.counts == {"psnr": 2, "ms_ssim": 1}
     text = summary_text([summary])

@@ -34,8 +34,8 @@ def test_a_small_set_is_measured_by_all_its_patches_and_its_intervals_by_its_ima
     rows = np.concatenate(list(originals.values()))
     for curve, features in decoded.items():
         theirs = np.concatenate(list(features.values()))
-        assert found[curve].fd == frechet_distance(GaussianStats.of(rows), GaussianStats.of(theirs))
-        assert found[curve].kd == kernel_distance(rows, theirs)
+        assert found[curve].values["fd_effnet"] == frechet_distance(GaussianStats.of(rows), GaussianStats.of(theirs))
+        assert found[curve].values["kd_effnet"] == kernel_distance(rows, theirs)
     gains = gains_over_x_hat(found)
     assert [(gain.setting, gain.metric) for gain in gains] == [
         (setting, metric) for setting in ("1 step", "2 steps") for metric in ("FD-EffNet", "KD-EffNet")
@@ -59,18 +59,17 @@ def test_images_that_a_curve_lacks_are_not_compared() -> None:
     del decoded["4"]
     found = distances_of_images(originals, decoded, 0)
     rows, theirs = (np.concatenate([side[name] for name in decoded]) for side in (originals, decoded))
-    assert found == CurveDistances(
-        frechet_distance(GaussianStats.of(rows), GaussianStats.of(theirs)), kernel_distance(rows, theirs)
-    )
+    fd, kd = frechet_distance(GaussianStats.of(rows), GaussianStats.of(theirs)), kernel_distance(rows, theirs)
+    assert found == CurveDistances({"fd_effnet": fd, "kd_effnet": kd})
 
 
 def test_without_draws_patches_or_a_second_image_there_is_no_interval() -> None:
     originals, decoded = pictures(), pictures(damage=0.3)
-    assert distances_of_images(originals, decoded, 0).fd_drawn is None
+    assert distances_of_images(originals, decoded, 0).draws == {}
     one = distances_of_images({"0": originals["0"]}, {"0": decoded["0"]}, 10)
-    assert one.fd is not None and one.fd_drawn is None and one.kd_drawn is None
+    assert one.values["fd_effnet"] is not None and one.draws == {}
     nothing = {name: rows[:0] for name, rows in decoded.items()}
-    assert distances_of_images(nothing, nothing, 10) == CurveDistances(None, None)
+    assert distances_of_images(nothing, nothing, 10) == CurveDistances({"fd_effnet": None, "kd_effnet": None})
     assert gains_over_x_hat({X_HAT: one, SAMPLE: one}) == [] and gains_over_x_hat({SAMPLE: one}) == []
 
 
@@ -83,11 +82,13 @@ def test_blocks_give_the_same_frechet_distance_and_draw_from_blocks() -> None:
             taker.add(originals[name], decoded[name])
         blocks.append(taker.sums())
     exact, found = distances_of_images(originals, decoded, 30), distances_of_blocks(blocks, 30)
-    assert exact.fd is not None and found.fd == pytest.approx(exact.fd, rel=1e-9)
-    assert found.fd_drawn is not None and len(found.fd_drawn.draws) == 30 and len(set(found.fd_drawn.draws)) > 5
-    assert found.kd_drawn is not None and found.kd_drawn.value == found.kd
-    assert distances_of_blocks(blocks[:1], 30).fd_drawn is None
-    assert distances_of_blocks([], 30) == CurveDistances(None, None)
+    assert exact.values["fd_effnet"] is not None and found.values["fd_effnet"] == pytest.approx(
+        exact.values["fd_effnet"], rel=1e-9
+    )
+    assert len(found.draws["fd_effnet"].draws) == 30 and len(set(found.draws["fd_effnet"].draws)) > 5
+    assert found.draws["kd_effnet"].value == found.values["kd_effnet"]
+    assert distances_of_blocks(blocks[:1], 30).draws == {}
+    assert distances_of_blocks([], 30) == CurveDistances({"fd_effnet": None, "kd_effnet": None})
 
 
 def rows_of(system: str, setting: str, bpp: list[float], bpp_est: list[float]) -> CurveRows:
@@ -103,7 +104,7 @@ def test_a_row_a_curve_by_system_and_rate() -> None:
         rows_of("jpeg", "at least", [0.5, 0.6], []),
         rows_of("jpeg", "at most", [0.1], []),
     ]
-    distances = {(rows.system, rows.setting): CurveDistances(float(i), None) for i, rows in enumerate(curves)}
+    distances = {(rows.system, rows.setting): CurveDistances({"fd_effnet": float(i)}) for i, rows in enumerate(curves)}
     found = summarise(curves, distances)
     assert [(row.system, row.setting, row.num_images) for row in found] == [
         ("autoencoder", "x_hat", 2), ("jpeg", "at most", 1), ("jpeg", "at least", 2),

@@ -12,13 +12,15 @@ import pyarrow as pa
 
 from hfd.image.load import RgbArray, encode_webp_lossless
 from hfd.io.storage import Folder
-from hfd.metrics.features import NUM_FEATURES
+from hfd.metrics.backbones import BACKBONES, BackboneName
+from hfd.metrics.protocols import SetProtocol
+from hfd.metrics.set_distances import distance_named
 from hfd.metrics.table import image_metrics
 from hfd.report.content import ImageRow
 from hfd.report.summarise import Curve, CurveDistances, summarise
-from pipelines.evaluate.distances import ORIGINAL
-from pipelines.evaluate.images import feature_name, image_schema, parquet_bytes, write_features
-from pipelines.evaluate.measure import Measured
+from pipelines.evaluate.distances import ORIGINAL, feature_name, write_features
+from pipelines.evaluate.images import image_schema, parquet_bytes
+from pipelines.evaluate.measure import Measured, PatchFeatures
 from pipelines.evaluate.report import SETTINGS_FILE
 from pipelines.evaluate.results import ExamplePictures
 from pipelines.evaluate.rows import curves_of
@@ -34,13 +36,16 @@ class MadeEvaluation:
     """An evaluation to write.
 
     ``psnr``: by curve and picture; the rate of a picture is ``bpp``, rising by 0.01 with each curve. ``fd``: the
-    reported distance of every curve. ``features``: whether feature files exist; ``shown``: pictures that are kept.
+    reported distance of every curve, beside ``distances`` by name. ``features``: whether feature files exist;
+    ``shown``: pictures that are kept.
     """
 
     psnr: Mapping[Curve, Mapping[str, float]]
     bpp: float = 0.25
     size: tuple[int, int] = (48, 64)
     fd: float = 100.0
+    distances: Mapping[str, float] = field(default_factory=dict)
+    protocols: Mapping[str, SetProtocol] = field(default_factory=dict)
     patch_px: int = 64
     blocks: int = 0
     features: bool = False
@@ -63,10 +68,12 @@ def image_of(name: str, size: tuple[int, int], error: int = 0) -> RgbArray:
     return x.astype(np.uint8)
 
 
-def features_of_image(name: str, seed: int, place: int | None = None) -> np.ndarray[Any, np.dtype[np.float32]]:
+def features_of_image(
+    name: str, seed: int, place: int | None = None, network: BackboneName = "efficientnet"
+) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Features (3, D) of an original, or of its picture of the curve at ``place``."""
     rng = np.random.default_rng([seed, *name.encode()])
-    original = rng.uniform(0, 6, (3, NUM_FEATURES))
+    original = rng.uniform(0, 6, (3, BACKBONES[network].dimension))
     noise = 0.0 if place is None else rng.normal(0.1, 0.2 + 0.1 * place, original.shape)
     return (original + noise).astype(np.float32)
 
@@ -80,10 +87,14 @@ def write_evaluation(workspace: Folder, made: MadeEvaluation) -> Folder:
     ]  # fmt: skip
     table = pa.Table.from_pylist([row.to_record() for row in rows], schema=image_schema())
     folder.write("images.parquet", parquet_bytes(table))
-    summary = summarise(curves_of(table), {curve: CurveDistances(made.fd, made.fd / 1e3) for curve in made.psnr})
+    distances = CurveDistances({"fd_effnet": made.fd, "kd_effnet": made.fd / 1e3, **made.distances})
+    summary = summarise(curves_of(table), dict.fromkeys(made.psnr, distances))
     summary += gap_rows(made.gaps, summary)
-    if made.features:
-        write_features(folder, feature_name(0, 1), [_measured(made, image) for image in made.images])
+    networks: dict[BackboneName, int] = {"efficientnet": 0}
+    networks |= {one.backbone: 0 for name in made.distances if (one := distance_named(name)) is not None}
+    for network in networks if made.features else ():
+        measured = [_measured(made, image, network) for image in made.images]
+        write_features(folder, feature_name(0, 1, network), measured, network)
     for number, image in enumerate(made.shown):
         home, curves = folder / f"pictures/{number:08d}", (ORIGINAL, *made.psnr)
         for place in range(len(curves)):
@@ -94,6 +105,7 @@ def write_evaluation(workspace: Folder, made: MadeEvaluation) -> Folder:
     facts = {
         "images": len(made.images), "rejected": 0, "blocks": made.blocks, "engine": "onnx",
         "summary": [row.to_record() for row in summary], "gaps": dict(made.gaps),
+        "protocols": {name: one.to_record() for name, one in made.protocols.items()},
     }  # fmt: skip
     record = {
         "format": FORMAT, "step": "evaluate", "key": made.key, "digest": "d" * 64, "facts": facts,
@@ -112,9 +124,9 @@ def _row(made: MadeEvaluation, image: str, curve: Curve, place: int) -> ImageRow
     return ImageRow(image, *curve, width, height, round(known["bpp"] * height * width / 8), values)
 
 
-def _measured(made: MadeEvaluation, image: str) -> Measured:
-    measured = Measured(image, b"", features_of_image(image, made.seed))
+def _measured(made: MadeEvaluation, image: str, network: BackboneName) -> Measured:
+    features = PatchFeatures(features_of_image(image, made.seed, network=network))
     for place, (curve, values) in enumerate(made.psnr.items()):
         if image in values:
-            measured.features[curve] = features_of_image(image, made.seed, place)
-    return measured
+            features.decoded[curve] = features_of_image(image, made.seed, place, network=network)
+    return Measured(image, b"", {network: features})

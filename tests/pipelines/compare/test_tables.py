@@ -10,7 +10,9 @@ import pytest
 
 from hfd.io.storage import Folder
 from hfd.metrics.bootstrap import Drawn, mean_interval
-from hfd.metrics.frechet import GaussianStats, frechet_distance
+from hfd.metrics.frechet import GaussianStats, frechet_distance, kernel_distance
+from hfd.metrics.protocols import SetProtocol, protocol_of
+from hfd.metrics.set_distances import distance_named
 from hfd.report.compare.content import ComparedRow
 from hfd.report.compare.page import protocol_columns
 from hfd.report.summarise import Curve
@@ -98,6 +100,42 @@ def test_patch_sizes_and_blocks_are_protocols_of_their_own(tmp_path: Path) -> No
         "EfficientNet-Lite0, patches of 64 px, mean over 8 blocks",
     ]
     assert [name for name, _ in columns].count("psnr") == 1
+
+
+def kid_protocol(**other: object) -> dict[str, SetProtocol]:
+    distance = distance_named("kid_256")
+    assert distance is not None
+    return {"kid_256": protocol_of(distance, patch_px=64, **other)}  # type: ignore[arg-type]
+
+
+def test_set_metrics_of_optional_networks_have_a_column_for_each_protocol(tmp_path: Path) -> None:
+    kid = {"distances": {"kid_256": 0.01}}
+    one = made(tmp_path, "one", {X_HAT: values(*NAMES)}, **kid, protocols=kid_protocol())
+    two = made(tmp_path, "two", {X_HAT: values(*NAMES)}, **kid, protocols=kid_protocol(sha256="ab" * 32))
+    three = made(tmp_path, "three", {X_HAT: values(*NAMES)})
+    rows = main_rows(one, two, three)
+    columns = [column for column in protocol_columns(rows) if column.metric.name == "kid_256"]
+    assert [column.protocol.rpartition(", ")[2] for column in columns] == [
+        "patches of 256 px resized to 299 px (TensorFlow 1's bilinear)", "weights abababab",
+    ]  # fmt: skip
+    for column, known in zip(columns, ([0.01, None, None], [None, 0.01, None]), strict=True):
+        assert [row.value("kid_256", column.protocol) for row in rows] == known
+
+
+def test_set_metrics_of_optional_networks_over_shared_pictures_come_from_their_features(tmp_path: Path) -> None:
+    more = {"distances": {"fid_256": 5.0, "kid_256": 0.01}, "features": True}
+    one = made(tmp_path, "one", {X_HAT: values(*NAMES[:3])}, **more)
+    two = made(tmp_path, "two", {X_HAT: values(*NAMES[:2])}, **more)
+    row, whole = main_rows(one, two)
+    sides = [
+        np.concatenate([features_of_image(name, 0, place, network="inception") for name in NAMES[:2]])
+        for place in (None, 0)
+    ]
+    assert row.row.values["kid_256"] == pytest.approx(kernel_distance(*sides), rel=1e-6)
+    assert row.row.values["fid_256"] is None  # too few patches
+    assert whole.row.values["fid_256"] == 5.0 and whole.row.values["kid_256"] == 0.01
+    low, high = row.intervals["kid_256"]
+    assert low < kernel_distance(*sides) < high and "fid_256" not in row.intervals
 
 
 def test_a_row_that_lacks_pictures_has_a_table_with_ours_over_the_same(tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ def test_pictures_are_measured_against_the_original_of_their_name(tmp_path: Path
     assert row.values["bpp"] == 8 * 900 / (72 * 80)
     assert row.values["psnr"] == psnr(x, np.clip(x.astype(int) + 6, 0, 255).astype(np.uint8))
     assert row.values["encode_s"] is row.values["decode_s"] is row.values["bpp_est"] is None
-    assert image.features["theirs", "decoded elsewhere"].shape == image.original.shape
+    features = image.features["efficientnet"]
+    assert features.decoded["theirs", "decoded elsewhere"].shape == features.original.shape
 
 
 def test_sizes_are_those_of_a_folder_of_files(tmp_path: Path) -> None:

@@ -78,8 +78,8 @@ def test_large_pictures_by_tiles_and_small_ones_in_batches_are_measured_as_each_
     # All pictures in one part, as those of a large corpus are: only then can they share a batch.
     real = evaluate.plan_parts
 
-    def one_part(context: Any, images: Any) -> list[evaluate_parts.PartPlan]:
-        plans = real(context, images)
+    def one_part(context: Any, images: Any, device: str) -> list[evaluate_parts.PartPlan]:
+        plans = real(context, images, device)
         tasks = tuple(task for plan in plans for task in plan.tasks)
         return [evaluate_parts.PartPlan(tasks, plans[0].settings, plans[0].max_pixels)]
 

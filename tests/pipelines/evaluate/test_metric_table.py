@@ -14,7 +14,8 @@ import pytest
 
 from hfd.io.storage import Folder
 from hfd.metrics import table
-from hfd.metrics.table import METRICS, DecodedImage, Metric, register
+from hfd.metrics.of_image import DecodedImage
+from hfd.metrics.table import METRICS, Metric, register
 from hfd.perceptual.vgg16 import NAME, Vgg16File, read_vgg16
 from hfd.report.content import Report, SummaryRow
 from hfd.report.page import render
@@ -59,7 +60,7 @@ def measured(name: str, seed: int, vgg16: Vgg16File | None = None) -> Measured:
 
 def summary_of(rows: pa.Table, trained_on: tuple[str, ...] = ()) -> list[SummaryRow]:
     curves = curves_of(rows)
-    distances = {(one.system, one.setting): CurveDistances(None, None) for one in curves}
+    distances = {(one.system, one.setting): CurveDistances() for one in curves}
     return summarise(curves, distances, trained_on)
 
 

@@ -14,8 +14,15 @@ from hfd.config import ClusterConfig
 from hfd.io.storage import Folder
 from hfd.report.summarise import CurveDistances, distances_of_images
 from pipelines.engine.inline import Inline
-from pipelines.evaluate.distances import CurveImages, FeatureFile, measure_distances, write_features
-from pipelines.evaluate.images import feature_name, row_name, write_measured
+from pipelines.evaluate.distances import (
+    EFFNET,
+    CurveImages,
+    FeatureFile,
+    feature_name,
+    measure_distances,
+    write_features,
+)
+from pipelines.evaluate.images import row_name, write_measured
 from pipelines.evaluate.measure import Coded, Measured, MeasureSettings, measure
 from pipelines.evaluate.rows import curves_of, curves_that_lack_images, shared_images_of
 from pipelines.runs.parts import StepPart
@@ -45,7 +52,7 @@ def test_the_rows_that_lack_images_are_found_and_the_images_named(images: list[M
     curves = curves_of(table)
     (of,) = curves_that_lack_images(curves)
     assert of == CurveImages(OURS, shared_with=WEBP)
-    shared = shared_images_of(table, of, CurveDistances(12.0, None))
+    shared = shared_images_of(table, of, CurveDistances({"fd_effnet": 12.0}))
     assert (shared.system, shared.setting, shared.lacking) == (*WEBP, (ICON,))
     assert shared.ours.num_images == 2 and shared.ours.values["fd_effnet"] == 12.0
     sizes = [(900, 96), (1500, 112)]
@@ -58,26 +65,29 @@ def test_distances_are_those_of_the_shared_images(images: list[Measured], tmp_pa
     files = [FeatureFile(Folder(str(tmp_path)), feature_name(part, 3)) for part in range(3)]
     for file, image in zip(files, images, strict=True):
         write_features(file.folder, file.name, [image])
-    curves = list(dict.fromkeys(curve for image in images for curve in image.features))
+    curves = list(dict.fromkeys(curve for image in images for curve in image.features[EFFNET].decoded))
     of = CurveImages(OURS, shared_with=WEBP)
     found = measure_distances(
         Inline(ClusterConfig()),
         Folder(str(tmp_path)),
-        files,
+        {EFFNET: files},
         curves,
-        num_patches=sum(len(image.original) for image in images),
+        num_patches={EFFNET: sum(image.num_patches(EFFNET) for image in images)},
         exact_patches=exact_patches,
         draws=0,
         shared=[of],
     )
-    assert (found.num_blocks > 0) == (exact_patches == 1)
+    assert (found.num_blocks[EFFNET] > 0) == (exact_patches == 1)
     assert list(found.of_curves) == curves
     for curve, distances, chosen in (
         (OURS, found.of_curves[OURS], images),
         (OURS, found.shared[of], [image for image in images if image.name != ICON]),
     ):
+        features = {image.name: image.features[EFFNET] for image in chosen}
         expected = distances_of_images(
-            {image.name: image.original for image in chosen}, {image.name: image.features[curve] for image in chosen}, 0
+            {name: one.original for name, one in features.items()},
+            {name: one.decoded[curve] for name, one in features.items()},
+            0,
         )
-        assert distances.fd == pytest.approx(expected.fd, rel=1e-6)
-    assert found.shared[of].fd != found.of_curves[OURS].fd
+        assert distances.values["fd_effnet"] == pytest.approx(expected.values["fd_effnet"], rel=1e-6)
+    assert found.shared[of].values["fd_effnet"] != found.of_curves[OURS].values["fd_effnet"]

@@ -27,9 +27,16 @@ from hfd.metrics.frechet import (
 )
 from hfd.report.content import ImageRow
 from pipelines.engine.inline import Inline
-from pipelines.evaluate.distances import ORIGINAL, FeatureFile, measure_distances, write_features
-from pipelines.evaluate.images import feature_name, image_schema, parquet_bytes
-from pipelines.evaluate.measure import Measured
+from pipelines.evaluate.distances import (
+    EFFNET,
+    ORIGINAL,
+    FeatureFile,
+    feature_name,
+    measure_distances,
+    write_features,
+)
+from pipelines.evaluate.images import image_schema, parquet_bytes
+from pipelines.evaluate.measure import Measured, PatchFeatures
 from pipelines.promote.gate import Criterion, Limits, Sampled, compare, decoding, sanity, table
 from pipelines.promote.results import read_sample
 from tests.support.report_rows import image_row
@@ -46,9 +53,10 @@ def folder_of(path: Path, shift: float, *, images: int = 8, parts: int = 2, patc
     for i in range(images):
         original = rng.normal(size=(patches, 6)).astype(np.float32)
         noise = rng.normal(size=(patches, 6)).astype(np.float32)
-        one = Measured(f"a|b {i}", b"", original, [row(f"a|b {i}", *curve, i) for curve in CURVES])
+        features = PatchFeatures(original)
+        one = Measured(f"a|b {i}", b"", {EFFNET: features}, [row(f"a|b {i}", *curve, i) for curve in CURVES])
         for curve, far in zip(CURVES, (0.3, shift, 9.0, 9.0), strict=True):
-            one.features[curve] = original + far * (1 + 0.1 * noise)
+            features.decoded[curve] = original + far * (1 + 0.1 * noise)
         measured.append(one)
     files = [FeatureFile(folder, feature_name(part, parts)) for part in range(parts)]
     for part, file in enumerate(files):
@@ -56,7 +64,13 @@ def folder_of(path: Path, shift: float, *, images: int = 8, parts: int = 2, patc
     rows = [row.to_record() for one in measured for row in one.rows]
     folder.write("images.parquet", parquet_bytes(pa.Table.from_pylist(rows, schema=image_schema())))
     measure_distances(
-        Inline(ClusterConfig()), folder, files, CURVES, num_patches=images * patches, exact_patches=1000, draws=DRAWS
+        Inline(ClusterConfig()),
+        folder,
+        {EFFNET: files},
+        CURVES,
+        num_patches={EFFNET: images * patches},
+        exact_patches=1000,
+        draws=DRAWS,
     )
     return folder
 
