@@ -105,12 +105,14 @@ class Listener:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """``steps`` in total, ``steps_here`` since the resume, in ``seconds_here``; the last logged ``metrics``."""
+    """``steps`` in total, ``steps_here`` since the resume, in ``seconds_here`` and ``cpu_s_here`` of this process's
+    processor time; the last logged ``metrics``."""
 
     steps: int
     steps_here: int
     seconds_here: float
     metrics: dict[str, float]
+    cpu_s_here: float
 
 
 def train(
@@ -129,7 +131,7 @@ def train(
     """
     workers = Workers(settings.rank, settings.world)
     step, planned = _resume(task, checkpoints, workers, settings.steps)
-    start, started = step, time.monotonic()
+    start, started, cpu_started = step, time.monotonic(), time.process_time()
     window = MetricWindow(workers, started, step, task.problem if isinstance(task, Judging) else None)
     durations: list[float] = []
     last_step = started
@@ -168,7 +170,8 @@ def train(
         if step > saved_step or step == 0:
             _save(task, writer, workers, step, planned)
         workers.agree(False, listener_error or writer.finish())
-    return TrainResult(step, step - start, time.monotonic() - started, window.last)
+    cpu_s = time.process_time() - cpu_started
+    return TrainResult(step, step - start, time.monotonic() - started, window.last, cpu_s)
 
 
 def gradients(

@@ -240,5 +240,6 @@ def _result(result: TrainResult) -> dict[str, Any]:
     return {
         "steps": result.steps,
         "seconds_per_step": round(seconds / steps, 5) if steps else None,
+        "cpu_s_per_step": round(result.cpu_s_here / steps, 5) if steps else None,  # of the first worker
         "last": {name: round(value, 6) for name, value in result.metrics.items()},
     }

@@ -48,7 +48,10 @@ def test_the_distortion_is_its_formula() -> None:
 
 def test_energies_are_those_of_photographs() -> None:
     """Of softer pictures than those that the two digits were measured on: of both taps less, in the same ratio."""
-    pictures = [load_rgb(photo.folder.read(photo.name)) for photo in list_corpus("builtin:photographs", setting="data.uri").photos]
+    pictures = [
+        load_rgb(photo.folder.read(photo.name))
+        for photo in list_corpus("builtin:photographs", setting="data.uri").photos
+    ]
     crops = [torch.tensor(picture[:256, :256]).permute(2, 0, 1) / 127.5 - 1.0 for picture in pictures]
     with torch.no_grad():
         found = map_energies(read_frozen("vgg16")[0](torch.stack(crops)))

@@ -123,7 +123,7 @@ class Counting:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=clock.monotonic))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=clock.monotonic, process_time=lambda: 2 * clock.now))
     return clock
 
 
@@ -207,6 +207,7 @@ def test_metrics_are_means_over_their_window(tmp_path: Path, clock: Clock) -> No
     assert heard[12]["lr_factor"] == pytest.approx(lr_factor(loop_settings(), 11, 12))
     assert result.metrics == heard[12]
     assert result.seconds_here == pytest.approx(3.0)
+    assert result.cpu_s_here == pytest.approx(6.0)  # two busy threads
 
 
 def test_lr_factor_by_hand() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hfd.autoencoder.model import Elic
 from hfd.config.presets import load_config
 from hfd.diffusion.weights import build_network
-from pipelines.train.model_sizes import default_steps, describe_models
+from pipelines.train.model_sizes import default_steps, describe_models, stage2_size
 
 SIDE = 64
 SMALL = [
@@ -65,6 +65,9 @@ def test_parameters_and_flops_are_those_of_the_networks() -> None:
     assert float(found[1]) == pytest.approx(sum(p.numel() for p in stage2.parameters()) / 1e6, abs=0.005)
     assert float(found[2]) == pytest.approx(step, rel=0.02, abs=1.0)
     assert float(found[3]) == pytest.approx(7 * float(found[2]), abs=4.0)
+    size = stage2_size(config.decoder)
+    assert size.parameters == sum(p.numel() for p in stage2.parameters())
+    assert size.gflops == pytest.approx(step, rel=0.02) and size.kmac_per_px == size.gflops / 2
 
 
 def test_the_steps_are_those_that_the_decoder_is_trained_for() -> None:

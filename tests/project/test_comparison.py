@@ -1,0 +1,95 @@
+"""The comparison of decoders uses valid settings, one stage 1, and equal processor time."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from hfd.config import Config
+from tests.support.paths import ROOT
+
+PACES = {"train-decoder": 0.5, "finetune-decoder": 2.0}
+"""Seconds of processor time of a step."""
+
+
+@pytest.fixture(scope="module")
+def comparison() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("comparison", ROOT / "docs/comparison.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["comparison"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def steps(comparison: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Config, str]]:
+    """The configurations that are run, and their steps; nothing is trained."""
+    seen: list[tuple[Config, str]] = []
+
+    def instead(config: Config, step: str) -> SimpleNamespace:
+        seen.append((config, step))
+        place = SimpleNamespace(uri=f"model-{len(seen)}")
+        return SimpleNamespace(folder=place, manifest=SimpleNamespace(facts={"cpu_s_per_step": PACES[step]}))
+
+    monkeypatch.setattr(comparison, "run_step", instead)
+    return seen
+
+
+def test_decoders_differ_in_their_own_settings_alone_and_share_the_time(
+    comparison: ModuleType, steps: list[tuple[Config, str]]
+) -> None:
+    options = comparison.Options("photos", "kodak", "desk-025", 600.0, 60, ("decoder.train.batch_size=4",))
+    common = options.config()
+    for kind in comparison.KINDS:
+        steps.clear()
+        trained = comparison.train(kind, options)
+        last = steps[-1][0]
+        assert trained.cpu_h == pytest.approx(600.0 / 3600.0)
+        for config, _ in steps:
+            for section in ("workspace", "seed", "data", "prepare", "autoencoder"):
+                assert getattr(config, section) == getattr(common, section)
+            assert config.decoder.unet == common.decoder.unet and config.decoder.train.batch_size == 4
+        budgets = [
+            config.decoder.adversarial.train.budget if step == "finetune-decoder" else config.decoder.train.budget
+            for config, step in steps
+            if config.decoder.adversarial is None or step == "finetune-decoder"
+        ]
+        # A training that measures the speed, the training, and its facts again.
+        shares = [600.0 / len(kind.trainings) / PACES[step] for _, step in steps[::3]]
+        expected = [f"{number} steps" for share in shares for number in (60, int(share), int(share))]
+        assert budgets == expected
+        evaluated = options.config(*trained.settings, f"evaluate.samplers=[{', '.join(kind.samplers)}]")
+        assert evaluated.decoder == last.decoder and len(evaluated.evaluate.samplers) == len(kind.samplers)
+        if len(kind.trainings) == 2 and not kind.finetunes:
+            distill = last.decoder.distill
+            assert "model-2" in (last.decoder.warm_start, distill and distill.teacher)
+
+
+def test_kinds_of_other_systems_are_those_of_the_presets(comparison: ModuleType) -> None:
+    """Weights of their losses, in both."""
+    from hfd.config.presets import load_config
+
+    kinds = {kind.name: kind for kind in comparison.KINDS}
+    options = comparison.Options("photos", "kodak", "desk-025", 600.0, 60, ())
+    for name, preset in (("GAN after HiFiC", "compare-hific"), ("GAN after PO-ELIC", "compare-po-elic")):
+        settings = [setting for setting in kinds[name].trainings[1] if comparison.BEFORE not in setting]
+        ours, theirs = options.config(*settings).decoder, load_config(preset).decoder
+        assert ours.process == theirs.process and ours.perceptual is not None and theirs.perceptual is not None
+        assert ours.perceptual.critic is not None and theirs.perceptual.critic is not None
+        narrow = ours.perceptual.critic.channels
+        critic = theirs.perceptual.critic.model_copy(update={"channels": narrow})
+        assert ours.perceptual == theirs.perceptual.model_copy(update={"critic": critic})
+
+
+def test_the_table_has_x_hat_once(comparison: ModuleType) -> None:
+    rows = [("x_hat", ["0.2"]), ("1 step", ["0.2"])]
+    lines = comparison.table({"one": rows, "other": rows}).splitlines()
+    assert [line.split(" | ")[:2] for line in lines[2:5]] == [
+        ["| x_hat", ""],
+        ["| one", "1 step"],
+        ["| other", "1 step"],
+    ]
