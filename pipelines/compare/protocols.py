@@ -21,7 +21,7 @@ def protocols_of(settings: Mapping[str, str], facts: Mapping[str, Any]) -> dict[
     recorded: Mapping[str, Any] = facts.get("protocols") or {}
     found = {name: SetProtocol.from_record(record).text for name, record in recorded.items()}
     if not found:
-        patch_px, num_blocks = int(str(_value(settings, "patch_px"))), int(facts.get("blocks", 0))
+        patch_px, num_blocks = int(str(_value(settings, "patch_px") or 0)), int(facts.get("blocks", 0))
         found = {
             one.name: protocol_of(one, patch_px=patch_px, num_blocks=num_blocks).text
             for one in distances_on("efficientnet")

@@ -52,7 +52,7 @@ def test_a_program_has_rows_like_any_codec_and_a_failure_lacks_its_own(capfd: py
     for row in rows:
         assert row.values["bpp"] == 8 * row.num_bytes / (72 * 80)
         assert row.values["psnr"] is not None and row.values["psnr"] > 20
-        assert ("mine", row.setting) in measured.features
+        assert ("mine", row.setting) in measured.features["efficientnet"].decoded
     said = capfd.readouterr().err
     assert said.count("\n") == 1 and said.startswith("hfd: a.png: broken: ") and "out of luck" in said
 
