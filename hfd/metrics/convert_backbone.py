@@ -162,4 +162,5 @@ if __name__ == "__main__":
             raise DataError("arguments: expected inception, dinov2 or clip, a file and a folder")
         main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))  # type: ignore[arg-type]
     except DataError as error:
-        sys.exit(f"convert_backbone: {error}")
+        print(f"convert_backbone: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -47,4 +47,10 @@ def main(vgg16: Path, dists: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]))
+    try:
+        if len(sys.argv) != 4:
+            raise DataError("arguments: expected the weights of VGG16, those of DISTS, and a folder to write to")
+        main(*map(Path, sys.argv[1:4]))
+    except DataError as error:
+        print(f"convert_vgg16: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import pickle
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -176,3 +178,19 @@ def test_conversion_keeps_every_weight_and_unpickles_tensors_alone(capsys: pytes
         with pytest.raises(DataError, match=r"weights of DISTS: got .*expected the tensors alpha and beta"):
             converted_vgg16(pickled, bad, "x")
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["absent.ckpt", "absent.pt", "out"]])
+def test_a_conversion_without_its_files_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "hfd.perceptual.convert_vgg16", *arguments]
+    ended = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2 and not list(tmp_path.iterdir())
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("convert_vgg16: absent.ckpt: " if arguments[:1] == ["absent.ckpt"] else "convert_vgg16: arg")
