@@ -93,7 +93,7 @@ def retrain(config: Config, display: Display, *, only: str | None = None) -> lis
     with (
         lease(idle.workspace, config.lease) as held,
         _tracked(config, only) as parent,
-        open_engine(config.cluster) as ready,
+        open_engine(config.cluster, display.say) as ready,
     ):
         context = replace(idle, engine=ready, parent=parent)
         return _run_steps(replace(context, guard=held.check) if held is not None else context, only)

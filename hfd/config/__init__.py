@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
 from hfd.config.autoencoder import AutoencoderConfig
 from hfd.config.base import Precision, Section, TrainConfig, Workspace, expand_sqlite, name_driver
+from hfd.config.cluster import ClusterConfig
 from hfd.config.data import DataConfig, SourceConfig
 from hfd.config.decoder import (
     DecoderConfig,
@@ -25,7 +26,6 @@ from hfd.config.decoder_training import AdversarialConfig, DistillConfig, EmaCon
 from hfd.config.evaluate import EvaluateConfig
 from hfd.config.prepare import PrepareConfig
 from hfd.config.promote import MIN_DRAWS, LeaseConfig, PromoteConfig
-from hfd.kinds import Strategy
 
 __all__ = [
     "AdversarialConfig", "AutoencoderConfig", "ClusterConfig", "Config", "DataConfig", "DecoderConfig",
@@ -35,53 +35,6 @@ __all__ = [
     "SourceConfig",
     "TrackingConfig", "TrainConfig", "UNetConfig",
 ]  # fmt: skip
-
-
-class ClusterConfig(Section):
-    """Machines that run the steps. They change the speed, not the results."""
-
-    kind: Literal["inline", "local", "attach"] = Field(
-        "inline",
-        description="inline: in this process; local: on a Ray started for the run; attach: on a running Ray.",
-    )
-    address: str | None = Field(None, description="Address of the running Ray, such as auto or ray://head:10001.")
-    num_cpus: int | None = Field(None, ge=1, description="Logical CPUs of a local Ray; None: all of the machine.")
-    map_workers: int | None = Field(
-        None, ge=1, description="Concurrent tasks in prepare, reconstruct, evaluate; None: as many as fit."
-    )
-    map_threads: int = Field(1, ge=1, description="Torch threads (and logical CPUs) of each such task.")
-    map_cpus: float | None = Field(
-        None, gt=0.0, description="Logical CPUs of each such task, if not map_threads: below 1 for work on a GPU."
-    )
-    map_gpus: float = Field(0.0, ge=0.0, description="GPUs of each reconstruct and evaluate task.")
-    train_workers: int = Field(1, ge=1, description="Data-parallel training workers.")
-    train_workers_min: int | None = Field(
-        None, ge=1, description="Fewest workers to continue with while nodes are missing; None: train_workers."
-    )
-    train_restarts: int = Field(3, ge=0, description="Number of times that a training resumes after losing a worker.")
-    strategy: Strategy = Field(
-        "ddp", description="ddp: each worker holds the whole network; fsdp: a shard of it, for large networks."
-    )
-    train_threads: int = Field(2, ge=1, description="Torch threads (and logical CPUs) of each training worker.")
-    train_gpus: float = Field(0.0, ge=0.0, description="GPUs of each training worker.")
-
-    @model_validator(mode="after")
-    def _inline_is_one_worker(self) -> Self:
-        if self.kind == "inline" and self.train_workers > 1:
-            raise ValueError(f"train_workers: got {self.train_workers}, expected 1 with kind=inline. Use kind=local.")
-        if self.train_workers_min is not None and self.train_workers_min > self.train_workers:
-            raise ValueError(
-                f"train_workers_min: got {self.train_workers_min}, expected at most train_workers, which is "
-                f"{self.train_workers}."
-            )
-        if self.kind == "attach" and self.address is None:
-            raise ValueError("address: missing, expected the address of a running Ray with kind=attach")
-        return self
-
-    @property
-    def cpus_of_map(self) -> float:
-        """Logical CPUs that Ray reserves for a map task."""
-        return float(self.map_threads) if self.map_cpus is None else self.map_cpus
 
 
 class TrackingConfig(Section):

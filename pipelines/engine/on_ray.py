@@ -17,33 +17,43 @@ from hfd.errors import HfdError
 from pipelines.engine.actor_pool import ActorPool, DyingWorkersError, PoolSize, dying_workers, result_bytes, result_from
 from pipelines.engine.base import MapJob, Worker
 from pipelines.engine.devices import torch_threads
-from pipelines.engine.ray_session import count_fitting, nodes, ray_session
+from pipelines.engine.ray_session import ELASTIC_START_S, START_S, nodes, ray_session
+from pipelines.engine.waiting import wait_for, watched
+from pipelines.engine.workers import Wanted, count_fitting, map_worker, training_workers
 
 MAX_TASK_RETRIES = 2
 BLOCKS_PER_CPU = 4
 
+GROW_EVERY_S = 60.0
+"""Time between two looks for nodes on which a training with missing workers continues with more."""
+
 
 @contextlib.contextmanager
-def ray_engine(config: ClusterConfig) -> Iterator[OnRay]:
+def ray_engine(config: ClusterConfig, say: Callable[[str], None]) -> Iterator[OnRay]:
     """Yield an engine on a Ray that this process starts (``local``) or attaches to."""
     with ray_session(config):
-        yield OnRay(config, map_gpus=0.0)
+        yield OnRay(config, map_gpus=0.0, say=say)
 
 
 @dataclass(frozen=True)
 class OnRay:
-    """Runs maps on Ray Data or actors, and trainings on Ray Train. ``map_gpus``: GPUs of each map worker."""
+    """Runs maps on Ray Data or actors, and trainings on Ray Train.
+
+    ``map_gpus``: GPUs of each map worker. ``say`` gets a line when the engine waits for nodes.
+    """
 
     config: ClusterConfig
     map_gpus: float
+    say: Callable[[str], None] = lambda _line: None
 
     def with_gpus(self) -> OnRay:
-        return OnRay(self.config, self.config.map_gpus)
+        return replace(self, map_gpus=self.config.map_gpus)
 
     def map(self, job: MapJob) -> None:
         """Map on actors, or with Ray Data. If workers of Ray Data keep dying, actors map the remaining items."""
         if not job.items:
             return
+        self._wait_for(map_worker(self.config, self.map_gpus))
         if job.pooled or job.load is not None:
             cpus, gpus = self.config.cpus_of_map, self.map_gpus
             fitting = max(1, count_fitting(nodes(), cpus, gpus))
@@ -84,6 +94,14 @@ class OnRay:
             for row in results.iter_rows():
                 yield row["index"], result_from(row["result"])
 
+    def _wait_for(self, wanted: Wanted) -> None:
+        if self.config.wait_s is not None:
+            wait_for(wanted, self.config.wait_s, self.say)
+
+    def _watched(self, wanted: Wanted) -> contextlib.AbstractContextManager[None]:
+        wait_s = self.config.wait_s
+        return contextlib.nullcontext() if wait_s is None else watched(wanted, wait_s, self.say)
+
     def train(self, work: Callable[[Worker], None], name: str) -> None:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
@@ -100,19 +118,23 @@ class OnRay:
             with torch_threads(threads):
                 work(Worker(context.get_world_rank(), context.get_world_size(), device, strategy, most))
 
+        wanted = training_workers(self.config)
+        self._wait_for(wanted)
         scaling = ScalingConfig(
             # A range is elastic: Ray starts with the free workers, and restarts from the last checkpoint with more.
             num_workers=most if least is None else (least, most),
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": float(threads), **({"GPU": gpus} if gpus else {})},
+            elastic_resize_monitor_interval_s=GROW_EVERY_S,
         )
         # Both limits: Ray counts workers that cannot start separately, and by default retries them for ever.
         restarts = self.config.train_restarts
-        failures = FailureConfig(max_failures=restarts, controller_failure_limit=restarts)
+        starts = restarts * START_S // ELASTIC_START_S if self.config.is_elastic else restarts
+        failures = FailureConfig(max_failures=restarts, controller_failure_limit=starts)
         # The work writes its own checkpoints; nothing reads Ray's files after the run.
         with tempfile.TemporaryDirectory(prefix="hfd-ray-train-", ignore_cleanup_errors=True) as notes:
             run = RunConfig(name=f"{name}-{os.getpid()}", storage_path=notes, failure_config=failures)
-            with _ctrl_c(), _deaths("cluster.train_workers"):
+            with self._watched(wanted), _ctrl_c(), _deaths("cluster.train_workers"):
                 TorchTrainer(loop, train_loop_config={}, scaling_config=scaling, run_config=run).fit()
 
 

@@ -6,13 +6,17 @@ import contextlib
 import os
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hfd.config import ClusterConfig
 from hfd.errors import ConfigError
+from pipelines.engine.workers import Nodes, describe_nodes, map_worker, training_workers
 
 CONNECT_S = 20.0
+
+START_S, ELASTIC_START_S = 600, 30
+"""Time in which the resources of a training's workers must be free, with a fixed and with an elastic number."""
 
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
@@ -33,7 +37,8 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
             _initialise(config, stack)
             stack.callback(ray.shutdown)
             _silence()
-        check_fits(config, nodes())
+        if config.wait is None:  # else each step waits for its own workers
+            check_fits(config, nodes())
         yield
 
 
@@ -44,14 +49,22 @@ def _initialise(config: ClusterConfig, stack: contextlib.ExitStack) -> None:
         if config.kind == "local":
             _start(config, stack)
         else:
-            # The first import of torch on a node with a slow disk takes longer than Ray's default of one minute.
-            os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
+            os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(start_limit_s(config)))
             check_reachable(str(config.address))
             ray.init(address=config.address, **_QUIET)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = "does not start on this machine" if config.kind == "local" else f"does not answer at {config.address}"
         brief = " ".join(str(error).split())[:200]
         raise ConfigError(f"cluster: Ray {where} ({brief}). Or use cluster.kind=inline") from error
+
+
+def start_limit_s(config: ClusterConfig) -> int:
+    """Return the time after which Ray gives up on a group of training workers, and tries one that fits.
+
+    Just after a loss, Ray asks for a group of the former size, since it looks at the nodes every 20 s: a training with
+    fewer workers must not wait for it. A fixed number waits for a node that returns within ``cluster.wait``.
+    """
+    return ELASTIC_START_S if config.is_elastic else START_S + int(config.wait_s or 0)
 
 
 def check_reachable(address: str) -> None:
@@ -91,28 +104,12 @@ def nodes() -> list[Mapping[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def check_fits(config: ClusterConfig, nodes: Sequence[Mapping[str, float]]) -> None:
+def check_fits(config: ClusterConfig, nodes: Nodes) -> None:
     """Raise :class:`ConfigError` where workers do not fit the nodes: Ray would wait for ever."""
-    workers = config.train_workers_min or config.train_workers
-    wanted = (
-        ("train_workers", workers, float(config.train_threads), config.train_gpus),
-        ("map_threads" if config.map_cpus is None else "map_cpus", 1, config.cpus_of_map, config.map_gpus),
-    )
-    for name, count, cpus, gpus in wanted:
-        fitting = count_fitting(nodes, cpus, gpus)
-        if fitting < count:
-            has = ", ".join(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes)
+    for wanted in (training_workers(config), map_worker(config, config.map_gpus)):
+        fitting = wanted.fitting(nodes)
+        if fitting < wanted.count:
             raise ConfigError(
-                f"cluster.{name}: got {count} x ({cpus:g} CPU and {gpus:g} GPU), expected what fits the nodes "
-                f"({has}): {fitting} of these. Ask for less or attach to a larger cluster"
+                f"cluster.{wanted.setting}: got {wanted.text}, expected what fits the nodes ({describe_nodes(nodes)}): "
+                f"{fitting} of these. Ask for less, attach to a larger cluster, or set cluster.wait for an autoscaler"
             )
-
-
-def count_fitting(nodes: Sequence[Mapping[str, float]], cpus: float, gpus: float) -> int:
-    """Return the number of workers of this size that fit the nodes."""
-
-    def on(node: Mapping[str, float]) -> int:
-        by_cpu = int(node.get("CPU", 0.0) / cpus)
-        return min(by_cpu, int(node.get("GPU", 0.0) / gpus)) if gpus else by_cpu
-
-    return sum(map(on, nodes))

@@ -73,6 +73,25 @@ def test_a_tracking_address_names_the_driver_of_postgresql(uri: str, read: str |
     assert load_config("desk", [f"tracking.uri={uri}"]).tracking.uri == read
 
 
+@pytest.mark.parametrize(("wait", "seconds"), [("90 s", 90.0), ("30 min", 1800.0), ("1.5h", 5400.0)])
+def test_a_wait_for_nodes_is_a_time(wait: str, seconds: float) -> None:
+    attach = ["cluster.kind=attach", "cluster.address=auto"]
+    assert load_config("desk", [*attach, f"cluster.wait={wait}"]).cluster.wait_s == seconds
+    assert load_config("desk", attach).cluster.wait_s is None
+
+
+@pytest.mark.parametrize("wait", ["30", "0 s", "-1 h", "5 steps", "soon", "[1]"])
+def test_another_wait_is_a_mistake(wait: str) -> None:
+    with pytest.raises(ConfigError, match=r"^cluster\.wait: got .*, expected a time, such as '90 s', '30 min', '2 h'"):
+        load_config("desk", ["cluster.kind=attach", "cluster.address=auto", f"cluster.wait={wait}"])
+
+
+@pytest.mark.parametrize("kind", ["inline", "local"])
+def test_a_wait_needs_a_cluster_to_which_nodes_are_added(kind: str) -> None:
+    with pytest.raises(ConfigError, match=rf"wait: got '2 h', expected null with kind={kind}"):
+        load_config("desk", [f"cluster.kind={kind}", "cluster.wait=2 h"])
+
+
 def test_the_last_of_two_overrides_wins() -> None:
     assert load_config("desk", ["seed=1", "seed=2"]).seed == 2
 
