@@ -275,7 +275,8 @@ def _plots(report: Report) -> list[tuple[Chart, str]]:
     # A rate that some images could not reach is a mean over other images, and so no point of the same curve.
     most = max((row.num_images for row in rows), default=0)
     rows = [row for row in rows if row.num_images == most]
-    charts = [(rate_plot(rows, metric, report.published), metric.caption) for metric in set_metrics() if metric.caption]
+    metrics = set_metrics({name for row in rows for name in row.values})
+    charts = [(rate_plot(rows, metric, report.published), metric.caption) for metric in metrics if metric.caption]
     return [*charts, (energy_chart(rows), _ENERGY_CAPTION)]
 
 

@@ -29,7 +29,7 @@ def rate_plot(rows: Sequence[SummaryRow], metric: Metric, published: Sequence[Pu
     """
     others = [point for point in published if metric.name in point.values]
     title, hint = ", ".join(filter(None, (metric.label, metric.unit))), HINTS[metric.better]
-    points = [(row, row.values[metric.name] or 0.0) for row in rows if _finite(row.values[metric.name], row.bpp)]
+    points = [(row, row.values[metric.name] or 0.0) for row in rows if _finite(row.values.get(metric.name), row.bpp)]
     below = PUBLISHED_ROW_PT * len(published_curves(others))
     figure, axes = new_axes(title, hint, height=320 + below, left=56, right=16, bottom=74 + below)
     if not points and not others:

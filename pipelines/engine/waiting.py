@@ -63,13 +63,13 @@ def wait_for(wanted: Wanted, limit_s: float, say: Say) -> None:
     waiting = Waiting(wanted, limit_s, say)
     if waiting.fits(nodes()):
         return
-    with _demand(wanted):
+    with demand_for(wanted):
         while not waiting.fits(nodes()):
             time.sleep(POLL_S)
 
 
 @contextlib.contextmanager
-def _demand(wanted: Wanted) -> Iterator[None]:
+def demand_for(wanted: Wanted) -> Iterator[None]:
     """Ask for the workers while the block runs.
 
     A placement group that waits for its resources is a demand of its owner alone; ``request_resources`` would replace

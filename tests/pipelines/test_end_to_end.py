@@ -110,7 +110,9 @@ def test_the_report_and_the_tables_hold_every_system(finished: Run) -> None:
     assert len({row["image"] for row in rows}) == 2
     summary = finished.report.read("summary.txt").decode()
     facts = finished.done[-1].manifest.facts
-    assert len(summary.splitlines()) == 3 + len(facts["summary"]) + len(facts["gains"])
+    notes = [line for line in summary.splitlines() if line.startswith(("FD-EffNet", "KD-EffNet"))]
+    assert len(notes) == 3 and "got 16 patches, fewer than its 1280 features" in notes[-1]
+    assert len(summary.splitlines()) == 3 + len(facts["summary"]) + len(facts["gains"]) + len(notes)
     assert "Pretrained networks in the training of stage 2: none." in summary.splitlines()
     assert [gain["metric"] for gain in facts["gains"]] == ["FD-EffNet", "KD-EffNet"]
     assert all(gain["low"] <= gain["high"] for gain in facts["gains"])

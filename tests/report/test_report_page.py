@@ -199,3 +199,12 @@ def test_pictures_of_another_type_or_size_are_refused() -> None:
         Example("one.png", (Version("a", "", picture(0)), Version("b", "", picture(0, 8, 8))))
     with pytest.raises(ValueError, match="got 1 versions"):
         Example("one.png", (Version("a", "", picture(0)),))
+
+
+def test_a_measured_optional_distance_has_a_plot() -> None:
+    def plotted(rows: tuple[SummaryRow, ...]) -> bool:
+        return "FID/256 against bits per pixel" in render(report(summary=rows))
+
+    rows = report().summary
+    assert not plotted(tuple(rows))
+    assert plotted(tuple(with_values(row, fid_256=30.0) for row in rows))

@@ -89,7 +89,7 @@ def demands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         yield
         events.append("end")
 
-    monkeypatch.setattr(waiting, "_demand", demand)
+    monkeypatch.setattr(waiting, "demand_for", demand)
     monkeypatch.setattr(waiting, "POLL_S", 0.01)
     return events
 
