@@ -189,8 +189,9 @@ def mlflow_on_postgres(
 
 
 @pytest.fixture
-def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def ray_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Temporary files, Ray's too, on a path short enough for its sockets. Its workers can import tests."""
+    tmp_path_factory.getbasetemp()  # before: made in the folder, it would be deleted with it, for all later tests
     with tempfile.TemporaryDirectory(prefix="h", dir="/tmp", ignore_cleanup_errors=True) as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         monkeypatch.setenv("RAY_TMPDIR", folder)
