@@ -52,14 +52,13 @@ Workspace = Annotated[str, AfterValidator(_workspace)]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _BUDGET = re.compile(r"^\s*(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>steps?|s|sec|min|h)\s*$")
-_DURATION = re.compile(r"^\s*(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>s|sec|min|h)\s*$")
 _UNIT_S = {"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
 
 
 def duration_s(text: object) -> float:
     """Return a time such as ``90 s``, ``30 min`` or ``2 h`` in seconds. Raises ``ValueError`` for any other."""
-    match = _DURATION.match(text) if isinstance(text, str) else None
-    if match is None or float(match["value"]) <= 0:
+    match = _BUDGET.match(text) if isinstance(text, str) else None
+    if match is None or match["unit"] not in _UNIT_S or float(match["value"]) <= 0:
         raise ValueError("expected a time, such as '90 s', '30 min', '2 h'")
     return float(match["value"]) * _UNIT_S[match["unit"]]
 
@@ -158,6 +157,4 @@ class TrainConfig(Section):
     @property
     def budget_s(self) -> float | None:
         """Wall time in seconds; None if the budget is a number of steps."""
-        match = _BUDGET.match(self.budget)
-        assert match is not None
-        return float(match["value"]) * _UNIT_S[match["unit"]] if match["unit"] in _UNIT_S else None
+        return duration_s(self.budget) if self.budget_steps is None else None

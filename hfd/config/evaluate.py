@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -35,7 +35,7 @@ class EvaluateConfig(Section):
 
     later: ClassVar[frozenset[str]] = frozenset(
         {"external", "decoded", "vgg16", "vgg16_sha256", "model", "baseline_bpp", "curves", "engine"}
-        | {name + suffix for name in ("inception", "dinov2", "clip") for suffix in ("", "_sha256")}
+        | {name + suffix for name in get_args(BackboneWeightsName) for suffix in ("", "_sha256")}
     )
 
     model: Literal["trained", "none"] = Field(

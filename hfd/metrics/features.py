@@ -15,6 +15,7 @@ from efficientnet_lite_pytorch import EfficientNet
 
 from hfd.errors import DataError
 from hfd.image.load import RgbArray
+from hfd.metrics.batches import BATCH_PATCHES, features_in_batches
 
 METRIC_NAME = "FD-EffNet"
 """The Frechet distance over these features. Not FID, whose network and scale differ."""
@@ -26,7 +27,6 @@ WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77
 # batch-norm statistics, and top-1 on 200 photographs is 76 % against 87 %.
 _PIXEL_MEAN = 127.0
 _PIXEL_SCALE = 128.0
-_BATCH_PATCHES = 16
 
 
 class EffNetLite0Features:
@@ -57,22 +57,14 @@ class EffNetLite0Features:
 
         P may be 0. Raises ValueError for another shape or dtype.
         """
-        if patches.dtype != np.uint8 or patches.ndim != 4 or patches.shape[3] != 3:
-            raise ValueError(f"patches: got {patches.dtype} {patches.shape}, expected uint8 (P, h, w, 3)")
-        features = np.empty((len(patches), NUM_FEATURES), dtype=np.float32)
-        for start in range(0, len(patches), _BATCH_PATCHES):
-            batch = patches[start : start + _BATCH_PATCHES]
-            features[start : start + len(batch)] = self._forward(batch)
-        return features
+        return features_in_batches(self._forward, patches, NUM_FEATURES)
 
-    @torch.inference_mode()
-    def _forward(self, batch: RgbArray) -> npt.NDArray[np.float32]:
-        filled = np.full((_BATCH_PATCHES, *batch.shape[1:]), int(_PIXEL_MEAN), dtype=np.uint8)
+    def _forward(self, batch: RgbArray) -> torch.Tensor:
+        filled = np.full((BATCH_PATCHES, *batch.shape[1:]), int(_PIXEL_MEAN), dtype=np.uint8)
         filled[: len(batch)] = batch
         x = torch.from_numpy(filled).to(self._device).permute(0, 3, 1, 2).to(torch.float32)
         maps: torch.Tensor = self._network.extract_features((x - _PIXEL_MEAN) / _PIXEL_SCALE)
-        pooled: npt.NDArray[np.float32] = maps.mean(dim=(2, 3))[: len(batch)].cpu().numpy()
-        return pooled
+        return maps.mean(dim=(2, 3))[: len(batch)]
 
 
 @lru_cache(maxsize=4)

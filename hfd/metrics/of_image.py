@@ -50,7 +50,7 @@ def lpips_of(image: DecodedImage) -> float | None:
 
 
 def by_vgg16(measure: Callable[[Vgg16Metrics, RgbArray, RgbArray], float]) -> Callable[[DecodedImage], float | None]:
-    """Return a metric over VGG16\'s features as a function of an image; None without weights, or if it is too small."""
+    """Return a metric over VGG16's features as a function of an image; None without weights, or if it is too small."""
 
     def value(image: DecodedImage) -> float | None:
         if image.vgg16 is None or min(image.original.shape[:2]) < LEAST_SIDE_VGG16_PX:

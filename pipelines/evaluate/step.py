@@ -183,9 +183,8 @@ def _measure(context: Context, images: Sequence[EvaluatedImage], model: Folder |
     engine = context.engine.with_gpus()
     device = map_device(context.config.cluster)
     plans = plan_parts(context, images, device)
-    networks = chosen_engine(
-        resolve_model(model), device, context.config.evaluate.engine
-    )  # here, so that all workers have the same
+    # Chosen here, so that all workers have the same.
+    networks = chosen_engine(resolve_model(model), device, context.config.evaluate.engine)
     load = functools.partial(load_codec, model.uri, device, networks)
     with context.display.bar("evaluate", "parts") as progress:
         records = run_parts(engine, folder, plans, evaluate_part, progress, load=load)
