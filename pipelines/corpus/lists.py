@@ -8,14 +8,13 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from hfd.errors import ConfigError, DataError, printable
 from hfd.image.tree import suffix_of
 from hfd.io.entry import BROKEN, Entry
 from hfd.io.storage import Folder
-from hfd.io.uris import check_place, is_local, local_path
+from pipelines.corpus.list_places import Identity, ListedPlace, find_place
 from pipelines.corpus.packs.fields import chosen_fields
 from pipelines.corpus.packs.files import open_version
 from pipelines.corpus.packs.members import PACK_SUFFIXES
@@ -35,7 +34,7 @@ THREADS = 16
 
 @dataclass(frozen=True)
 class Listed:
-    """The entries of a list; ``num_repeated``: lines of URIs that earlier lines have."""
+    """The entries of a list; ``num_repeated``: further lines of the same files."""
 
     photos: tuple[Photo, ...]
     packs: tuple[Pack, ...]
@@ -45,7 +44,8 @@ class Listed:
 def read_list(folder: Folder, entry: Entry, columns: Sequence[str]) -> Listed:
     """Read a list; relative URIs begin at its ``folder``. ``columns``: fields to keep.
 
-    An entry that cannot be reached is listed, and fails when it is read.
+    A file with several names, in whatever order, counts once: under a name that is relative, else under the first by
+    name. An entry that cannot be reached is listed, and fails when it is read.
 
     Raises:
         DataError: one line; ``reason`` is ``bad-list`` for a line that is not readable or has no URI, or an outage.
@@ -64,9 +64,14 @@ def read_list(folder: Folder, entry: Entry, columns: Sequence[str]) -> Listed:
             stated.setdefault(uri, row)
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(lambda item: _entry(folder, item[0], item[1], columns), stated.items()))
-    photos = sorted((one for one in found if isinstance(one, Photo)), key=lambda photo: photo.key)
-    packs = sorted((one for one in found if isinstance(one, Pack)), key=lambda pack: pack.key)
-    return Listed(tuple(photos), tuple(packs), number - len(stated))
+    files: dict[Identity, _Found] = {}
+    for one in found:
+        if one.identity not in files or one.rank < files[one.identity].rank:
+            files[one.identity] = one
+    entries = [one.entry for one in files.values()]
+    photos = sorted((one for one in entries if isinstance(one, Photo)), key=lambda photo: photo.key)
+    packs = sorted((one for one in entries if isinstance(one, Pack)), key=lambda pack: pack.key)
+    return Listed(tuple(photos), tuple(packs), number - len(files))
 
 
 def _rows(text: io.TextIOWrapper, name: str) -> Iterator[dict[str, object]]:
@@ -91,54 +96,43 @@ def _rows(text: io.TextIOWrapper, name: str) -> Iterator[dict[str, object]]:
         ) from error
 
 
-def _entry(folder: Folder, uri: str, row: dict[str, object], columns: Sequence[str]) -> Photo | Pack:
-    """Return what a line lists. ``key`` is the URI as the list has it."""
-    key, fields = printable(uri.removeprefix("./")), chosen_fields(row, columns)
+@dataclass(frozen=True)
+class _Found:
+    """An entry of a list. ``identity``: equal for all names of a file. ``rank``: the name with the least counts."""
+
+    entry: Photo | Pack
+    identity: Identity
+    rank: tuple[bool, str]
+
+
+def _entry(folder: Folder, uri: str, row: dict[str, object], columns: Sequence[str]) -> _Found:
+    fields = chosen_fields(row, columns)
     try:
-        parent, name = _place(folder, uri)
-        size, stamp = _version(parent, name, row)
+        place = find_place(folder, uri)
+        size, stamp = _version(place, row)
     except (ConfigError, DataError) as error:
         if isinstance(error, DataError) and error.is_outage:
             raise
-        return Photo(key, folder, uri, 0, GONE, fields=fields, fault=str(error))
-    if suffix_of(name) in PACK_SUFFIXES:
-        return Pack(key, parent, name, size, stamp)
-    return Photo(key, parent, name, size, stamp, fields=fields)
+        key = printable(uri.removeprefix("./"))
+        return _Found(Photo(key, folder, uri, 0, GONE, fields=fields, fault=str(error)), (uri,), (True, key))
+    rank = (not place.is_relative, place.key)
+    if suffix_of(place.name) in PACK_SUFFIXES:
+        return _Found(Pack(place.key, place.folder, place.name, size, stamp), place.identity, rank)
+    return _Found(Photo(place.key, place.folder, place.name, size, stamp, fields=fields), place.identity, rank)
 
 
-def _place(folder: Folder, uri: str) -> tuple[Folder, str]:
-    """Return folder and name of a file. Raises :class:`ConfigError` for one that is neither on a disk nor on S3.
-
-    Relative paths are names as they are, without escapes.
-    """
-    if uri.startswith("s3://"):
-        parent, _, name = check_place(uri, with_query=False).rpartition("/")
-        return Folder(parent), unquote(name)
-    if not is_local(uri):
-        raise ConfigError(f"{uri}: got a URI of another scheme, expected s3:// or a path. Copy the picture there")
-    path = PurePosixPath(local_path(uri))
-    if folder.is_local:
-        path = PurePosixPath(local_path(folder.uri)) / path
-    if folder.is_local or path.is_absolute():
-        return Folder(str(path.parent)), path.name
-    return (folder if path.parent.name == "" else folder / quote(str(path.parent))), path.name
-
-
-def _version(parent: Folder, name: str, row: dict[str, object]) -> tuple[int, str]:
+def _version(place: ListedPlace, row: dict[str, object]) -> tuple[int, str]:
     """Return size and stamp: those of the list where it states both, else those of the file."""
     size, tag = row.get("size"), row.get("etag") or row.get("ETag")
-    if parent.is_local:
-        try:
-            info = (parent.path / name).stat()
-        except OSError:
-            return 0, BROKEN
-        return (info.st_size if size in (None, "") else _size(name, size)), str(info.st_mtime_ns)
+    if place.size is not None and place.stamp is not None:
+        missing = place.stamp == BROKEN or size in (None, "")
+        return (place.size if missing else _size(place.name, size)), place.stamp
     if tag and size not in (None, ""):
-        return _size(name, size), str(tag).strip('"')
-    found = find_object((parent / quote(name)).uri)
+        return _size(place.name, size), str(tag).strip('"')
+    found = find_object((place.folder / quote(place.name)).uri)
     if found is None:
         return 0, GONE
-    return (found.size if size in (None, "") else _size(name, size)), str(tag or found.stamp).strip('"')
+    return (found.size if size in (None, "") else _size(place.name, size)), str(tag or found.stamp).strip('"')
 
 
 def _size(uri: str, size: object) -> int:

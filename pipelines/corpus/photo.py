@@ -41,10 +41,10 @@ class Photo:
             DataError: ``reason`` is ``changed`` (size or stamp differ from the listing), ``archived``, ``bad-key``,
                 ``bad-uri``, or one of :meth:`hfd.io.storage.Folder.read`.
         """
-        if any(part in (".", "..") for part in self.key.split("/")):
-            raise DataError(f"{self.key}: got . or .. in a key, expected names. Rename the object", reason="bad-key")
         if self.fault:
             raise DataError(self.fault, reason="bad-uri")
+        if any(part in (".", "..") for part in self.name.split("/")):
+            raise DataError(f"{self.key}: got . or .. in a key, expected names. Rename the object", reason="bad-key")
         if self.archive:
             raise archived(f"{self.folder.uri.rstrip('/')}/{self.name}", self.archive)
         if not self.folder.is_local:

@@ -168,7 +168,7 @@ def test_a_key_with_dots_for_folders_is_rejected_by_name(tmp_path: Path) -> None
     photographs = tmp_path / "photographs"
     write_many(photographs, range(4))
     corpus = list_corpus(str(photographs), setting="data.uri")
-    sly = replace(corpus.photos[0], key="../../000.jpg")
+    sly = replace(corpus.photos[0], key="../../000.jpg", name="../../000.jpg")
     config = tiny_config(photographs, tmp_path / "w", "prepare.max_reject_share=0.9")
     context = Context(config, Folder(config.workspace_uri), Inline(config.cluster))
     done = prepare.plan(replace(context, inputs=Inputs(replace(corpus, photos=(sly, *corpus.photos[1:]))))).run()

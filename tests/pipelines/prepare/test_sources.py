@@ -139,11 +139,12 @@ def test_a_list_names_files_as_they_are(tmp_path: Path, request: pytest.FixtureR
         parent, _, last = name.rpartition("/")
         (place / parent.replace(" ", "%20" if kind == "s3" else " ") if parent else place).write(last, data)
     lines = [{"uri": name} for name in names]
-    absolute = f"{place.uri}/" + ("a%20b%231.jpg" if kind == "s3" else "a b#1.jpg")
+    place.write("x y#2.jpg", PICTURES["7.jpg"])
+    absolute = f"{place.uri}/" + ("x%20y%232.jpg" if kind == "s3" else "x y#2.jpg")
     place.write("l.jsonl", "\n".join(map(json.dumps, [*lines, {"uri": absolute}])).encode())
     photos = list_corpus(f"{place.uri}/l.jsonl", setting="data.uri").photos
     assert [photo.key for photo in photos] == sorted([*names, absolute])
-    data = dict(zip(names, PICTURES.values(), strict=False)) | {absolute: PICTURES["0.jpg"]}
+    data = dict(zip(names, PICTURES.values(), strict=False)) | {absolute: PICTURES["7.jpg"]}
     assert all(photo.read() == data[photo.key] for photo in photos)
 
 
