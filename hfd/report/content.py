@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,18 +98,31 @@ class RatePoint:
     kd_effnet: float
 
 
-@dataclass(frozen=True)
-class SharedImages:
-    """Our headline row over the images that another row has, for a row that lacks some of ours.
+MAX_RECORDED = 100
+"""Names of lacking images in a record."""
 
-    ``system``, ``setting``: the other row. ``ours``: our row, with its values over the shared images. ``lacking``: the
-    names of the images that the other row lacks, in their order in the set.
+
+@dataclass(frozen=True)
+class FewerImages:
+    """Rows that lack images of the set, all of them the same ones: a table of their own.
+
+    ``lacking``: the names of these images, in their order in the set. ``rows``: those that lack them. ``beside``: rows
+    over the whole set, measured again over the images of ``rows``.
     """
 
-    system: str
-    setting: str
-    ours: SummaryRow
     lacking: tuple[str, ...]
+    rows: tuple[SummaryRow, ...]
+    beside: tuple[SummaryRow, ...]
+
+    @property
+    def num_images(self) -> int:
+        return self.rows[0].num_images
+
+    def to_record(self) -> dict[str, Any]:
+        """Convert to a JSON object."""
+        sides = {"rows": self.rows, "beside": self.beside}
+        records = {name: [row.to_record() for row in rows] for name, rows in sides.items()}
+        return {"num_lacking": len(self.lacking), "lacking": list(self.lacking[:MAX_RECORDED]), **records}
 
 
 @dataclass(frozen=True)
@@ -192,8 +205,9 @@ class Example:
 class Report:
     """Content of the page. ``facts`` are (name, value) pairs, shown in order; a value may have many lines.
 
-    ``summary``: the headline describes the first row of system "sample". ``shared``: that row over the images of each
-    row that lacks some. ``published``: results of others, by protocols of their own.
+    ``summary``: all rows; the headline describes the first one of system "sample". ``fewer``: those of its rows that
+    lack images, which the page shows in tables of their own. ``published``: results of others, by protocols of their
+    own.
     ``warnings``: sentences at the top of the page, e.g. "12 of 1000 photographs rejected".
     """
 
@@ -203,8 +217,14 @@ class Report:
     examples: tuple[Example, ...]
     facts: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
-    shared: tuple[SharedImages, ...] = ()
+    fewer: tuple[FewerImages, ...] = ()
     published: tuple[PublishedPoint, ...] = ()
+
+
+def over_all_images(rows: Iterable[SummaryRow], fewer: Iterable[FewerImages]) -> list[SummaryRow]:
+    """Return the rows of a summary that have all images, and those of systems of which nothing was measured."""
+    apart = {(row.system, row.setting) for one in fewer for row in one.rows}
+    return [row for row in rows if (row.system, row.setting) not in apart]
 
 
 def _number(value: float | None) -> float:

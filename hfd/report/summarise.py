@@ -15,7 +15,7 @@ from hfd.metrics.bootstrap import MIN_IMAGES, Drawn, ImageFeatures, drawn, of_im
 from hfd.metrics.frechet import Features, FloatArray
 from hfd.metrics.set_distances import SetDistance, distances_on
 from hfd.metrics.table import METRICS, ImageSet, finite, measure_set
-from hfd.report.content import OUR_SYSTEMS, Gain, RatePoint, SharedImages, SummaryRow
+from hfd.report.content import OUR_SYSTEMS, Gain, RatePoint, SummaryRow
 
 Curve = tuple[str, str]
 """(system, setting): identifies a row of the summary."""
@@ -181,11 +181,6 @@ def _between(low: SummaryRow, high: SummaryRow, bpp: float) -> RatePoint | None:
 def headline_row(rows: Sequence[SummaryRow]) -> SummaryRow | None:
     """Return the row that the headline describes: the first sample, or else our first row; None without ours."""
     return next((row for name in reversed(OUR_SYSTEMS) for row in rows if row.system == name), None)
-
-
-def shared_images(other: Curve, ours: CurveRows, distances: CurveDistances, lacking: Sequence[str]) -> SharedImages:
-    """Return the headline row over the images of another row: ``ours`` and its distances hold only those."""
-    return SharedImages(*other, summary_row(ours, distances), tuple(lacking))
 
 
 def same_images(row: SummaryRow, ours: Sequence[SummaryRow]) -> bool:

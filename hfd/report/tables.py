@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hfd.metrics.table import METRICS, Metric, image_metrics, set_metrics
-from hfd.report.content import Gain, ImageRow, PublishedPoint, RatePoint, SharedImages, SummaryRow, system_label
+from hfd.report.content import FewerImages, Gain, ImageRow, PublishedPoint, RatePoint, SummaryRow, system_label
 
 MISSING = "–"
 MAX_NAMED = 5
@@ -82,21 +82,17 @@ def rate_text(point: RatePoint) -> str:
     )
 
 
-def shared_text(shared: SharedImages) -> str:
-    """Format one sentence: the images that a row lacks, and our numbers over the others.
-
-    ``WebP at most our rate lacks 1 of 4 images (icon.png); sample (stage 2) on the other 3: 0.874 bpp, FD-EffNet 201.3,
-    PSNR 30.21 dB.``
-    """
-    ours, num = shared.ours, len(shared.lacking)
+def fewer_title(fewer: FewerImages) -> str:
+    """Format the title of a table: ``Without icon.png: 3 images``."""
+    num = len(fewer.lacking)
     more = f" and {num - MAX_NAMED} more" if num > MAX_NAMED else ""
-    fd, psnr = format_number(ours.values["fd_effnet"], 1), format_number(ours.values["psnr"], 2)
-    named = ", ".join(map(one_line, shared.lacking[:MAX_NAMED])) + more
-    return (
-        f"{system_label(shared.system)} {shared.setting} lacks {num} of {ours.num_images + num} images ({named}); "
-        f"{system_label(ours.system)} on the other {ours.num_images}: {ours.bpp:.3f} bpp, FD-EffNet {fd}, "
-        f"PSNR {psnr} dB."
-    )
+    named = ", ".join(map(one_line, fewer.lacking[:MAX_NAMED])) + more
+    return f"Without {named}: {fewer.num_images} {'image' if fewer.num_images == 1 else 'images'}"
+
+
+def fewer_text(fewer: FewerImages) -> str:
+    """Format the table of rows that lack images, with those beside them, as plain text."""
+    return f"{fewer_title(fewer)}\n{summary_text([*fewer.beside, *fewer.rows])}"
 
 
 def published_text(point: PublishedPoint) -> str:

@@ -18,11 +18,11 @@ from hfd.kinds import EngineKind
 from hfd.metrics.protocols import SetProtocol
 from hfd.report.content import (
     Example,
+    FewerImages,
     Gain,
     ImageRow,
     RatePoint,
     Report,
-    SharedImages,
     SummaryRow,
     Version,
     system_label,
@@ -75,7 +75,7 @@ class Evaluation:
     summary: Sequence[SummaryRow]
     gains: Sequence[Gain]
     at_our_rate: Sequence[RatePoint]
-    shared: Sequence[SharedImages]
+    fewer: Sequence[FewerImages]
 
     def facts(self) -> dict[str, Any]:
         """The facts of the step's manifest."""
@@ -91,6 +91,7 @@ class Evaluation:
             "tiled": self.num_tiled,
             **({"engine": self.networks} if self.networks is not None else {}),
             "summary": [row.to_record() for row in self.summary],
+            **({"fewer": [one.to_record() for one in self.fewer]} if self.fewer else {}),
             "gains": [asdict(gain) for gain in self.gains],
             "at_our_rate": [asdict(point) for point in self.at_our_rate],
             **({"published": [asdict(point) for point in published]} if published else {}),
@@ -106,7 +107,7 @@ def write_report(context: Context, evaluation: Evaluation, folder: Folder) -> No
         examples=tuple(_examples(folder, evaluation.rows)),
         facts=tuple(_facts(context.config, evaluation)),
         warnings=tuple(_warnings(evaluation)),
-        shared=tuple(evaluation.shared),
+        fewer=tuple(evaluation.fewer),
         published=evaluation.others.published.points,
     )
     folder.write(SETTINGS_FILE, _settings_yaml(context.config).encode())

@@ -14,6 +14,7 @@ from hfd.geometry.tiles import Reach
 from hfd.io.storage import Folder
 from hfd.metrics.backbones import BackboneName
 from hfd.metrics.protocols import SetProtocol
+from hfd.metrics.set_distances import SET_DISTANCES
 from hfd.report.content import SummaryRow
 from hfd.report.summarise import Curve
 
@@ -94,14 +95,19 @@ class ExamplePictures:
 EXAMPLE = "example.json"
 
 
-def tracked_metrics(row: SummaryRow, protocols: Mapping[str, SetProtocol] = MappingProxyType({})) -> dict[str, float]:
+def tracked_metrics(
+    row: SummaryRow, protocols: Mapping[str, SetProtocol] = MappingProxyType({}), *, lacks_images: bool = False
+) -> dict[str, float]:
     """Return the finite numbers of ``row`` under valid names in MLflow: ``sample 50 steps grain/psnr``.
 
-    A set metric by another protocol than its own has another name: ``sample 1 step/fd_effnet 64px``.
+    A set metric by another protocol than its own has another name: ``sample 1 step/fd_effnet 64px``; so has that of a
+    row that lacks images: ``webp at most our rate/fd_effnet 23 images``.
     """
     line = re.sub(r"[^\w\-. :/]", "", f"{row.system} {row.setting}").strip()
     values = {name: value for name, value in row.values.items() if value is not None and math.isfinite(value)}
-    deviations = {name: protocol.deviation for name, protocol in protocols.items()}
-    values = {f"{name} {deviations.get(name, '')}".strip(): value for name, value in values.items()}
+    fewer = f" {row.num_images} images" if lacks_images else ""
+    deviations = {one.name: protocols[one.name].deviation if one.name in protocols else "" for one in SET_DISTANCES}
+    deviations = {name: f"{deviation}{fewer}" for name, deviation in deviations.items()}
+    values = {f"{name} {deviations.get(name, '').strip()}".strip(): value for name, value in values.items()}
     counts = {f"{name}_images": float(num) for name, num in row.counts.items()}
     return {f"{line}/{name}": value for name, value in {**values, "images": float(row.num_images), **counts}.items()}

@@ -13,9 +13,7 @@ import pyarrow.parquet as pq
 
 from hfd.io.storage import Folder
 from hfd.metrics.table import image_metrics
-from hfd.report.content import OUR_SYSTEMS, SharedImages
-from hfd.report.summarise import Curve, CurveDistances, CurveRows, shared_images
-from pipelines.evaluate.distances import CurveImages
+from hfd.report.summarise import Curve, CurveRows
 from pipelines.evaluate.images import INDEX, row_name
 from pipelines.runs.parts import READ_THREADS
 
@@ -45,7 +43,7 @@ def curves_of(table: pa.Table) -> list[CurveRows]:
     """Split the table by system and setting, in order of first appearance."""
     groups = table.group_by(["system", "setting"], use_threads=False).aggregate([]).to_pylist()
     curves = [(group["system"], group["setting"]) for group in groups]
-    return [_curve_rows(curve, rows_on(table, curve)) for curve in curves]
+    return [curve_rows(curve, rows_on(table, curve)) for curve in curves]
 
 
 def rows_on(table: pa.Table, curve: Curve) -> pa.Table:
@@ -54,25 +52,8 @@ def rows_on(table: pa.Table, curve: Curve) -> pa.Table:
     return table.filter(pc.and_(pc.equal(table["system"], system), pc.equal(table["setting"], setting)))
 
 
-def _curve_rows(curve: Curve, rows: pa.Table) -> CurveRows:
+def curve_rows(curve: Curve, rows: pa.Table) -> CurveRows:
+    """Return the values of one system at one setting in its rows."""
     columns = {metric.name: rows[metric.name].drop_null().to_numpy() for metric in image_metrics(rows.column_names)}
     num_pixels = float(pc.sum(pc.multiply(rows["width"], rows["height"])).as_py())
     return CurveRows(*curve, len(rows), num_pixels, columns)
-
-
-def curves_that_lack_images(curves: Sequence[CurveRows]) -> list[CurveImages]:
-    """Return our headline curve with each curve that lacks some of its images: they are compared on what they share."""
-    ours = next((rows for name in reversed(OUR_SYSTEMS) for rows in curves if rows.system == name), None)
-    if ours is None:
-        return []
-    fewer = [(rows.system, rows.setting) for rows in curves if rows.num_images < ours.num_images]
-    return [CurveImages((ours.system, ours.setting), shared_with=curve) for curve in fewer]
-
-
-def shared_images_of(table: pa.Table, of: CurveImages, distances: CurveDistances) -> SharedImages:
-    """Compute our row over the images that ``of`` shares with the other curve, and name the others."""
-    assert of.shared_with is not None
-    ours, theirs = rows_on(table, of.curve), rows_on(table, of.shared_with)
-    has = pc.is_in(ours[INDEX], theirs[INDEX].combine_chunks())
-    lacking = ours.filter(pc.invert(has))["image"].to_pylist()
-    return shared_images(of.shared_with, _curve_rows(of.curve, ours.filter(has)), distances, lacking)

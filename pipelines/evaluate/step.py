@@ -22,13 +22,13 @@ from hfd.metrics.backbones import BackboneName
 from hfd.metrics.read_backbone import check_backbone
 from hfd.perceptual.lineage import networks_in_training
 from hfd.perceptual.vgg16 import read_vgg16
-from hfd.report.content import ImageRow
+from hfd.report.content import ImageRow, over_all_images
 from hfd.report.summarise import (
     baselines_at_our_rate,
     gains_over_x_hat,
     summarise,
 )
-from hfd.report.tables import gain_text, published_text, rate_text, shared_text, summary_text, training_text
+from hfd.report.tables import fewer_text, gain_text, published_text, rate_text, summary_text, training_text
 from pipelines.context import Context, PlannedStep
 from pipelines.engine.devices import map_device
 from pipelines.evaluate import SPEC
@@ -40,8 +40,9 @@ from pipelines.evaluate.measure import backbone_files, load_codec, vgg16_file
 from pipelines.evaluate.plan import images_of, measure_settings, plan_parts
 from pipelines.evaluate.report import Evaluation, Origin, Trained, write_report
 from pipelines.evaluate.results import PartResult, tracked_metrics
-from pipelines.evaluate.rows import Part, all_rows, curves_of, curves_that_lack_images, shared_images_of
+from pipelines.evaluate.rows import Part, all_rows, curves_of
 from pipelines.evaluate.set_protocols import notes_on_patches, protocol_texts, set_protocols
+from pipelines.evaluate.subsets import fewer_images, subsets_of
 from pipelines.evaluate.systems import OtherSystems, gap_rows, other_systems
 from pipelines.runs.parts import digest_of_parts, run_parts
 from pipelines.runs.step import Done, Outcome, Step, point_latest
@@ -94,8 +95,9 @@ def plan_with(context: Context, trained: Trained | None) -> PlannedStep:
         _check_enough(context, len(images), measured.rejects)
         evaluation = _summarise(context, Origin(step, trained), measured, others, folder)
         write_report(context, evaluation, folder)
+        apart = [row for one in evaluation.fewer for row in one.rows]
         for row in evaluation.summary:
-            record.log_metrics(0, tracked_metrics(row, evaluation.protocols))
+            record.log_metrics(0, tracked_metrics(row, evaluation.protocols, lacks_images=row in apart))
         for name in ("report.html", "images.parquet", "summary.txt"):
             record.log_artifact(folder.read(name), name=name)
         return Outcome(measured.digest, evaluation.facts())
@@ -113,7 +115,7 @@ def _summarise(
     table = all_rows(measured.parts)
     folder.write("images.parquet", parquet_bytes(table.drop_columns([INDEX])))
     curves = curves_of(table)
-    shared = curves_that_lack_images(curves)
+    subsets = subsets_of(table, curves)
     distances = measure_distances(
         context.engine,
         folder,
@@ -127,17 +129,19 @@ def _summarise(
         num_patches=measured.patches,
         exact_patches=config.exact_patches,
         draws=config.bootstrap_draws,
-        shared=shared,
+        shared=[subset.shared(curve) for subset in subsets for curve in subset.beside],
     )
     model = origin.trained.model.folder if origin.trained is not None else None
     trained_on = networks_in_training(json.loads(model.read("decoder/config.json"))) if model is not None else ()
     summary = summarise(curves, distances.of_curves, trained_on)
+    by_curve = {(row.system, row.setting): row for row in summary}
+    fewer = [fewer_images(table, subset, by_curve, distances.shared) for subset in subsets]
     summary += gap_rows(others.gaps, summary)
     gains, points = gains_over_x_hat(distances.of_curves), baselines_at_our_rate(summary)
-    over = [shared_images_of(table, of, found) for of, found in distances.shared.items()]
     protocols = set_protocols(config, measured.patches, distances.num_blocks)
-    lines = [summary_text(summary), *([training_text(summary)] if model is not None else [])]
-    lines += [*map(gain_text, gains), *map(rate_text, points), *map(shared_text, over)]
+    lines = [summary_text(over_all_images(summary, fewer)), *map(fewer_text, fewer)]
+    lines += [training_text(summary)] if model is not None else []
+    lines += [*map(gain_text, gains), *map(rate_text, points)]
     lines += [*map(published_text, others.published.points), *others.lines]
     lines += [*protocol_texts(protocols), *notes_on_patches(protocols), ""]
     folder.write("summary.txt", "\n".join(lines).encode())
@@ -155,7 +159,7 @@ def _summarise(
         summary=summary,
         gains=gains,
         at_our_rate=points,
-        shared=over,
+        fewer=fewer,
     )
 
 

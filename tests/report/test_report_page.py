@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from hfd.report.content import Example, Report, SharedImages, SummaryRow, Version
+from hfd.report.content import Example, FewerImages, Report, SummaryRow, Version
 from hfd.report.page import render
 from tests.support.report_rows import image_row, summary_row, with_values
 
@@ -139,12 +139,10 @@ def test_the_headline_uses_the_first_sample_and_rates_not_below_ours() -> None:
 def test_a_codec_that_lacks_an_image_is_compared_on_the_images_that_both_have() -> None:
     webp = dataclasses.replace(summary("webp", "at least our rate", 0.07, 80.0), num_images=2)
     ours = dataclasses.replace(summary("sample", "50 steps", 0.06, 44.0), num_images=2)
-    shared = (SharedImages("webp", "at least our rate", ours, ("icon\n.png",)),)
-    text = render(report(summary=(*report().summary, webp), shared=shared))
-    assert (
-        "WebP at least our rate lacks 1 of 3 images (icon .png); sample (stage 2) on the other 2: 0.060 bpp, "
-        "FD-EffNet 44.0, PSNR 27.00 dB." in text
-    )
+    fewer = (FewerImages(("icon\n.png",), (webp,), (ours,)),)
+    text = render(report(summary=(*report().summary, webp), fewer=fewer))
+    assert "Compared on fewer images, in tables of their own: WebP at least our rate." in text
+    assert '<h3 class="subset">Without icon .png: 2 images</h3>' in text
     tiles = text[text.index('class="tiles"') : text.index("<nav")]
     assert "<b>80.0 (ours 44.0 on its 2 images)</b>" in tiles and "<b>55.0</b>" in tiles
 

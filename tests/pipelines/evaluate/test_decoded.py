@@ -168,11 +168,12 @@ def test_systems_need_originals_and_names_of_their_own(tmp_path: Path) -> None:
 def test_a_run_has_their_rows_in_every_output(tmp_path: Path) -> None:
     pictures = write_pictures(tmp_path / "pictures", ("a.png", "b.png"))
     theirs = write_pictures(tmp_path / "theirs", ("a.png", "b.png"), error=4)
+    few = write_pictures(tmp_path / "few", ("a.png",), error=4)
     sizes = table(tmp_path / "sizes.csv", "name,size\na,500\nb,600\n")
     photographs = write_photographs(tmp_path / "photographs")
     decoded = (
         f"[{{name: theirs, setting: quality 3, uri: {theirs}, bytes: {sizes}}}, "
-        f"{{name: lost, uri: {tmp_path / 'lost'}, bytes: {sizes}}}]"
+        f"{{name: lost, uri: {tmp_path / 'lost'}, bytes: {sizes}}}, {{name: few, uri: {few}, bytes: {sizes}}}]"
     )
     absent = (
         "[{name: absent, encode: [no-such-program, '{input}', '{output}', '{quality}'], "
@@ -196,7 +197,17 @@ def test_a_run_has_their_rows_in_every_output(tmp_path: Path) -> None:
     for said in (text, page):
         assert "quality 3" in said and "no-such-program not found; its row is empty" in said
         assert "no such folder" in said
-    assert ExamplePictures.read(done.folder / "pictures/00000000").curves[-1] == ("theirs", "quality 3")
+        assert "Without b.png: 1 image" in said
+    main, apart = text.split("Without b.png: 1 image\n")
+    assert "few  " not in main and [line.split("  ")[0] for line in apart.splitlines()[2:5]] == [
+        "autoencoder (x_hat)", "sample (stage 2)", "few",
+    ]  # fmt: skip
+    (recorded,) = done.manifest.facts["fewer"]
+    ours = [row for row in rows if row["image"] == "a.png" and row["system"] in ("autoencoder", "sample")]
+    assert [row["psnr"] for row in recorded["beside"]] == [row["psnr"] for row in ours]
+    assert ExamplePictures.read(done.folder / "pictures/00000000").curves[-2:] == (
+        ("theirs", "quality 3"), ("few", "decoded elsewhere"),
+    )  # fmt: skip
 
 
 def test_prefixes_of_s3_are_read_like_folders(s3: Folder, tmp_path: Path) -> None:

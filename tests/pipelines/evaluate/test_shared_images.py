@@ -1,4 +1,4 @@
-"""A row that lacks images is compared with ours on the images that both have: case, names, values and distances."""
+"""Rows that lack images have a table of their own, beside others over the same images: groups, values, distances."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ import pytest
 
 from hfd.config import ClusterConfig
 from hfd.io.storage import Folder
-from hfd.report.summarise import CurveDistances, distances_of_images
+from hfd.metrics.table import image_metrics
+from hfd.report.content import Report, over_all_images
+from hfd.report.page import render
+from hfd.report.summarise import CurveDistances, distances_of_images, summary_row
+from hfd.report.tables import fewer_text
 from pipelines.engine.inline import Inline
 from pipelines.evaluate.distances import (
     EFFNET,
@@ -22,14 +26,17 @@ from pipelines.evaluate.distances import (
     measure_distances,
     write_features,
 )
-from pipelines.evaluate.images import row_name, write_measured
+from pipelines.evaluate.images import INDEX, image_schema, row_name, write_measured
 from pipelines.evaluate.measure import Coded, Measured, MeasureSettings, measure
-from pipelines.evaluate.rows import curves_of, curves_that_lack_images, shared_images_of
+from pipelines.evaluate.results import tracked_metrics
+from pipelines.evaluate.rows import curves_of
+from pipelines.evaluate.subsets import Subset, fewer_images, subsets_of
 from pipelines.runs.parts import StepPart
 from tests.support.pictures import photograph
 
 OURS, WEBP = ("autoencoder", "x_hat"), ("webp", "at most our rate")
 ICON = "icon.png"
+DISTANCES = CurveDistances({"fd_effnet": 12.0, "kd_effnet": 0.1})
 
 
 def measured(name: str, side: int, num_bytes: int) -> Measured:
@@ -45,19 +52,81 @@ def images() -> list[Measured]:
     return [measured("a.png", 96, 900), measured(ICON, 16, 20), measured("other.png", 112, 1500)]
 
 
-def test_the_rows_that_lack_images_are_found_and_the_images_named(images: list[Measured], tmp_path: Path) -> None:
-    folder = Folder(str(tmp_path))
+def rows_of(folder: Folder, images: list[Measured]) -> pa.Table:
     write_measured(StepPart(0, 1, folder, None), dict(enumerate(images)))
-    table: pa.Table = pq.read_table(io.BytesIO(folder.read(row_name(0, 1))))
+    return pq.read_table(io.BytesIO(folder.read(row_name(0, 1))))
+
+
+def test_our_rows_are_measured_again_over_the_images_that_another_row_has(
+    images: list[Measured], tmp_path: Path
+) -> None:
+    table = rows_of(Folder(str(tmp_path)), images)
     curves = curves_of(table)
-    (of,) = curves_that_lack_images(curves)
-    assert of == CurveImages(OURS, shared_with=WEBP)
-    shared = shared_images_of(table, of, CurveDistances({"fd_effnet": 12.0}))
-    assert (shared.system, shared.setting, shared.lacking) == (*WEBP, (ICON,))
-    assert shared.ours.num_images == 2 and shared.ours.values["fd_effnet"] == 12.0
+    (subset,) = subsets_of(table, curves)
+    assert subset == Subset((ICON,), (WEBP,), (OURS,))
+    none = CurveDistances({"fd_effnet": None, "kd_effnet": None})
+    summary = {
+        (rows.system, rows.setting): summary_row(rows, none if rows.system == "autoencoder" else DISTANCES)
+        for rows in curves
+    }
+    found = fewer_images(table, subset, summary, {subset.shared(OURS): DISTANCES})
+    assert found.lacking == (ICON,) and found.rows == (summary[WEBP],) and found.num_images == 2
+    (ours,) = found.beside
+    assert ours.num_images == 2 and ours.values["fd_effnet"] == 12.0
     sizes = [(900, 96), (1500, 112)]
-    assert shared.ours.bpp == pytest.approx(np.mean([8 * size / side**2 for size, side in sizes]))
-    assert curves_that_lack_images([rows for rows in curves if rows.system != "autoencoder"]) == []
+    assert ours.bpp == pytest.approx(np.mean([8 * size / side**2 for size, side in sizes]))
+
+
+def test_a_table_of_fewer_images_holds_each_row_once_and_nothing_else_holds_it(
+    images: list[Measured], tmp_path: Path
+) -> None:
+    table = rows_of(Folder(str(tmp_path)), images)
+    summary = {(rows.system, rows.setting): summary_row(rows, DISTANCES) for rows in curves_of(table)}
+    (subset,) = subsets_of(table, curves_of(table))
+    fewer = fewer_images(table, subset, summary, {subset.shared(OURS): DISTANCES})
+    main = over_all_images(summary.values(), [fewer])
+    assert {(row.system, row.setting) for row in main} == set(summary) - {WEBP}
+    assert {row.num_images for row in main} == {3}
+    title, *lines = fewer_text(fewer).splitlines()
+    assert title == "Without icon.png: 2 images"
+    assert [line.split("  ")[0] for line in lines[2:]] == ["autoencoder (x_hat)", "WebP"]
+    page = render(Report("", tuple(summary.values()), (), (), (), (), (fewer,)))
+    whole, apart = page[page.index('id="summary"') : page.index('id="plots"')].split('<h3 class="subset">')
+    assert "at least our rate" in whole and WEBP[1] not in whole
+    assert apart.startswith("Without icon.png: 2 images</h3>") and WEBP[1] in apart and "at least" not in apart
+    tracked = tracked_metrics(fewer.rows[0], lacks_images=True)
+    assert tracked["webp at most our rate/fd_effnet 2 images"] == 12.0
+    assert "webp at most our rate/fd_effnet" not in tracked
+
+
+def test_rows_are_grouped_by_their_images_and_without_a_model_stand_beside_the_nearest_rates() -> None:
+    def rows_on(system: str, setting: str, bpp: float, *numbers: int) -> list[dict[str, object]]:
+        row = {"system": system, "setting": setting, "width": 8, "height": 8, "bpp": bpp}
+        return [{INDEX: number, "image": f"{number}.png", **row} for number in numbers]
+
+    listed = [
+        *rows_on("jpeg", "low", 0.2, 0, 1, 2),
+        *rows_on("jpeg", "high", 1.0, 0, 1, 2),
+        *rows_on("webp", "high", 0.9, 0, 1, 2),
+        *rows_on("theirs", "q1", 0.25, 0, 2),
+        *rows_on("theirs", "q2", 0.8, 1, 2),
+        *rows_on("others", "q1", 0.3, 0, 2),
+        *rows_on("more", "q1", 0.3, 2, 3),  # a picture that no other has
+    ]
+    values = {metric.name: None for metric in image_metrics()}
+    table = pa.Table.from_pylist(
+        [{**values, **row} for row in sorted(listed, key=lambda row: int(str(row[INDEX])))],
+        schema=image_schema().insert(0, pa.field(INDEX, pa.int64())),
+    )
+    found = {subset.curves: subset for subset in subsets_of(table, curves_of(table))}
+    low, high, webp = ("jpeg", "low"), ("jpeg", "high"), ("webp", "high")
+    assert found == {
+        (("theirs", "q1"), ("others", "q1")): Subset(
+            ("1.png", "3.png"), (("theirs", "q1"), ("others", "q1")), (low, webp)
+        ),
+        (("theirs", "q2"),): Subset(("0.png", "3.png"), (("theirs", "q2"),), (high, webp)),
+        (("more", "q1"),): Subset(("0.png", "1.png"), (("more", "q1"),), ()),
+    }
 
 
 @pytest.mark.parametrize("exact_patches", [10_000, 1])
