@@ -20,7 +20,8 @@ from PIL import Image
 
 from hfd.image.load import RgbArray, load_rgb
 from hfd.metrics.backbones import BACKBONES, BackboneFile
-from hfd.metrics.frechet import frechet_of_counts, kernel_of_counts
+from hfd.metrics.frechet import kernel_distance
+from hfd.metrics.of_counts import frechet_of_pairs
 from hfd.metrics.patches import fid_patches
 from hfd.metrics.read_backbone import read_backbone
 from hfd.metrics.set_distances import PROTOCOL_PX
@@ -57,8 +58,7 @@ def report(features: Features, draws: int) -> None:
             chosen = rng.choice(count, number, replace=False)
             a = originals[chosen].reshape(number * patches, -1)
             pairs = [(a, features[name][chosen].reshape(number * patches, -1)) for name in names]
-            ones = np.ones(len(a))
-            distances.append([[of(*pair)(ones) for pair in pairs] for of in (frechet_of_counts, kernel_of_counts)])
+            distances.append([[of(*pair) for pair in pairs] for of in (frechet_of_pairs, kernel_distance)])
         fid, kid = np.array(distances).swapaxes(0, 1)
         orders = len({tuple(np.argsort(row)) for row in fid})
         print(f"{number * patches} patches of {number} pictures: {orders} orders by FID over {len(fid)} draws")

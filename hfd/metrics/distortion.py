@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 
 from hfd.image.load import RgbArray
+from hfd.metrics.ms_ssim import MIN_SIDE_PX, ms_ssim_of_scales, scales_of
 
-MS_SSIM_MIN_SIDE_PX = 176
-"""Smallest shorter side for `ms_ssim`: torchmetrics requires ``side // 16 > 10`` (5 scales, 11 taps)."""
+MS_SSIM_MIN_SIDE_PX = MIN_SIDE_PX
+"""Smallest shorter side for `ms_ssim`."""
 
 
 def require_pair(reference: RgbArray, decoded: RgbArray) -> None:
@@ -35,7 +35,7 @@ def psnr(reference: RgbArray, decoded: RgbArray) -> float:
 
 
 def ms_ssim(reference: RgbArray, decoded: RgbArray) -> float | None:
-    """Multi-scale structural similarity by torchmetrics: 5 scales, 11-tap Gaussian window, float32, RGB.
+    """Multi-scale structural similarity, as torchmetrics: 5 scales, 11-tap Gaussian window, float32, RGB.
 
     The mean over the three colour channels, as TensorFlow and pytorch-msssim extend the grey measure of Wang et al.
     (2003). Negative contrast terms count as 0. At the coarsest scale torchmetrics keeps the reflected border, which
@@ -46,22 +46,10 @@ def ms_ssim(reference: RgbArray, decoded: RgbArray) -> float | None:
     ``MS_SSIM_MIN_SIDE_PX``: the coarsest of the 5 scales would be smaller than the window, and fewer scales are another
     measure. Raises as :func:`require_pair`.
     """
-    # Of the extra "pipeline"; trainings need only the rest of this module.
-    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
-
     require_pair(reference, decoded)
     if min(reference.shape[:2]) < MS_SSIM_MIN_SIDE_PX:
         return None
-    # As a batch: torchmetrics averages the channels of one image per scale, before the product.
-    channels = [
-        torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1))[:, None]).to(torch.float32) / 255.0
-        for x in (decoded, reference)
-    ]
-    with torch.inference_mode():
-        per_channel = multiscale_structural_similarity_index_measure(
-            channels[0], channels[1], data_range=1.0, reduction="none", normalize="relu"
-        )
-    return float(per_channel.mean())
+    return ms_ssim_of_scales(scales_of(reference), decoded)
 
 
 def bpp(num_bytes: int, width: int, height: int) -> float:

@@ -15,7 +15,7 @@ FloatArray = npt.NDArray[np.float64]
 Features = npt.NDArray[np.floating[Any]]
 Counts = npt.NDArray[np.float64]
 OfCounts = Callable[[Counts], float]
-"""A distance of paired rows as a function of the count of each pair, float64 (P,), whole, at least 2 in total."""
+"""A distance as a function of the count of each image (or block of images), float64 (I,), whole."""
 
 KERNEL_CHUNK = 1024
 
@@ -72,8 +72,7 @@ class GaussianStats:
 def frechet_distance(a: GaussianStats, b: GaussianStats) -> float:
     """Squared 2-Wasserstein distance between the Gaussians of two sets.
 
-    ``|mu_a - mu_b|^2 + tr A + tr B - 2 tr (sqrt(A) B sqrt(A))^(1/2)`` (Dowson and Landau 1982; Heusel et al.
-    2017). ``sqrt(A) B sqrt(A)`` has the eigenvalues of ``A B`` but is symmetric, so that `eigh` gives real ones; no
+    ``|mu_a - mu_b|^2 + tr A + tr B - 2 tr (sqrt(A) B sqrt(A))^(1/2)`` (Dowson and Landau 1982; Heusel et al. 2017). No
     matrix is inverted, so that covariances of fewer vectors than dimensions need no ridge.
 
     At least 0; symmetric up to rounding. Biased upwards, more for smaller sets: compare only distances over equal
@@ -85,37 +84,36 @@ def frechet_distance(a: GaussianStats, b: GaussianStats) -> float:
     """
     if a.sum.shape != b.sum.shape:
         raise ValueError(f"features: got lengths {a.sum.shape} and {b.sum.shape}, expected one length")
-    covariance_a, covariance_b = a.covariance, b.covariance
-    values, vectors = np.linalg.eigh(covariance_a)
-    root_a = (vectors * np.sqrt(_without_noise(values))) @ vectors.T
-    product = root_a @ covariance_b @ root_a
-    # The product is symmetric only up to rounding, and eigvalsh reads one triangle.
-    cross = np.sqrt(_without_noise(np.linalg.eigvalsh((product + product.T) / 2.0))).sum()
-    spread = np.trace(covariance_a) + np.trace(covariance_b) - 2.0 * cross
-    return max(0.0, float(np.sum((a.mean - b.mean) ** 2) + spread))
+    return frechet_of_moments(a.mean - b.mean, a.covariance, b.covariance)
 
 
-def frechet_of_counts(a_features: Features, b_features: Features) -> OfCounts:
-    """:func:`frechet_distance` of paired rows, float (P, D) each, as a function of the count of each pair.
+def frechet_of_moments(difference: FloatArray, covariance_a: FloatArray, covariance_b: FloatArray) -> float:
+    """:func:`frechet_distance` from the difference of the means, float64 (D,), and the covariances, float64 (D, D).
 
-    With centred rows X and Y scaled to covariances X'X and Y'Y, the eigenvalues of ``sqrt(A) B sqrt(A)`` are the
-    squared singular values of X Y', a (P, P) matrix: fast if P < D. Row i counted c times equals row i times sqrt(c),
-    so that a bootstrap draw computes only the distinct rows, two thirds of all.
+    For any root R R' = A, the eigenvalues of ``R' B R`` are those of ``A B``, and `eigvalsh` gives real ones. R is the
+    Cholesky factor of A, a fifth of the time of its square root, unless A is singular within rounding.
     """
-    a, b = as_pairs(a_features, b_features)
-    a, b = a - a.mean(axis=0), b - a.mean(axis=0)  # the same shift, for less rounding
+    root = _root(covariance_a)
+    product = root.T @ covariance_b @ root
+    # The product is symmetric only up to rounding, and eigvalsh reads one triangle.
+    cross = np.sqrt(without_noise(np.linalg.eigvalsh((product + product.T) / 2.0))).sum()
+    spread = np.trace(covariance_a) + np.trace(covariance_b) - 2.0 * cross
+    return max(0.0, float(np.sum(difference**2) + spread))
 
-    def distance(counts: Counts) -> float:
-        drawn = np.flatnonzero(counts)
-        root = np.sqrt(counts[drawn] / (counts.sum() - 1.0))[:, None]
-        mean_a, mean_b = (counts @ rows / counts.sum() for rows in (a, b))
-        x, y = root * (a[drawn] - mean_a), root * (b[drawn] - mean_b)
-        product = x @ y.T
-        # Singular values as roots of eigenvalues: half the time of an SVD.
-        cross = np.sqrt(_without_noise(np.linalg.eigvalsh(product.T @ product))).sum()
-        return max(0.0, float(np.sum((mean_a - mean_b) ** 2) + np.sum(x**2) + np.sum(y**2) - 2.0 * cross))
 
-    return distance
+def _root(covariance: FloatArray) -> FloatArray:
+    """Return R, float64 (D, D), with R R' = ``covariance``."""
+    try:
+        factor: FloatArray = np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        pass
+    else:
+        pivots = np.diagonal(factor) ** 2
+        if pivots.min() > len(pivots) * np.finfo(np.float64).eps * pivots.max():
+            return factor
+    values, vectors = np.linalg.eigh(covariance)
+    root: FloatArray = (vectors * np.sqrt(without_noise(values))) @ vectors.T
+    return root
 
 
 def kernel_distance(a_features: Features, b_features: Features) -> float:
@@ -140,29 +138,11 @@ def kernel_distance(a_features: Features, b_features: Features) -> float:
             f"features: got {len(a)} and {len(b)} vectors, expected at least 2 of each. Use more pictures.",
             reason="too-few",
         )
-    within = sum((_kernel_sum(x, x) - float(_kernel_diagonals(x).sum())) / (len(x) * (len(x) - 1)) for x in (a, b))
+    within = sum((_kernel_sum(x, x) - float(cubic_diagonal(x).sum())) / (len(x) * (len(x) - 1)) for x in (a, b))
     return float(within - 2.0 * _kernel_sum(a, b) / (len(a) * len(b)))
 
 
-def kernel_of_counts(a_features: Features, b_features: Features) -> OfCounts:
-    """:func:`kernel_distance` of paired rows, float (P, D) each, as a function of the count of each pair.
-
-    Holds P x P kernel values; a call takes a few products with a vector.
-    """
-    a, b = as_pairs(a_features, b_features)
-    within, diagonal = _kernel(a, a) + _kernel(b, b), _kernel_diagonals(a) + _kernel_diagonals(b)
-    across = _kernel(a, b)
-
-    def distance(counts: Counts) -> float:
-        num = counts.sum()
-        # Copies of a row form pairs with each other, but not with themselves.
-        pairs = counts @ within @ counts - counts @ diagonal
-        return float(pairs / (num * (num - 1)) - 2.0 * (counts @ across @ counts) / num**2)
-
-    return distance
-
-
-def _without_noise(eigenvalues: FloatArray) -> FloatArray:
+def without_noise(eigenvalues: FloatArray) -> FloatArray:
     """Set eigenvalues within rounding of 0 to 0: square roots amplify them, 1e-16 to 1e-8, and there may be many."""
     floor = len(eigenvalues) * np.finfo(np.float64).eps * max(0.0, float(eigenvalues[-1]))
     return np.where(eigenvalues > floor, eigenvalues, 0.0)
@@ -172,16 +152,18 @@ def _kernel_sum(a: FloatArray, b: FloatArray) -> float:
     total = 0.0
     for i in range(0, len(a), KERNEL_CHUNK):
         for j in range(0, len(b), KERNEL_CHUNK):
-            total += float(_kernel(a[i : i + KERNEL_CHUNK], b[j : j + KERNEL_CHUNK]).sum())
+            total += float(cubic_kernel(a[i : i + KERNEL_CHUNK], b[j : j + KERNEL_CHUNK]).sum())
     return total
 
 
-def _kernel(a: FloatArray, b: FloatArray) -> FloatArray:
+def cubic_kernel(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Return the kernel of KID between rows, float64 (P, Q)."""
     values: FloatArray = (a @ b.T / a.shape[1] + 1.0) ** 3
     return values
 
 
-def _kernel_diagonals(x: FloatArray) -> FloatArray:
+def cubic_diagonal(x: FloatArray) -> FloatArray:
+    """Return the kernel of each row with itself, float64 (P,)."""
     values: FloatArray = (np.einsum("pd,pd->p", x, x) / x.shape[1] + 1.0) ** 3
     return values
 

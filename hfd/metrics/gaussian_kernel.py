@@ -8,6 +8,7 @@ import numpy as np
 
 from hfd.metrics.blocks import BlockSums
 from hfd.metrics.frechet import KERNEL_CHUNK, Counts, Features, FloatArray, OfCounts, as_pairs, as_rows
+from hfd.metrics.of_counts import sums_by_image
 
 SIGMA = 10.0
 """Width of the kernel ``exp(-|x - y|^2 / (2 sigma^2))``."""
@@ -29,14 +30,16 @@ def gaussian_distance(a_features: Features, b_features: Features) -> float:
     return max(0.0, SCALE * (within - 2.0 * _mean(a, b)))
 
 
-def gaussian_of_counts(a_features: Features, b_features: Features) -> OfCounts:
-    """:func:`gaussian_distance` of paired rows, float (P, D) each, as a function of the count of each pair."""
+def gaussian_of_counts(a_features: Features, b_features: Features, patches: Sequence[int]) -> OfCounts:
+    """:func:`gaussian_distance` of paired rows, float (P, D) each, ``patches`` of each image."""
     a, b = as_pairs(a_features, b_features)
     # One form of all kernel values: within both sets, less those across, in both directions.
-    values = _kernel(a, a) + _kernel(b, b) - _kernel(a, b) - _kernel(b, a)
+    within = sums_by_image(_kernel, a, a, patches) + sums_by_image(_kernel, b, b, patches)
+    values = within - 2.0 * sums_by_image(_kernel, a, b, patches)
+    each = np.asarray(patches, np.float64)
 
     def distance(counts: Counts) -> float:
-        return max(0.0, SCALE * float(counts @ values @ counts) / float(counts.sum()) ** 2)
+        return max(0.0, SCALE * float(counts @ values @ counts) / float(counts @ each) ** 2)
 
     return distance
 

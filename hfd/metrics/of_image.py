@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from hfd.image.load import RgbArray
 from hfd.metrics import distortion
-from hfd.metrics.spectrum import top_octave_energy, top_octave_is_empty
-from hfd.perceptual.lpips import LEAST_SIDE_PX, lpips
+from hfd.metrics.ms_ssim import MIN_SIDE_PX, ms_ssim_of_scales
+from hfd.metrics.original import Original
+from hfd.metrics.spectrum import energy_over, is_empty
+from hfd.perceptual.lpips import LEAST_SIDE_PX, lpips_of_units
 from hfd.perceptual.vgg16 import LEAST_SIDE_PX as LEAST_SIDE_VGG16_PX
 from hfd.perceptual.vgg16 import Vgg16File, Vgg16Metrics, read_vgg16
 
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
-    """One decoded picture beside its original, both uint8 (H, W, 3); ``num_bytes`` of the whole file; seconds.
+    """One decoded picture, uint8 (H, W, 3), beside its original of that size; ``num_bytes`` of the whole file; seconds.
 
     Seconds are None for a picture that was decoded elsewhere. ``bpp_est``: the entropy model's estimate, bits per
     pixel; None for a baseline. ``vgg16``: the weights of the optional metrics; None: they are not measured.
     """
 
-    original: RgbArray
+    reference: Original
     decoded: RgbArray
     num_bytes: int
     encode_s: float | None
     decode_s: float | None
     bpp_est: float | None = None
     vgg16: Vgg16File | None = None
+
+    @property
+    def original(self) -> RgbArray:
+        return self.reference.x
+
+
+def ms_ssim_of(image: DecodedImage) -> float | None:
+    """MS-SSIM; None for a picture that is too small."""
+    distortion.require_pair(image.original, image.decoded)
+    if min(image.original.shape[:2]) < MIN_SIDE_PX:
+        return None
+    return ms_ssim_of_scales(image.reference.scales, image.decoded)
 
 
 def bpp_of(image: DecodedImage) -> float:
@@ -39,14 +52,16 @@ def bpp_of(image: DecodedImage) -> float:
 
 def energy_of(image: DecodedImage) -> float | None:
     """Power in the top octave over the original's; None for an original without a top octave."""
-    energy = top_octave_energy(image.original, image.decoded)
-    # Only an original without a top octave gives these values by definition; it has no energy to compare with.
-    return None if energy in (1.0, math.inf) and top_octave_is_empty(image.original) else energy
+    distortion.require_pair(image.original, image.decoded)
+    expected = image.reference.top_octave
+    return None if is_empty(expected) else energy_over(expected, image.decoded)
 
 
 def lpips_of(image: DecodedImage) -> float | None:
     """LPIPS (AlexNet); None for a picture that is too small."""
-    return lpips(image.original, image.decoded) if min(image.original.shape[:2]) >= LEAST_SIDE_PX else None
+    if min(image.original.shape[:2]) < LEAST_SIDE_PX:
+        return None
+    return lpips_of_units(image.reference.lpips_units, image.decoded)
 
 
 def by_vgg16(measure: Callable[[Vgg16Metrics, RgbArray, RgbArray], float]) -> Callable[[DecodedImage], float | None]:

@@ -8,36 +8,30 @@ from dataclasses import dataclass
 from hfd.metrics.backbones import BACKBONES, BackboneName
 from hfd.metrics.blocks import BlockSums, frechet_of_blocks, kernel_of_blocks
 from hfd.metrics.bootstrap import MIN_PATCHES
-from hfd.metrics.frechet import (
-    Features,
-    GaussianStats,
-    OfCounts,
-    frechet_distance,
-    frechet_of_counts,
-    kernel_distance,
-    kernel_of_counts,
-)
+from hfd.metrics.frechet import Features, OfCounts, kernel_distance
 from hfd.metrics.gaussian_kernel import gaussian_distance, gaussian_of_blocks, gaussian_of_counts
+from hfd.metrics.of_counts import frechet_of_counts, frechet_of_pairs, kernel_of_counts
 
 
 @dataclass(frozen=True)
 class Kind:
     """A distance between two sets of features.
 
-    ``of_sets``: of features (P, D) of each; ``of_counts``: of paired rows; ``of_blocks``: from sums over blocks.
+    ``of_sets``: of paired features (P, D); ``of_counts``: of paired rows and their number in each
+    image; ``of_blocks``: from sums over blocks.
     ``estimate``: its correction for the number of patches. ``ranks``: compares covariances, which fewer patches than
     features leave without full rank.
     """
 
     of_sets: Callable[[Features, Features], float]
-    of_counts: Callable[[Features, Features], OfCounts]
+    of_counts: Callable[[Features, Features, Sequence[int]], OfCounts]
     of_blocks: Callable[[Sequence[BlockSums]], OfCounts]
     estimate: str
     ranks: bool = False
 
 
 FRECHET = Kind(
-    lambda a, b: frechet_distance(GaussianStats.of(a), GaussianStats.of(b)),
+    frechet_of_pairs,
     frechet_of_counts,
     frechet_of_blocks,
     "unbiased covariances, not corrected for the number of patches",

@@ -69,18 +69,24 @@ def top_octave_energy(reference: RgbArray, decoded: RgbArray) -> float:
     too, else ``inf``. Raises as :func:`require_pair` and :func:`radial_power`.
     """
     require_pair(reference, decoded)
-    expected, got = (_top_octave(x) for x in (reference, decoded))
-    if expected < _EMPTY:
-        return 1.0 if got < _EMPTY else math.inf
+    return energy_over(top_octave(reference), decoded)
+
+
+def energy_over(expected: float, decoded: RgbArray) -> float:
+    """:func:`top_octave_energy` over the :func:`top_octave` of the reference."""
+    got = top_octave(decoded)
+    if is_empty(expected):
+        return 1.0 if is_empty(got) else math.inf
     return got / expected
 
 
-def top_octave_is_empty(x: RgbArray) -> bool:
-    """Report if a picture, uint8 (H, W, 3), has nothing in the top octave (flat colour)."""
-    return _top_octave(x) < _EMPTY
+def is_empty(power: float) -> bool:
+    """Report if the top octave of a picture has nothing in it (flat colour)."""
+    return power < _EMPTY
 
 
-def _top_octave(x: RgbArray) -> float:
+def top_octave(x: RgbArray) -> float:
+    """Return the power of a picture, uint8 (H, W, 3), in its top octave, in squared grey levels."""
     power = radial_power(x)
     return float(power[power.size // 2 :].sum())
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from hfd.metrics import distortion
 from hfd.metrics.frechet import FloatArray
-from hfd.metrics.of_image import DecodedImage, bpp_of, by_vgg16, energy_of, lpips_of
+from hfd.metrics.of_image import DecodedImage, bpp_of, by_vgg16, energy_of, lpips_of, ms_ssim_of
 from hfd.perceptual.vgg16 import Vgg16Metrics
 
 NetworkName = Literal["", "alexnet", "vgg16", "efficientnet", "inception", "dinov2", "clip"]
@@ -163,7 +163,7 @@ for _metric in (
         4,
         "higher is closer to the original in structure; at most 1",
         better="higher",
-        of_image=lambda image: distortion.ms_ssim(image.original, image.decoded),
+        of_image=ms_ssim_of,
         of_set=mean_of("ms_ssim"),
         caption="Multi-scale structural similarity: contrast and structure kept, at five scales.",
     ),

@@ -27,9 +27,14 @@ def lpips_of_features(a: Features, b: Features, linear: Sequence[Tensor]) -> Ten
 
 def lpips_maps(a: Features, b: Features, linear: Sequence[Tensor]) -> list[Tensor]:
     """The distances before averaging: of each map, at its positions, (B, H_i, W_i) float32."""
+    return unit_maps([_unit(one.float()) for one in a], b, linear)
+
+
+def unit_maps(units: Features, b: Features, linear: Sequence[Tensor]) -> list[Tensor]:
+    """:func:`lpips_maps` from the features of the first batch at unit length."""
     maps = []
-    for one, other, weight in zip(a, b, linear, strict=True):
-        difference = (_unit(one.float()) - _unit(other.float())).square()
+    for one, other, weight in zip(units, b, linear, strict=True):
+        difference = (one - _unit(other.float())).square()
         maps.append((difference * weight.reshape(1, -1, 1, 1)).sum(dim=1))
     return maps
 
@@ -58,9 +63,25 @@ def _lpips() -> Lpips:
     return Lpips()
 
 
-@torch.no_grad()
 def lpips(original: RgbArray, decoded: RgbArray) -> float:
     """LPIPS of two pictures, uint8 (H, W, 3) of one size, at least 31 px a side; on the CPU in float32. Lower is
     better."""
-    a, b = (torch.tensor(x).permute(2, 0, 1).unsqueeze(0).float() / 127.5 - 1.0 for x in (original, decoded))
-    return float(_lpips()(a, b))
+    return lpips_of_units(lpips_units(original), decoded)
+
+
+@torch.no_grad()
+def lpips_units(original: RgbArray) -> Features:
+    """Return the features of an original at unit length, for any number of its decoded versions: 42 bytes a pixel."""
+    return [_unit(one) for one in _lpips().network(_batch(original))]
+
+
+@torch.no_grad()
+def lpips_of_units(units: Features, decoded: RgbArray) -> float:
+    """:func:`lpips` from :func:`lpips_units` of the original."""
+    module = _lpips()
+    maps = unit_maps(units, module.network(_batch(decoded)), module.linear)
+    return float(torch.stack([distances.mean(dim=(1, 2)) for distances in maps]).sum(dim=0))
+
+
+def _batch(x: RgbArray) -> Tensor:
+    return torch.tensor(x).permute(2, 0, 1).unsqueeze(0).float() / 127.5 - 1.0

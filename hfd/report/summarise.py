@@ -11,7 +11,7 @@ import numpy as np
 
 from hfd.metrics.backbones import BackboneName
 from hfd.metrics.blocks import BlockSums
-from hfd.metrics.bootstrap import MIN_IMAGES, Drawn, ImageFeatures, drawn, of_images, rows_of
+from hfd.metrics.bootstrap import MIN_IMAGES, Drawn, ImageFeatures, drawn, rows_of
 from hfd.metrics.frechet import Features, FloatArray
 from hfd.metrics.set_distances import SetDistance, distances_on
 from hfd.metrics.table import METRICS, ImageSet, finite, measure_set
@@ -73,7 +73,7 @@ def draws_of_images(
     """Return the bootstrap draws of the distances, for the images of ``decoded``."""
     reference, features, patches = _rows(originals, decoded)
     return {
-        one.name: drawn(of_images(one.kind.of_counts(reference, features), patches), patches, draws=draws)
+        one.name: drawn(one.kind.of_counts(reference, features, patches), patches, draws=draws)
         for one in distances_on(backbone)
         if _can_draw(one, patches, draws)
     }

@@ -28,8 +28,9 @@ from pipelines.evaluate.distances import (
 )
 
 DRAWS = 50
-"""Bootstrap draws of distances that the evaluation itself did not draw: a draw of 1000 patches takes 0.15 s."""
-MAX_DRAWN_PATCHES = 1024
+"""Bootstrap draws of distances that the evaluation itself did not draw: a draw of 2000 patches takes 0.17 s
+(``benchmarks/metrics.py``)."""
+MAX_DRAWN_PATCHES = 2048
 """Above this number of patches, such draws take minutes: the distances have no interval."""
 MAX_PATCHES = 8192
 """Above this number of patches, a distance over some of the pictures is not computed."""

@@ -6,11 +6,13 @@ import hashlib
 from typing import Any
 
 from hfd.errors import DataError
+from hfd.metrics.original import Original
 from hfd.report.summarise import Curve
 from pipelines.evaluate.decoded import add_decoded
-from pipelines.evaluate.images import PartPlan, digest_of_pictures, rejection, write_measured, write_versions
-from pipelines.evaluate.measure import SIDES, Measured, MeasureSettings, bpp_name, measure_others
-from pipelines.evaluate.results import PartResult
+from pipelines.evaluate.images import PartPlan, digest_of_pictures, write_measured, write_versions
+from pipelines.evaluate.measure import Measured, MeasureSettings, measure_others
+from pipelines.evaluate.rate_names import SIDES, bpp_name
+from pipelines.evaluate.results import PartResult, rejection
 from pipelines.runs.parts import StepPart, killed_worker
 
 
@@ -27,12 +29,13 @@ def evaluate_others(part: StepPart[PartPlan]) -> dict[str, Any]:
             continue
         try:
             name, x = task.image.load(plan.max_pixels)
-            one = measure_others(name, x, plan.settings)
-            add_decoded(one, x, task.image.decoded, plan.settings)
+            original = Original(x)
+            one = measure_others(name, original, plan.settings)
+            add_decoded(one, original, task.image.decoded, plan.settings)
         except DataError as error:
             if error.is_outage:
                 raise
-            rejects.append(rejection(task, error))
+            rejects.append(rejection(task.image.key, error))
             continue
         measured[task.index] = one
         digest.update(digest_of_pictures(one))

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 from hfd.config.codecs import DecodedSystem
 from hfd.errors import DataError
-from hfd.image.load import RgbArray, load_rgb
+from hfd.image.load import load_rgb
 from hfd.io.storage import Folder
 from hfd.metrics.of_image import DecodedImage
+from hfd.metrics.original import Original
 from pipelines.corpus.listing import list_corpus
 from pipelines.corpus.photo import Photo
 from pipelines.evaluate.csv_files import is_csv, parse_csv, read_csv
@@ -86,14 +87,16 @@ def list_decoded(systems: Sequence[DecodedSystem], originals: Iterable[str]) -> 
     return DecodedPictures(found, gaps, tuple(notes), digest)
 
 
-def add_decoded(measured: Measured, x: RgbArray, pictures: Sequence[DecodedPicture], settings: MeasureSettings) -> None:
-    """Measure the pictures of one original, uint8 (H, W, 3). One that cannot be used costs a line, and its row."""
-    height, width = x.shape[:2]
+def add_decoded(
+    measured: Measured, original: Original, pictures: Sequence[DecodedPicture], settings: MeasureSettings
+) -> None:
+    """Measure the pictures of one original. One that cannot be used costs a line, and its row."""
+    height, width = original.x.shape[:2]
     for one in pictures:
         label = f"{one.system}, {one.setting}: {one.photo.key}"
         try:
             decoded = load_rgb(one.photo.read(), name=label, max_pixels=height * width)
-            if decoded.shape != x.shape:
+            if decoded.shape != original.x.shape:
                 raise DataError(
                     f"{label}: got {decoded.shape[1]} x {decoded.shape[0]} px, expected {width} x {height} px as in "
                     "the original. Decode it again without a resize",
@@ -104,7 +107,7 @@ def add_decoded(measured: Measured, x: RgbArray, pictures: Sequence[DecodedPictu
                 raise
             print(f"hfd: {measured.name}: {error}", file=sys.stderr, flush=True)
             continue
-        image = DecodedImage(x, decoded, one.size.num_bytes(height * width), None, None, vgg16=settings.vgg16)
+        image = DecodedImage(original, decoded, one.size.num_bytes(height * width), None, None, vgg16=settings.vgg16)
         measured.add((one.system, one.setting), image, settings)
 
 

@@ -26,23 +26,15 @@ from hfd.image.load import RgbArray, encode_webp_lossless, load_rgb
 from hfd.image.notes import collected_notes
 from hfd.io.storage import Folder
 from hfd.metrics.backbones import BackboneName
+from hfd.metrics.original import Original
 from hfd.metrics.table import image_metrics
 from hfd.report.summarise import Curve
 from pipelines.corpus.photo import Photo
 from pipelines.evaluate.decoded import DecodedPicture, add_decoded
 from pipelines.evaluate.distances import EFFNET, ORIGINAL, feature_name, write_features
-from pipelines.evaluate.measure import (
-    SIDES,
-    Coded,
-    Measured,
-    MeasureSettings,
-    code,
-    measure,
-    sample_batch,
-    samplings,
-    setting_label,
-)
-from pipelines.evaluate.results import ExamplePictures, LargeImage, PartResult
+from pipelines.evaluate.measure import Coded, Measured, MeasureSettings, code, measure, sample_batch, samplings
+from pipelines.evaluate.rate_names import SIDES, setting_label
+from pipelines.evaluate.results import ExamplePictures, LargeImage, PartResult, rejection
 from pipelines.runs.parts import StepPart, killed_worker
 
 SHOWN_PX = 1024
@@ -193,8 +185,9 @@ class ImageCollector:
         samples = sample_batch(self._codec, [coded for _, coded in batch], self._settings)
         for (task, coded), own in zip(batch, samples, strict=True):
             try:
-                measured = measure(coded, own, self._settings)
-                add_decoded(measured, coded.x, task.image.decoded, self._settings)
+                original = Original(coded.x)
+                measured = measure(coded, own, self._settings, original)
+                add_decoded(measured, original, task.image.decoded, self._settings)
             except DataError as error:
                 self._reject(task, error)
                 continue
@@ -206,11 +199,7 @@ class ImageCollector:
     def _reject(self, task: ImageTask, error: DataError) -> None:
         if error.is_outage:
             raise error
-        self.rejects[task.index] = rejection(task, error)
-
-
-def rejection(task: ImageTask, error: DataError) -> dict[str, str]:
-    return {"photo": task.image.key, "reason": error.reason, "message": str(error)}
+        self.rejects[task.index] = rejection(task.image.key, error)
 
 
 def batches_of(sizes: Sequence[tuple[int, int]], batch_pixels: int) -> list[tuple[int, ...]]:

@@ -17,6 +17,7 @@ from hfd.geometry.box import Box, Tile
 from hfd.geometry.plan import Unit, UnitKind, plan_units, stitched
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
+from hfd.metrics.original import Original
 from pipelines.evaluate.decoded import add_decoded
 from pipelines.evaluate.images import ImageTask, PartPlan, digest_of_pictures, write_measured, write_pictures
 from pipelines.evaluate.measure import Coded, MeasureSettings, Sample, measure, samplings
@@ -139,8 +140,9 @@ def measure_large(part: StepPart[LargePlan]) -> dict[str, Any]:
     x_hat = _read_window(plan.home, large, Box(0, 0, *large.size))
     data = plan.home.read(f"files/{name}.hfd")
     coded = Coded(name, x, data, large.bpp_est, large.encode_s, x_hat, large.stage1_s)
-    measured = measure(coded, [_sample(plan, sampler) for sampler in range(len(large.reaches))], plan.settings)
-    add_decoded(measured, x, plan.task.image.decoded, plan.settings)
+    samples, original = [_sample(plan, sampler) for sampler in range(len(large.reaches))], Original(x)
+    measured = measure(coded, samples, plan.settings, original)
+    add_decoded(measured, original, plan.task.image.decoded, plan.settings)
     if plan.task.shown:
         write_pictures(plan.home, plan.task, x, measured)
     patches = write_measured(part, {plan.task.index: measured}, plan.settings.networks)

@@ -26,6 +26,7 @@ from hfd.kinds import EngineKind
 from hfd.metrics.backbones import BACKBONES, BackboneFile, BackboneName
 from hfd.metrics.features import effnet_features
 from hfd.metrics.of_image import DecodedImage
+from hfd.metrics.original import Original
 from hfd.metrics.patches import fid_patches
 from hfd.metrics.read_backbone import read_backbone
 from hfd.metrics.set_distances import PROTOCOL_PX
@@ -33,11 +34,9 @@ from hfd.metrics.table import measure_image
 from hfd.perceptual.vgg16 import Vgg16File
 from hfd.report.content import ImageRow
 from hfd.report.summarise import Curve
+from pipelines.evaluate.rate_names import SIDES, bpp_name, rate_name
 
 T = TypeVar("T")
-
-SIDES = ("at most", "at least")
-"""Of a target: the nearest file that is no larger, and the nearest that is no smaller."""
 
 
 @dataclass(frozen=True)
@@ -180,24 +179,30 @@ def sample_batch(codec: Codec, batch: Sequence[Coded], settings: MeasureSettings
     return results
 
 
-def measure(coded: Coded, samples: Sequence[Sample], settings: MeasureSettings) -> Measured:
-    """Measure every system on a picture: both stages and the baselines around their rate and at absolute ones."""
-    x, size = coded.x, len(coded.data)
+def measure(
+    coded: Coded, samples: Sequence[Sample], settings: MeasureSettings, original: Original | None = None
+) -> Measured:
+    """Measure every system on a picture: both stages and the baselines around their rate and at absolute ones.
+
+    ``original``: of ``coded.x``, for a caller that measures more of its decoded versions.
+    """
+    original = Original(coded.x) if original is None else original
+    x, size = original.x, len(coded.data)
     measured = Measured.of(coded.name, coded.data, x, settings)
     stages = [("autoencoder", "x_hat", coded.x_hat, 0.0)]
     stages += [("sample", sample.label, sample.picture, sample.seconds) for sample in samples]
     for system, setting, picture, seconds in stages:
         times = coded.encode_s, coded.stage1_s + seconds
-        image = DecodedImage(x, picture, size, *times, coded.bpp_est, settings.vgg16)
+        image = DecodedImage(original, picture, size, *times, coded.bpp_est, settings.vgg16)
         measured.add((system, setting), image, settings)
-    _add_baselines(measured, x, [*_relative(size, settings), *_absolute(x, settings)], settings)
+    _add_baselines(measured, original, [*_relative(size, settings), *_absolute(x, settings)], settings)
     return measured
 
 
-def measure_others(name: str, x: RgbArray, settings: MeasureSettings) -> Measured:
+def measure_others(name: str, original: Original, settings: MeasureSettings) -> Measured:
     """Measure the baselines on a picture at absolute rates, without a model."""
-    measured = Measured.of(name, b"", x, settings)
-    _add_baselines(measured, x, _absolute(x, settings), settings)
+    measured = Measured.of(name, b"", original.x, settings)
+    _add_baselines(measured, original, _absolute(original.x, settings), settings)
     return measured
 
 
@@ -219,7 +224,7 @@ _Target = tuple[int, str]
 
 
 def _relative(num_bytes: int, settings: MeasureSettings) -> list[_Target]:
-    return [(max(1, round(rate * num_bytes)), _rate_name(rate)) for rate in settings.baseline_rates]
+    return [(max(1, round(rate * num_bytes)), rate_name(rate)) for rate in settings.baseline_rates]
 
 
 def _absolute(x: RgbArray, settings: MeasureSettings) -> list[_Target]:
@@ -227,11 +232,13 @@ def _absolute(x: RgbArray, settings: MeasureSettings) -> list[_Target]:
     return [(max(1, round(bpp * num_pixels / 8)), bpp_name(bpp)) for bpp in settings.baseline_bpp]
 
 
-def _add_baselines(measured: Measured, x: RgbArray, targets: Sequence[_Target], settings: MeasureSettings) -> None:
-    for baseline in _codecs_for(x, settings):
+def _add_baselines(
+    measured: Measured, original: Original, targets: Sequence[_Target], settings: MeasureSettings
+) -> None:
+    for baseline in _codecs_for(original.x, settings):
         for target in targets:
             try:
-                found = _around(baseline, x, target, settings.vgg16)
+                found = _around(baseline, original, target, settings.vgg16)
             except DataError as error:
                 if error.reason == "codec-failed":
                     print(f"hfd: {measured.name}: {error}", file=sys.stderr, flush=True)
@@ -253,10 +260,10 @@ def _codecs_for(x: RgbArray, settings: MeasureSettings) -> Iterator[Baseline]:
 
 
 def _around(
-    baseline: Baseline, x: RgbArray, target: _Target, vgg16: Vgg16File | None
+    baseline: Baseline, original: Original, target: _Target, vgg16: Vgg16File | None
 ) -> list[tuple[Curve, DecodedImage]]:
     """Return the pictures of the nearest files on both sides of a size."""
-    found = []
+    found, x = [], original.x
     target_bytes, name = target
     for side, encoded in zip(SIDES, bracket_rate(baseline, x, target_bytes), strict=True):
         if encoded is None:
@@ -264,21 +271,9 @@ def _around(
         # Bracketing encodes many times; measure the time of one encoding.
         _, encode_s = _timed(functools.partial(baseline.encode, x, encoded.quality))
         picture, decode_s = _timed(functools.partial(baseline.decode, encoded.data))
-        image = DecodedImage(x, picture, len(encoded.data), encode_s, decode_s, vgg16=vgg16)
+        image = DecodedImage(original, picture, len(encoded.data), encode_s, decode_s, vgg16=vgg16)
         found.append(((baseline.name, f"{side} {name}"), image))
     return found
-
-
-def setting_label(side: str, rate: float) -> str:
-    return f"{side} {_rate_name(rate)}"
-
-
-def _rate_name(rate: float) -> str:
-    return "our rate" if rate == 1.0 else f"{rate:g} x our rate"
-
-
-def bpp_name(bpp: float) -> str:
-    return f"{bpp:g} bpp"
 
 
 def features_of(x: RgbArray, settings: MeasureSettings) -> dict[BackboneName, FeatureArray]:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
+from hfd.errors import DataError
 from hfd.geometry.tiles import Reach
 from hfd.io.storage import Folder
 from hfd.metrics.backbones import BackboneName
@@ -63,6 +64,11 @@ class PartResult:
         patches = record["patches"]
         patches = {"efficientnet": patches} if isinstance(patches, int) else patches  # as earlier versions wrote it
         return cls(record["digest"], record["rejects"], patches, large)
+
+
+def rejection(photo: str, error: DataError) -> dict[str, str]:
+    """Return the record of a rejected image."""
+    return {"photo": photo, "reason": error.reason, "message": str(error)}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from hfd.diffusion.sampling import Sampling
 from hfd.diffusion.weights import read_decoder, write_decoder
 from hfd.errors import DataError
 from hfd.io.storage import Folder
-from hfd.metrics.spectrum import top_octave_energy, top_octave_is_empty
+from hfd.metrics.spectrum import is_empty, top_octave, top_octave_energy
 from hfd.training.perceptual import PerceptualTask
 from hfd.training.tasks import DecoderTask
 
@@ -90,7 +90,7 @@ def require_measurable(finish: FinishConfig | None, pairs: Folder) -> None:
     if finish is None or finish.restore == 0.0:
         return
     crops = islice(iterate_rows(pairs, "validation", ("x",)), NUM_CROPS)
-    if all(top_octave_is_empty(row.pictures["x"]) for row in crops):
+    if all(is_empty(top_octave(row.pictures["x"])) for row in crops):
         raise _not_measurable(finish)
 
 

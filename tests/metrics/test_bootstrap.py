@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 
 from hfd.errors import DataError
-from hfd.metrics.bootstrap import Difference, drawn, of_images, rows_of
-from hfd.metrics.frechet import GaussianStats, frechet_distance, frechet_of_counts, kernel_distance, kernel_of_counts
+from hfd.metrics.bootstrap import Difference, drawn, rows_of
+from hfd.metrics.frechet import GaussianStats, frechet_distance, kernel_distance
+from hfd.metrics.of_counts import frechet_of_counts, kernel_of_counts
 
 
-def of_means(a: np.ndarray, b: np.ndarray):
-    return lambda counts: float(abs(counts @ (a - b).mean(axis=1)) / counts.sum())
+def of_means(a: np.ndarray, b: np.ndarray, patches: list[int]):
+    def distance(counts: np.ndarray) -> float:
+        rows = np.repeat(counts, patches)
+        return float(abs(rows @ (a - b).mean(axis=1)) / rows.sum())
+
+    return distance
 
 
 def frechet_of_rows(a: np.ndarray, b: np.ndarray) -> float:
@@ -21,7 +26,7 @@ def frechet_of_rows(a: np.ndarray, b: np.ndarray) -> float:
 def difference(distance, originals, ours, theirs, **options) -> Difference:
     patches, rows = [len(one) for one in originals.values()], np.concatenate(list(originals.values()))
     one, other = (
-        drawn(of_images(distance(rows, rows_of(list(originals), features)), patches), patches, **options)
+        drawn(distance(rows, rows_of(list(originals), features), patches), patches, **options)
         for features in (ours, theirs)
     )
     return one.less(other)

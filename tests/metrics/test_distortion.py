@@ -69,6 +69,24 @@ def test_ms_ssim_agrees_with_pytorch_msssim(strengths: tuple[float, float, float
     assert got == pytest.approx(expected, abs=2e-3)
 
 
+@pytest.mark.parametrize("shape", [(192, 256), (177, 301), (401, 176)])
+@pytest.mark.parametrize("strengths", [(8.0, 8.0, 8.0), (40.0, 4.0, 15.0)])
+def test_ms_ssim_is_torchmetrics_in_double_precision(
+    shape: tuple[int, int], strengths: tuple[float, float, float]
+) -> None:
+    """In single precision torchmetrics is farther from it."""
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+    reference = _colourful(*shape)
+    decoded = _distorted(reference, strengths)
+    channels = [torch.from_numpy(x.transpose(2, 0, 1)[:, None] / 255.0) for x in (decoded, reference)]
+    expected = multiscale_structural_similarity_index_measure(
+        channels[0], channels[1], data_range=1.0, reduction="none", normalize="relu"
+    )
+    assert expected.dtype == torch.float64
+    assert ms_ssim(reference, decoded) == pytest.approx(float(expected.mean()), rel=2e-6)
+
+
 def test_ms_ssim_of_identical_pictures_is_one() -> None:
     x = _colourful(176, 200)
     assert ms_ssim(x, x) == pytest.approx(1.0, abs=1e-6)

@@ -8,14 +8,9 @@ import pytest
 import torch
 
 from hfd.errors import DataError
-from hfd.metrics import frechet
-from hfd.metrics.frechet import (
-    GaussianStats,
-    frechet_distance,
-    frechet_of_counts,
-    kernel_distance,
-    kernel_of_counts,
-)
+from hfd.metrics import frechet, of_counts
+from hfd.metrics.frechet import GaussianStats, cubic_kernel, frechet_distance, frechet_of_moments, kernel_distance
+from hfd.metrics.of_counts import frechet_of_counts, kernel_of_counts, sums_by_image
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -191,17 +186,43 @@ def test_kernel_distance_needs_two_vectors_each() -> None:
     assert caught.value.reason == "too-few"
 
 
-@pytest.mark.parametrize(("num", "dim"), [(40, 8), (9, 30)])
+@pytest.mark.parametrize(("num", "dim"), [(40, 8), (9, 30), (30, 24), (14, 8)])
 def test_distances_of_counts_are_those_of_repeated_rows(num: int, dim: int) -> None:
+    """Of fewer rows than features and of more, with images of several rows, of one, and of none at both ends."""
     a, b = _features(num, dim, 1), _features(num, dim, 2, shift=0.3)
-    counts = np.random.default_rng(3).integers(0, 4, num)
-    rows = np.repeat(np.arange(num), counts)
+    patches = [0, num - 8, 0, 0, 5, 1, 2, 0]
+    counts = np.array([3, 1, 2, 0, 2, 0, 3, 1])
+    rows = np.repeat(np.arange(num), np.repeat(counts, patches))
     expected = frechet_distance(GaussianStats.of(a[rows]), GaussianStats.of(b[rows]))
-    assert frechet_of_counts(a, b)(counts.astype(float)) == pytest.approx(expected, rel=1e-6)
-    assert kernel_of_counts(a, b)(counts.astype(float)) == pytest.approx(kernel_distance(a[rows], b[rows]), rel=1e-9)
+    assert frechet_of_counts(a, b, patches)(counts.astype(float)) == pytest.approx(expected, rel=1e-6)
+    expected = kernel_distance(a[rows], b[rows])
+    assert kernel_of_counts(a, b, patches)(counts.astype(float)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_sums_by_image_do_not_depend_on_their_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = _features(29, 6, 11), _features(29, 6, 12, shift=0.4)
+    patches = [0, 3, 7, 0, 1, 16, 2, 0]
+    ends = np.cumsum([0, *patches])
+    whole = (a @ b.T / 6 + 1.0) ** 3
+    expected = [[whole[ends[i] : ends[i + 1], ends[j] : ends[j + 1]].sum() for j in range(8)] for i in range(8)]
+    for chunk in (1024, 8, 1):
+        monkeypatch.setattr(of_counts, "KERNEL_CHUNK", chunk)
+        np.testing.assert_allclose(sums_by_image(cubic_kernel, a, b, patches), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("missing", [0, 1, 5])
+def test_covariances_are_compared_by_any_root(missing: int) -> None:
+    """Features that never vary leave a covariance without a Cholesky factor: the square root serves then."""
+    x, y = _features(200, 30, 3), _features(200, 30, 4, shift=0.2)
+    x[:, :missing], y[:, :missing] = 0.25, 0.25
+    covariances = [np.cov(rows.T) for rows in (x, y)]
+    cross = np.linalg.svd(np.subtract(x, x.mean(0)) @ np.subtract(y, y.mean(0)).T, compute_uv=False).sum() / 199
+    expected = sum(float(np.trace(one)) for one in covariances) - 2.0 * cross
+    for first, second in (covariances, covariances[::-1]):
+        assert frechet_of_moments(np.zeros(30), first, second) == pytest.approx(expected, rel=1e-7)
 
 
 @pytest.mark.parametrize("distance", [frechet_of_counts, kernel_of_counts])
 def test_distances_of_counts_take_pairs_only(distance) -> None:
     with pytest.raises(ValueError, match="expected pairs of rows"):
-        distance(_features(5, 3, 0), _features(4, 3, 0))
+        distance(_features(5, 3, 0), _features(4, 3, 0), [5])

@@ -31,7 +31,7 @@ def test_it_is_the_biased_estimate_of_torch_fidelity() -> None:
     expected = SCALE * mmd2(*kernels, mmd_est="biased")
     assert expected > 0.005
     assert gaussian_distance(a, b) == pytest.approx(expected, rel=1e-9)
-    assert gaussian_of_counts(a, b)(np.ones(70)) == pytest.approx(expected, rel=1e-9)
+    assert gaussian_of_counts(a, b, [1] * 70)(np.ones(70)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_it_agrees_with_loops_for_unequal_sets() -> None:
@@ -53,10 +53,10 @@ def test_it_does_not_depend_on_the_blocks_of_the_sum(monkeypatch: pytest.MonkeyP
 
 def test_counts_are_repeated_rows_and_equal_sets_are_at_no_distance() -> None:
     a, b = embeddings(30)
-    counts = np.random.default_rng(3).integers(0, 4, 30)
-    rows = np.repeat(np.arange(30), counts)
+    patches, counts = [4, 0, 11, 15], np.array([2, 1, 0, 3])
+    rows = np.repeat(np.arange(30), np.repeat(counts, patches))
     expected = gaussian_distance(a[rows], b[rows])
-    assert gaussian_of_counts(a, b)(counts.astype(float)) == pytest.approx(expected, rel=1e-8)
+    assert gaussian_of_counts(a, b, patches)(counts.astype(float)) == pytest.approx(expected, rel=1e-8)
     assert gaussian_distance(a, a) == 0.0
 
 

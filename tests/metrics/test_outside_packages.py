@@ -13,7 +13,8 @@ import torch
 from hfd.image.load import RgbArray
 from hfd.metrics.bd_rate import bd_rate
 from hfd.metrics.distortion import ms_ssim, psnr
-from hfd.metrics.frechet import GaussianStats, frechet_distance, frechet_of_counts, kernel_distance, kernel_of_counts
+from hfd.metrics.frechet import GaussianStats, frechet_distance, kernel_distance
+from hfd.metrics.of_counts import frechet_of_counts, kernel_of_counts
 from tests.support.pictures import photograph
 
 FloatArray = npt.NDArray[np.float64]
@@ -39,7 +40,7 @@ def test_frechet_distances_are_torch_fidelitys(num: int, dimension: int) -> None
     stats = [package.fid_features_to_statistics(torch.from_numpy(one)) for one in (x, y)]
     expected = package.fid_statistics_to_metric(*stats, False)["frechet_inception_distance"]
     assert frechet(x, y) == pytest.approx(expected, rel=1e-6)
-    assert frechet_of_counts(x, y)(np.ones(num)) == pytest.approx(expected, rel=1e-6)
+    assert frechet_of_counts(x, y, [1] * num)(np.ones(num)) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(("num", "dimension"), [(400, 32), (3000, 128)])
@@ -63,7 +64,7 @@ def test_kernel_distances_are_torch_fidelitys() -> None:
         torch.from_numpy(x), torch.from_numpy(y), kid_subsets=1, kid_subset_size=300, verbose=False
     )["kernel_inception_distance_mean"]
     assert kernel_distance(x, y) == pytest.approx(whole, rel=1e-6)
-    assert kernel_of_counts(x, y)(np.ones(300)) == pytest.approx(whole, rel=1e-6)
+    assert kernel_of_counts(x, y, [1] * 300)(np.ones(300)) == pytest.approx(whole, rel=1e-6)
 
 
 def test_a_kernel_distance_over_all_is_the_mean_over_many_subsets() -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from hfd.config.presets import load_config
 from hfd.errors import ConfigError
 from hfd.io.storage import Folder
+from hfd.metrics.original import Original
 from pipelines.context import Silent
 from pipelines.evaluate.measure import MeasureSettings, measure_others
 from pipelines.evaluate.results import ExamplePictures
@@ -46,7 +47,7 @@ def test_evaluate_is_the_only_step() -> None:
 
 def test_baselines_are_measured_on_both_sides_of_each_rate() -> None:
     settings = MeasureSettings((), 128, ("jpeg",), (1.0,), 1 << 20, 1 << 20, baseline_bpp=(1.0, 2.5))
-    measured = measure_others("a.png", photograph(72, 80), settings)
+    measured = measure_others("a.png", Original(photograph(72, 80)), settings)
     sizes = {row.setting: row.num_bytes for row in measured.rows}
     assert list(sizes) == ["at most 1 bpp", "at least 1 bpp", "at most 2.5 bpp", "at least 2.5 bpp"]
     for bpp in ("1", "2.5"):

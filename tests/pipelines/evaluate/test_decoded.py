@@ -16,6 +16,7 @@ from hfd.config.codecs import DecodedSystem
 from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
 from hfd.metrics.distortion import psnr
+from hfd.metrics.original import Original
 from pipelines.context import Silent
 from pipelines.evaluate.decoded import FileSize, add_decoded, list_decoded, read_sizes, stem_of
 from pipelines.evaluate.measure import Coded, Measured, MeasureSettings, measure
@@ -57,7 +58,7 @@ def test_pictures_are_measured_against_the_original_of_their_name(tmp_path: Path
     found = list_decoded([system(theirs, table(tmp_path / "sizes.csv", text))], NAMES)
     assert (set(found.of_original), dict(found.gaps), found.notes) == (set(NAMES), {}, ())
     image, x = measured("a.png")
-    add_decoded(image, x, found.of_original["a.png"], SETTINGS)
+    add_decoded(image, Original(x), found.of_original["a.png"], SETTINGS)
     row = image.rows[-1]
     assert (row.system, row.setting, row.num_bytes) == ("theirs", "decoded elsewhere", 900)
     assert row.values["bpp"] == 8 * 900 / (72 * 80)
@@ -130,7 +131,7 @@ def test_a_picture_of_another_size_or_a_damaged_one_costs_its_row(
     (theirs / "c.png").write_bytes((theirs / "c.png").read_bytes()[:500])
     found = list_decoded([system(theirs, table(tmp_path / "sizes.csv", "name,size\na,9\nc,9\n"))], NAMES)
     image, x = measured("a.png")
-    add_decoded(image, x, [*found.of_original["a.png"], *found.of_original["c.png"]], SETTINGS)
+    add_decoded(image, Original(x), [*found.of_original["a.png"], *found.of_original["c.png"]], SETTINGS)
     assert [row.system for row in image.rows] == ["autoencoder"]
     first, second = capfd.readouterr().err.splitlines()
     assert first.startswith("hfd: a.png: theirs, decoded elsewhere: a.png: got 40 x 36 px, expected 80 x 72 px")

@@ -18,6 +18,7 @@ from hfd.config.presets import load_config
 from hfd.errors import ConfigError
 from hfd.io.storage import Folder
 from hfd.metrics.backbones import BACKBONES, BackboneFile, BackboneName
+from hfd.metrics.original import Original
 from hfd.metrics.set_distances import SET_DISTANCES
 from hfd.report.summarise import CurveDistances, gains_over_x_hat
 from hfd.report.tables import gain_text
@@ -147,7 +148,7 @@ def test_too_few_patches_are_a_line() -> None:
 
 def test_a_picture_has_features_of_every_network_of_the_settings(weights: BackboneFile) -> None:
     settings = MeasureSettings((), 128, ("jpeg",), (), 1 << 20, 1 << 20, baseline_bpp=(1.0,), backbones=(weights,))
-    measured = measure_others("a.png", photograph(256, 384), settings)
+    measured = measure_others("a.png", Original(photograph(256, 384)), settings)
     assert settings.networks == ("efficientnet", "inception")
     assert measured.features["inception"].original.shape == (1, 2048)
     assert measured.features["efficientnet"].original.shape == (6 + 2, 1280)

@@ -17,14 +17,9 @@ from hypothesis import strategies as st
 
 from hfd.config import ClusterConfig
 from hfd.io.storage import Folder
-from hfd.metrics.bootstrap import Drawn, drawn, of_images
-from hfd.metrics.frechet import (
-    GaussianStats,
-    frechet_distance,
-    frechet_of_counts,
-    kernel_distance,
-    kernel_of_counts,
-)
+from hfd.metrics.bootstrap import Drawn, drawn
+from hfd.metrics.frechet import GaussianStats, frechet_distance, kernel_distance
+from hfd.metrics.of_counts import frechet_of_counts, kernel_of_counts
 from hfd.report.content import ImageRow
 from pipelines.engine.inline import Inline
 from pipelines.evaluate.distances import (
@@ -134,7 +129,7 @@ def test_the_figures_are_those_of_the_report(tmp_path: Path) -> None:
         assert getattr(found["KD-EffNet"], side) == pytest.approx(kernel_distance(rows[0], decoded), rel=1e-6)
     for name, distance in (("FD-EffNet", frechet_of_counts), ("KD-EffNet", kernel_of_counts)):
         patches = [len(one) for one in originals.values()]
-        level, other = (drawn(of_images(distance(rows[0], side), patches), patches, draws=DRAWS) for side in rows[1:])
+        level, other = (drawn(distance(rows[0], side, patches), patches, draws=DRAWS) for side in rows[1:])
         expected = other.less(level)
         assert (found[name].difference, found[name].low, found[name].high) == pytest.approx(
             (expected.value, expected.low, expected.high), rel=1e-6
