@@ -25,7 +25,7 @@ from hfd.config.decoder import (
 from hfd.config.decoder_training import AdversarialConfig, DistillConfig, EmaConfig, PerceptualConfig
 from hfd.config.evaluate import EvaluateConfig
 from hfd.config.prepare import PrepareConfig
-from hfd.config.promote import MIN_DRAWS, LeaseConfig, PromoteConfig
+from hfd.config.promote import MIN_DRAWS, WEIGHTS_OF, LeaseConfig, PromoteConfig
 
 __all__ = [
     "AdversarialConfig", "AutoencoderConfig", "ClusterConfig", "Config", "DataConfig", "DecoderConfig",
@@ -115,6 +115,13 @@ class Config(Section):
                 f"evaluate.bootstrap_draws: got {self.evaluate.bootstrap_draws}, expected {MIN_DRAWS} or more with "
                 "promote.model"
             )
+        given = {weights.name for weights in self.evaluate.backbones}
+        for distance in self.promote.distances if self.promote.model is not None else ():
+            if (needed := WEIGHTS_OF.get(distance)) is not None and needed not in given:
+                raise ValueError(
+                    f"promote.distances: got {distance} without evaluate.{needed}, expected the folder of its weights. "
+                    f"Set evaluate.{needed}, or remove {distance}"
+                )
         return self
 
     @model_validator(mode="after")

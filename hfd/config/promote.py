@@ -12,6 +12,17 @@ MIN_DRAWS = 20
 """Fewest bootstrap draws for a usable interval."""
 
 
+DistanceName = Literal["FD-EffNet", "KD-EffNet", "FID/256", "KID/256", "FD-DINOv2/256", "CMMD/256"]
+
+WEIGHTS_OF: dict[DistanceName, str] = {
+    "FID/256": "inception",
+    "KID/256": "inception",
+    "FD-DINOv2/256": "dinov2",
+    "CMMD/256": "clip",
+}
+"""The setting of ``evaluate`` that a distance of a published protocol needs."""
+
+
 class PromoteConfig(Section):
     """Conditions for a trained model to become the champion of a registered MLflow model."""
 
@@ -20,10 +31,11 @@ class PromoteConfig(Section):
         description="Name of the registered model at tracking.uri; None: register nothing.",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
     )
-    distances: tuple[Literal["FD-EffNet", "KD-EffNet"], ...] = Field(
+    distances: tuple[DistanceName, ...] = Field(
         ("FD-EffNet", "KD-EffNet"),
         min_length=1,
-        description="Distances, of the first sampler, that must be lower by more than their 95 % interval.",
+        description="Distances, of the first sampler, that must be lower by more than their 95 % interval. Those of "
+        "published protocols need evaluate.inception, evaluate.dinov2 or evaluate.clip.",
     )
     max_psnr_loss_db: float = Field(0.1, ge=0.0, description="Largest loss of mean PSNR against the champion, dB.")
     max_bpp_rise: Share = Field(0.02, description="Largest rise of mean bpp against the champion, as a share of it.")

@@ -10,12 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hfd.metrics.bootstrap import COVERAGE, Drawn, percentile_interval
+from hfd.metrics.set_distances import SET_DISTANCES
+from hfd.metrics.table import METRICS
 from hfd.report.tables import format_number
 
 MEAN_DRAWS = 200
 """Number of draws for the intervals of PSNR and bpp, which are printed and decide nothing."""
 
-_DIGITS = {"FD-EffNet": 1, "KD-EffNet": 4, "PSNR dB": 2, "bpp": 4, "images": 0, "decodes": 0}
+_DIGITS = {METRICS[one.name].label: METRICS[one.name].digits for one in SET_DISTANCES}
+_DIGITS |= {"PSNR dB": 2, "bpp": 4, "images": 0, "decodes": 0}
 
 
 @dataclass(frozen=True)

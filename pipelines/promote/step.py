@@ -21,7 +21,7 @@ from pipelines.evaluate import step as evaluate
 from pipelines.evaluate.report import Trained
 from pipelines.promote import SPEC
 from pipelines.promote.gate import Criterion, Limits, Sampled, compare, decoding, sanity, table
-from pipelines.promote.results import first_file_decodes, read_sample
+from pipelines.promote.results import check_measured, first_file_decodes, read_sample
 from pipelines.registry.artifacts import FILES
 from pipelines.registry.champion import ROLLED_BACK, Registry, Version, open_registry
 from pipelines.runs.step import Done, Outcome, Step, digest_of, point_latest
@@ -77,6 +77,7 @@ def _promote(context: Context, upstream: Upstream, folder: Folder, record: StepR
         verdict = _kept(folder) or Verdict(True, None, (), "is the champion already")
         return record_outcome(registry, verdict, champion, folder, record)
     sampled = read_sample(upstream.evaluated.folder)
+    check_measured(sampled, context.config.promote.distances, upstream.evaluated.folder)
     verdict = _judge(context, upstream, registry, champion, sampled)
     folder.write("verdict.json", json.dumps(asdict(verdict), indent=2).encode() + b"\n")
     version = None

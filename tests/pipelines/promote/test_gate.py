@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hfd.config import ClusterConfig
+from hfd.config.presets import load_config
+from hfd.config.promote import WEIGHTS_OF, DistanceName
+from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
+from hfd.metrics.backbones import BackboneName
 from hfd.metrics.bootstrap import Drawn, drawn
 from hfd.metrics.frechet import GaussianStats, frechet_distance, kernel_distance
 from hfd.metrics.of_counts import frechet_of_counts, kernel_of_counts
+from hfd.metrics.set_distances import SET_DISTANCES
+from hfd.metrics.table import METRICS
 from hfd.report.content import ImageRow
 from pipelines.engine.inline import Inline
 from pipelines.evaluate.distances import (
@@ -33,14 +40,16 @@ from pipelines.evaluate.distances import (
 from pipelines.evaluate.images import image_schema, parquet_bytes
 from pipelines.evaluate.measure import Measured, PatchFeatures
 from pipelines.promote.gate import Criterion, Limits, Sampled, compare, decoding, sanity, table
-from pipelines.promote.results import read_sample
+from pipelines.promote.results import check_measured, read_sample
 from tests.support.report_rows import image_row
 
 LIMITS = Limits(("FD-EffNet", "KD-EffNet"), max_psnr_loss_db=0.1, max_bpp_rise=0.02)
 DRAWS = 50
 
 
-def folder_of(path: Path, shift: float, *, images: int = 8, parts: int = 2, patches: int = 3) -> Folder:
+def folder_of(
+    path: Path, shift: float, *, images: int = 8, parts: int = 2, patches: int = 3, network: BackboneName = EFFNET
+) -> Folder:
     """Write the features of an evaluation; those decoded differ from the original's by ``shift``."""
     rng = np.random.default_rng(0)
     folder = Folder(str(path))
@@ -49,21 +58,26 @@ def folder_of(path: Path, shift: float, *, images: int = 8, parts: int = 2, patc
         original = rng.normal(size=(patches, 6)).astype(np.float32)
         noise = rng.normal(size=(patches, 6)).astype(np.float32)
         features = PatchFeatures(original)
-        one = Measured(f"a|b {i}", b"", {EFFNET: features}, [row(f"a|b {i}", *curve, i) for curve in CURVES])
+        one = Measured(
+            f"a|b {i}", b"", {EFFNET: features, network: features}, [row(f"a|b {i}", *curve, i) for curve in CURVES]
+        )
         for curve, far in zip(CURVES, (0.3, shift, 9.0, 9.0), strict=True):
             features.decoded[curve] = original + far * (1 + 0.1 * noise)
         measured.append(one)
     files = [FeatureFile(folder, feature_name(part, parts)) for part in range(parts)]
     for part, file in enumerate(files):
         write_features(folder, file.name, measured[part * images // parts : (part + 1) * images // parts])
+    others = [FeatureFile(folder, feature_name(part, parts, network)) for part in range(parts)]
+    for part, file in enumerate(others):
+        write_features(folder, file.name, measured[part * images // parts : (part + 1) * images // parts], network)
     rows = [row.to_record() for one in measured for row in one.rows]
     folder.write("images.parquet", parquet_bytes(pa.Table.from_pylist(rows, schema=image_schema())))
     measure_distances(
         Inline(ClusterConfig()),
         folder,
-        {EFFNET: files},
+        {EFFNET: files, network: others},
         CURVES,
-        num_patches={EFFNET: images * patches},
+        num_patches=dict.fromkeys((EFFNET, network), images * patches),
         exact_patches=1000,
         draws=DRAWS,
     )
@@ -137,11 +151,11 @@ def test_the_figures_are_those_of_the_report(tmp_path: Path) -> None:
     assert champion.psnr == {f"a|b {i}": 28.0 + i for i in range(8)}
 
 
-def features_in(folder: Folder, curve: tuple[str, str]) -> dict[str, np.ndarray]:
+def features_in(folder: Folder, curve: tuple[str, str], network: BackboneName = EFFNET) -> dict[str, np.ndarray]:
     """By image, in the order in which images are drawn."""
     found = {}
     for part in range(2):
-        with np.load(io.BytesIO(folder.read(feature_name(part, 2)))) as arrays:
+        with np.load(io.BytesIO(folder.read(feature_name(part, 2, network)))) as arrays:
             names = json.loads(arrays["names"].tobytes())
             found |= {image: arrays[str(i)] for i, (image, *rest) in enumerate(names) if tuple(rest) == curve}
     return found
@@ -205,6 +219,43 @@ def test_exact_pictures_are_left_out_and_counted(
     assert found.limit.endswith(" exact left out")
     assert "∞" not in table([found]) and "nan" not in table([found])
     assert by_name(sanity(one, ()))["PSNR dB"].passed
+
+
+def test_a_distance_of_a_published_protocol_decides_where_it_was_measured(tmp_path: Path) -> None:
+    folders = [folder_of(tmp_path / f"{shift}", shift, network="inception") for shift in (2.0, 0.5)]
+    champion, candidate = map(read_sample, folders)
+    limits = dataclasses.replace(LIMITS, distances=("KID/256",))
+    check_measured(candidate, limits.distances, folders[1])
+    forth, back = by_name(compare(champion, candidate, limits)), by_name(compare(candidate, champion, limits))
+    assert forth["KID/256"].passed and not back["KID/256"].passed
+    rows = [features_in(folders[1], curve, "inception") for curve in (ORIGINAL, ("sample", "1 step"))]
+    expected = kernel_distance(*(np.concatenate(list(side.values())) for side in rows))
+    assert forth["KID/256"].candidate == pytest.approx(expected, rel=1e-6)
+    assert "KID/256" in table(list(forth.values()))
+    # 24 patches are too few for FID/256, and CLIP was not there at all.
+    for name, least in (("FID/256", 128), ("CMMD/256", 2)):
+        with pytest.raises(DataError) as caught:
+            check_measured(candidate, (name,), folders[1])
+        assert str(caught.value).startswith(f"promote.distances: got no {name} in {folders[1].uri}, expected one over")
+        assert f"and {least} patches of 256 px" in str(caught.value) and "\n" not in str(caught.value)
+    check_measured(Sampled({}, {}, {}), ("FD-EffNet", "KD-EffNet"), folders[1])  # a criterion, which fails
+
+
+def test_the_settings_name_every_distance() -> None:
+    labels = {METRICS[one.name].label: one.backbone for one in SET_DISTANCES}
+    assert set(get_args(DistanceName)) == set(labels)
+    assert {name: backbone for name, backbone in labels.items() if backbone != EFFNET} == WEIGHTS_OF
+
+
+def test_a_distance_without_the_weights_of_its_network_is_one_line() -> None:
+    promote = ["tracking.uri=http://mlflow:5000", "promote.model=m", "promote.distances=[FD-EffNet, FID/256]"]
+    with pytest.raises(ConfigError) as caught:
+        load_config("score", promote)
+    assert "promote.distances: got FID/256 without evaluate.inception, expected the folder of its weights" in str(
+        caught.value
+    )
+    assert load_config("score", [*promote, "evaluate.inception=weights"]).promote.distances[1] == "FID/256"
+    assert load_config("score", promote[2:]).promote.model is None  # nothing is promoted
 
 
 def test_other_images_are_no_comparison(sampled: Callable[..., Sampled]) -> None:
