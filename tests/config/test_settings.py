@@ -397,6 +397,8 @@ def test_a_distance_of_near_duplicates_needs_a_use() -> None:
     assert "near_bits: got 0," in _mistake("prepare.near_bits=0", "prepare.drop_duplicates=false")
     for use in ("drop_duplicates", "drop_evaluation"):
         assert load_config("desk", ("prepare.near_bits=4", f"prepare.{use}=true")).prepare.near_bits == 4
+    assert _mistake("prepare.near_cosine=0.9").startswith("prepare.near_cosine: got 0.9, expected drop_duplicates or")
+    assert "near_cosine" in _mistake("prepare.near_cosine=1.0", "prepare.drop_duplicates=true")
 
 
 @pytest.mark.parametrize(("name", "value"), [("beta2", 0.99), ("lr_drops", 3)])
