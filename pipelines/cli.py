@@ -141,7 +141,7 @@ def report(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option(help="Title of the page. Default: the names of the runs.")] = "",
-    pictures: Annotated[int, typer.Option(min=0, max=24, help="Pictures in the gallery.")] = 24,
+    pictures: Annotated[int, typer.Option(min=0, max=1000, help="Most pictures in the gallery; 0: none.")] = 24,
     tracking: Annotated[
         str | None, typer.Option(help="Server of MLflow runs. Default: MLFLOW_TRACKING_URI of the environment.")
     ] = None,

@@ -132,7 +132,13 @@ class EvaluateConfig(Section):
     clip_sha256: str | None = Field(
         None, description="SHA-256 of that file, as the conversion prints it; required with clip."
     )
-    num_examples: int = Field(4, ge=0, le=24, description="Pictures in the report's viewer.")
+    num_examples: int = Field(
+        4,
+        ge=0,
+        le=1000,
+        description="Pictures to keep for viewers, spread evenly: the report shows up to 24 of them, and hfd report "
+        "also the worst and best.",
+    )
 
     @model_validator(mode="after")
     def _systems_have_names_of_their_own(self) -> Self:

@@ -14,12 +14,13 @@ from hfd.report.compare.page import plural, render_comparison
 from hfd.report.content import PublishedPoint
 from pipelines.compare.find import find_all
 from pipelines.compare.finished import Finished
-from pipelines.compare.gallery import find_pictures, show
+from pipelines.compare.gallery import choose_pictures, show
 from pipelines.compare.shared import group_by_pictures
 from pipelines.compare.tables import extremes_of, tables_of
 from pipelines.evaluate.report import SETTINGS_FILE
 
-MAX_PICTURES = 24
+DEFAULT_PICTURES = 24
+"""Of the gallery; pictures of the lists of the worst and best come on top."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,14 @@ class Request:
     arguments: tuple[str, ...]
     output: Path
     title: str = ""
-    pictures: int = MAX_PICTURES
+    pictures: int = DEFAULT_PICTURES
     tracking: str | None = None
 
     @property
     def command(self) -> str:
         words = ["hfd", "report", *self.arguments, "-o", str(self.output)]
         words += ["--title", self.title] if self.title else []
-        words += ["--pictures", str(self.pictures)] if self.pictures != MAX_PICTURES else []
+        words += ["--pictures", str(self.pictures)] if self.pictures != DEFAULT_PICTURES else []
         words += ["--tracking", self.tracking] if self.tracking else []
         return shlex.join(words)
 
@@ -61,21 +62,21 @@ def compare(runs: Sequence[Finished], request: Request) -> Comparison:
         found, more = tables_of(group)
         tables.append(found)
         notes += more
+    extremes = [extremes_of(group, found[0].rows) for group, found in zip(groups, tables, strict=True)]
     galleries = [
-        find_pictures(group, [row for table in found for row in table.rows], request.pictures // len(groups))
-        for group, found in zip(groups, tables, strict=True)
+        choose_pictures(group, [row for table in found for row in table.rows], lists, request.pictures // len(groups))
+        for group, found, lists in zip(groups, tables, extremes, strict=True)
     ]
-    shown, form = show(galleries)
     sets = [
         ComparedSet(
             plural(len(group.images), "picture"),
             group.images,
             tuple(found),
-            tuple(extremes_of(group, found[0].rows)),
-            tuple(examples),
-            form.note if examples else "",
+            tuple(lists),
+            tuple(one.examples),
+            one.note,
         )
-        for group, found, examples in zip(groups, tables, shown, strict=True)
+        for group, found, lists, one in zip(groups, tables, extremes, show(galleries), strict=True)
     ]
     notes += [f"{run.name}: {name}: {reason}." for run in runs for name, reason in run.facts.get("gaps", {}).items()]
     published: tuple[PublishedPoint, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from hfd.image.load import RgbArray, load_rgb
 from hfd.io.storage import Folder
-from hfd.report.compare.content import ComparedRow
+from hfd.report.compare.content import ComparedRow, Extremes
 from hfd.report.page import ShownExample, ShownVersion, thumbnail
 from hfd.report.tables import format_number
 from hfd.report.template import webp_uri
@@ -21,6 +22,10 @@ from pipelines.evaluate.results import ExamplePictures
 
 MAX_BYTES = 10_000_000
 """Of all pictures of a page, before base64: a page below 15 MB."""
+GALLERY_SHARE = 0.6
+"""Share of the gallery where pictures of the lists are shown beside it."""
+MANY, THUMBNAIL_BYTES = 24, 4096
+"""Thumbnails of more pictures count as so many bytes each."""
 NUM_SAMPLED = 6
 MARGIN = 1.1
 
@@ -46,14 +51,10 @@ class Form:
         return x[top : top + self.side_px, left : left + self.side_px]
 
     @property
-    def note(self) -> str:
+    def text(self) -> str:
         if self == AS_STORED:
-            return "Pictures are shown as they were decoded, at most their middle 1024 px."
-        return (
-            f"Pictures are shown as WebP of quality {self.quality}, at most their middle {self.side_px} px, so that "
-            "the page stays below 15 MB; with fewer pictures (--pictures) they are shown whole. All numbers are of the "
-            "exact pictures."
-        )
+            return "as they were decoded, at most their middle 1024 px"
+        return f"as WebP of quality {self.quality}, at most their middle {self.side_px} px"
 
 
 AS_STORED = Form(None, None)
@@ -79,21 +80,65 @@ class StoredVersion:
 
 @dataclass(frozen=True)
 class Gallery:
-    """``versions`` of each picture, the original first."""
+    """Pictures to show, each with its versions, the original first.
+
+    ``pictures``: of the gallery; ``listed``: other ones, of the lists of the worst and best; both with the most wanted
+    first. ``num_kept``: pictures that the evaluations keep; ``num_lost``: those of the lists that none of them keeps.
+    """
 
     pictures: Mapping[str, Sequence[StoredVersion]]
+    listed: Mapping[str, Sequence[StoredVersion]]
+    order: Sequence[str]
+    num_kept: int
+    num_lost: int
 
 
-def find_pictures(shared: Shared, rows: Sequence[ComparedRow], most: int) -> Gallery:
-    """Choose up to ``most`` of the kept pictures: those that most evaluations keep, in their order."""
+RULE = (
+    "first those that most evaluations keep, of these the worst and best of each system by each metric, place by "
+    "place, then the others in the order of the set"
+)
+"""The choice of pictures, as the page states it."""
+
+
+def choose_pictures(shared: Shared, rows: Sequence[ComparedRow], extremes: Sequence[Extremes], most: int) -> Gallery:
+    """Choose up to ``most`` of the kept pictures for the gallery by ``RULE``, and the other kept ones of the lists."""
+    kept, counts = _kept(shared, rows) if most else ({}, Counter[str]())
+    places = _places(extremes)
+    order = {image: place for place, image in enumerate(shared.images)}
+    nowhere = len(order)
+    wanted = sorted(kept, key=lambda image: (-counts[image], places.get(image, nowhere), order[image]))
+    listed = sorted((image for image in wanted[most:] if image in places), key=lambda image: places[image])
+    lost = sum(image not in kept for image in places) if most else 0
+    return Gallery(
+        {image: kept[image] for image in wanted[:most]},
+        {image: kept[image] for image in listed},
+        shared.images,
+        len(kept),
+        lost,
+    )
+
+
+def _places(extremes: Sequence[Extremes]) -> dict[str, int]:
+    """Return the best place of each picture in the lists, from 0."""
+    found: dict[str, int] = {}
+    for one in extremes:
+        for side in (one.worst, one.best):
+            for place, (image, _) in enumerate(side):
+                found[image] = min(place, found.get(image, place))
+    return found
+
+
+def _kept(shared: Shared, rows: Sequence[ComparedRow]) -> tuple[dict[str, list[StoredVersion]], Counter[str]]:
+    """Return the versions of each picture that evaluations keep, and the number of these evaluations."""
     by_curve = {(row.run, row.row.system, row.row.setting): row for row in rows}
     kept: dict[str, list[StoredVersion]] = {}
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    images = set(shared.images)
     for run in shared.runs:
-        for image, folder, curves in _stored(run) if most else ():
-            if image not in shared.images:
+        for image, folder, curves in _stored(run):
+            if image not in images:
                 continue
-            counts[image] = counts.get(image, 0) + 1
+            counts[image] += 1
             versions = kept.setdefault(image, [])
             for number, (system, setting) in enumerate(curves):
                 file = f"{number}.webp"
@@ -102,10 +147,7 @@ def find_pictures(shared: Shared, rows: Sequence[ComparedRow], most: int) -> Gal
                     versions.append(StoredVersion("original", "uncompressed", folder, file))
                 elif row is not None:
                     versions.append(StoredVersion(row.label, _caption(run, image, row), folder, file))
-    usable = {image: versions for image, versions in kept.items() if len(versions) > 1}
-    order = {image: place for place, image in enumerate(shared.images)}
-    chosen = sorted(usable, key=lambda image: (-counts[image], order[image]))[:most]
-    return Gallery({image: usable[image] for image in sorted(chosen, key=order.__getitem__)})
+    return {image: versions for image, versions in kept.items() if len(versions) > 1}, counts
 
 
 def _stored(run: Finished) -> list[tuple[str, Folder, Sequence[tuple[str, str]]]]:
@@ -121,24 +163,90 @@ def _caption(run: Finished, image: str, row: ComparedRow) -> str:
     return f"{format_number(values['bpp'], 3)} bpp, {format_number(values['psnr'], 2)} dB"
 
 
-def show(galleries: Sequence[Gallery]) -> tuple[list[list[ShownExample]], Form]:
-    """Encode the pictures of all groups in the best form in which they fit a page."""
-    stored = [version for gallery in galleries for versions in gallery.pictures.values() for version in versions]
+@dataclass(frozen=True)
+class Shown:
+    """The pictures of one group, and the sentences about them."""
+
+    examples: Sequence[ShownExample]
+    note: str
+
+
+def show(galleries: Sequence[Gallery]) -> list[Shown]:
+    """Encode the pictures of all groups in the best forms in which they fit a page, the galleries before the lists.
+
+    What does not fit in the smallest form is left out, the least wanted first.
+    """
+    main, listed = [one.pictures for one in galleries], [one.listed for one in galleries]
+    number = sum(map(len, [*main, *listed]))
+    budget = max(0, MAX_BYTES - THUMBNAIL_BYTES * max(0, number - MANY))
+    large = _fit(main, round(budget * GALLERY_SHARE) if any(listed) else budget)
+    small = _fit(listed, budget - large.num_bytes, FORMS[FORMS.index(large.form) :])
+    return [
+        Shown(_in_order(one, large.data[index], small.data[index]), _note(one, large, small, index))
+        for index, one in enumerate(galleries)
+    ]
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """Pictures of each group in one form: image -> its versions' bytes."""
+
+    form: Form
+    data: list[dict[str, list[bytes]]]
+    num_bytes: int
+
+
+def _fit(
+    groups: Sequence[Mapping[str, Sequence[StoredVersion]]], budget: int, forms: Sequence[Form] = FORMS
+) -> _Fitted:
+    """Encode pictures in the first of the forms in which they fit; the least wanted that do not fit are left out."""
+    stored = [version for group in groups for versions in group.values() for version in versions]
     # One place further each time: else all could be originals, which are the largest.
     sampled = [
         stored[(len(stored) * part // NUM_SAMPLED + part) % len(stored)] for part in range(NUM_SAMPLED * bool(stored))
     ]
-    for form in FORMS:
+    for form in forms:
         guess = sum(len(form.encode(version.read(), version.name)) for version in sampled) * len(stored) / NUM_SAMPLED
-        if form == FORMS[-1] or guess <= MARGIN * MAX_BYTES:
-            data = [form.encode(version.read(), version.name) for version in stored]
-            if form == FORMS[-1] or sum(map(len, data)) <= MAX_BYTES:
-                return _examples(galleries, iter(data)), form
-    raise AssertionError("the last form is always used")
+        if form == forms[-1] or guess <= MARGIN * budget:
+            data = [
+                {image: [form.encode(one.read(), one.name) for one in versions] for image, versions in group.items()}
+                for group in groups
+            ]
+            if form == forms[-1] or _size(data) <= budget:
+                break
+    while (total := _size(data)) > budget:
+        max(data, key=len).popitem()
+    return _Fitted(form, data, total)
 
 
-def _examples(galleries: Sequence[Gallery], data: Iterator[bytes]) -> list[list[ShownExample]]:
-    return [[_example(image, versions, data) for image, versions in one.pictures.items()] for one in galleries]
+def _size(data: Sequence[Mapping[str, Sequence[bytes]]]) -> int:
+    return sum(len(one) for group in data for versions in group.values() for one in versions)
+
+
+def _in_order(gallery: Gallery, *found: Mapping[str, Sequence[bytes]]) -> list[ShownExample]:
+    """Return the pictures in the order of the set, those of the gallery before those of the lists alone."""
+    versions = {**gallery.pictures, **gallery.listed}
+    ordered = [(image, data[image]) for data in found for image in gallery.order if image in data]
+    return [_example(image, versions[image], iter(data)) for image, data in ordered]
+
+
+def _note(gallery: Gallery, large: _Fitted, small: _Fitted, index: int) -> str:
+    """Return how many pictures are shown, by which rule, and in which form."""
+    main, listed = len(large.data[index]), len(small.data[index])
+    if not gallery.num_kept:
+        return ""
+    parts = [f"The gallery shows {main} of {gallery.num_kept} kept pictures, {large.form.text}"]
+    if main < gallery.num_kept:
+        parts[0] += f": {RULE} (--pictures)"
+    if listed:
+        parts.append(f"{listed} more, of the lists of the worst and best, are shown {small.form.text}")
+    if left := len(gallery.pictures) + len(gallery.listed) - main - listed:
+        parts.append(f"{left} more did not fit")
+    if gallery.num_lost:
+        parts.append(f"{gallery.num_lost} pictures of these lists were kept by no evaluation (evaluate.num_examples)")
+    if large.form != AS_STORED:
+        parts.append("The page stays below 15 MB; with fewer pictures they are shown whole")
+    return ". ".join([*parts, "All numbers are of the exact pictures."])
 
 
 def _example(image: str, versions: Sequence[StoredVersion], data: Iterator[bytes]) -> ShownExample:

@@ -35,6 +35,9 @@ from pipelines.evaluate.set_protocols import notes_on_patches, protocol_texts
 from pipelines.evaluate.systems import OtherSystems
 from pipelines.runs.step import Done, Outcome, Step
 
+MAX_EXAMPLES = 24
+"""Pictures in the report, exact to the pixel; more would make a page of tens of megabytes."""
+
 SETTINGS_FILE = "settings.yaml"
 """The settings of an evaluation, as a preset that makes it again."""
 
@@ -106,7 +109,7 @@ def write_report(context: Context, evaluation: Evaluation, folder: Folder) -> No
         images=tuple(evaluation.rows),
         examples=tuple(_examples(folder, evaluation.rows)),
         facts=tuple(_facts(context.config, evaluation)),
-        warnings=tuple(_warnings(evaluation)),
+        warnings=(*_warnings(evaluation), *_left_out(folder)),
         fewer=tuple(evaluation.fewer),
         published=evaluation.others.published.points,
     )
@@ -122,13 +125,22 @@ def _settings_yaml(config: Config) -> str:
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
+def _kept(folder: Folder) -> list[str]:
+    """Return the folders of the kept pictures, by index."""
+    return sorted({entry.key.split("/")[0] for entry in (folder / "pictures").files()})
+
+
+def _spread(names: Sequence[str], most: int) -> list[str]:
+    """Return up to ``most`` of the names, spread evenly."""
+    return [names[len(names) * place // most] for place in range(most)] if len(names) > most else list(names)
+
+
 def _examples(folder: Folder, rows: Sequence[ImageRow]) -> list[Example]:
     if not folder.exists("pictures"):
         return []
     by_curve = {(row.image, row.system, row.setting): row for row in rows}
-    names = {entry.key.split("/")[0] for entry in (folder / "pictures").files()}
     examples = []
-    for home in (folder / f"pictures/{name}" for name in sorted(names)):
+    for home in (folder / f"pictures/{name}" for name in _spread(_kept(folder), MAX_EXAMPLES)):
         shown = ExamplePictures.read(home)
         versions = []
         for number, (system, setting) in enumerate(shown.curves):
@@ -210,6 +222,17 @@ def _warnings(evaluation: Evaluation) -> list[str]:
         warnings.append(f"The installed Pillow cannot encode {missing}: left out.")
     warnings += [f"{line}." for line in (*evaluation.others.lines, *notes_on_patches(evaluation.protocols))]
     return warnings
+
+
+def _left_out(folder: Folder) -> list[str]:
+    """Return a sentence about kept pictures that the viewer does not show."""
+    kept = len(_kept(folder)) if folder.exists("pictures") else 0
+    if kept <= MAX_EXAMPLES:
+        return []
+    return [
+        f"The viewer shows {MAX_EXAMPLES} of {kept} kept pictures, spread evenly over the set; hfd report shows the "
+        "worst and best of all."
+    ]
 
 
 def _reasons(reasons: Mapping[str, int]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -60,7 +62,7 @@ def test_the_page_has_curves_tables_pictures_and_commands(workspaces: Path, hfd:
         assert f"hfd retrain -c {workspaces}/{run}/evaluate/0123456789abcdef/settings.yaml" in page
     assert page.count("name: made") == 2
     assert page.count('class="example"') == 2 and page.count('data-label="one: x_hat"') >= 1
-    assert "Pictures are shown as they were decoded" in page
+    assert "The gallery shows 2 of 2 kept pictures, as they were decoded, at most their middle 1024 px. All" in page
 
 
 @pytest.mark.usefixtures("workspaces")
@@ -68,12 +70,45 @@ def test_pictures_that_do_not_fit_are_shown_in_a_smaller_form(monkeypatch: pytes
     import pipelines.compare.gallery as gallery
 
     whole = write_comparison(Request(("one", "elsewhere"), Path("whole.html")))
-    monkeypatch.setattr(gallery, "MAX_BYTES", 1200)
+    monkeypatch.setattr(gallery, "MAX_BYTES", 1700)
     write_comparison(Request(("one", "elsewhere"), Path("small.html")))
     assert "2 pictures shown" in whole
     small = Path("small.html").read_text()
-    assert "Pictures are shown as WebP of quality" in small
+    assert "The gallery shows 2 of 2 kept pictures, as WebP of quality" in small
     assert small.count("data:image/webp") == Path("whole.html").read_text().count("data:image/webp")
+
+
+def test_the_pictures_of_the_lists_come_first_and_those_that_do_not_fit_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pipelines.compare.gallery as gallery
+
+    names = [f"{number:02}.png" for number in range(50)]
+    values = {name: 20.0 + number for number, name in enumerate(names)}
+    kept = names[:48]  # the two best are not kept
+    write_evaluation(Folder(str(tmp_path / "w")), MadeEvaluation({X_HAT: values}, shown=tuple(kept)))
+
+    def page_of(pictures: int) -> str:
+        write_comparison(Request((str(tmp_path / "w"),), tmp_path / "page.html", pictures=pictures))
+        return (tmp_path / "page.html").read_text()
+
+    def shown(page: str) -> list[str]:
+        return re.findall(r'<h3 class="name">([^<]*)<', page)
+
+    lost = "2 pictures of these lists were kept by no evaluation (evaluate.num_examples)"
+    four = page_of(4)
+    # The worst ten and the eight kept ones of the best: 00 is first, then 01, 02 and 47, the third best.
+    assert shown(four)[:4] == ["00.png", "01.png", "02.png", "47.png"]
+    assert sorted(shown(four)[4:]) == sorted([*names[3:10], *names[40:47]])
+    assert "The gallery shows 4 of 48 kept pictures, as they were decoded" in four and gallery.RULE in four
+    assert "14 more, of the lists of the worst and best, are shown as they were decoded" in four and lost in four
+    assert sorted(shown(page_of(1000))) == kept and "(--pictures)" not in page_of(1000)
+    assert shown(page_of(0)) == []
+    monkeypatch.setattr(gallery, "MAX_BYTES", 2000)
+    few = page_of(4)
+    assert shown(few)[0] == "00.png" and "more did not fit" in few
+    encoded = re.findall(r'alt="[^"]+: [^"]+"[^>]*src="data:image/webp;base64,([^"]*)"', few)
+    assert 0 < sum(len(base64.b64decode(one)) for one in encoded) <= 2000
 
 
 def test_an_evaluation_of_an_earlier_version_has_no_command(workspaces: Path) -> None:

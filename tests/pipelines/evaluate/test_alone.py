@@ -89,8 +89,9 @@ def test_codecs_and_folders_are_judged_alone(tmp_path: Path, hfd: Hfd, monkeypat
         "no-photographs", tmp_path / "runs", f"evaluate.data={pictures}", "evaluate.model=none",
         f"evaluate.decoded=[{{name: theirs, uri: {theirs}, bytes: {tmp_path}/sizes.csv}}]",
         f"evaluate.external={ABSENT}", "evaluate.baselines=[jpeg]", "evaluate.baseline_bpp=[1, 2]",
-        "evaluate.patch_px=128", f"evaluate.curves={tmp_path}/results.csv",
+        "evaluate.patch_px=128", f"evaluate.curves={tmp_path}/results.csv", "evaluate.num_examples=2",
     )  # fmt: skip
+    monkeypatch.setattr("pipelines.evaluate.report.MAX_EXAMPLES", 1)
     (done,) = retrain(config, Silent())
     assert [path.name for path in (tmp_path / "runs").iterdir() if path.is_dir()] == ["evaluate"]
     rows = pq.read_table(io.BytesIO(done.folder.read("images.parquet"))).to_pylist()
@@ -106,6 +107,8 @@ def test_codecs_and_folders_are_judged_alone(tmp_path: Path, hfd: Hfd, monkeypat
         assert "x_hat" not in said and "stage 2" not in said.split("<script>")[0]
     assert "published: HiFiC (CLIC 2020, mean): 0.200 bpp, PSNR 30.50 dB" in text
     assert page.count("published: HiFiC (CLIC 2020, mean): 0.400 bpp, PSNR dB 33.00") == 1
+    assert "The viewer shows 1 of 2 kept pictures, spread evenly over the set; hfd report shows the worst and" in page
+    assert page.count('class="example"') == 1 and done.folder.exists("pictures/00000001/example.json")
     curves = ExamplePictures.read(done.folder / "pictures/00000000").curves
     assert curves == (("original", ""), ("jpeg", "at most 2 bpp"), ("theirs", "decoded elsewhere"))
     assert retrain(config, Silent(), only="evaluate")[0].skipped
