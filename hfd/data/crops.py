@@ -18,6 +18,7 @@ from PIL import Image
 from hfd.errors import ConfigError, DataError
 from hfd.geometry.box import Box
 from hfd.image.load import RgbArray
+from hfd.image.reduced import Reduced, load_reduced
 
 Split: TypeAlias = Literal["train", "validation"]
 
@@ -36,6 +37,7 @@ class CropSettings:
     downscale: float | None
     validation_share: float
     max_pixels: int
+    downscale_in_decoder: bool = False
 
     def __post_init__(self) -> None:
         for key in ("min_side_px", "max_crops_per_photo", "max_pixels"):
@@ -105,17 +107,40 @@ def crop_boxes(width: int, height: int, *, content: str, settings: CropSettings)
     ]
 
 
-def reduce_source(picture: Image.Image, data: bytes, settings: CropSettings) -> Image.Image:
-    """Scale a picture decoded from a lossy source by ``downscale`` (Lanczos, 8-bit sRGB).
+def reduced_size(size: tuple[int, int], settings: CropSettings) -> tuple[int, int]:
+    """Return the sides of a lossy picture after ``downscale``; its own if one would be below ``min_side_px``."""
+    width, height = (round(side * (settings.downscale or 1.0)) for side in size)
+    return size if min(width, height) < settings.min_side_px else (width, height)
+
+
+def load_source(data: bytes, name: str, settings: CropSettings) -> Reduced:
+    """Decode a photograph for :func:`reduce_source`: with ``downscale_in_decoder``, a JPEG at 1/2, 1/4 or 1/8.
+
+    Raises :class:`DataError` as :func:`hfd.image.load.load_picture`.
+    """
+
+    def target(size: tuple[int, int]) -> tuple[int, int]:
+        if not settings.downscale_in_decoder or reduced_size(size, settings) == size:
+            return size
+        # Rounded down, so that half of an odd side is half of it.
+        return max(1, int(size[0] * (settings.downscale or 1.0))), max(1, int(size[1] * (settings.downscale or 1.0)))
+
+    return load_reduced(data, target, name=name, max_pixels=settings.max_pixels)
+
+
+def reduce_source(source: Reduced, data: bytes, settings: CropSettings) -> Image.Image:
+    """Scale a picture decoded from a lossy source by ``downscale`` (Lanczos, 8-bit sRGB), less what its decoder did.
 
     Returns the picture itself if the source is lossless or the shorter side would be below ``min_side_px``.
     """
-    if settings.downscale is None or settings.downscale == 1.0 or not is_lossy_source(data):
+    picture, size = source.picture, reduced_size(source.size, settings)
+    if size == picture.size or not is_lossy_source(data):
         return picture
-    width, height = (round(side * settings.downscale) for side in picture.size)
-    if min(width, height) < settings.min_side_px:
-        return picture
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
+    # The last sample of a side that the scale does not divide is part of one.
+    box = (0.0, 0.0, source.size[0] / source.scale, source.size[1] / source.scale)
+    if source.scale > 1 and all(0 <= have - want < 1.5 for have, want in zip(picture.size, size, strict=True)):
+        return picture.crop((0, 0, *size))  # another filter would only blur it
+    return picture.resize(size, Image.Resampling.LANCZOS, box=box)
 
 
 def cut_crops(picture: Image.Image, photo: str, content: str, settings: CropSettings) -> list[Crop]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from hfd.data.crops import Crop, CropSettings, Split, content_hash, cut_crops, reduce_source, split_of
+from hfd.data.crops import Crop, CropSettings, Split, content_hash, cut_crops, load_source, reduce_source, split_of
 from hfd.data.duplicates import perceptual_hash
 from hfd.data.filters import FilterSettings, Measures, check_encoding, check_measures, jpeg_quality, measure
 from hfd.data.near_features import thumbnail
 from hfd.errors import DataError
-from hfd.image.load import RgbArray, load_picture
+from hfd.image.load import RgbArray
 from hfd.image.notes import Note, collected_notes
 
 _FORMATS = (
@@ -55,9 +55,9 @@ def examine(
     try:
         check_encoding(photo, found.jpeg_quality, filters)
         with collected_notes() as notes:
-            picture = load_picture(data, name=photo, max_pixels=crops.max_pixels)
-        found = replace(found, width=picture.width, height=picture.height, notes=tuple(notes))
-        picture = reduce_source(picture, data, crops)
+            source = load_source(data, photo, crops)
+        found = replace(found, width=source.size[0], height=source.size[1], notes=tuple(notes))
+        picture = reduce_source(source, data, crops)
         found = replace(found, measures=measure(picture, filters))
         check_measures(photo, picture.size, found.measures, filters)
         split = split_of(found.content, seed=crops.seed, validation_share=crops.validation_share)

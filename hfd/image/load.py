@@ -58,7 +58,13 @@ _TRANSPOSE = {
 }
 
 
-def load_picture(source: ImageSource, *, name: str = "", max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
+def load_picture(
+    source: ImageSource,
+    *,
+    name: str = "",
+    max_pixels: int = MAX_IMAGE_PIXELS,
+    before: Callable[[Image.Image], None] = lambda _image: None,
+) -> Image.Image:
     """Decode a picture to sRGB, upright, over white.
 
     EXIF (or XMP) orientation is applied. Colours that the file states (an ICC profile; cICP or gAMA with cHRM of a PNG,
@@ -74,6 +80,7 @@ def load_picture(source: ImageSource, *, name: str = "", max_pixels: int = MAX_I
         name: the picture's name in error messages; default: the path.
         max_pixels: width x height allowed, checked on the header before any pixel is decoded. Pillow's own
             limit, twice ``PIL.Image.MAX_IMAGE_PIXELS``, also applies.
+        before: called with the opened picture, before it is decoded.
 
     Returns:
         Mode RGB, loaded, independent of the file.
@@ -93,7 +100,7 @@ def load_picture(source: ImageSource, *, name: str = "", max_pixels: int = MAX_I
             )
         return upright_srgb(image, raw_mode)
 
-    return load_with(convert, source, name=name, max_pixels=max_pixels)
+    return load_with(convert, source, name=name, max_pixels=max_pixels, before=before)
 
 
 def load_with(
@@ -102,6 +109,7 @@ def load_with(
     *,
     name: str = "",
     max_pixels: int = MAX_IMAGE_PIXELS,
+    before: Callable[[Image.Image], None] = lambda _image: None,
 ) -> T:
     """Apply ``convert`` to a picture that Pillow decoded, and to its raw mode (:func:`hfd.image.colour.raw_mode_of`).
 
@@ -110,6 +118,7 @@ def load_with(
     label = label_of(source, name)
 
     def decode(image: Image.Image, stream: BinaryIO) -> T:
+        before(image)
         raw_mode = raw_mode_of(image)
         image.load()
         if image.format == "TGA":

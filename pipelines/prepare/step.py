@@ -188,7 +188,9 @@ def _examine_settings(run: Config) -> ExamineSettings:
 def _newest(context: Context) -> str:
     """Return the name of the note on the newest snapshot with the same examine settings."""
     settings = _examine_settings(context.config)
-    names = {"crops": vars(settings.crops), "filters": vars(settings.filters), "hashed": settings.hashed}
+    # The names of earlier versions: settings of later ones are left out where they have their default.
+    crops = {name: value for name, value in vars(settings.crops).items() if name != "downscale_in_decoder" or value}
+    names = {"crops": crops, "filters": vars(settings.filters), "hashed": settings.hashed}
     if settings.members != MemberSettings():
         names["members"] = vars(settings.members)
     if settings.embedded:

@@ -401,6 +401,13 @@ def test_a_distance_of_near_duplicates_needs_a_use() -> None:
     assert "near_cosine" in _mistake("prepare.near_cosine=1.0", "prepare.drop_duplicates=true")
 
 
+@pytest.mark.parametrize("downscale", ["null", "0.51"])
+def test_a_decoder_that_cannot_halve_is_refused(downscale: str) -> None:
+    line = _mistake("prepare.downscale_in_decoder=true", f"prepare.downscale={downscale}")
+    assert line.startswith("prepare.downscale_in_decoder: got true with downscale ") and "at most 0.5" in line
+    load_config("desk", ["prepare.downscale_in_decoder=true", "prepare.downscale=0.5"])
+
+
 @pytest.mark.parametrize(("name", "value"), [("beta2", 0.99), ("lr_drops", 3)])
 def test_a_setting_added_later_leaves_keys_alone_until_it_is_set(name: str, value: float) -> None:
     train = load_config("desk").decoder.train.content()

@@ -20,12 +20,12 @@ from hfd.data.crops import (
     crop_boxes,
     cut_crops,
     is_lossy_source,
+    load_source,
     reduce_source,
     split_of,
 )
 from hfd.errors import ConfigError, DataError
 from hfd.geometry.box import Box
-from hfd.image.load import load_picture
 
 SETTINGS = CropSettings(
     seed=3,
@@ -60,7 +60,8 @@ def encoded(x: npt.NDArray[np.uint8], file_format: str = "PNG", **options: objec
 
 
 def source_crops(data: bytes, photo: str, settings: CropSettings) -> list[Crop]:
-    return cut_crops(reduce_source(load_picture(data), data, settings), photo, content_hash(data), settings)
+    picture = reduce_source(load_source(data, photo, settings), data, settings)
+    return cut_crops(picture, photo, content_hash(data), settings)
 
 
 @given(sides, sides, contents, plans)

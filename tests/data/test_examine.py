@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hfd.data.crops import CropSettings, content_hash, cut_crops, reduce_source, split_of
+from hfd.data.crops import CropSettings, content_hash, cut_crops, load_source, reduce_source, split_of
 from hfd.data.duplicates import perceptual_hash
 from hfd.data.examine import examine, format_of
 from hfd.data.filters import FilterSettings
@@ -31,7 +31,7 @@ def encoded(x: np.ndarray, kind: str = "JPEG", **options: object) -> bytes:
 def test_filters_that_let_pass_change_no_crop() -> None:
     data = encoded(photograph(240, 320), quality=87)
     content = content_hash(data)
-    plain = cut_crops(reduce_source(load_picture(data), data, CROPS), "photo", content, CROPS)
+    plain = cut_crops(reduce_source(load_source(data, "photo", CROPS), data, CROPS), "photo", content, CROPS)
     for filters in (FilterSettings(), EVERYTHING):
         found = examine(data, "photo", CROPS, filters, hashed=True)
         assert found.error is None and found.content == content
