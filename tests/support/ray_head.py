@@ -25,11 +25,39 @@ NODE = "127.0.0.2"
 TOKEN = "a-token-of-the-tests"
 
 
+@dataclass(frozen=True)
+class SimulatedNodes:
+    """Nodes that Ray's autoscaler simulates on this machine: at most ``most`` of ``cpus`` each, none at first."""
+
+    cpus: int
+    most: int
+
+    def settings(self, gcs: str) -> dict[str, object]:
+        """Return the configuration of the autoscaler of the cluster at ``gcs``."""
+        resources = {"CPU": self.cpus, "object_store_memory": 100_000_000}
+        return {
+            "cluster_name": "simulated",
+            "max_workers": self.most,
+            "idle_timeout_minutes": 60,
+            "provider": {"type": "fake_multinode", "gcs_address": gcs, "disable_node_updaters": True},
+            "head_node_type": "ray.head.default",
+            "available_node_types": {
+                "ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0},
+                "simulated": {"resources": resources, "node_config": {}, "min_workers": 0, "max_workers": self.most},
+            },
+            "auth": {}, "docker": {}, "file_mounts": {}, "initialization_commands": [], "setup_commands": [],
+            "head_setup_commands": [], "worker_setup_commands": [], "head_start_ray_commands": [],
+            "worker_start_ray_commands": [], "cluster_synced_files": [], "file_mounts_sync_continuously": False,
+            "upscaling_speed": 1.0,
+        }  # fmt: skip
+
+
 @dataclass
 class RayHead:
-    """A head node: the ``address`` of its job server, and the environment that a client needs."""
+    """A head node: the ``address`` of its job server, that of the cluster, and the environment that a client needs."""
 
     address: str
+    cluster: str
     environment: Mapping[str, str]
     process: subprocess.Popen[bytes]
 
@@ -39,7 +67,9 @@ class RayHead:
 
 
 @contextmanager
-def ray_head(num_cpus: int, environment: Mapping[str, str]) -> Iterator[RayHead]:
+def ray_head(
+    num_cpus: int, environment: Mapping[str, str], nodes_on_demand: SimulatedNodes | None = None
+) -> Iterator[RayHead]:
     """Run a head with ``environment`` added to its own, and stop it and its children afterwards."""
     with tempfile.TemporaryDirectory(prefix="hfd-head-", dir="/tmp", ignore_cleanup_errors=True) as files:
         gcs, jobs, client, agent, agent_rpc, metrics, env_agent, nodes, objects = _free_ports(9)
@@ -51,6 +81,11 @@ def ray_head(num_cpus: int, environment: Mapping[str, str]) -> Iterator[RayHead]
             f"--runtime-env-agent-port={env_agent}", f"--node-manager-port={nodes}", f"--object-manager-port={objects}",
             f"--num-cpus={num_cpus}", "--object-store-memory=100000000", "--disable-usage-stats",
         ]  # fmt: skip
+        if nodes_on_demand is not None:
+            settings = nodes_on_demand.settings(f"{NODE}:{gcs}")
+            Path(files, "autoscaler.json").write_text(json.dumps(settings), encoding="utf-8")
+            command.append(f"--autoscaling-config={files}/autoscaler.json")
+            environment = {**environment, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
         own = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         own |= {"RAY_TMPDIR": files, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -62,7 +97,7 @@ def ray_head(num_cpus: int, environment: Mapping[str, str]) -> Iterator[RayHead]
         address = f"http://127.0.0.1:{jobs}"
         try:
             _await_answer(head, address, Path(files, "head.log"))
-            yield RayHead(address, token, head)
+            yield RayHead(address, f"{NODE}:{gcs}", token, head)
         finally:
             _end(head)
 
