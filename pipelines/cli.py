@@ -25,7 +25,9 @@ app = create_app(
 Preset = Annotated[
     str,
     typer.Option(
-        "--config", "-c", help="A preset (demo, desk, desk-012, lean, score, coco256, clic, compare) or a .yaml file."
+        "--config",
+        "-c",
+        help="A preset (demo, desk, desk-012, desk-diffusion, lean, score, coco256, clic, compare) or a .yaml file.",
     ),
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as data.uri=photos.")]

@@ -27,8 +27,9 @@ shows the value of each key that any preset sets, `extends` followed; an empty c
 | preset | for | hardware |
 | --- | --- | --- |
 | `demo` | running every step in minutes, on pictures that ship with scikit-image and scikit-learn | two CPU cores |
-| `desk` | a folder of about a thousand photographs, in little over an hour | two CPU cores |
+| `desk` | a folder of about a thousand photographs, in an hour and a quarter | two CPU cores |
 | `desk-012` | half of the rate of `desk`, from the shipped `desk-025` | two CPU cores |
+| `desk-diffusion` | the paper's diffusion as stage 2, at the size of `desk` | two CPU cores |
 | `lean` | one stage 1 for a range of rates, realism in one step, within a processor's budget | two CPU cores |
 | `score` | measuring a model on given pictures; trains nothing | any |
 | `compare`, `compare-*` | the paper's decoders beside others, on one stage 1 for equal time | GPUs; **unmeasured** |
@@ -50,9 +51,9 @@ def page() -> str:
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each dotted key with its value."""
+    """Yield each dotted key with its value; a section without keys, which selects its defaults, is one."""
     for key, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value

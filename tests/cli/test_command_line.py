@@ -139,7 +139,7 @@ def test_mistakes_of_usage(hfd: Hfd, arguments: list[str], words: str) -> None:
         (
             ["-c", "dsk"],
             "preset: got 'dsk', expected one of clic, coco256, compare, compare-dirac, compare-flow, compare-hific, "
-            "compare-po-elic, demo, desk, desk-012, lean, score or a .yaml file. "
+            "compare-po-elic, demo, desk, desk-012, desk-diffusion, lean, score or a .yaml file. "
             "Did you mean desk?",
         ),
         (["-c", "desk"], "data.uri: missing, expected a folder or s3:// prefix. Give it as data.uri=..."),

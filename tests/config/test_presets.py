@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hfd.config import RectifiedFlowConfig
+from hfd.config import DiffusionConfig, RectifiedFlowConfig
 from hfd.config.presets import load_config, preset_folder, preset_names
 from hfd.errors import ConfigError
 
@@ -43,7 +43,8 @@ def minimal(tmp_path: Path) -> str:
 
 
 def test_the_presets_are_these() -> None:
-    assert preset_names() == ["clic", "coco256", *COMPARED, "demo", "desk", "desk-012", "lean", "score"]
+    own = ["demo", "desk", "desk-012", "desk-diffusion", "lean", "score"]
+    assert preset_names() == ["clic", "coco256", *COMPARED, *own]
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -67,7 +68,18 @@ def test_demo_extends_desk_and_changes_only_its_own_keys() -> None:
     assert demo.prepare.downscale is None, "null in a child undoes the parent's value"
     assert demo.autoencoder.N == desk.autoencoder.N
     assert demo.decoder.train.batch_size == desk.decoder.train.batch_size
-    assert demo.decoder.unet == desk.decoder.unet
+    assert demo.decoder.lean == desk.decoder.lean is not None
+
+
+def test_the_presets_of_desk_scale_differ_in_stage_2_as_they_say() -> None:
+    desk, diffusion, lean = load_config("desk"), load_config("desk-diffusion"), load_config("lean")
+    for section in ("prepare", "autoencoder", "evaluate", "cluster"):
+        assert getattr(diffusion, section) == getattr(desk, section)
+    assert desk.decoder.lean is not None and desk.decoder.perceptual is not None
+    kind = (diffusion.decoder.process, diffusion.decoder.lean, diffusion.decoder.perceptual)
+    assert kind == (DiffusionConfig(), None, None)
+    assert lean.decoder.rates is not None
+    assert lean.decoder == desk.decoder.model_copy(update={"rates": lean.decoder.rates})
 
 
 def test_extends_chains_by_path_and_by_name(tmp_path: Path) -> None:
@@ -131,8 +143,8 @@ def test_decoders_are_compared_on_one_stage_1_and_one_network_for_equal_time(nam
 
 def test_an_unknown_preset_lists_all_and_the_nearest() -> None:
     assert _mistake("dmeo").endswith(
-        f"expected one of clic, coco256, {', '.join(COMPARED)}, demo, desk, desk-012, lean, score or a .yaml file. "
-        "Did you mean demo?"
+        f"expected one of clic, coco256, {', '.join(COMPARED)}, demo, desk, desk-012, desk-diffusion, lean, score or a "
+        ".yaml file. Did you mean demo?"
     )
     assert "Did you mean" not in _mistake("/nowhere/x.yaml")
 

@@ -209,14 +209,13 @@ def test_all_keys_are_those_of_the_printed_configuration() -> None:
         [
             "autoencoder.gdn_channels=null",
             "autoencoder.residual={}",
-            "decoder.lean={}",
             "decoder.perceptual={critic: {}}",
-            "decoder.neighbours_share=0",
+            "decoder.finish={}",
             "decoder.adversarial={train: {budget: 1 steps, crop_px: 64}}",
         ],
     )
     # Perceptual losses and distillation exclude each other.
-    distill = load_config("desk", ["decoder.distill={teacher: desk-025}"]).decoder.distill
+    distill = load_config("desk-diffusion", ["decoder.distill={teacher: desk-025}"]).decoder.distill
     found = (leaves(with_all) - {"decoder.distill"}) | leaves(distill, "decoder.distill.")
     assert found <= keys
     # The other kinds of the tagged union are the rest.
@@ -304,12 +303,16 @@ def test_a_budget_without_a_unit_names_valid_ones(budget: str) -> None:
             "prepare.source_crop_px",
         ),
         (
-            ["prepare.validation_share=0"],
+            ["prepare.validation_share=0", "decoder.finish={restore: 0.44}"],
             "decoder.finish.restore: got 0.44 with prepare.validation_share=0, expected 0 without held-out crops to "
             "measure it on. Set prepare.validation_share, or decoder.finish=null",
         ),
         (
             ["decoder.train.crop_px=100"],
+            "decoder.train.crop_px: got 100, expected a multiple of 8 (lean: 2 x 2 per level)",
+        ),
+        (
+            ["decoder.train.crop_px=100", "decoder.lean=null"],
             "decoder.train.crop_px: got 100, expected a multiple of 8 (unet.patch x 2 per level)",
         ),
         (
@@ -322,7 +325,7 @@ def test_a_budget_without_a_unit_names_valid_ones(budget: str) -> None:
         ),
         (
             ["cluster.kind=local", "cluster.train_workers=3", "decoder.train.accumulate=4"],
-            "decoder.train.batch_size: got 8, expected at least 12: cluster.train_workers x train.accumulate",
+            "decoder.train.batch_size: got 4, expected at least 12: cluster.train_workers x train.accumulate",
         ),
         (
             ["cluster.kind=inline", "cluster.train_workers=2"],

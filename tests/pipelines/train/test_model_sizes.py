@@ -47,7 +47,7 @@ def _counted_gflops_per_megapixel(module: nn.Module, *inputs: Tensor) -> float:
 
 
 def test_parameters_and_flops_are_those_of_the_networks() -> None:
-    config = load_config("desk", SMALL)
+    config = load_config("desk-diffusion", SMALL)
     stage1 = Elic(N=24, M=32, groups=(16, 16)).eval()
     stage2 = build_network(config.decoder.model_dump(mode="json")).eval()
     x = torch.zeros(1, 3, SIDE, SIDE)
@@ -72,5 +72,5 @@ def test_parameters_and_flops_are_those_of_the_networks() -> None:
 
 def test_the_steps_are_those_that_the_decoder_is_trained_for() -> None:
     assert describe_models(load_config("lean", [])).endswith("at 1 steps")
-    assert default_steps(load_config("lean", ["decoder.steps=null", "decoder.perceptual.steps=3"]).decoder) == 3
-    assert default_steps(load_config("demo", ["decoder.steps=null"]).decoder) == 50
+    assert default_steps(load_config("lean", ["decoder.perceptual.steps=3"]).decoder) == 3
+    assert default_steps(load_config("desk-diffusion").decoder) == 50
