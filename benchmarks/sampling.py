@@ -1,6 +1,6 @@
 """Measure the speed of training and sampling stage 2, against the machine's limit and diffusers' U-Net of equal size.
 
-    python -m benchmarks.sampling [--config desk] [--threads 2] [--side 512]
+    python -m benchmarks.sampling [--config desk-diffusion] [--threads 2] [--side 512]
 
 In one run, in the same precision: the limit is the best 3x3 convolution over a small grid of shapes, forward only for
 sampling and with its backward pass for training. Ours is counted in the network's own FLOPs. The peer is
@@ -92,7 +92,7 @@ def peer_of(parameters: float) -> UNet2DModel:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="desk")
+    parser.add_argument("--config", default="desk-diffusion")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--side", type=int, default=512)
     options = parser.parse_args()

@@ -2,9 +2,9 @@
 
     python -m benchmarks.scaling [--photos ../shared/data/photos] [--steps 40] [--rounds 3] [--strategy ddp]
 
-Both train the networks of the preset ``desk`` on two gloo processes of one thread each, with the same global batch.
-Ours runs on Ray Train, reads shards, cuts fresh sub-crops, draws noise per sample, clips, agrees on every step, logs to
-MLflow (SQLite) and keeps a heartbeat. The bare loop holds one batch in memory and does forward, backward,
+Both train the networks of the preset ``desk-diffusion`` on two gloo processes of one thread each, with the same global
+batch. Ours runs on Ray Train, reads shards, cuts fresh sub-crops, draws noise per sample, clips, agrees on every step,
+logs to MLflow (SQLite) and keeps a heartbeat. The bare loop holds one batch in memory and does forward, backward,
 optimiser step (and, in stage 2, the moving average). Rounds alternate, so that changes of the machine's speed affect
 both; the start and the first ``WARM_UP`` steps are excluded.
 """
@@ -219,7 +219,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cluster = ["kind=local", f"num_cpus={WORKERS}", f"train_workers={WORKERS}", "train_threads=1", "map_threads=1"]
     overrides = ["autoencoder.train.budget=1 steps", *(f"cluster.{one}" for one in cluster)]
-    config = load_config("desk", [*overrides, f"cluster.strategy={arguments.strategy}"])
+    config = load_config("desk-diffusion", [*overrides, f"cluster.strategy={arguments.strategy}"])
     if arguments.bare:
         bare_worker(config, arguments.bare, arguments.rank, arguments.steps, arguments.scratch, arguments.rendezvous)
         return

@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    config = load_config("desk", ["autoencoder.train.budget=1 steps", "cluster.kind=inline", ADVERSARIAL])
+    config = load_config("desk-diffusion", ["autoencoder.train.budget=1 steps", "cluster.kind=inline", ADVERSARIAL])
     finetuning = config.decoder.adversarial
     assert finetuning is not None
     with tempfile.TemporaryDirectory() as scratch:

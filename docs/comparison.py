@@ -4,7 +4,7 @@
 
 Every decoder has the network, the pictures and the autoencoder of the others, and as many steps as fit into
 ``--cpu-min`` minutes of processor time by the speed of a short training before; a decoder that takes two trainings has
-half of them for each. Every result is from steps of ``hfd retrain`` with the preset ``desk`` in the workspace
+half of them for each. Every result is from steps of ``hfd retrain`` with the preset ``desk-diffusion`` in the workspace
 ``runs/comparison``: finished ones are skipped, so that an interrupted comparison continues. Processor time is that of
 all threads. Writes ``table.md`` into ``--out``. KEY=VALUE: settings of all decoders.
 """
@@ -50,7 +50,7 @@ DISTILL = f"decoder.distill={{teacher: {BEFORE}, teacher_steps: 16, steps: 1}}"
 DISCRIMINATOR = "decoder.adversarial={discriminator: [32, 64, 128, 128]}"
 HIFIC = "mse: 1.0, lpips: 0.026, wasserstein: 0.0"
 PO_ELIC = "mse: 0.0, charbonnier: 0.2, lpips: 0.026, style: 0.01, wasserstein: 0.0"
-OURS = "lpips: 0.04, wasserstein: 0.06"
+OURS = "lpips: 0.018, wasserstein: 0.007"
 PATCHES = "kind: patch, label: 1.0, weight: 0.0039, lr: 1e-4, channels: [32, 64, 128, 256]"
 FEW = "decoder.steps=4"
 """Of samples that are measured after each training; the samplers of the table have their own steps."""
@@ -92,7 +92,7 @@ KINDS = (
     Kind("critic on features (ours)", with_critic(ONE_STEP, OURS, "kind: features")),
     Kind("flow and discriminator (ours)", ((FLOW, FEW), (DISCRIMINATOR,)), finetunes=True),
 )
-"""Weights are those of conf/compare-*.yaml and conf/lean.yaml, sizes those of two processor cores."""
+"""Weights are those of conf/compare-*.yaml and conf/desk.yaml, sizes those of two processor cores."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ class Options:
         shared = (
             "name=comparison", "workspace=runs/comparison", f"data.uri={self.photos}", f"evaluate.data={self.pictures}",
             "cluster.kind=inline", f"autoencoder.warm_start={self.model}", "autoencoder.frozen=true",
-            "decoder.steps=null", "decoder.finish=null", "decoder.neighbours_share=0", "evaluate.baselines=[]", UNET,
+            "decoder.neighbours_share=0", "evaluate.baselines=[]", UNET,
         )  # fmt: skip
-        return load_config("desk", [*shared, *self.overrides, *settings])
+        return load_config("desk-diffusion", [*shared, *self.overrides, *settings])
 
 
 @dataclass(frozen=True)

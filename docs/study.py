@@ -2,10 +2,10 @@
 
     python docs/study.py --photos ../shared/data/photos --kodak ../shared/data/kodak [--budget "12000 steps"]
 
-Every result is from ``hfd retrain`` with the preset ``desk`` and other settings, on the autoencoder of a shipped model,
-in the workspace ``runs/study``. Finished steps are skipped, so that an interrupted study continues. The kinds and
-shifts are compared on a network with a quarter of desk's work per pixel, which trains on four times the pictures in
-the same time. Writes ``docs/study/`` (a Markdown table for each set of pictures, and plots as SVG).
+Every result is from ``hfd retrain`` with the preset ``desk-diffusion`` and other settings, on the autoencoder of a
+shipped model, in the workspace ``runs/study``. Finished steps are skipped, so that an interrupted study continues. The
+kinds and shifts are compared on a network with a quarter of the preset's work per pixel, which trains on four times the
+pictures in the same time. Writes ``docs/study/`` (a Markdown table for each set of pictures, and plots as SVG).
 
 (a) rectified flow and posterior-mean start against diffusion, by steps; (b) the shift s of diffusion's schedule;
 (c) gamma of the ancestral sampler; (d) realism and (e) finish and grain, on the shipped decoder.
@@ -34,9 +34,6 @@ GAMMAS = (0.0, 0.1, 0.3, 1.0)
 SHIFTS = (2.0, 1.0, 0.5, 0.25)
 KINDS = ("diffusion, s 0.5", "rectified flow", "posterior-mean flow")
 UNET = "decoder.unet={patch: 4, channels: [64, 128], blocks: [1, 3]}"
-PLAIN = ("decoder.steps=null", "decoder.finish=null")
-"""The sampler's own steps and no finish; a shipped decoder keeps its own."""
-
 FIELDS = {"fd_effnet": "FD-EffNet", "psnr": "PSNR, dB", "top_octave_energy": "top-octave energy over the original's"}
 
 
@@ -50,7 +47,7 @@ class Part:
 
 
 def trained(process: str) -> tuple[str, ...]:
-    return (f"decoder.process={{{process}, residual_std: 0.1}}", UNET, *PLAIN)
+    return (f"decoder.process={{{process}, residual_std: 0.1}}", UNET)
 
 
 def diffusion(s: float) -> tuple[str, ...]:
@@ -61,7 +58,7 @@ def parts(shipped: str) -> list[Part]:
     by_steps = tuple(f"{{steps: {steps}}}" for steps in STEPS)
     gammas = tuple(f"{{steps: 50, gamma: {gamma}}}" for gamma in GAMMAS if gamma)
     flow, start = trained("kind: rectified-flow"), trained("kind: posterior-mean-flow, sigma_s: 0.1")
-    frozen = (f"decoder.warm_start={shipped}", "decoder.frozen=true", *PLAIN)
+    frozen = (f"decoder.warm_start={shipped}", "decoder.frozen=true")
     finishes = ("{}", "{grain: true}", "{finish: false}", "{finish: false, grain: true}")
     own = (*(f"{{realism: {realism}}}" for realism in REALISM if realism < 1), *finishes)
     return [
@@ -82,7 +79,7 @@ def run_part(part: Part, options: argparse.Namespace, pictures: str | None) -> l
         f"evaluate.samplers=[{', '.join(part.samplers)}]", "evaluate.baselines=[]",
         f"evaluate.data={'null' if pictures is None else pictures}",
     ]  # fmt: skip
-    done = retrain(load_config("desk", settings), Terminal())[-1]
+    done = retrain(load_config("desk-diffusion", settings), Terminal())[-1]
     return [SummaryRow.from_record(row) for row in done.manifest.facts["summary"]]
 
 

@@ -85,6 +85,17 @@ def test_kinds_of_other_systems_are_those_of_the_presets(comparison: ModuleType)
         assert ours.perceptual == theirs.perceptual.model_copy(update={"critic": critic})
 
 
+def test_our_losses_are_those_of_the_preset(comparison: ModuleType) -> None:
+    """The process and the weights of the losses; the network is that of all decoders."""
+    from hfd.config.presets import load_config
+
+    ours = next(kind for kind in comparison.KINDS if kind.name == "critic on features (ours)")
+    found = comparison.Options("photos", "kodak", "desk-025", 600.0, 60, ()).config(*ours.trainings[0]).decoder
+    expected = load_config("desk").decoder
+    assert (found.process, found.perceptual) == (expected.process, expected.perceptual)
+    assert found.perceptual is not None and found.lean is None
+
+
 def test_the_table_has_x_hat_once(comparison: ModuleType) -> None:
     rows = [("x_hat", ["0.2"]), ("1 step", ["0.2"])]
     lines = comparison.table({"one": rows, "other": rows}).splitlines()
