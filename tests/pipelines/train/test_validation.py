@@ -87,7 +87,7 @@ def mean_energy(folder: Folder, pairs: Folder, *, finish: bool) -> float:
     return float(np.mean(energies))
 
 
-SMALL = "decoder.unet={patch: 4, channels: [8, 16], blocks: [1, 1]}"
+SMALL = "decoder.lean={channels: [8, 12], blocks: [0, 1], tail: 8}"
 
 
 def blurred_pairs(folder: Folder) -> Folder:
