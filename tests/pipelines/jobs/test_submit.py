@@ -61,8 +61,15 @@ def test_settings_given_win_over_the_size_and_the_cluster_over_both() -> None:
 
 @pytest.mark.parametrize("size", sorted(path.stem for path in (preset_folder() / "cluster").glob("*.yaml")))
 def test_every_size_fits_every_preset(size: str) -> None:
-    for preset in ("desk", "coco256", "clic"):
+    for preset in ("desk-diffusion", "coco256", "clic"):
         planned("retrain", "-c", preset, *WHERE, size=size)
+
+
+def test_the_small_batches_of_desk_fit_few_workers() -> None:
+    for size in ("cpu-4", "gpu-1"):
+        planned("retrain", "-c", "desk", *WHERE, size=size)
+    with pytest.raises(ConfigError, match=r"^decoder\.train\.batch_size: got 4, expected at least 8: cluster\."):
+        planned("retrain", "-c", "desk", *WHERE, size="gpu-8")
 
 
 @pytest.mark.parametrize(
