@@ -35,7 +35,7 @@ def test_a_picture_by_its_plan_is_the_whole(
 ) -> None:
     x_hat, settings, size = photograph(72, 901), Sampling(steps), (72, 901)
     whole = codec.sample(x_hat, settings, seed=5, precision=precision)
-    units = plan_units([size], codec.reach(settings), unit_pixels=40_000, batch_pixels=1)
+    units = plan_units([size], codec.reach(settings), unit_pixels=30_000, batch_pixels=1)
     assert {unit.kind for unit in units} == {kind}
     if kind is UnitKind.STEPS:
         assert len(units[0].tiles) > 1

@@ -62,7 +62,9 @@ def test_graphs_are_copied_while_they_fit_the_weights(tmp_path: Path) -> None:
     export_model(shipped, same, half=False)
     export_model(shipped, changed, half=False, steps=7)
     for part in ("autoencoder", "decoder"):
-        for name in GRAPHS[part]:
+        names = [name for name in GRAPHS[part] if shipped.exists(f"{part}/{name}")]
+        assert names
+        for name in names:
             assert same.read(f"{part}/{name}") == shipped.read(f"{part}/{name}")
             assert changed.exists(f"{part}/{name}") == (part == "autoencoder")
 
