@@ -2,7 +2,8 @@
 
 Most of the work is done at 1/4 and 1/8 of the sides. Its result is upsampled to full resolution, joined with the
 inputs, and passes through a narrow tail of convolutions over pixels. The tail has the same weights at all positions in
-a cell, so that it can correct differences between positions and does not itself create a pattern that repeats per cell.
+a cell, so that it can correct differences between positions. What still repeats from cell to cell is removed, as in the
+U-Net: otherwise perceptual losses, which compare local statistics, learn such a pattern in place of a texture.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hfd.diffusion.unet import EMBEDDING, NoiseEmbedding
+from hfd.diffusion.unet import EMBEDDING, GRID_REACH, NoiseEmbedding, without_grid
 
 FIRST = 2
 """Space-to-depth factor at the input."""
@@ -57,14 +58,18 @@ class LeanNet(nn.Module):
     def receptive_field_px(self) -> int:
         """Largest distance along an axis between an output pixel and an input pixel that it depends on.
 
-        A 3x3 convolution reaches one cell of its level, 2^(i+1) px: stem and head one each at level 0, a block two;
-        every level but the coarsest counts twice. The tail reaches two pixels. Cells are a grid of up to stride px, so
-        that a pixel at the edge of a cell reaches stride - 1 px further.
+        Each layer adds its cells on both sides of those reached before, from every position in a coarsest cell.
         """
-        coarsest = len(self.blocks) - 1
-        cells = [2 * count * (1 if i == coarsest else 2) for i, count in enumerate(self.blocks)]
-        reach = sum(FIRST * 2**i * count for i, count in enumerate(cells))
-        return int(reach + 2 * FIRST + 2 + self.stride - 1)
+        down = [(FIRST * 2**level, 2 * count) for level, count in enumerate(self.blocks)]
+        layers = [(FIRST, 1), *down, *reversed(down[:-1]), (FIRST, 1), (1, 2), (self.stride, GRID_REACH)]
+        farthest = 0
+        for pixel in range(self.stride):
+            first = last = pixel
+            for cell, count in layers:
+                first = (first // cell - count) * cell
+                last = (last // cell + count + 1) * cell - 1
+            farthest = max(farthest, pixel - first, last - pixel)
+        return farthest
 
     def forward(self, x_t: Tensor, x_hat: Tensor, noise_level: Tensor, known: Tensor | None = None) -> Tensor:
         del known
@@ -82,7 +87,7 @@ class LeanNet(nn.Module):
             h = self.up[level](skips[level] + F.pixel_shuffle(self.grow[level](F.silu(h)), 2))
         found = F.pixel_shuffle(self.head(F.silu(h)), FIRST)
         picture: Tensor = self.last(F.silu(self.mix(torch.cat([F.silu(found), inputs], dim=1))))
-        return picture
+        return without_grid(picture, self.stride)
 
 
 class LeanBlock(nn.Module):

@@ -17,6 +17,12 @@ from hfd.diffusion.neighbours import CHANNELS
 EMBEDDING = 128
 """Width of the noise-level embedding."""
 
+GRID_CELLS = 5
+"""Cells along each side over which a pattern that repeats is measured."""
+
+GRID_REACH = GRID_CELLS // 2 + 1
+"""Cells on each side that removing the pattern depends on: those over which it is measured, and one to interpolate."""
+
 
 class UNet(nn.Module):
     """Maps x_t and x_hat, (B, 3, H, W) in about [-1, 1] each, and a noise level (B,) to (B, 3, H, W).
@@ -62,7 +68,7 @@ class UNet(nn.Module):
         coarsest = len(self.blocks) - 1
         cells = [2 * count * (1 if i == coarsest else 2) for i, count in enumerate(self.blocks)]
         reach = sum(self.patch * 2**i * count for i, count in enumerate(cells))
-        grid = 0 if self.stride == 1 else 3 * self.stride + (self.patch if self.stride > self.patch else 0)
+        grid = 0 if self.stride == 1 else GRID_REACH * self.stride + (self.patch if self.stride > self.patch else 0)
         return int(reach + 2 * self.patch + grid + self.stride - 1)
 
     def forward(self, x_t: Tensor, x_hat: Tensor, noise_level: Tensor, known: Tensor | None = None) -> Tensor:
@@ -134,7 +140,8 @@ class NoiseEmbedding(nn.Module):
 
 
 def without_grid(x: Tensor, cell: int) -> Tensor:
-    """Remove from pictures (B, C, H, W) the pattern that repeats in cells of ``cell`` x ``cell`` px, over 5 x 5 cells.
+    """Remove from pictures (B, C, H, W) the pattern that repeats in cells of ``cell`` x ``cell`` px, over
+    `GRID_CELLS` x `GRID_CELLS` cells.
 
     Each position in a cell has its own weights in the last layers, so that the simplest texture to learn is the same in
     all cells: a grid, which an adversarial loss finds first and photographs do not have. The pattern is measured in x
@@ -144,7 +151,7 @@ def without_grid(x: Tensor, cell: int) -> Tensor:
         return x
     smooth = F.interpolate(F.avg_pool2d(x, cell), scale_factor=cell, mode="bilinear")
     places = F.pixel_unshuffle(x - smooth, cell)
-    repeated = F.avg_pool2d(places, 5, stride=1, padding=2, count_include_pad=False)
+    repeated = F.avg_pool2d(places, GRID_CELLS, stride=1, padding=GRID_CELLS // 2, count_include_pad=False)
     by_colour = repeated.reshape(x.shape[0], x.shape[1], cell**2, *repeated.shape[2:])
     grid = (by_colour - by_colour.mean(dim=2, keepdim=True)).reshape(repeated.shape)
     return x - F.pixel_shuffle(grid, cell)

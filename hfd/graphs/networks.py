@@ -6,7 +6,7 @@ import numpy as np
 
 from hfd.diffusion.lean import FIRST, LeanNet
 from hfd.diffusion.neighbours import CHANNELS
-from hfd.diffusion.unet import NoiseEmbedding, UNet
+from hfd.diffusion.unet import GRID_CELLS, NoiseEmbedding, UNet
 from hfd.graphs.builder import GraphBuilder
 from hfd.graphs.layers import conv, linear, shuffle, silu
 
@@ -68,7 +68,7 @@ def _lean(graph: GraphBuilder, net: LeanNet) -> str:
         h = _plain(graph, f"up.{level}", graph.op("Add", skips[level], grown), net.blocks[level])
     found = shuffle(graph, conv(graph, "head", silu(graph, h), padding=1), FIRST)
     mixed = conv(graph, "mix", graph.op("Concat", silu(graph, found), inputs, axis=1), padding=1)
-    return conv(graph, "last", silu(graph, mixed), padding=1)
+    return _without_grid(graph, conv(graph, "last", silu(graph, mixed), padding=1), net.stride)
 
 
 def _plain(graph: GraphBuilder, name: str, h: str, count: int) -> str:
@@ -102,7 +102,9 @@ def _without_grid(graph: GraphBuilder, x: str, cell: int) -> str:
     factors = graph.constant(np.array([1, 1, cell, cell]))
     smooth = graph.op("Resize", means, "", factors, mode="linear", coordinate_transformation_mode="half_pixel")
     places = graph.op("SpaceToDepth", graph.op("Sub", x, smooth), blocksize=cell)
-    repeated = graph.op("AveragePool", places, kernel_shape=[5, 5], pads=[2] * 4, count_include_pad=0)
+    repeated = graph.op(
+        "AveragePool", places, kernel_shape=[GRID_CELLS] * 2, pads=[GRID_CELLS // 2] * 4, count_include_pad=0
+    )
     by_place = graph.op("Reshape", repeated, graph.whole(0, cell**2, _COLOURS, -1))
     grid = graph.op("Sub", by_place, graph.op("ReduceMean", by_place, axes=[1], keepdims=1))
     grid = graph.op("Reshape", grid, graph.op("Shape", repeated))
