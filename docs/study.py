@@ -59,8 +59,7 @@ def parts(shipped: str) -> list[Part]:
     gammas = tuple(f"{{steps: 50, gamma: {gamma}}}" for gamma in GAMMAS if gamma)
     flow, start = trained("kind: rectified-flow"), trained("kind: posterior-mean-flow, sigma_s: 0.1")
     frozen = (f"decoder.warm_start={shipped}", "decoder.frozen=true")
-    finishes = ("{}", "{grain: true}", "{finish: false}", "{finish: false, grain: true}")
-    own = (*(f"{{realism: {realism}}}" for realism in REALISM if realism < 1), *finishes)
+    own = (*(f"{{realism: {realism}}}" for realism in REALISM if realism < 1), "{}", "{grain: true}")
     return [
         Part("diffusion, s 0.5", diffusion(0.5), (*by_steps, *gammas, "{steps: 50, grain: true}")),
         Part("rectified flow", flow, by_steps),
