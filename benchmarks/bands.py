@@ -1,4 +1,4 @@
-"""What a reconstruction lacks: distances after parts of the error are taken away.
+"""Measure what a reconstruction lacks: distances after parts of the error are taken away.
 
     python -m benchmarks.bands PICTURES [--model desk-025]
 
