@@ -35,7 +35,8 @@ Floats = npt.NDArray[np.float64]
 
 def luma(x: Floats) -> Floats:
     """Grey pictures (H, W, 1) of the luma of pictures (H, W, 3)."""
-    return (x @ LUMA)[..., None]
+    grey: Floats = (x @ LUMA)[..., None]
+    return grey
 
 
 def variants(original: RgbArray, x_hat: RgbArray, sample: RgbArray) -> Iterator[tuple[str, Floats]]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from hfd.baselines.pillow_codecs import available_baselines
@@ -60,14 +61,14 @@ def plain_ms_ssim(x: RgbArray, decoded: RgbArray) -> float:
         return float(package(a, b, data_range=1.0, reduction="none", normalize="relu").mean())
 
 
-def plain_features(network: EffNetLite0Features, patches: RgbArray) -> np.ndarray:
+def plain_features(network: EffNetLite0Features, patches: RgbArray) -> npt.NDArray[np.float32]:
     rows = []
     for start in range(0, len(patches), PLAIN_BATCH):
         batch = np.full((PLAIN_BATCH, *patches.shape[1:]), 127, np.uint8)
         own = patches[start : start + PLAIN_BATCH]
         batch[: len(own)] = own
         with torch.inference_mode():
-            rows.append(network._forward(batch)[: len(own)].numpy())
+            rows.append(network.forward(batch)[: len(own)].numpy())
     return np.concatenate(rows)
 
 

@@ -1,6 +1,6 @@
 """Make the model card's crops: parts of Kodak pictures at twice their size, as the shipped models decode them.
 
-    python docs/make_crops.py KODAK docs/crops.webp
+python docs/make_crops.py KODAK docs/crops.webp
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from efficientnet_lite_pytorch import EfficientNet
 
 from hfd.errors import DataError
 from hfd.image.load import RgbArray
-from hfd.metrics.batches import features_in_batches
+from hfd.metrics.batches import BATCH_PATCHES, features_in_batches
 
 METRIC_NAME = "FD-EffNet"
 """The Frechet distance over these features. Not FID, whose network and scale differ."""
@@ -32,8 +32,8 @@ _PIXEL_SCALE = 128.0
 class EffNetLite0Features:
     """EfficientNet-Lite0 (ImageNet-1k) up to the last feature map, averaged over all positions.
 
-    Input: patches at their own size, not resized, as ``(x - 127) / 128`` in float32. Every forward pass has one patch:
-    features do not depend on the batching of the patches, and on the CPU a large batch would leave its cache and take
+    Input: patches at their own size, not resized, as ``(x - 127) / 128`` in float32. On the CPU every forward pass has
+    one patch: features do not depend on the batching of the patches, and a large batch would leave its cache and take
     twice as long.
 
     Args:
@@ -58,9 +58,11 @@ class EffNetLite0Features:
 
         P may be 0. Raises ValueError for another shape or dtype.
         """
-        return features_in_batches(self._forward, patches, NUM_FEATURES, batch_patches=1)
+        batch = 1 if self._device.type == "cpu" else BATCH_PATCHES
+        return features_in_batches(self.forward, patches, NUM_FEATURES, batch_patches=batch)
 
-    def _forward(self, batch: RgbArray) -> torch.Tensor:
+    def forward(self, batch: RgbArray) -> torch.Tensor:
+        """Compute features of patches in one pass."""
         # Channels stay last in memory, as the convolutions of oneDNN are fastest.
         x = torch.from_numpy(np.ascontiguousarray(batch)).to(self._device).permute(0, 3, 1, 2).to(torch.float32)
         maps: torch.Tensor = self._network.extract_features((x - _PIXEL_MEAN) / _PIXEL_SCALE)
