@@ -1,9 +1,9 @@
 """Make the README's picture and table from a finished workspace.
 
-    python docs/make_picture.py runs/demo docs/demo.webp
+    python docs/make_picture.py runs/score docs/decoded.webp [NUMBER]
 
-Puts the first shown picture's versions side by side (original, x_hat, sample, AVIF), with captions, and
-prints the summary as a Markdown table.
+Puts the versions of a shown picture (the first, or NUMBER, from 0) side by side, with captions, and prints the summary as a
+Markdown table.
 """
 
 from __future__ import annotations
@@ -14,27 +14,29 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from hfd.io.storage import Folder
 from hfd.report.content import SummaryRow
 from hfd.report.tables import summary_markdown
+from pipelines.evaluate.results import ExamplePictures
 
 SIDE, BAND = 320, 40
 
 
-def main(workspace: Path, output: Path) -> None:
-    report = workspace / json.loads((workspace / "latest.json").read_text())["report"]
-    names = sorted((report.parent / "pictures").glob("*/names.txt"))[0]
-    rows = json.loads((report.parent / "manifest.json").read_text())["facts"]["summary"]
-    _, *curves = names.read_text().splitlines()
+def main(workspace: Path, output: Path, number: int = 0) -> None:
+    evaluation = (workspace / json.loads((workspace / "latest.json").read_text())["report"]).parent
+    home = sorted((evaluation / "pictures").iterdir())[number]
+    curves = ExamplePictures.read(Folder(str(home))).curves
     canvas = Image.new("RGB", (len(curves) * (SIDE + 4) - 4, SIDE + BAND), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(16)
-    for number, curve in enumerate(curves):
-        picture = Image.open(names.parent / f"{number}.webp").convert("RGB")
+    for place, curve in enumerate(curves):
+        picture = Image.open(home / f"{place}.webp").convert("RGB")
         left, top = (picture.width - SIDE) // 2, (picture.height - SIDE) // 2
-        canvas.paste(picture.crop((left, top, left + SIDE, top + SIDE)), (number * (SIDE + 4), BAND))
-        draw.text((number * (SIDE + 4), 10), curve.replace("|", ", ").removesuffix(", "), fill="black", font=font)
+        canvas.paste(picture.crop((left, top, left + SIDE, top + SIDE)), (place * (SIDE + 4), BAND))
+        draw.text((place * (SIDE + 4), 10), ", ".join(filter(None, curve)), fill="black", font=font)
     canvas.save(output, quality=90, method=6)
+    rows = json.loads((evaluation / "manifest.json").read_text())["facts"]["summary"]
     print(summary_markdown([SummaryRow.from_record(row) for row in rows]))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:]))
