@@ -2,8 +2,8 @@
 
     python docs/make_picture.py runs/score docs/decoded.webp [NUMBER]
 
-Puts the versions of a shown picture (the first, or NUMBER, from 0) side by side, with captions, and prints the summary as
-a Markdown table.
+Puts the versions of a shown picture (the first, or NUMBER, from 0) side by side, with captions, and prints the summary
+as a Markdown table.
 """
 
 from __future__ import annotations
