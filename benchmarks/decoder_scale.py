@@ -14,11 +14,10 @@ import statistics
 import time
 from dataclasses import fields, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.prepare import Job, in_scratch, ours, served
+from benchmarks.prepare import Job, add_arguments, in_scratch, ours, served
 from benchmarks.startup import processor
 from hfd.config.presets import load_config
 from hfd.data.crops import CropSettings
@@ -32,11 +31,7 @@ MAX_COMPARED = 300
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--cpus", type=int, default=2)
-    parser.add_argument("--limit", type=int, help="Number of photographs, the first by name.")
-    parser.add_argument("--copies", type=int, default=8, choices=range(1, 9))
+    add_arguments(parser)
     parser.add_argument("--downscale", type=float, default=0.5)
     parser.add_argument("overrides", nargs="*", help="Settings, as key=value.")
     arguments = parser.parse_args()

@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 import numpy as np
 import psutil
 
+from benchmarks.startup import processor
 from hfd.config import ClusterConfig, SamplerConfig
 from hfd.image.load import RgbArray, load_rgb
 from hfd.io.model_folders import shipped_models
@@ -268,7 +269,7 @@ def main() -> None:
     side = round(math.sqrt(LARGE_MP * 1e6 * 2 / 3))
     patches = len(fid_patches(np.zeros((side, side * 3 // 2, 3), np.uint8), SMALL_PX))
     plan(Load(f"1,000 of {LARGE_MP:g} MP", 1000, per_mp * LARGE_MP, patches, 7), merged, slope, options)
-    print(f"{psutil.cpu_count()} cores; processes of one thread", flush=True)
+    print(f"{processor()}, {psutil.cpu_count()} cores; processes of one thread", flush=True)
 
 
 if __name__ == "__main__":

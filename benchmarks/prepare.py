@@ -201,13 +201,18 @@ def served(folder: Path, limit: int | None, copies: int = 1) -> Iterator[str]:
         yield server.bucket
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the photographs, and how often and on how many cores they are prepared."""
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--limit", type=int, help="Number of photographs, the first by name.")
     parser.add_argument("--copies", type=int, default=8, choices=range(1, 9))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("overrides", nargs="*", help="Settings of ours, as key=value.")
     arguments = parser.parse_args()

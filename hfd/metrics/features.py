@@ -63,8 +63,9 @@ class EffNetLite0Features:
 
     def forward(self, batch: RgbArray) -> torch.Tensor:
         """Compute features of patches in one pass."""
-        # Channels stay last in memory, as the convolutions of oneDNN are fastest.
-        x = torch.from_numpy(np.ascontiguousarray(batch)).to(self._device).permute(0, 3, 1, 2).to(torch.float32)
+        # Channels stay last in memory, as the convolutions of oneDNN are fastest. A copy: torch prints a warning for
+        # arrays that it may not write to, such as those of pictures by Pillow.
+        x = torch.from_numpy(batch.copy()).to(self._device).permute(0, 3, 1, 2).to(torch.float32)
         maps: torch.Tensor = self._network.extract_features((x - _PIXEL_MEAN) / _PIXEL_SCALE)
         return maps.mean(dim=(2, 3))
 

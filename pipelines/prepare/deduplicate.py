@@ -123,8 +123,7 @@ def deduplicate(
 
     Of equal photographs the smallest key stays; of near ones the picture with most pixels, then the file with most
     bytes, then the smallest key: first of near ones by hashes, then, of those left, by features. Photographs of the
-    evaluation are dropped first, so that they do not cause others to
-    be dropped as duplicates.
+    evaluation are dropped first, so that they do not cause others to be dropped as duplicates.
     """
     by_key = np.asarray(pc.sort_indices(table, sort_keys=[("photo", "ascending")]))
     found = _reasons(table.take(by_key), evaluation, near_bits, near, among_themselves=among_themselves)

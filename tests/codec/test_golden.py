@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from functools import cache
 from types import ModuleType
@@ -17,6 +16,7 @@ from hfd.codec.library import model_that_made
 from hfd.io.model_folders import find_model
 from tests.support.format_reader import read_file, read_grey, read_metadata
 from tests.support.paths import GOLDEN
+from tests.support.scripts import load_script
 
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
 NAMES = sorted(EXPECTED["files"])
@@ -29,11 +29,7 @@ def codec() -> Codec:
 
 @cache
 def make() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golden_make", GOLDEN / "make.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tests/golden/make.py")
 
 
 def test_every_file_is_expected_and_small() -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import re
 import shlex
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +37,7 @@ from tests.support.crd import (
     strict,
     unknown_fields,
 )  # fmt: skip
+from tests.support.scripts import load_script
 
 LAUNCHER = ROOT / "infra" / "aws-cluster.yaml"
 DOCUMENTS = documents()
@@ -62,12 +61,7 @@ def launcher() -> dict[str, Any]:
 
 
 def sizing() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("sizing", ROOT / "infra" / "sizing.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("infra/sizing.py")
 
 
 # --- valid ---------------------------------------------------------------------------------------

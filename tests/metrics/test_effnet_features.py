@@ -76,6 +76,19 @@ def test_no_patches_give_no_rows(network: EffNetLite0Features) -> None:
     assert network(np.zeros((0, 128, 128, 3), dtype=np.uint8)).shape == (0, NUM_FEATURES)
 
 
+def test_patches_that_may_not_be_written_to_print_no_warning(
+    network: EffNetLite0Features, recwarn: pytest.WarningsRecorder
+) -> None:
+    patches, always = _patches(1), torch.is_warn_always_enabled()
+    patches.flags.writeable = False
+    torch.set_warn_always(True)
+    try:
+        network(patches)
+    finally:
+        torch.set_warn_always(always)
+    assert [str(one.message) for one in recwarn if "writable" in str(one.message)] == []
+
+
 def test_the_network_is_loaded_once() -> None:
     assert effnet_features() is effnet_features()
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from hfd.config import Config
-from tests.support.paths import ROOT
+from tests.support.scripts import load_script
 
 PACES = {"train-decoder": 0.5, "finetune-decoder": 2.0}
 """Seconds of processor time of a step."""
@@ -17,12 +15,7 @@ PACES = {"train-decoder": 0.5, "finetune-decoder": 2.0}
 
 @pytest.fixture(scope="module")
 def comparison() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("comparison", ROOT / "docs/comparison.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["comparison"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("docs/comparison.py")
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from argparse import Namespace
 from types import ModuleType
 
@@ -11,18 +9,13 @@ import pytest
 
 from hfd.config import Config, SamplerConfig
 from hfd.report.content import SummaryRow
-from tests.support.paths import ROOT
 from tests.support.report_rows import summary_row
+from tests.support.scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def study() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("study", ROOT / "docs/study.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["study"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("docs/study.py")
 
 
 def row(system: str, setting: str, fd: float) -> SummaryRow:
