@@ -149,7 +149,7 @@ def _examples(folder: Folder, rows: Sequence[ImageRow]) -> list[Example]:
             if row is None:
                 versions.append(Version("original", "uncompressed", x))
             else:
-                caption = f"{row.values['bpp']:.3f} bpp, {row.values['psnr']:.2f} dB"
+                caption = f"{setting}: {row.values['bpp']:.3f} bpp, {row.values['psnr']:.2f} dB"
                 versions.append(Version(system_label(system), caption, x))
         examples.append(Example(shown.image, tuple(versions)))
     return examples

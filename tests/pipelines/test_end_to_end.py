@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,6 +122,8 @@ def test_the_report_and_the_tables_hold_every_system(finished: Run) -> None:
     assert page.startswith("<!doctype html>") and page.rstrip().endswith("</html>")
     for label in ("Autoencoder", "AVIF", "JPEG", "WebP"):
         assert label.lower() in summary.lower() and label.lower() in page.lower()
+    sampled = next(row for row in facts["summary"] if row["system"] == "sample")["setting"]
+    assert re.search(rf">\s*{re.escape(sampled)}: \d\.\d+ bpp, ", page), "a shown version is named by its setting"
 
 
 def test_the_stored_file_is_measured(finished: Run) -> None:
