@@ -146,7 +146,8 @@ def work(rank: int, folder: Path) -> None:
 def launch(folder: Path) -> list[dict[str, Any]]:
     """Run two of these processes; return the results of each."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "tests.support.ddp_worker"]
+    # A crash inside torch or gloo then says where: the process itself leaves a line without a place.
+    command = [sys.executable, "-X", "faulthandler", "-m", "tests.support.ddp_worker"]
     processes = [
         subprocess.Popen([*command, str(rank), str(folder)], env=environment, stderr=subprocess.PIPE, text=True)
         for rank in range(2)
