@@ -1,17 +1,15 @@
 """Inject each fault into each step and check the outcome: a matrix of steps and faults, every cell executed.
 
-    python -m benchmarks.faults.matrix [--steps prepare,evaluate] [--faults kill-worker,s3-down] [--keep FOLDER]
+    python -m benchmarks.faults.matrix [--steps prepare,evaluate] [--faults kill-worker,s3-down]
 
 On this machine: SeaweedFS behind a proxy that can fail, an MLflow server, a Ray of three simulated nodes (a head
 without CPUs, two worker nodes), and ``hfd`` in its own process, as a user starts it. First every step runs without
 faults. A cell copies the outputs of the steps before its own, starts the step, and injects the fault while the step is
-working. It passes if the step's digest equals that of the run without faults:
+working. It passes if the step's digest equals that of the run without faults. ``same``, ``rerun`` and ``FAILED`` are
+those of ``steps.py``; FAILED is printed with its fault, and the exit code is 1. Besides:
 
-    same            the command ended with exit code 0
-    rerun           it stopped, with exit code 2 and one line or killed, and the same command completed it
     named           poison: all outputs exist except for the poison picture, which is counted and named
     -               does not apply: a training and a promotion decode no pictures, a promotion has no workers
-    FAILED          anything else; the fault is printed, and the exit code is 1
 
 The fault disk-full needs root, to mount a small tmpfs.
 """
@@ -23,85 +21,35 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.faults.parts import Cluster, Mlflow, Store
+from benchmarks.faults.steps import REFERENCE, STEPS, Running, Steps, table
 from tests.support.s3_proxy import Proxy
 from tests.support.s3_server import find_weed, s3_server
-from tests.support.tiny_run import tiny_overrides, write_photographs
 
-STEPS = ("prepare", "train-autoencoder", "reconstruct", "train-decoder", "evaluate", "promote")
 FAULTS = ("kill-worker", "kill-driver", "kill-node", "s3-down", "s3-503", "mlflow-down", "disk-full", "poison")
 READ_PICTURES = {"prepare", "evaluate"}
 AWAY_S = 20.0
 POISON = "poison.png"
-TRAIN_STEPS = 60
 
 
 @dataclass
 class World:
-    """The parts that faults are injected into."""
+    """The parts that faults are injected into, and the steps that run on them."""
 
-    folder: Path
     store: Store
     proxy: Proxy
     mlflow: Mlflow
     cluster: Cluster
-    environment: dict[str, str]
-    expected: dict[str, str] = field(default_factory=dict)
-
-    def command(self, step: str, workspace: str, *more: str) -> list[str]:
-        settings = tiny_overrides(
-            "s3://tests/photographs", workspace, f"tracking.uri={self.mlflow.uri}", "cluster.kind=attach",
-            f"cluster.address={self.cluster.address}", "prepare.photos_per_shard=2", "prepare.max_reject_share=0.3",
-            "evaluate.data=s3://tests/pictures", "evaluate.baselines=[]", "evaluate.max_images=null",
-            "autoencoder.train.checkpoint_every_s=0.5", "decoder.train.checkpoint_every_s=0.5",
-            "decoder.adversarial=null", f"promote.model={model_of(workspace)}", "evaluate.bootstrap_draws=20",
-            *more, steps=TRAIN_STEPS,
-        )  # fmt: skip
-        return [sys.executable, "-m", "hfd", step, "-c", "demo", *settings]
-
-
-def model_of(workspace: str) -> str:
-    """Return the name of the workspace's own registered model."""
-    return "hfd-" + workspace.rstrip("/").rpartition("/")[2]
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def is_one_line(self) -> bool:
-        return self.code == 2 and self.err.startswith("hfd: ") and len(self.err.splitlines()) == 1
-
-
-class Running:
-    """A command in its own process group."""
-
-    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-
-    def wait(self) -> Ended:
-        out, err = self.process.communicate()
-        lines = [line for line in err.splitlines() if "(raylet" not in line and not line.startswith("(pid=")]
-        return Ended(self.process.returncode, out, "\n".join(lines))
+    steps: Steps
 
 
 def run_cell(world: World, step: str, fault: str) -> tuple[str, str]:
@@ -113,44 +61,13 @@ def run_cell(world: World, step: str, fault: str) -> tuple[str, str]:
     if fault == "disk-full":
         return disk_full(world, step)
     workspace = f"s3://tests/cells/{step}-{fault}"
-    world.store.copy("reference", workspace, STEPS[: STEPS.index(step)])
+    world.steps.copy_before(step, workspace)
     with breaking(world, fault) as act:
-        running = Running(world.command(step, workspace), world.environment)
-        if when_at_work(world, running, workspace, step):
+        running = world.steps.start(step, workspace)
+        if world.steps.when_at_work(running, workspace, step):
             act(running)
         first = running.wait()
-    return verdict(world, step, workspace, first, killed=fault == "kill-driver")
-
-
-def verdict(world: World, step: str, workspace: str, first: Ended, *, killed: bool) -> tuple[str, str]:
-    if first.code == 0:
-        return judged(world, step, workspace, "same", first)
-    if not (first.is_one_line or killed):
-        return "FAILED", f"exit code {first.code}: {first.err[-3000:]}"
-    again = Running(world.command(step, workspace), world.environment).wait()
-    if again.code != 0:
-        return "FAILED", f"first: {first.err[-1500:]}\nrerun: {again.err[-1500:]}"
-    return judged(world, step, workspace, "rerun", first)
-
-
-def judged(world: World, step: str, workspace: str, word: str, first: Ended) -> tuple[str, str]:
-    found = world.store.digests(workspace, step)
-    if found != [world.expected[step]]:
-        return "FAILED", f"digests {found}, expected {world.expected[step]}; {first.err[-1500:]}"
-    if step == "promote" and (versions := world.mlflow.versions(model_of(workspace))) != ["1 champion"]:
-        return "FAILED", f"versions {versions}"
-    return word, first.err
-
-
-def when_at_work(world: World, running: Running, workspace: str, step: str) -> bool:
-    """Wait until the step has written something, or has ended."""
-    trains = step.startswith("train")
-    marks = "/checkpoints/" if trains else "/parts/"
-    while running.process.poll() is None:
-        if step == "promote" or any(marks in key for key in world.store.keys(f"{workspace}/{step}/")):
-            return True
-        time.sleep(0.1)
-    return False
+    return world.steps.verdict(step, workspace, first, killed=fault == "kill-driver")
 
 
 @contextlib.contextmanager
@@ -194,13 +111,13 @@ def disk_full(world: World, step: str) -> tuple[str, str]:
     folder = Path(tempfile.mkdtemp(prefix="hfd-full-"))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", str(folder)], check=True)
     try:
-        world.store.download("reference", folder / "ws", STEPS[: STEPS.index(step)])
+        world.store.download(REFERENCE, folder / "ws", STEPS[: STEPS.index(step)])
         room = os.statvfs(folder)
         used = (room.f_blocks - room.f_bfree) * room.f_frsize
         subprocess.run(["mount", "-o", f"remount,size={used // 1024 + 120}k", str(folder)], check=True)
-        first = Running(world.command(step, str(folder / "ws")), world.environment).wait()
+        first = world.steps.start(step, str(folder / "ws")).wait()
         subprocess.run(["mount", "-o", "remount,size=512m", str(folder)], check=True)
-        return verdict(world, step, str(folder / "ws"), first, killed=False)
+        return world.steps.verdict(step, str(folder / "ws"), first)
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
         shutil.rmtree(folder, ignore_errors=True)
@@ -210,15 +127,15 @@ def poisoned(world: World, step: str) -> tuple[str, str]:
     """Add a picture that kills any process that decodes it."""
     corpus, setting = ("photographs", "data.uri") if step == "prepare" else ("pictures", "evaluate.data")
     workspace = f"s3://tests/cells/{step}-poison"
-    world.store.copy("reference", workspace, STEPS[: STEPS.index(step)])
+    world.steps.copy_before(step, workspace)
     world.store.copy_objects(f"s3://tests/{corpus}", f"s3://tests/poisoned-{corpus}")
     (key,) = world.store.keys(f"s3://tests/{corpus}/")[:1]
     world.store.put(f"s3://tests/poisoned-{corpus}/{POISON}", world.store.get(f"s3://tests/{key}"))
-    ended = Running(world.command(step, workspace, f"{setting}=s3://tests/poisoned-{corpus}"), world.environment).wait()
+    ended = world.steps.start(step, workspace, f"{setting}=s3://tests/poisoned-{corpus}").wait()
     if ended.code != 0:
         return "FAILED", f"exit code {ended.code}: {ended.err[-3000:]}"
     facts = world.store.facts(workspace, step)
-    reference = world.store.facts("s3://tests/reference", step)
+    reference = world.store.facts(f"s3://tests/{REFERENCE}", step)
     counted = {"prepare": "photos", "evaluate": "images"}[step]
     if (facts["rejected"], facts[counted]) != (1, reference[counted] + 1):
         return "FAILED", f"facts {json.dumps(facts)[:1000]}"
@@ -245,10 +162,9 @@ def world_of(folder: Path) -> Iterator[World]:
         store = Store(server.environment)
         mlflow = stack.enter_context(Mlflow(folder, environment))
         cluster = stack.enter_context(Cluster(environment))
-        for name, count in (("photographs", 12), ("pictures", 4)):
-            for path in sorted(write_photographs(folder / name, count).iterdir()):
-                store.put(f"s3://tests/{name}/{path.name}", path.read_bytes())
-        yield World(folder, store, proxy, mlflow, cluster, environment)
+        world_steps = Steps(store, mlflow, cluster.address, environment)
+        world_steps.add_pictures(folder)
+        yield World(store, proxy, mlflow, cluster, world_steps)
 
 
 def main() -> None:
@@ -263,11 +179,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="hfd-faults-", ignore_cleanup_errors=True) as name,
         world_of(Path(name)) as world,
     ):
-        for step in STEPS[: 1 + max(STEPS.index(step) for step in steps)]:
-            ended = Running(world.command(step, "s3://tests/reference"), world.environment).wait()
-            if ended.code != 0:
-                raise SystemExit(f"the undisturbed {step} failed: {ended.err[-3000:]}")
-            (world.expected[step],) = world.store.digests("s3://tests/reference", step)
+        world.steps.run_undisturbed(max(steps, key=STEPS.index))
         for step in steps:
             row = []
             for fault in faults:
@@ -277,11 +189,7 @@ def main() -> None:
                 row.append(word)
                 print(f"{step} x {fault}: {word}, {time.monotonic() - started:.0f} s  {detail}", flush=True)
             rows.append((step, row))
-    print()
-    print("| step | " + " | ".join(faults) + " |")
-    print("| --- |" + " --- |" * len(faults))
-    for step, row in rows:
-        print(f"| {step} | " + " | ".join(row) + " |")
+    print(f"\n{table(faults, rows)}")
     sys.exit(int(failed))
 
 
