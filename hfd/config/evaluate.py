@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hfd.config.base import Place, Section
 from hfd.config.codecs import Codec, DecodedSystem
-from hfd.config.decoder import SamplerConfig
+from hfd.config.decoder import RateId, SamplerConfig
 from hfd.kinds import EngineKind
 
 ALONE_BPP = (0.125, 0.25, 0.5, 1.0)
@@ -34,7 +34,7 @@ class EvaluateConfig(Section):
     """Images and measures of the evaluation."""
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"external", "decoded", "vgg16", "vgg16_sha256", "model", "baseline_bpp", "curves", "engine"}
+        {"external", "decoded", "vgg16", "vgg16_sha256", "model", "baseline_bpp", "curves", "engine", "rate"}
         | {name + suffix for name in get_args(BackboneWeightsName) for suffix in ("", "_sha256")}
     )
 
@@ -48,6 +48,10 @@ class EvaluateConfig(Section):
     max_images: int | None = Field(None, ge=1, description="Use only the first images by key; None: all.")
     samplers: tuple[SamplerConfig, ...] = Field(
         (SamplerConfig(),), description="Samplers to compare; each is a row of the tables."
+    )
+    rate: RateId | None = Field(
+        None,
+        description="Rate id of our files, 64 to 192; 16 more double the quantiser's step. None: 128, a step of one.",
     )
     patch_px: int = Field(
         256, ge=32, multiple_of=2, description="Side of the patches of the Frechet and kernel distances, px."

@@ -160,7 +160,8 @@ class ImageCollector:
     def take(self, task: ImageTask) -> None:
         try:
             name, x = task.image.load(self._max_pixels)
-            coded = code(self._codec, name, x, functools.partial(store, self._folder, f"files/{name}.hfd"))
+            keep = functools.partial(store, self._folder, f"files/{name}.hfd")
+            coded = code(self._codec, name, x, keep, self._settings.rate)
         except DataError as error:
             self._reject(task, error)
             return

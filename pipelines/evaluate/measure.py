@@ -15,7 +15,7 @@ import numpy.typing as npt
 from hfd.baselines.external import External, Programs, missing_programs
 from hfd.baselines.pillow_codecs import Baseline, available_baselines, bracket_rate
 from hfd.codec.codec import Codec
-from hfd.codec.container import seed_of_file, unpack
+from hfd.codec.container import DEFAULT_RATE, seed_of_file, unpack
 from hfd.codec.sections import holds_grey
 from hfd.config import EvaluateConfig, SamplerConfig
 from hfd.diffusion.sampling import Sampling
@@ -57,6 +57,7 @@ class MeasureSettings:
     baseline_bpp: tuple[float, ...] = ()
     backbones: tuple[BackboneFile, ...] = ()
     device: str = "cpu"
+    rate: int = DEFAULT_RATE
 
     @property
     def networks(self) -> tuple[BackboneName, ...]:
@@ -152,12 +153,12 @@ def load_codec(uri: str, device: str, engine: EngineKind = "auto") -> Codec:
     return Codec.load(Folder(uri), device=device, engine=engine)
 
 
-def code(codec: Codec, name: str, x: RgbArray, store: Callable[[bytes], bytes]) -> Coded:
-    """Run stage 1 on a picture, uint8 (H, W, 3).
+def code(codec: Codec, name: str, x: RgbArray, store: Callable[[bytes], bytes], rate: int = DEFAULT_RATE) -> Coded:
+    """Run stage 1 on a picture, uint8 (H, W, 3), at a rate id.
 
     ``store`` writes the file and returns its bytes as read back: decoding starts from the stored file.
     """
-    compressed, encode_s = _timed(functools.partial(codec.compress, x, estimate=True))
+    compressed, encode_s = _timed(functools.partial(codec.compress, x, rate=rate, estimate=True))
     assert compressed.bpp_est is not None
     data = store(compressed.data)
     x_hat, stage1_s = _timed(functools.partial(codec.reconstruct, data))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hfd.codec.container import DEFAULT_RATE
 from hfd.data.shards import list_row_groups
 from hfd.errors import DataError
 from pipelines.context import Context
@@ -50,6 +51,7 @@ def measure_settings(context: Context, device: str = "cpu") -> MeasureSettings:
         config.absolute_bpp,
         backbone_files(config),
         device,
+        DEFAULT_RATE if config.rate is None else config.rate,
     )
 
 
