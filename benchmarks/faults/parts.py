@@ -122,18 +122,22 @@ class Mlflow:
                 time.sleep(0.2)
 
     def versions(self, model: str) -> list[str]:
-        """Return the versions of a registered model with their aliases, such as ``1 champion``."""
-        from mlflow import MlflowClient
-
-        client = MlflowClient(self.uri)
-        found = client.search_model_versions(f"name='{model}'")
-        aliases = client.get_registered_model(model).aliases
-        named = {version: alias for alias, version in aliases.items()}
-        return sorted(f"{one.version} {named.get(str(one.version), '')}".strip() for one in found)
+        return registered_versions(self.uri, model)
 
     def stop(self) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def registered_versions(uri: str, model: str) -> list[str]:
+    """Return the versions of a registered model with their aliases, such as ``1 champion``."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    found = client.search_model_versions(f"name='{model}'")
+    aliases = client.get_registered_model(model).aliases
+    named = {version: alias for alias, version in aliases.items()}
+    return sorted(f"{one.version} {named.get(str(one.version), '')}".strip() for one in found)
 
 
 class Cluster:
@@ -155,7 +159,7 @@ class Cluster:
 
     def kill_worker(self) -> None:
         """Kill one worker process of a step, on any node."""
-        at_work = [process for process in _processes() if _works(process)]
+        at_work = [process for process in _processes() if works(process)]
         if not at_work:
             raise RuntimeError("no worker was at work")
         max(at_work, key=lambda process: sum(process.cpu_times()[:2])).kill()
@@ -164,7 +168,7 @@ class Cluster:
         """Kill the node of a busy worker, with its raylet."""
         raylets = {node.all_processes["raylet"][0].process.pid: node for node in self._nodes}
         for process in _processes():
-            if _works(process):
+            if works(process):
                 for parent in process.parents():
                     if parent.pid in raylets:
                         self._remove(raylets[parent.pid])
@@ -184,7 +188,8 @@ def _processes() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
 
 
-def _works(process: psutil.Process) -> bool:
+def works(process: psutil.Process) -> bool:
+    """Return whether a process is a worker of Ray that a step uses."""
     try:
         name = " ".join(process.cmdline())
     except psutil.Error:

@@ -21,7 +21,7 @@ def free_port() -> int:
 
 
 class Server:
-    """A real tracking server on loopback that can go away and come back.
+    """A real tracking server that can go away and come back, on loopback or on another address of this machine.
 
     ``backend``: the URI of its database, passed by the environment as in production; None: SQLite in the folder.
     ``artifacts``: where it stores artifacts; None: in the folder. ``environment``: added to that of the tests.
@@ -34,8 +34,9 @@ class Server:
         backend: str | None = None,
         artifacts: str | None = None,
         environment: Mapping[str, str] | None = None,
+        address: str = "127.0.0.1",
     ) -> None:
-        self.folder, self.port = folder, free_port()
+        self.folder, self.address, self.port = folder, address, free_port()
         self._artifacts = artifacts or str(folder / "artifacts")
         self._environment = {
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -43,11 +44,11 @@ class Server:
             "MLFLOW_BACKEND_STORE_URI": backend or f"sqlite:///{folder}/server.db",
             **(environment or {}),
         }
-        self.uri = f"http://127.0.0.1:{self.port}"
+        self.uri = f"http://{address}:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command = [sys.executable, "-m", "mlflow", "server", "--host", self.address, "--port", str(self.port)]
         command += ["--workers", "1", "--artifacts-destination", self._artifacts]
         with (self.folder / "server.log").open("ab") as out:
             self.process = subprocess.Popen(

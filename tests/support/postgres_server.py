@@ -63,12 +63,12 @@ def find_postgres() -> Path | None:
 
 
 @contextmanager
-def postgres_server(programs: Path) -> Iterator[PostgresServer]:
-    """Run a server with a random password, without a socket file; its files go away with it."""
+def postgres_server(programs: Path, parent: Path = Path("/tmp")) -> Iterator[PostgresServer]:
+    """Run a server with a random password, without a socket file; its files, below ``parent``, go away with it."""
     is_root = os.geteuid() == 0
     owner: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if is_root else {}
-    # Folders of pytest belong to the user of the tests alone.
-    with tempfile.TemporaryDirectory(prefix="hfd-postgres-", dir="/tmp", ignore_cleanup_errors=True) as name:
+    # Not in a folder of pytest: these belong to the user of the tests alone.
+    with tempfile.TemporaryDirectory(prefix="hfd-postgres-", dir=parent, ignore_cleanup_errors=True) as name:
         folder, server = Path(name), PostgresServer(free_port(), secrets.token_hex(20))
         secret = folder / "password"
         secret.touch(mode=0o600)

