@@ -15,7 +15,7 @@ from pipelines.context import Display
 from pipelines.registry.registered import registered_models
 from pipelines.retention.contents import Contents, StepFolder, read_contents
 from pipelines.retention.delete import delete_checkpoints, delete_outputs, drop_stale_marks
-from pipelines.retention.plan import Decision, Rules, decide, reached, runs_of
+from pipelines.retention.plan import Decision, Rules, comparisons_of, decide, reached, runs_of
 from pipelines.runs.lease import lease
 
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -115,7 +115,8 @@ def _done(deleted: bool) -> str:
 
 @dataclass(frozen=True)
 class RunState:
-    """A run of a workspace. ``end``: its last output; ``outputs``: all that it needs; ``marks``: latest, registry."""
+    """A run of a workspace. ``end``: its last output; ``outputs``: all that it needs, and the champion that
+    it compared with; ``marks``: latest, registry."""
 
     end: StepFolder
     outputs: Sequence[StepFolder]
@@ -139,8 +140,10 @@ def list_runs(config: Config) -> list[RunState]:
 
 
 def _runs(contents: Contents, registered: Mapping[str, str]) -> Iterator[RunState]:
+    compared = comparisons_of(contents)
     for end in runs_of(contents):
-        outputs = [contents.folders[name] for name in sorted(reached(contents, [end.name]))]
+        needed = reached(contents, [end.name, *compared.get(end.name, ())])
+        outputs = [contents.folders[name] for name in sorted(needed)]
         marks = [f"latest {contents.latest[one.name]}" for one in outputs if one.name in contents.latest]
         marks += [registered[one.digest] for one in outputs if one.digest is not None and one.digest in registered]
         yield RunState(end, outputs, marks)

@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipelines.evaluate import SPEC as EVALUATE
+from pipelines.promote.step import CHAMPION_STEP
 from pipelines.retention.contents import Contents, StepFolder
 
 
@@ -34,10 +36,41 @@ class Decision:
 
 
 def runs_of(contents: Contents) -> list[StepFolder]:
-    """Return the last step of each run, newest first: finished outputs that are no input of another."""
+    """Return the last step of each run, newest first: finished outputs that are no input of another.
+
+    The copy of a champion and its evaluation are no run: a promotion made them (:func:`comparisons_of`).
+    """
     used = frozenset[str]().union(*(folder.inputs for folder in contents.folders.values()))
+    beside = {one.name for one in _of_champions(contents)}
     ends = [one for one in contents.folders.values() if one.finished is not None and one.digest not in used]
-    return sorted(ends, key=lambda folder: (-folder.time, -folder.written, folder.name))
+    return sorted(
+        (one for one in ends if one.name not in beside),
+        key=lambda folder: (-folder.time, -folder.written, folder.name),
+    )
+
+
+def comparisons_of(contents: Contents) -> dict[str, list[str]]:
+    """Return the evaluations of champions by the run that compared with them: the first that ended after them.
+
+    Those after the last run, whose promotion was interrupted, belong to the last one.
+    """
+    runs = runs_of(contents)
+    found: dict[str, list[str]] = defaultdict(list)
+    for one in _of_champions(contents) if runs else ():
+        later = [run for run in runs if run.time >= one.time]
+        found[(later[-1] if later else runs[0]).name].append(one.name)
+    return found
+
+
+def _of_champions(contents: Contents) -> list[StepFolder]:
+    """Return the copies of champions and the evaluations of these models, finished ones."""
+    finished = [one for one in contents.folders.values() if one.finished is not None]
+    digests = {one.digest for one in finished if one.step == CHAMPION_STEP}
+    return [
+        one
+        for one in finished
+        if one.step == CHAMPION_STEP or (one.step == EVALUATE.name and not digests.isdisjoint(one.inputs))
+    ]
 
 
 def reached(contents: Contents, roots: Sequence[str]) -> dict[str, str]:
@@ -65,8 +98,11 @@ def decide(contents: Contents, rules: Rules, now: float) -> Decision:
     for name, folder in contents.folders.items():
         if folder.digest is not None and folder.digest in rules.registered:
             reasons.setdefault(name, rules.registered[folder.digest])
+    compared = comparisons_of(contents)
     for number, folder in enumerate(runs_of(contents)[: rules.keep_last], start=1):
         reasons.setdefault(folder.name, f"run {number} of the last {rules.keep_last}")
+        for name in compared.get(folder.name, ()):
+            reasons.setdefault(name, f"the champion of run {number} of the last {rules.keep_last}")
     for name in sorted(contents.newest):
         reasons.setdefault(name, "newest snapshot, to copy from")
     for name, folder in contents.folders.items():

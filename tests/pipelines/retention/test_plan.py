@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.retention.contents import Contents, StepFolder
-from pipelines.retention.plan import Rules, decide, reached, runs_of
+from pipelines.retention.plan import Rules, comparisons_of, decide, reached, runs_of
 
 NOW = 1_000_000.0
 DAY = 86_400.0
@@ -56,6 +56,35 @@ def test_each_kind_of_root_keeps_what_it_needs() -> None:
     # Of age 5 and 4 days: the evaluation with all that it needs, and a training that has not ended.
     young = {"evaluate/b", "train/b", "prepare/a", "train/c"}
     assert names(contents(*CHAIN), rules(older_than_days=5.5)) == everything - young
+
+
+def promoted(week: int) -> tuple[StepFolder, ...]:
+    """A retraining that ends with a promotion, on day ``week``."""
+    ages = [30.0 - week - part / 10 for part in range(3)]
+    return (
+        folder(f"train/{week}", f"m{week}", ("photographs",), age_days=ages[0]),
+        folder(f"evaluate/{week}", f"e{week}", (f"m{week}", "images"), age_days=ages[1]),
+        folder(f"promote/{week}", f"v{week}", (f"m{week}", f"e{week}"), age_days=ages[2]),
+    )
+
+
+def test_the_evaluation_of_a_champion_is_no_run_and_stays_with_the_run_that_compared_with_it() -> None:
+    """Model 1 became champion; week 3 fetched it and measured it again, between its evaluation and its promotion."""
+    copy = folder("champion/1", "m1", ("m1",), age_days=26.85)
+    again = folder("evaluate/again", "other", ("m1", "other images"), age_days=26.82)
+    weeks = [one for week in (1, 2, 3, 4) for one in promoted(week)]
+    found = contents(*weeks, copy, again)
+    assert [run.name for run in runs_of(found)] == ["promote/4", "promote/3", "promote/2", "promote/1"]
+    assert comparisons_of(found)["promote/3"] == ["champion/1", "evaluate/again"]
+    champion = {"m1": "m version 1, champion"}
+    unneeded = {"promote/1", "evaluate/1"}  # the first week's, but for the registered model
+    assert names(found, rules(keep_last=3, registered=champion)) == unneeded
+    assert names(found, rules(keep_last=2, registered=champion)) == unneeded | {one.name for one in promoted(2)}
+    last = unneeded | {one.name for week in (2, 3) for one in promoted(week)} | {"evaluate/again"}
+    assert names(found, rules(keep_last=1, registered=champion)) == last
+    # The promotion of a fifth week was killed after it had measured the champion.
+    killed = folder("evaluate/killed", "third", ("m1", "new images"), age_days=24.0)
+    assert comparisons_of(contents(*weeks, copy, killed))["promote/4"] == ["evaluate/killed"]
 
 
 def test_reasons_are_named() -> None:
