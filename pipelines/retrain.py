@@ -17,7 +17,7 @@ from pipelines.corpus.sources import list_sources
 from pipelines.engine.inline import Inline
 from pipelines.engine.open import open_engine
 from pipelines.runs.lease import lease
-from pipelines.runs.step import Done, Step, describe_other_format, is_latest, point_latest, require
+from pipelines.runs.step import Done, Step, describe_other_format, is_latest, naming_incomplete, point_latest, require
 from pipelines.spec import MODEL
 from pipelines.tracking import ParentRun, parent_run
 from pipelines.tracking.settings import tracking_settings
@@ -96,7 +96,8 @@ def retrain(config: Config, display: Display, *, only: str | None = None) -> lis
         open_engine(config.cluster, display.say) as ready,
     ):
         context = replace(idle, engine=ready, parent=parent)
-        return _run_steps(replace(context, guard=held.check) if held is not None else context, only)
+        with naming_incomplete(context.workspace):
+            return _run_steps(replace(context, guard=held.check) if held is not None else context, only)
 
 
 def plan(config: Config, inputs: Inputs) -> list[StepState]:

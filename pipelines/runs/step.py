@@ -7,11 +7,13 @@ keys of later steps depend on contents, never on times or paths.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,6 +149,25 @@ def require(step: Step, command: str) -> Done:
     if manifest is None:
         raise ConfigError(f"{step.name}: not done for these settings ({step.folder.uri}). Run hfd {command} first")
     return Done(step, manifest, skipped=True)
+
+
+@contextlib.contextmanager
+def naming_incomplete(workspace: Folder) -> Iterator[None]:
+    """Name the output to delete if a finished one lacks a file: the same command alone would end at it again.
+
+    It is not deleted here: it may hold days of training, and the file may be restored.
+    """
+    try:
+        yield
+    except DataError as error:
+        found = re.match(rf"{re.escape(workspace.uri.rstrip('/'))}/+([\w-]+/[0-9a-f]{{16}})/", str(error))
+        if error.reason != "missing" or found is None or not workspace.exists(f"{found[1]}/manifest.json"):
+            raise
+        raise DataError(
+            f"{error}. Restore it, or delete {workspace.uri}/{found[1]}, which was finished with it, and run the same "
+            "command again: that step runs anew",
+            reason=error.reason,
+        ) from error
 
 
 def digest_of(value: Any) -> str:

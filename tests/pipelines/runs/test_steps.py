@@ -12,7 +12,7 @@ from hfd.io.storage import Folder
 from pipelines.context import Context, Inputs
 from pipelines.corpus.listing import Corpus
 from pipelines.engine.inline import Inline
-from pipelines.runs.step import Done, Manifest, Outcome, Step, point_latest, require, run_step
+from pipelines.runs.step import Done, Manifest, Outcome, Step, naming_incomplete, point_latest, require, run_step
 from pipelines.spec import MODEL
 from pipelines.workflow import STEP_NAMES, STEPS
 from tests.support.tiny_run import tiny_config
@@ -192,6 +192,28 @@ def test_an_unreadable_manifest_is_named_with_advice(step: Step, content: bytes)
     with pytest.raises(DataError) as caught:
         run_step(step, Work())
     assert str(caught.value) == f"{step.folder.uri}/manifest.json: not readable. Delete the folder and run again"
+
+
+def test_a_finished_output_that_lacks_a_file_is_named_with_advice(step: Step) -> None:
+    run_step(step, Work())
+    step.folder.delete("out/data.bin")
+    with pytest.raises(DataError) as caught, naming_incomplete(step.workspace):
+        step.folder.read("out/data.bin")
+    assert caught.value.reason == "missing"
+    assert str(caught.value) == (
+        f"{step.folder.uri}/out/data.bin: got no such file, expected one that exists. Restore it, or delete "
+        f"{step.folder.uri}, which was finished with it, and run the same command again: that step runs anew"
+    )
+    step.workspace.delete(f"prepare/{step.key}")
+    run_step(step, Work())
+    assert step.folder.read("out/data.bin") == b"data"
+
+
+@pytest.mark.parametrize("name", ["prepare/0123456789abcdef/data.bin", "latest.json", "../elsewhere/data.bin"])
+def test_a_missing_file_of_no_finished_output_keeps_its_line(step: Step, name: str) -> None:
+    run_step(step, Work())
+    with pytest.raises(DataError, match=r"expected one that exists$"), naming_incomplete(step.workspace):
+        step.workspace.read(name)
 
 
 def test_a_step_that_is_required_names_the_command_to_run_first(step: Step) -> None:
