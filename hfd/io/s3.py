@@ -72,7 +72,8 @@ class Prefix:
         """Yield a stream that is uploaded when the block ends without an error."""
         # An Arrow stream to S3 publishes its contents even when it is only deleted: open it after the block has
         # succeeded.
-        with one_line(f"{self.uri}/{name}"), tempfile.NamedTemporaryFile(prefix="hfd-upload-") as spool:
+        what = f"{self.uri}/{name} through {tempfile.gettempdir()}"  # the disk that may be full
+        with one_line(what), tempfile.NamedTemporaryFile(prefix="hfd-upload-") as spool:
             yield cast(IO[bytes], spool)
             spool.flush()
             self._do(name, lambda: upload(Path(spool.name), self._filesystem, self._at(name)))

@@ -18,7 +18,7 @@ from typing import Any
 
 from hfd.config import Config
 from hfd.errors import ConfigError, DataError, HfdError
-from hfd.io.storage import Folder
+from hfd.io.storage import Folder, write_file
 from hfd.io.weights import fingerprint_of
 from pipelines.registry.aliases import CHAMPION, NAMED, PREVIOUS, Aliases
 from pipelines.registry.artifacts import FILES, FINGERPRINT, PARTS, Artifacts
@@ -88,9 +88,7 @@ class Registry:
                 fingerprints = {f"{FINGERPRINT}{part}": fingerprint_of(files / part) for part in PARTS}
                 with tempfile.TemporaryDirectory(prefix="hfd-register-") as scratch:
                     for name in FILES:
-                        path = Path(scratch) / name
-                        path.parent.mkdir(exist_ok=True)
-                        path.write_bytes(files.read(name))
+                        write_file(Path(scratch) / name, files.read(name))
                     self.client.log_artifacts(run_id, scratch, ARTIFACTS)
                 source = f"{self.client.get_run(run_id).info.artifact_uri}/{ARTIFACTS}"
                 made = self.client.create_model_version(

@@ -54,17 +54,18 @@ class StepRun:
         if self._link is None:
             return
         client = self._link.client
-        with tempfile.TemporaryDirectory() as scratch:
-            path = source if isinstance(source, Path) else Path(scratch) / (name or "artifact.bin")
-            if isinstance(source, bytes):
-                path.write_bytes(source)
-            elif name is not None and name != path.name:
-                path = Path(scratch) / name
-                path.symlink_to(source.resolve())
-            self._link.attempt(
-                f"store {path.name}",
-                lambda: client.log_artifact(self.run_id, str(path), artifact_path=folder),
-            )
+
+        def store() -> None:
+            with tempfile.TemporaryDirectory() as scratch:  # its disk may be full: a failure like one of the server
+                path = source if isinstance(source, Path) else Path(scratch) / (name or "artifact.bin")
+                if isinstance(source, bytes):
+                    path.write_bytes(source)
+                elif name is not None and name != path.name:
+                    path = Path(scratch) / name
+                    path.symlink_to(source.resolve())
+                client.log_artifact(self.run_id, str(path), artifact_path=folder)
+
+        self._link.attempt(f"store {name or getattr(source, 'name', 'artifact.bin')}", store)
 
     def log_image(self, name: str, x: np.ndarray[Any, np.dtype[np.uint8]], step: int) -> None:
         """Show the picture ``x`` (uint8, H x W or H x W x {1, 3, 4}, 0 to 255) as ``name`` at ``step``."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -86,6 +88,14 @@ def test_an_upload_that_breaks_off_publishes_nothing(s3: Folder, monkeypatch: py
 
 
 @pytest.mark.integration
+def test_a_full_disk_of_temporary_files_is_named_with_its_folder(s3: Folder) -> None:
+    with pytest.raises(DataError) as error, s3.writing("whole.bin"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert error.value.reason == "disk-full"
+    assert str(error.value).startswith(f"{s3.uri}/whole.bin through {tempfile.gettempdir()}: the disk is full")
+    assert not s3.exists("whole.bin")
+
+
 def test_a_killed_s3_writer_publishes_nothing(s3: Folder, tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     killed = subprocess.run([sys.executable, "-c", KILLED_WRITER, s3.uri], env=environment, check=False)

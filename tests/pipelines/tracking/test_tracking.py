@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import pickle
 import subprocess
 import sys
@@ -292,6 +294,22 @@ def test_the_buffer_is_bounded_and_its_loss_is_counted(caplog: pytest.LogCapture
     assert not logger.flush(timeout=0.2)
     assert logger.close(timeout=0.2) == 120
     assert f"120 metrics of run {'0' * 32} were lost" in caplog.text
+
+
+def test_a_full_disk_of_temporary_files_loses_an_artifact_and_stops_nothing(
+    settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(self: Path, _: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    with parent_run(settings, name="run") as parent:
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "write_bytes", full)
+            parent.log_artifact(b"1", name="lost.txt")
+        parent.log_artifact(b"2", name="kept.txt")
+    assert artifacts(str(settings.uri), parent.run_id) == ["kept.txt"]
+    assert "could not store lost.txt (OSError: [Errno 28] No space left on device" in caplog.text
+    assert runs_of(settings)["run"].info.status == "FINISHED"
 
 
 def test_a_deleted_experiment_is_named(settings: TrackingSettings) -> None:
