@@ -20,17 +20,16 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.faults.outages import outages
 from benchmarks.faults.parts import Cluster, Mlflow, Store
+from benchmarks.faults.small_disk import small_disk
 from benchmarks.faults.steps import REFERENCE, STEPS, Running, Steps, table
 from tests.support.s3_proxy import Proxy
 from tests.support.s3_server import find_weed, s3_server
@@ -73,54 +72,30 @@ def run_cell(world: World, step: str, fault: str) -> tuple[str, str]:
 @contextlib.contextmanager
 def breaking(world: World, fault: str) -> Iterator[Callable[[Running], None]]:
     """Yield the function that injects a fault; repair it after the command has ended."""
-    timers: list[threading.Timer] = []
-
-    def later(mend: Callable[[], None]) -> None:
-        timers.append(threading.Timer(AWAY_S, mend))
-        timers[-1].start()
-
-    def s3_down(_: Running) -> None:
-        world.proxy.down = True
-        later(lambda: setattr(world.proxy, "down", False))
-
-    def mlflow_down(_: Running) -> None:
-        world.mlflow.stop()
-        later(world.mlflow.start)
-
-    acts: dict[str, Callable[[Running], None]] = {
-        "kill-worker": lambda _: world.cluster.kill_worker(),
-        "kill-driver": lambda running: running.kill(),
-        "kill-node": lambda _: world.cluster.kill_node(),
-        "s3-down": s3_down,
-        "s3-503": lambda _: None,
-        "mlflow-down": mlflow_down,
-    }
-    if fault == "s3-503":
-        world.proxy.share_of_503 = 0.1
-    try:
-        yield acts[fault]
-    finally:
-        world.proxy.share_of_503 = 0.0
-        for timer in timers:
-            timer.join()
-        world.cluster.mend()
+    with outages(world.proxy, world.mlflow, AWAY_S) as acts:
+        if fault == "s3-503":
+            world.proxy.share_of_503 = 0.1
+        try:
+            yield {
+                **acts,
+                "kill-worker": lambda _: world.cluster.kill_worker(),
+                "kill-node": lambda _: world.cluster.kill_node(),
+                "s3-503": lambda _: None,
+            }[fault]
+        finally:
+            world.proxy.share_of_503 = 0.0
+    world.cluster.mend()
 
 
 def disk_full(world: World, step: str) -> tuple[str, str]:
     """Run in a local workspace on a file system with too little space, which is enlarged afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="hfd-full-"))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", str(folder)], check=True)
-    try:
-        world.store.download(REFERENCE, folder / "ws", STEPS[: STEPS.index(step)])
-        room = os.statvfs(folder)
-        used = (room.f_blocks - room.f_bfree) * room.f_frsize
-        subprocess.run(["mount", "-o", f"remount,size={used // 1024 + 120}k", str(folder)], check=True)
-        first = world.steps.start(step, str(folder / "ws")).wait()
-        subprocess.run(["mount", "-o", "remount,size=512m", str(folder)], check=True)
-        return world.steps.verdict(step, str(folder / "ws"), first)
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-        shutil.rmtree(folder, ignore_errors=True)
+    with small_disk() as disk:
+        workspace = disk.folder / "ws"
+        world.store.download(REFERENCE, workspace, STEPS[: STEPS.index(step)])
+        disk.leave(120)
+        first = world.steps.start(step, str(workspace)).wait()
+        disk.enlarge()
+        return world.steps.verdict(step, str(workspace), first)
 
 
 def poisoned(world: World, step: str) -> tuple[str, str]:

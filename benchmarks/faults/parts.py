@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +21,15 @@ NODE_CPUS = 2
 
 _AT_WORK = ("ray::Map", "ray::Server", "ray::RayTrainWorker")
 """Names of Ray's worker processes: a task, an actor of a pool, a training worker."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """An object of a bucket: its key, its size in bytes and its ETag."""
+
+    key: str
+    size: int
+    etag: str
 
 
 class Store:
@@ -40,9 +50,18 @@ class Store:
         return bucket, key
 
     def keys(self, uri: str) -> list[str]:
+        return sorted(item.key for item in self.objects(uri))
+
+    def objects(self, uri: str) -> list[Item]:
+        """Return every object whose name begins with a URI."""
         bucket, prefix = self._split(uri)
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        return sorted(item["Key"] for page in pages for item in page.get("Contents", ()))
+        listed = [item for page in pages for item in page.get("Contents", ())]
+        return [Item(item["Key"], int(item["Size"]), item["ETag"].strip('"')) for item in listed]
+
+    def delete(self, uri: str) -> None:
+        bucket, key = self._split(uri)
+        self._client.delete_object(Bucket=bucket, Key=key)
 
     def get(self, uri: str) -> bytes:
         bucket, key = self._split(uri)
@@ -88,14 +107,15 @@ class Store:
 
 
 class Mlflow:
-    """A server on the loopback interface that can be stopped and started again."""
+    """A server on the loopback interface that can be stopped and started again. ``port``: None for any free one."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], port: int | None = None) -> None:
         self._folder, self._environment = folder, environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self._port}"
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port or 0))
+            self.port: int = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -106,7 +126,7 @@ class Mlflow:
 
     def start(self) -> None:
         command = [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port),
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port),
             "--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db",
             "--artifacts-destination", str(self._folder / "artifacts"),
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A proxy in front of an S3 server, which can go away or answer some requests with 503 while it runs."""
+"""A proxy in front of an S3 server that fails on demand: it goes away, swallows requests, or refuses them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import http.client
 import random
 import socket
 import threading
+import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
 _OF_THE_CONNECTION = {"connection", "transfer-encoding", "keep-alive", "expect"}
 
 
@@ -17,11 +20,14 @@ class Proxy:
     """Forwards requests to ``upstream`` as they are, so that their signatures hold.
 
     ``share_of_503``: how many of the requests are answered SlowDown. ``down``: connections are dropped unanswered.
-    ``requests``, ``refused`` and ``connections`` count.
+    ``silent``: nothing is answered, and connections are dropped once it is False again, as in a network partition.
+    ``expired``: every request is answered 403 ExpiredToken. ``watch`` is called with the method and the path of each
+    request before it is forwarded. ``requests``, ``refused`` and ``connections`` count.
     """
 
     def __init__(self, upstream: str, seed: int = 0) -> None:
-        self.share_of_503, self.down = 0.0, False
+        self.share_of_503, self.down, self.silent, self.expired = 0.0, False, False, False
+        self.watch: Callable[[str, str], None] = lambda _method, _path: None
         self.requests = self.refused = self.connections = 0
         self._random, self._lock = random.Random(seed), threading.Lock()
         self._host = urlsplit(upstream).netloc
@@ -54,12 +60,18 @@ class Proxy:
 
             def forward(self) -> None:
                 proxy.requests += 1
-                if proxy.down:
+                proxy.watch(self.command, self.path)
+                if proxy.down or proxy.silent:
                     proxy.refused += 1
+                    while proxy.silent:
+                        time.sleep(0.05)
                     self.connection.shutdown(socket.SHUT_RDWR)
                     self.close_connection = True
                     return
                 body = self.body()
+                if proxy.expired:
+                    self.answer(403, {"Content-Type": "application/xml"}, EXPIRED)
+                    return
                 if proxy._refuses():
                     self.answer(503, {"Content-Type": "application/xml"}, SLOW_DOWN)
                     return

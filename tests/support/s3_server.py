@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +27,16 @@ READER = "hfd-reader"
 
 @dataclass(frozen=True)
 class S3Server:
-    """A server with one ``bucket``. ``environment``: with all rights; ``reader``: read only."""
+    """A server with one ``bucket``. ``environment``: all rights, ``reader``: read only."""
 
     bucket: str
     environment: dict[str, str]
     reader: dict[str, str]
+    master: str
+
+    def vacuum(self) -> None:
+        """Free the disk space of deleted objects, which the server does by itself each quarter of an hour."""
+        urllib.request.urlopen(f"{self.master}/vol/vacuum?garbageThreshold=0.1", timeout=60).close()
 
 
 def put(client: Any, folder: str, name: str, data: bytes = b"x") -> None:
@@ -50,13 +56,16 @@ def find_weed() -> Path | None:
 
 @contextmanager
 def s3_server(weed: Path, folder: Path, address: str = "127.0.0.1") -> Iterator[S3Server]:
-    """Run a server at ``address`` that stores everything under ``folder``, with a random secret."""
+    """Run a server at ``address`` that stores everything under ``folder``, with a random secret.
+
+    Objects of an earlier run in the folder stay.
+    """
     key, secret = "hfd-tests", secrets.token_hex(20)
     identities = [
         {"name": name, "credentials": [{"accessKey": name, "secretKey": secret}], "actions": actions}
         for name, actions in ((key, ["Admin", "Read", "Write", "List", "Tagging"]), (READER, ["Read", "List"]))
     ]
-    (folder / "data").mkdir()
+    (folder / "data").mkdir(exist_ok=True)
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     master, volume, filer, s3 = free_ports(4)
     command = [
@@ -79,7 +88,7 @@ def s3_server(weed: Path, folder: Path, address: str = "127.0.0.1") -> Iterator[
         server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
     try:
         _create_bucket(server, environment, "tests", log_path)
-        yield S3Server("tests", environment, environment | {"AWS_ACCESS_KEY_ID": READER})
+        yield S3Server("tests", environment, environment | {"AWS_ACCESS_KEY_ID": READER}, f"http://{address}:{master}")
     finally:
         server.kill()
         server.wait()
@@ -116,13 +125,14 @@ def _create_bucket(server: subprocess.Popen[bytes], environment: dict[str, str],
     deadline = time.monotonic() + STARTED_WITHIN_S
     while True:
         try:
-            client.create_bucket(Bucket=bucket)
+            with suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
+                client.create_bucket(Bucket=bucket)
             # The first write waits for a volume to be made; the server is of use only after that.
             client.put_object(Bucket=bucket, Key=".ready", Body=b"x")
             client.delete_object(Bucket=bucket, Key=".ready")
             return
         except (BotoCoreError, ClientError) as error:
-            if "BucketAlready" not in str(error) and (server.poll() is not None or time.monotonic() > deadline):
+            if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the S3 server did not start: {log.read_text()[-2000:]}") from error
             time.sleep(0.2)
 
