@@ -18,6 +18,17 @@ CONNECT_S = 20.0
 START_S, ELASTIC_START_S = 600, 30
 """Time in which the resources of a training's workers must be free, with a fixed and with an elastic number."""
 
+ENVIRONMENT = {
+    # Ray's default from 2.64 on: a task without GPUs keeps the visible devices of its process.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # No packet tells that a host lost its power or its network. Ray then leaves tasks waiting until it tests the
+    # connection, by default after 300 s and 120 s for an answer. Its servers refuse more than one test a minute.
+    "RAY_grpc_client_keepalive_time_ms": "70000",
+    "RAY_grpc_client_keepalive_timeout_ms": "60000",
+}
+"""Settings of Ray in this process where the user has set none; Ray reads them at its import."""
+
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
@@ -27,9 +38,7 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
 
     Raises :class:`ConfigError` where Ray does not start or answer, or is too small.
     """
-    # Ray's default from 2.64 on: a task without GPUs keeps the visible devices of its process.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    set_environment()
     import ray
 
     with contextlib.ExitStack() as stack:
@@ -40,6 +49,12 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
         if config.wait is None:  # else each step waits for its own workers
             check_fits(config, nodes())
         yield
+
+
+def set_environment() -> None:
+    """Set Ray's settings before its import."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def _initialise(config: ClusterConfig, stack: contextlib.ExitStack) -> None:
