@@ -22,6 +22,9 @@ SPARE_RUNS = 2
 """Retrainings that the limit of the workspace allows beside the last ones and the registered versions: the one that
 latest.json names, and what prepare copies from."""
 
+_UNREAD = ("parts/", "features/", "files/", "examples/")
+"""Folders of outputs that only the step itself reads, or people."""
+
 _OUTPUT = re.compile(rf"({re.escape(WORKSPACE)}/[a-z-]+/[0-9a-f]{{16}})")
 
 
@@ -150,10 +153,11 @@ def _delete_output(world: World, week: Week) -> str:
         copy = one.step == "champion" and champion is not None and one.digest == champion.digest
         if copy or (one.step == "evaluate" and champion is not None and champion.digest in one.inputs):
             read.append(one)
-    files = [f"{one.name}/{name}" for one in read for name in one.files if not name.startswith("parts/")]
-    if not files:
+    if not read:
         return ""
-    name = random.Random(f"{week.number} {week.chance}").choice(sorted(files))
+    rng = random.Random(f"{week.number} {week.chance}")
+    output = rng.choice(sorted(read, key=lambda one: one.name))
+    name = f"{output.name}/{rng.choice(sorted(name for name in output.files if not name.startswith(_UNREAD)))}"
     world.store.delete(f"{WORKSPACE}/{name}")
     return name
 
