@@ -21,7 +21,7 @@ AWAY_S = (3.0, 12.0, 45.0)
 """Seconds of an outage: below the first retries, below the last ones, beyond them."""
 
 DISK_KIB = (16, 64, 256)
-TRAIN_STEPS = (4, 8, 16, 32)
+TRAIN_STEPS = (4, 16, 64)
 """Training steps: models of different quality, so that the gate decides both ways."""
 
 REQUESTS = 5
