@@ -95,10 +95,13 @@ def s3_server(weed: Path, folder: Path, address: str = "127.0.0.1") -> Iterator[
 
 
 def free_ports(count: int) -> list[int]:
-    """Find ports that are free on loopback, with the gRPC port 10000 above each."""
+    """Find ports that are free on loopback, with the gRPC port 10000 above each.
+
+    Both are below 32768, where Linux begins to take ports for outgoing connections, which would be taken meanwhile.
+    """
     found: list[int] = []
     while len(found) < count:
-        port = random.SystemRandom().randrange(20_000, 32_000)
+        port = random.SystemRandom().randrange(10_000, 22_000)
         if port not in found and _is_free(port) and _is_free(port + 10_000):
             found.append(port)
     return found
