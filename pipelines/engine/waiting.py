@@ -15,6 +15,9 @@ from pipelines.engine.workers import Nodes, Wanted, describe_nodes
 
 POLL_S = 1.0
 
+ABORT_S = 10.0
+"""Time for a training to abort, before it is interrupted again."""
+
 REPORT_S = 60.0
 """Time between two lines while nothing changes."""
 
@@ -85,6 +88,18 @@ def demand_for(wanted: Wanted) -> Iterator[None]:
         remove_placement_group(group)
 
 
+def _interrupt_until(stop: threading.Event) -> None:
+    """Interrupt the main thread, as Ctrl-C does, until ``stop`` is set.
+
+    At the first signal Ray Train asks its controller to abort, which answers only once its workers have started or the
+    ten minutes for their start are over; at the third it exits.
+    """
+    while True:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        if stop.wait(ABORT_S):
+            return
+
+
 @contextlib.contextmanager
 def watched(wanted: Wanted, limit_s: float, say: Say) -> Iterator[None]:
     """Interrupt the block, as Ctrl-C does, when nodes that were lost do not return within the time.
@@ -101,7 +116,7 @@ def watched(wanted: Wanted, limit_s: float, say: Say) -> Iterator[None]:
                 waiting.fits(nodes())
             except ConfigError as error:
                 over.append(error)
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                _interrupt_until(stop)
                 return
             except Exception:  # a head that does not answer ends the training by itself
                 continue

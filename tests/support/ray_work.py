@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,17 @@ def linger(_worker: Worker, started: Path) -> None:
     """Train for longer than any test runs; create ``started`` first."""
     started.touch()
     time.sleep(3600.0)
+
+
+def stand_by(worker: Worker, started: Path, enough: Path) -> None:
+    """Train until ``enough`` exists; first leave a file in ``started``, named by the group, its size and the rank."""
+    from torch.distributed import broadcast_object_list
+
+    group = [uuid.uuid4().hex]
+    broadcast_object_list(group, src=0)
+    (started / f"{group[0]} {worker.world} {worker.rank}").touch()
+    while not enough.exists():
+        time.sleep(0.1)
 
 
 @dataclass(frozen=True)
