@@ -7,6 +7,7 @@ import datetime
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,17 +145,35 @@ def work(rank: int, folder: Path) -> None:
 
 
 def launch(folder: Path) -> list[dict[str, Any]]:
-    """Run two of these processes; return the results of each."""
+    """Run two of these processes; return the results of each.
+
+    Once in some thirty runs, a process of torch 2.14.1 was ended by the C library (``free(): invalid size``) while both
+    gathered parameters by gloo; it could not be made to happen again. A run in which a signal ended a process is
+    repeated once, with a warning that says where it was.
+    """
+    folder.mkdir(exist_ok=True)
+    last = folder / "first"
+    codes, errors = _run(last)
+    if min(codes) < 0:
+        warnings.warn(f"a signal ended a training process {codes}; once more:\n{errors}", stacklevel=2)
+        last = folder / "second"
+        codes, errors = _run(last)
+    assert codes == [0, 0], errors
+    return [torch.load(last / f"left-{rank}.pt") for rank in range(2)]
+
+
+def _run(folder: Path) -> tuple[list[int], str]:
+    """Exit codes of both processes, and the ends of their errors."""
+    folder.mkdir()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    # A crash inside torch or gloo then says where: the process itself leaves a line without a place.
+    # After a crash in native code, the fault handler says where it was.
     command = [sys.executable, "-X", "faulthandler", "-m", "tests.support.ddp_worker"]
     processes = [
         subprocess.Popen([*command, str(rank), str(folder)], env=environment, stderr=subprocess.PIPE, text=True)
         for rank in range(2)
     ]
     errors = [process.communicate()[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(error[-3000:] for error in errors)
-    return [torch.load(folder / f"left-{rank}.pt") for rank in range(2)]
+    return [process.returncode for process in processes], "\n".join(error[-3000:] for error in errors)
 
 
 if __name__ == "__main__":
