@@ -53,8 +53,7 @@ def seconds(interrupts: int) -> float:
     try:
         process.wait(LONGEST_S)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        process.send_signal(signal.SIGINT)
+        process.kill()
         process.wait()
         return LONGEST_S
     return time.monotonic() - begun
