@@ -22,15 +22,15 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.faults.outages import outages
 from benchmarks.faults.parts import Cluster, Mlflow, Store
 from benchmarks.faults.small_disk import small_disk
-from benchmarks.faults.steps import REFERENCE, STEPS, Running, Steps, table
+from benchmarks.faults.steps import REFERENCE, STEPS, Running, Steps, chosen, run_matrix
 from tests.support.s3_proxy import Proxy
 from tests.support.s3_server import find_weed, s3_server
 
@@ -147,24 +147,13 @@ def main() -> None:
     parser.add_argument("--steps", default=",".join(STEPS))
     parser.add_argument("--faults", default=",".join(FAULTS))
     options = parser.parse_args()
-    steps, faults = options.steps.split(","), options.faults.split(",")
-    failed = False
-    rows = []
+    steps, faults = chosen(options.steps, STEPS, "--steps"), chosen(options.faults, FAULTS, "--faults")
     with (
         tempfile.TemporaryDirectory(prefix="hfd-faults-", ignore_cleanup_errors=True) as name,
         world_of(Path(name)) as world,
     ):
         world.steps.run_undisturbed(max(steps, key=STEPS.index))
-        for step in steps:
-            row = []
-            for fault in faults:
-                started = time.monotonic()
-                word, detail = run_cell(world, step, fault)
-                failed |= word == "FAILED"
-                row.append(word)
-                print(f"{step} x {fault}: {word}, {time.monotonic() - started:.0f} s  {detail}", flush=True)
-            rows.append((step, row))
-    print(f"\n{table(faults, rows)}")
+        failed = run_matrix(steps, faults, partial(run_cell, world))
     sys.exit(int(failed))
 
 

@@ -15,13 +15,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from benchmarks.faults.parts import Store
 from tests.support.tiny_run import tiny_overrides, write_photographs
+
+Name = TypeVar("Name", bound=str)
 
 STEPS = ("prepare", "train-autoencoder", "reconstruct", "train-decoder", "evaluate", "promote")
 REFERENCE = "reference"
@@ -146,6 +148,32 @@ class Steps:
 def model_of(workspace: str) -> str:
     """Return the name of the workspace's own registered model."""
     return "hfd-" + workspace.rstrip("/").rpartition("/")[2]
+
+
+def chosen(text: str, known: Sequence[Name], option: str) -> list[Name]:
+    """Return the names of a list with commas. Raises :class:`SystemExit` with one line for an unknown one."""
+    names = text.split(",")
+    if unknown := [name for name in names if name not in known]:
+        raise SystemExit(f"{option}: got {', '.join(unknown)}, expected some of {', '.join(known)}")
+    return [one for name in names for one in known if one == name]
+
+
+def run_matrix(steps: Sequence[str], faults: Sequence[Name], run_cell: Callable[[str, Name], tuple[str, str]]) -> bool:
+    """Run a cell for each step and fault, and print each outcome and a table; return True if one FAILED.
+
+    ``run_cell`` returns the outcome of a cell and a message.
+    """
+    rows = []
+    for step in steps:
+        row = []
+        for fault in faults:
+            started = time.monotonic()
+            word, detail = run_cell(step, fault)
+            row.append(word)
+            print(f"{step} x {fault}: {word}, {time.monotonic() - started:.0f} s  {detail}", flush=True)
+        rows.append((step, row))
+    print(f"\n{table(faults, rows)}")
+    return any("FAILED" in row for _, row in rows)
 
 
 def table(faults: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:

@@ -34,11 +34,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.parts import Store
-from benchmarks.faults.steps import STEPS, Steps, table
+from benchmarks.faults.steps import STEPS, Steps, chosen, run_matrix
 from benchmarks.hosts.faults import FAULTS, JOINING, WORKERS, Cluster, Fault, breaking
 from benchmarks.hosts.network import Host, Network, Plan, missing_for_hosts
 from benchmarks.hosts.services import (
@@ -144,13 +145,6 @@ def folder_of(keep: Path | None) -> Iterator[Path]:
         yield Path(name)
 
 
-def chosen(text: str, known: tuple[str, ...], option: str) -> list[str]:
-    names = text.split(",")
-    if unknown := [name for name in names if name not in known]:
-        raise SystemExit(f"{option}: got {', '.join(unknown)}, expected some of {', '.join(known)}")
-    return names
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", default=",".join(STEPS))
@@ -164,22 +158,11 @@ def main() -> None:
     if (missing := missing_for_hosts() or missing_services()) is not None:
         raise SystemExit(missing)
     plan = Plan("hfdh-", ipaddress.IPv4Network(options.addresses), (HEAD, S3, MLFLOW, *WORKERS, JOINING))
-    failed = False
-    rows = []
     with alone(), ended_by_signals(), folder_of(options.keep) as folder, world_of(plan, folder) as world:
         started = time.monotonic()
         world.steps.run_undisturbed(max(steps, key=STEPS.index))
         print(f"undisturbed: {time.monotonic() - started:.0f} s", flush=True)
-        for step in steps:
-            row = []
-            for fault in faults:
-                started = time.monotonic()
-                word, detail = run_cell(world, step, fault)
-                failed |= word == "FAILED"
-                row.append(word)
-                print(f"{step} x {fault}: {word}, {time.monotonic() - started:.0f} s  {detail}", flush=True)
-            rows.append((step, row))
-    print(f"\n{table(faults, rows)}")
+        failed = run_matrix(steps, faults, partial(run_cell, world))
     sys.exit(int(failed))
 
 

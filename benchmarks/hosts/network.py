@@ -150,7 +150,7 @@ class Host:
 
     @property
     def enter(self) -> tuple[str, ...]:
-        """The begin of a command line that runs in this host."""
+        """The beginning of a command line that runs in this host."""
         return ("nsenter", f"--target={self._holder.pid}", "--net", "--mount", "--uts", "--")
 
     @contextlib.contextmanager
@@ -165,7 +165,7 @@ class Host:
                 _enter(own.fileno())
 
     def unplug(self) -> None:
-        """Take the cable out: frames in both directions are lost, and nobody is told."""
+        """Take the cable out: frames in both directions are lost without an error."""
         ip("link", "set", self.device, "down")
 
     def plug(self) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from benchmarks.faults.steps import STEPS
+
 FAULTS = (
     "none", "kill-driver", "s3-down", "s3-503", "partition", "expired-credential", "mlflow-down", "disk-full",
     "damaged", "two-schedules", "deleted-photo", "deleted-output",
 )  # fmt: skip
-STEPS = ("prepare", "train-autoencoder", "reconstruct", "train-decoder", "evaluate", "promote")
 
 FIRST_PHOTOS = 10
 DAMAGED = 2

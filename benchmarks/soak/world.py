@@ -32,7 +32,6 @@ MAX_PSNR_LOSS_DB, MAX_BPP_RISE = 0.1, 0.25
 LR = 2e-3
 """Learning rate at which some steps from random weights make a difference."""
 
-
 _MARK = "HFD_BENCHMARK_SOAK"
 """Variable that every process of a soak inherits; its value is the folder."""
 
