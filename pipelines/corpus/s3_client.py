@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -58,12 +59,26 @@ def connect(
     )
     try:
         session = boto3.session.Session()
+        session._session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
         return Connection(
             session._session, session.client("s3", region_name=region, endpoint_url=endpoint, config=config)
         )
     except (BotoCoreError, ValueError) as error:
         brief = " ".join(str(error).split())[:200]
         raise ConfigError(f"AWS_ENDPOINT_URL: not usable ({brief}). Correct the environment") from error
+
+
+def parse_time(value: Any) -> datetime.datetime:
+    """Return the time of an answer: what botocore returns, whose parser takes two thirds of the time of a listing."""
+    try:
+        found = datetime.datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or found.tzinfo is None:
+        from botocore.utils import parse_timestamp
+
+        return parse_timestamp(value)  # type: ignore[no-any-return]
+    return found
 
 
 @contextlib.contextmanager

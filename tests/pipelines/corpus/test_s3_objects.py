@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.utils import parse_timestamp
 
 from hfd.errors import ConfigError, DataError
 from hfd.image.load import IMAGE_SUFFIXES
@@ -18,6 +19,7 @@ from hfd.io.uris import S3Prefix, parse_s3
 from pipelines.context import Context, Inputs
 from pipelines.corpus import s3 as s3_objects
 from pipelines.corpus.listing import list_corpus
+from pipelines.corpus.s3_client import parse_time
 from pipelines.engine.inline import Inline
 from pipelines.prepare import step as prepare
 from tests.support.errors import one_line
@@ -54,6 +56,29 @@ def test_the_digest_is_of_contents_and_not_of_times(s3: Folder, s3_client: Any) 
     assert listed(s3).digest == before
     put(s3_client, s3.uri, "photos/a.jpg", b"two")
     assert listed(s3).digest != before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-01-01T00:00:00.000Z", "2026-11-29T23:59:59.999Z", "2026-11-29T22:22:32+02:00", "20261129T222232Z",
+        "2026-11-29T22:22:32", "2026-11-29", "Sun, 29 Nov 2026 22:22:32 GMT", "1795990952", 1795990952, 1795990952.5,
+    ],
+)  # fmt: skip
+def test_times_of_answers_are_those_of_botocore(text: str | float) -> None:
+    found, expected = parse_time(text), parse_timestamp(text)
+    assert (found, found.utcoffset()) == (expected, expected.utcoffset())
+
+
+def test_a_listing_does_not_pay_for_the_slow_parser_and_no_time_is_made_up(
+    s3: Folder, s3_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(s3_client, s3.uri, "photos/a.jpg", b"one")
+    monkeypatch.setattr("dateutil.parser.parse", lambda *_, **__: pytest.fail("parsed by dateutil"))
+    assert [photo.key for photo in listed(s3).photos] == ["a.jpg"]
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="Invalid timestamp"):
+        parse_time("yesterday?")
 
 
 def test_more_objects_than_a_page_holds(s3: Folder, s3_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
