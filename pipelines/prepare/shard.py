@@ -22,7 +22,7 @@ from hfd.data.shards import (
 )
 from hfd.errors import DataError
 from hfd.io.storage import Folder
-from pipelines.corpus.packs.fields import satisfies, text_of
+from pipelines.corpus.packs.fields import satisfies, text_of, unmet
 from pipelines.corpus.packs.members import members
 from pipelines.corpus.packs.pack import Member, too_large
 from pipelines.corpus.photo import Photo
@@ -136,9 +136,9 @@ def _add(
     photo: Photo | Member, data: bytes | DataError, settings: ExamineSettings, writers: PartWriters
 ) -> PhotoRecord:
     """Examine a photograph and write its crops and features."""
-    where, names = settings.members.where, settings.members.metadata
-    if where and not satisfies(photo.fields, where):
-        return _with_metadata(_rejected(photo, FILTERED, f"{photo.key}: left out by data.where"), photo, names)
+    names = settings.members.metadata
+    if (fault := unmet(photo.fields, settings.members.where)) is not None:
+        return _with_metadata(_rejected(photo, FILTERED, f"{photo.key}: {fault} by data.where"), photo, names)
     if isinstance(data, DataError):
         return _with_metadata(_rejected(photo, data.reason, str(data)), photo, names)
     found = examine(

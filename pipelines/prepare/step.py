@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 from hfd.config import Config
 from hfd.data.crops import CropSettings
 from hfd.data.filters import FilterSettings
-from hfd.errors import DataError
 from hfd.io.storage import Folder
 from pipelines.context import Context, PlannedStep
 from pipelines.corpus.listing import Corpus
@@ -29,17 +28,10 @@ from pipelines.prepare import SPEC
 from pipelines.prepare.data_card import write_card
 from pipelines.prepare.deduplicate import NearFeatures, ReferencePictures, deduplicate, hash_evaluation_pictures
 from pipelines.prepare.features import read_features
+from pipelines.prepare.left_out import check_enough, lines_on_left_out
 from pipelines.prepare.pack_notes import notes_on_packs
 from pipelines.prepare.photo_table import TABLE, count_crops, number_rows, read_part_tables, write_rejects, write_table
-from pipelines.prepare.plans import (
-    FILTERED,
-    GLOBAL_REASONS,
-    EarlierSnapshot,
-    ExamineSettings,
-    PackPlan,
-    RewritePlan,
-    ShardPlan,
-)
+from pipelines.prepare.plans import EarlierSnapshot, ExamineSettings, PackPlan, RewritePlan, ShardPlan
 from pipelines.prepare.rewrite import rewrite_part
 from pipelines.prepare.shard import prepare_part
 from pipelines.runs.parts import part_name, run_parts
@@ -100,7 +92,9 @@ def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder
         **{f"{split}_crops": crops for split, crops in count_crops(kept).items()},
         "pixels": pc.sum(kept["pixels"]).as_py() or 0,
     }
-    _check_enough(context, corpus, folder, facts)
+    check_enough(table, config.max_reject_share, corpus.uri, folder)
+    for line in lines_on_left_out(table, context.config.data.metadata, folder):
+        context.display.say(f"data.uri: {line}")
     write_card(folder, len(plans), table, corpus, record)
     return Outcome(_digest(kept), facts)
 
@@ -212,24 +206,3 @@ def _earlier(context: Context, folder: Folder) -> EarlierSnapshot | None:
         return EarlierSnapshot(found, count)
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _check_enough(context: Context, corpus: Corpus, folder: Folder, facts: dict[str, Any]) -> None:
-    limit = context.config.prepare.max_reject_share
-    unusable = {
-        reason: count for reason, count in facts["reasons"].items() if reason not in (*GLOBAL_REASONS, FILTERED)
-    }
-    rejected = sum(unusable.values())
-    if rejected > limit * facts["photos"]:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in unusable.items())
-        raise DataError(
-            f"data.uri: {rejected} of {facts['photos']} photographs in {corpus.uri} rejected ({reasons}), "
-            f"expected at most {limit:.0%}. See {folder.uri}/rejects.parquet, or raise prepare.max_reject_share",
-            reason="too-many-rejects",
-        )
-    if not facts["train_crops"]:
-        raise DataError(
-            f"data.uri: got no training crops from {facts['photos']} photographs"
-            f" ({facts['reasons'].get(FILTERED, 0)} left out by data.where). Give more photographs",
-            reason="empty",
-        )

@@ -14,6 +14,9 @@ Condition: TypeAlias = tuple[str, str, Scalar | tuple[Scalar, ...]]
 Fields: TypeAlias = tuple[tuple[str, object], ...]
 """Names and values that a source states of a picture beside its bytes: plain values of JSON. Picklable."""
 
+MAX_SHOWN = 60
+"""Characters of a value in a message."""
+
 _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
@@ -24,8 +27,18 @@ def satisfies(fields: Fields, conditions: Sequence[Condition]) -> bool:
 
     A text is compared with a number by its value: the fields of CSV and text files are texts.
     """
+    return unmet(fields, conditions) is None
+
+
+def unmet(fields: Fields, conditions: Sequence[Condition]) -> str | None:
+    """Return what the first condition that does not hold got and expects; None: all hold."""
     values = dict(fields)
-    return all(_holds(values.get(name), mark, expected) for name, mark, expected in conditions)
+    for name, mark, expected in conditions:
+        value = values.get(name)
+        if not _holds(value, mark, expected):
+            got = f"no {name}" if value is None else f"{name} {text_of(value)[:MAX_SHOWN]!r}"
+            return f"got {got}, expected {mark} {expected!r}"
+    return None
 
 
 def _holds(value: object, mark: str, expected: object) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hfd.io.storage import Folder
-from pipelines.corpus.packs.fields import Condition, satisfies, text_of
+from pipelines.corpus.packs.fields import Condition, Fields, satisfies, text_of, unmet
 from pipelines.corpus.packs.pack import Member, MemberSettings, Pack, is_chosen
 from pipelines.corpus.packs.samples import MAX_SIDE_BYTES
 from pipelines.corpus.packs.tars import read_tar
@@ -56,6 +56,19 @@ def test_conditions_agree_with_arrow(pair: tuple[object, object], mark: str) -> 
 def test_lists_texts_and_other_types(value: object, condition: Condition, expected: bool) -> None:
     assert satisfies((("x", value),), [condition]) is expected
     assert not satisfies((), [condition])
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ((("licence", "nd"), ("width", 600)), "got licence 'nd', expected in ('cc0', 'cc-by')"),
+        ((("licence", "cc0"),), "got no width, expected >= 512"),
+        ((("licence", "cc0"), ("width", 600)), None),
+        ((("licence", "x" * 100),), f"got licence '{'x' * 60}', expected in ('cc0', 'cc-by')"),
+    ],
+)
+def test_the_first_condition_that_does_not_hold_is_named(fields: Fields, line: str | None) -> None:
+    assert unmet(fields, [("licence", "in", ("cc0", "cc-by")), ("width", ">=", 512)]) == line
 
 
 def test_fields_have_texts() -> None:

@@ -150,6 +150,7 @@ def test_too_many_rejects_stop_the_step_with_the_numbers(messy: Path, tmp_path: 
     assert "expected at most 20%" in message and "prepare.max_reject_share" in message and "\n" not in message
     (folder,) = (tmp_path / "prepare").iterdir()
     assert f"{folder}/rejects.parquet" in message
+    assert f"The first: {rejects(Folder(str(folder)))[0]['message'].rstrip('.')}. See" in message
     assert len(rejects(Folder(str(folder)))) == len(BAD) and not (folder / "manifest.json").exists()
 
 

@@ -69,6 +69,18 @@ def test_fields_reach_the_photo_table_and_conditions_leave_photographs_out(tmp_p
     found = rows(tmp_path / "w")
     assert {key for key, row in found.items() if row["reason"] is None} == {f"x.tar/{n}.jpg" for n in (3, 5, 7)}
     assert {row["reason"] for row in found.values()} == {None, "filtered"}
+    told = ended.out + ended.err
+    assert "left out 5 of 8 photographs: 5 filtered (x.tar/0.jpg, x.tar/1.jpg, ...). See" in told
+    assert found["x.tar/0.jpg"]["message"] == (
+        "x.tar/0.jpg: got licence 'nd', expected in ('cc0', 'cc-by') by data.where"
+    )
+    assert found["x.tar/1.jpg"]["message"] == "x.tar/1.jpg: got score '1', expected >= 3 by data.where"
+    for setting, words in (
+        ("data.where=[[license, '==', cc0]]", "data.where: got none of 8 photographs, expected some. The first: x.tar"),
+        ("data.metadata=[licence, capton]", "no photograph has the field capton, which data.metadata names"),
+    ):
+        misspelt = prepare(hfd, tmp_path / "w3", f"data.uri={tmp_path / 'p'}", setting)
+        assert words in misspelt.out + misspelt.err and misspelt.code == (2 if "where" in setting else 0)
     assert found["x.tar/5.jpg"]["metadata.licence"] == "cc0" and found["x.tar/5.jpg"]["metadata.score"] == "5"
     # The fields of an unchanged pack are copied with its crops.
     write(
@@ -92,6 +104,9 @@ def test_lists_keep_fields_and_name_entries_that_cannot_be_read(tmp_path: Path, 
     uri = f"data.uri={tmp_path / 'list.jsonl'}"
     ended = prepare(hfd, tmp_path / "w", uri, "data.metadata=[caption]", "prepare.max_reject_share=0.2")
     assert ended.code == 0 and "skipped 1: 1 further name" in ended.out + ended.err
+    assert "left out 2 of 10 photographs: 1 bad-uri (https://example.org/a.jpg), 1 missing (loose/gone.jpg)" in (
+        ended.out + ended.err
+    )
     found = rows(tmp_path / "w")
     assert found["loose/3.jpg"]["metadata.caption"] == "of 3.jpg"
     faults = {key: row["reason"] for key, row in found.items() if row["reason"]}
