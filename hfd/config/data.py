@@ -38,7 +38,7 @@ class DataConfig(Section):
     uri: Place | None = Field(
         None,
         description="Folder or s3://bucket/prefix of pictures, tars or Parquet files; one tar or Parquet file; a "
-        "pattern such as x-{000..999}.tar; a list of URIs (.jsonl, .csv); or builtin:photographs (those of "
+        "pattern such as x-{000..999}.tar; a list of URIs (.jsonl, .csv, .tsv); or builtin:photographs (those of "
         "scikit-image and scikit-learn). Required, or data.sources: set it with data.uri=...",
     )
     sources: tuple[SourceConfig, ...] = Field((), description="Several sources in place of data.uri.")

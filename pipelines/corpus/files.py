@@ -15,11 +15,11 @@ from hfd.io.failures import one_line
 from hfd.io.storage import Folder
 from hfd.io.uris import is_local, local_path
 from hfd.io.walk import Place
-from pipelines.corpus.lists import LIST_SUFFIXES
+from pipelines.corpus.list_rows import LIST_SUFFIXES
 from pipelines.corpus.packs.members import PACK_SUFFIXES
 from pipelines.corpus.packs.tables import TABLE_SUFFIXES
 from pipelines.corpus.packs.tars import TAR_SUFFIXES, compressed
-from pipelines.corpus.patterns import has_pattern, literal_start, name_set, split_pattern
+from pipelines.corpus.patterns import ANY_DEPTH, has_pattern, literal_start, name_set, split_pattern
 from pipelines.corpus.s3 import find_object, list_objects
 
 MAX_SHOWN = 3
@@ -115,7 +115,7 @@ def _matching(folder: Folder, pattern: str, uri: str) -> Files:
     """Return the files below a folder that a pattern matches. Each name that it states must exist."""
     wanted = name_set(pattern)
     if folder.is_local:
-        entries: Iterator[Entry] = folder.walk(_OneLevel(deep="/" in pattern))
+        entries: Iterator[Entry] = folder.walk(_OneLevel(deep="/" in pattern or pattern.startswith(ANY_DEPTH)))
     else:
         entries = list_objects(folder.uri, literal_start(pattern))
     found = [entry for entry in entries if entry.key in wanted]

@@ -15,9 +15,13 @@ from hfd.image.tree import AGAIN, OTHER, Group, Selection, Skipped
 from hfd.io.entry import Entry
 from hfd.io.storage import Folder
 from pipelines.corpus.files import PACK_ENDINGS, Files, files_of, packs_among
+from pipelines.corpus.list_rows import LIST_SUFFIXES
 from pipelines.corpus.lists import read_list
 from pipelines.corpus.packs.pack import Pack
 from pipelines.corpus.photo import WHEEL, Photo
+
+OTHER_SOURCES = f", a tar or Parquet file, or a list ({', '.join(sorted(LIST_SUFFIXES))}). Correct the URI"
+"""The end of the line on a file that is no source: what a source may be beside a folder."""
 
 BUILTIN = "builtin:photographs"
 
@@ -105,7 +109,8 @@ def list_corpus(
         files = files_of(uri, packed=packed)
         corpus = _from_list(uri, files, columns) if files.is_list else _listed(uri, files, packed, on_progress)
     except DataError as error:
-        raise DataError(f"{setting}: {error}", reason=error.reason) from error
+        more = OTHER_SOURCES if packed and error.reason == "not-a-folder" else ""
+        raise DataError(f"{setting}: {error}{more}", reason=error.reason) from error
     except ConfigError as error:
         raise ConfigError(f"{setting}: {error}") from error
     if not corpus.photos and not corpus.packs:

@@ -1,11 +1,9 @@
-"""Lists of pictures and packs: JSON lines or CSV of URIs, with optional sizes, ETags and further fields."""
+"""Lists of pictures and packs: URIs with optional sizes, ETags and further fields."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -15,16 +13,13 @@ from hfd.image.tree import suffix_of
 from hfd.io.entry import BROKEN, Entry
 from hfd.io.storage import Folder
 from pipelines.corpus.list_places import Identity, ListedPlace, find_place
+from pipelines.corpus.list_rows import read_rows
 from pipelines.corpus.packs.fields import chosen_fields
 from pipelines.corpus.packs.files import open_version
 from pipelines.corpus.packs.members import PACK_SUFFIXES
 from pipelines.corpus.packs.pack import Pack
 from pipelines.corpus.photo import Photo
 from pipelines.corpus.s3 import find_object
-
-LIST_SUFFIXES = frozenset({".jsonl", ".ndjson", ".csv"})
-URI_NAMES = ("uri", "url", "path", "file_name")
-"""Names of the column of URIs; the first that a list has counts."""
 
 GONE = "gone"
 """The stamp of an object that does not exist: no object has this ETag."""
@@ -53,15 +48,9 @@ def read_list(folder: Folder, entry: Entry, columns: Sequence[str]) -> Listed:
     stated: dict[str, dict[str, object]] = {}
     number = 0
     with open_version(folder, entry.key, entry.size, entry.stamp) as file:
-        for number, row in enumerate(_rows(io.TextIOWrapper(file, "utf-8-sig", newline=""), entry.key), 1):
-            uri = next((row[name] for name in URI_NAMES if row.get(name)), None)
-            if not isinstance(uri, str):
-                raise DataError(
-                    f"{entry.key}: got line {number} without a URI ({', '.join(row)}), expected one of "
-                    f"{', '.join(URI_NAMES)}. Correct the list",
-                    reason="bad-list",
-                )
-            stated.setdefault(uri, row)
+        for row in read_rows(file, entry.key):
+            number += 1
+            stated.setdefault(row.uri, row.fields)
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(lambda item: _entry(folder, item[0], item[1], columns), stated.items()))
     files: dict[Identity, _Found] = {}
@@ -72,28 +61,6 @@ def read_list(folder: Folder, entry: Entry, columns: Sequence[str]) -> Listed:
     photos = sorted((one for one in entries if isinstance(one, Photo)), key=lambda photo: photo.key)
     packs = sorted((one for one in entries if isinstance(one, Pack)), key=lambda pack: pack.key)
     return Listed(tuple(photos), tuple(packs), number - len(files))
-
-
-def _rows(text: io.TextIOWrapper, name: str) -> Iterator[dict[str, object]]:
-    """Yield the fields of each line."""
-    line_number = 0
-    try:
-        if suffix_of(name) == ".csv":
-            yield from csv.DictReader(text, strict=True)
-            return
-        for line_number, line in enumerate(text, 1):  # noqa: B007 -- for the message
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("expected an object")
-                yield row
-    except (csv.Error, ValueError, RecursionError) as error:
-        where = f" {line_number}" if line_number else ""
-        raise DataError(
-            f"{name}: got line{where} that cannot be read ({' '.join(str(error).split())[:80]}), expected a header and "
-            "values (.csv) or a JSON object (.jsonl). Correct the list",
-            reason="bad-list",
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -123,7 +90,8 @@ def _entry(folder: Folder, uri: str, row: dict[str, object], columns: Sequence[s
 
 def _version(place: ListedPlace, row: dict[str, object]) -> tuple[int, str]:
     """Return size and stamp: those of the list where it states both, else those of the file."""
-    size, tag = row.get("size"), row.get("etag") or row.get("ETag")
+    known = {name.casefold(): value for name, value in row.items()}
+    size, tag = known.get("size"), known.get("etag")
     if place.size is not None and place.stamp is not None:
         missing = place.stamp == BROKEN or size in (None, "")
         return (place.size if missing else _size(place.name, size)), place.stamp
@@ -136,7 +104,7 @@ def _version(place: ListedPlace, row: dict[str, object]) -> tuple[int, str]:
 
 
 def _size(uri: str, size: object) -> int:
-    try:
-        return int(str(size))
-    except ValueError:
-        raise ConfigError(f"{uri}: got a size of {size!r}, expected a number of bytes. Correct the list") from None
+    found = re.fullmatch(r"(\d+)(?:\.0*)?", str(size).strip())  # columns with gaps are written as 123.0
+    if found is None:
+        raise ConfigError(f"{uri}: got a size of {size!r}, expected a number of bytes. Correct the list")
+    return int(found[1])

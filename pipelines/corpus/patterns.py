@@ -1,4 +1,5 @@
-"""Patterns of file names: braces, as shells and WebDataset expand them, and ``*`` for any characters but a slash."""
+"""Patterns of file names: braces, as shells and WebDataset expand them, ``*`` for any characters but a slash, and
+``**`` as a whole name for any number of folders."""
 
 from __future__ import annotations
 
@@ -10,7 +11,11 @@ from dataclasses import dataclass
 from hfd.errors import ConfigError
 
 MAX_NAMES = 1_000_000
-_RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
+ANY_DEPTH = "**"
+_FOLDERS = "(?:[^/]+/)*"
+_STEP = r"(?:\.\.(-?\d+))?"
+_RANGE = re.compile(rf"(-?\d+)\.\.(-?\d+){_STEP}")
+_LETTERS = re.compile(rf"(?:([a-z])\.\.([a-z])|([A-Z])\.\.([A-Z])){_STEP}")
 
 
 def has_pattern(text: str) -> bool:
@@ -19,7 +24,7 @@ def has_pattern(text: str) -> bool:
 
 
 def expand(pattern: str) -> list[str]:
-    """Expand ``{000..999}`` and ``{a,b}``, in the order of a shell; numbers keep their leading zeros.
+    """Expand ``{000..999}``, ``{0..90..10}``, ``{a..f}`` and ``{a,b}`` as a shell; numbers keep their leading zeros.
 
     Braces may hold braces. Braces with neither a range nor a comma stay as they are.
 
@@ -47,8 +52,8 @@ def _count(pattern: str) -> int:
     found = next(_braces(pattern), None)
     if found is None:
         return 1
-    span = _RANGE.fullmatch(found.inside)
-    own = abs(int(span[2]) - int(span[1])) + 1 if span else sum(map(_count, found.parts))
+    span = _span(found.inside)
+    own = 1 + (span[-1] - span[0]) // span.step if span is not None else sum(map(_count, found.parts))
     return own * _count(pattern[found.stop :])
 
 
@@ -77,21 +82,34 @@ def _braces(text: str) -> Iterator[_Braces]:
                 begin = index + 1
             if depth == 0:
                 found = _Braces(start, index + 1, tuple(parts))
-                if len(parts) > 1 or _RANGE.fullmatch(found.inside):
+                if len(parts) > 1 or _span(found.inside) is not None:
                     yield found
                 break
 
 
 def _choices(found: _Braces) -> Iterator[str]:
-    span = _RANGE.fullmatch(found.inside)
+    span = _span(found.inside)
     if span is None:
         yield from found.parts
-        return
-    first, last = int(span[1]), int(span[2])
-    padded = any(re.match(r"-?0\d", text) for text in span.groups())
-    width = max(map(len, span.groups())) if padded else 0
-    for number in range(first, last + 1) if first <= last else range(first, last - 1, -1):
-        yield f"{number:0{width}d}" if width else str(number)
+    elif (numbers := _RANGE.fullmatch(found.inside)) is None:
+        yield from map(chr, span)
+    else:
+        ends = numbers.group(1, 2)
+        width = max(map(len, ends)) if any(re.match(r"-?0\d", text) for text in ends) else 0
+        for number in span:
+            yield f"{number:0{width}d}" if width else str(number)
+
+
+def _span(inside: str) -> range | None:
+    """Return the numbers, or the codes of the letters, of a range between braces; None for anything else."""
+    if (found := _RANGE.fullmatch(inside)) is not None:
+        first, last = int(found[1]), int(found[2])
+    elif (found := _LETTERS.fullmatch(inside)) is not None:
+        first, last = (ord(text) for text in found.groups()[:4] if text)
+    else:
+        return None
+    step = abs(int(found[found.re.groups] or 1)) or 1
+    return range(first, last + 1, step) if first <= last else range(first, last - 1, -step)
 
 
 @dataclass(frozen=True)
@@ -108,9 +126,19 @@ class NameSet:
 def name_set(pattern: str) -> NameSet:
     """Return the names that a pattern matches. Raises :class:`ConfigError` as :func:`expand`."""
     names = expand(pattern)
-    globs = [re.escape(name).replace(r"\*", "[^/]*") for name in names if "*" in name]
+    globs = [_expression(name) for name in names if "*" in name]
     exact = frozenset(name for name in names if "*" not in name)
     return NameSet(exact, re.compile("|".join(globs), re.DOTALL) if globs else None)
+
+
+def _expression(name: str) -> str:
+    *folders, last = name.split("/")
+    above = "".join(_FOLDERS if part == ANY_DEPTH else f"{_one_name(part)}/" for part in folders)
+    return above + (f"{_FOLDERS}[^/]+" if last == ANY_DEPTH else _one_name(last))
+
+
+def _one_name(part: str) -> str:
+    return re.escape(part).replace(r"\*", "[^/]*")
 
 
 def split_pattern(uri: str) -> tuple[str, str]:

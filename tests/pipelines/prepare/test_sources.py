@@ -120,9 +120,14 @@ def test_lists_keep_fields_and_name_entries_that_cannot_be_read(tmp_path: Path, 
     [
         ("l.jsonl", '{"uri": "a.jpg"}\n{no\n', "got line 2 that cannot be read"),
         ("l.jsonl", "[1]\n", "got line 1 that cannot be read"),
-        ("l.csv", "name,size\na.jpg,3\n", r"got line 1 without a URI \(name, size\)"),
+        ("l.csv", "name,size\na.jpg,3\n", r"got line 2 without a URI \(name, size\)"),
         ("l.csv", "", "got no pictures"),
-        ("l.csv", b"uri\n\xff\xfe\n".decode("latin-1"), "cannot be read"),
+        ("l.csv", b"uri\n\xff\xfe\n".decode("latin-1"), "got a list that is not UTF-8, expected UTF-8"),
+        ("l.jsonl", b"\xff\xfe".decode("latin-1"), "got a list that is not UTF-8, expected UTF-8"),
+        ("l.csv", "uri,caption\na.jpg,a, b\n", "got line 2 of 3 values, expected at most 2 as in its header"),
+        ("l.csv", 'uri,caption\na.jpg,x\n\n"b.jpg,x\n', r"got line \d that cannot be read \(unexpected end"),
+        ("l.tsv", "file\tcaption\na.jpg\ta\n", r"got line 2 without a URI \(file, caption\)"),
+        ("l.txt", "a.jpg\n", r"got a file, expected a folder, a tar or Parquet file, or a list \(.csv, .jsonl"),
     ],
 )
 def test_a_list_that_cannot_be_read_is_refused_by_line(tmp_path: Path, name: str, text: str, words: str) -> None:
@@ -130,6 +135,29 @@ def test_a_list_that_cannot_be_read_is_refused_by_line(tmp_path: Path, name: str
     with pytest.raises(DataError, match=words) as error:
         list_corpus(str(tmp_path / name), setting="data.uri")
     assert "\n" not in str(error.value)
+
+
+HEADERS = {
+    "plain.csv": b"uri,caption\n%s,c\n",
+    "windows.csv": b"\xef\xbb\xbfuri;caption\r\n%s;c\r\n",
+    "tabs.csv": b"uri\tcaption\n%s\tc\n",
+    "tabs.tsv": b"caption\tURI\nc\t%s\n",
+    "spaced.csv": b' Path , caption\n"%s",c\n',
+    "capitals.jsonl": b'{"URL": "%s", "caption": "c"}\n',
+    "one.csv": b"File_Name\n%s\n",
+    "blank.csv": b"uri,caption\n\n%s,c\n\n",
+    "sized.csv": b"uri,Size\n%s,3.0\n",
+    "short.csv": b"uri,caption\n%s\n",
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_lists_as_spreadsheets_and_other_programs_write_them(tmp_path: Path, name: str) -> None:
+    write(tmp_path, "d/a b.jpg", b"abc")
+    write(tmp_path, name, HEADERS[name] % b"d/a b.jpg")
+    (photo,) = list_corpus(str(tmp_path / name), setting="data.uri", columns=["caption"]).photos
+    assert (photo.key, photo.read(), photo.fault) == ("d/a b.jpg", b"abc", "")
+    assert dict(photo.fields) == ({} if name in ("one.csv", "sized.csv", "short.csv") else {"caption": "c"})
 
 
 def test_a_list_on_s3_takes_versions_from_the_list_or_the_server(s3: Folder, tmp_path: Path, reads: list[str]) -> None:
