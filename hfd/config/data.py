@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
 from hfd.config.base import Place, Section
 
+NonEmpty: TypeAlias = Annotated[str, Field(min_length=1)]
 Scalar: TypeAlias = bool | int | float | str
 Mark: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in"]
 Condition: TypeAlias = tuple[str, Mark, Scalar | tuple[Scalar, ...]]
@@ -33,7 +34,7 @@ class SourceConfig(Section):
 class DataConfig(Section):
     """Sources of the photographs."""
 
-    later = frozenset({"sources", "image_column", "metadata", "where"})
+    later = frozenset({"sources", "image_column", "metadata", "where", "ignore"})
 
     uri: Place | None = Field(
         None,
@@ -42,6 +43,12 @@ class DataConfig(Section):
         "scikit-image and scikit-learn). Required, or data.sources: set it with data.uri=...",
     )
     sources: tuple[SourceConfig, ...] = Field((), description="Several sources in place of data.uri.")
+    ignore: tuple[NonEmpty, ...] = Field(
+        (),
+        description="Patterns of names to leave out, beside thumbnails, hidden and system files: ['*_thumb.*', raw, "
+        "/old/x]. Names of files and folders at any depth or, with a slash before or inside, from the source on; of "
+        "members of tars and paths in Parquet files too.",
+    )
     image_column: str | None = Field(
         None, description="Column of Parquet files that holds the pictures; None: the only one that can, or image."
     )

@@ -9,7 +9,7 @@ content is checked when the file is read. Every file that does not count is coun
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -33,6 +33,7 @@ SNAPSHOT = Kind("snapshot folder", "snapshot folders")
 SYSTEM = Kind("system file", "system files")
 HIDDEN = Kind("hidden file or folder", "hidden files and folders")
 OTHER = Kind("other file", "other files")
+IGNORED = Kind("ignored file", "ignored files")
 BROKEN_LINK = Kind("broken link", "broken links")
 LOOP = Kind("link to a folder that contains it", "links to folders that contain them")
 AGAIN = Kind("further name of a listed file or folder", "further names of listed files and folders")
@@ -135,12 +136,13 @@ class Selection:
     """Takes the files of a tree that count, and counts the others.
 
     ``wanted``: suffixes, in lower case. ``uncounted``: a suffix of files that are neither taken nor counted.
-    ``counts_all`` False: only files with a wanted suffix are counted.
+    ``counts_all`` False: only files with a wanted suffix are counted. ``ignores``: names to leave out; None: none.
     """
 
     wanted: frozenset[str]
     uncounted: str = ""
     counts_all: bool = True
+    ignores: Callable[[str], bool] | None = None
     _tallies: dict[Kind, _Tally] = field(default_factory=dict)
     _whole: set[str] = field(default_factory=set)
 
@@ -152,12 +154,16 @@ class Selection:
     def is_wanted(self, key: str) -> bool:
         """Return True for a name that counts."""
         folder, _, name = key.rpartition("/")
-        return _left_out(folder) is None and _kind_of_file(name) is None and suffix_of(name) in self.wanted
+        if _left_out(folder) is not None or _kind_of_file(name) is not None or suffix_of(name) not in self.wanted:
+            return False
+        return self.ignores is None or not self.ignores(key)
 
     def counts(self, key: str, fault: str = "") -> bool:
         """Return True for a file of any suffix whose other names and folders count, and count nothing."""
         folder, _, name = key.rpartition("/")
-        return _left_out(folder) is None and _kind_of_file(name) is None and fault in ("", "broken-link")
+        if _left_out(folder) is not None or _kind_of_file(name) is not None or fault not in ("", "broken-link"):
+            return False
+        return self.ignores is None or not self.ignores(key)
 
     def takes(self, key: str, fault: str = "") -> bool:
         """Return True for a file to take; count another.
@@ -172,6 +178,8 @@ class Selection:
         if (not self.counts_all and suffix not in self.wanted) or (suffix == self.uncounted != ""):
             return False
         kind, name = _explain(key, fault, wanted)
+        if self.ignores is not None and kind == OTHER and self.ignores(key):
+            kind, name = IGNORED, key
         if kind in _WHOLE:
             if name in self._whole:
                 return False

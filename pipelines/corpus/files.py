@@ -19,7 +19,7 @@ from pipelines.corpus.list_rows import LIST_SUFFIXES
 from pipelines.corpus.packs.members import PACK_SUFFIXES
 from pipelines.corpus.packs.tables import TABLE_SUFFIXES
 from pipelines.corpus.packs.tars import TAR_SUFFIXES, compressed
-from pipelines.corpus.patterns import ANY_DEPTH, has_pattern, literal_start, name_set, split_pattern
+from pipelines.corpus.patterns import ANY_DEPTH, Ignored, has_pattern, literal_start, name_set, split_pattern
 from pipelines.corpus.s3 import find_object, list_objects
 
 MAX_SHOWN = 3
@@ -45,8 +45,10 @@ class Files:
     """The only entry is a list."""
 
 
-def files_of(uri: str, *, packed: bool) -> Files:
+def files_of(uri: str, *, packed: bool, ignores: Ignored | None = None) -> Files:
     """Return the files of a source; they are listed when they are iterated over.
+
+    ``ignores``: of several names of a file, one that it leaves out is not the one to list.
 
     Raises:
         DataError: one line; ``reason`` is ``missing``, ``not-a-folder``, ``empty``, ``permission`` or an outage.
@@ -65,7 +67,8 @@ def files_of(uri: str, *, packed: bool) -> Files:
     if not folder.is_local:
         return Files(folder, list_objects(uri))
     # Packs have names that count, so that each is listed once by whatever links it is reached.
-    return Files(folder, folder.walk(Selection(IMAGE_SUFFIXES | (PACK_SUFFIXES if packed else frozenset()))))
+    suffixes = IMAGE_SUFFIXES | (PACK_SUFFIXES if packed else frozenset())
+    return Files(folder, folder.walk(Selection(suffixes, ignores=ignores)))
 
 
 def packs_among(entries: Sequence[Entry], *, has_pictures: bool) -> tuple[list[Entry], list[Entry]]:

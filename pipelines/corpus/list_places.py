@@ -70,6 +70,8 @@ def _on_disk(folder: Folder, uri: str, path: PurePosixPath) -> ListedPlace:
     base = PurePosixPath(local_path(folder.uri)) if folder.is_local else PurePosixPath("/")
     full, is_relative = base / path, uri == local_path(uri) and not path.is_absolute()
     info = _examine(full)
+    if info is None and is_relative and "\\" in uri and "/" not in uri:  # as a program of Windows writes it
+        return _on_disk(folder, uri.replace("\\", "/"), PurePosixPath(uri.replace("\\", "/")))
     key = _plain(base, path, info) if uri == local_path(uri) else uri
     place = ListedPlace(printable(key), Folder(str(full.parent)), full.name, (str(full),), is_relative, 0, BROKEN)
     if info is None:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from hfd.errors import ConfigError, DataError, printable
 from hfd.image.load import IMAGE_SUFFIXES
-from hfd.image.tree import AGAIN, OTHER, Group, Selection, Skipped
+from hfd.image.tree import AGAIN, IGNORED, OTHER, Group, Selection, Skipped, merged
 from hfd.io.entry import Entry
 from hfd.io.storage import Folder
 from pipelines.corpus.files import PACK_ENDINGS, Files, files_of, packs_among
 from pipelines.corpus.list_rows import LIST_SUFFIXES
 from pipelines.corpus.lists import read_list
 from pipelines.corpus.packs.pack import Pack
+from pipelines.corpus.patterns import Ignored, ignored
 from pipelines.corpus.photo import WHEEL, Photo
 
 OTHER_SOURCES = f", a tar or Parquet file, or a list ({', '.join(sorted(LIST_SUFFIXES))}). Correct the URI"
@@ -91,14 +92,15 @@ def list_corpus(
     setting: str,
     packed: bool = True,
     columns: Sequence[str] = (),
+    ignore: Sequence[str] = (),
     on_progress: Callable[[int, None], None] | None = None,
 ) -> Corpus:
     """List a source of photographs; sorted by key.
 
     A source is a folder or ``s3://`` prefix, one pack, a pattern of files, a list, or ``builtin:photographs``. A folder
     without pictures of its own counts as a folder of packs. ``packed`` False: packs and lists are other files.
-    ``columns``: fields of a list to keep. ``setting`` is the configuration key that errors name. ``on_progress`` gets
-    the number of files listed so far.
+    ``columns``: fields of a list to keep. ``ignore``: patterns of names to leave out (:func:`ignored`).
+    ``setting`` is the configuration key that errors name. ``on_progress`` gets the number of files listed so far.
     Raises :class:`DataError` where there are no pictures.
     """
     if uri is None:
@@ -106,23 +108,35 @@ def list_corpus(
     if uri == BUILTIN:
         return Corpus(uri, tuple(_builtin()), 0)
     try:
-        files = files_of(uri, packed=packed)
-        corpus = _from_list(uri, files, columns) if files.is_list else _listed(uri, files, packed, on_progress)
+        ignores = ignored(ignore)
+        files = files_of(uri, packed=packed, ignores=ignores)
+        corpus = (
+            _from_list(uri, files, columns, ignores)
+            if files.is_list
+            else _listed(uri, files, packed, ignores, on_progress)
+        )
     except DataError as error:
         more = OTHER_SOURCES if packed and error.reason == "not-a-folder" else ""
         raise DataError(f"{setting}: {error}{more}", reason=error.reason) from error
     except ConfigError as error:
         raise ConfigError(f"{setting}: {error}") from error
     if not corpus.photos and not corpus.packs:
+        advice = "Correct data.ignore" if corpus.skipped.count(IGNORED) else "Check the folder"
         raise DataError(
-            f"{setting}: got no pictures in {uri}{corpus.skipped.hint}, expected some. Check the folder", reason="empty"
+            f"{setting}: got no pictures in {uri}{corpus.skipped.hint}, expected some. {advice}", reason="empty"
         )
     return corpus
 
 
-def _listed(uri: str, files: Files, packed: bool, on_progress: Callable[[int, None], None] | None) -> Corpus:
+def _listed(
+    uri: str,
+    files: Files,
+    packed: bool,
+    ignores: Ignored | None,
+    on_progress: Callable[[int, None], None] | None,
+) -> Corpus:
     """Return the pictures and packs among files, and the kinds of files that are left out."""
-    folder, selection = files.folder, Selection(IMAGE_SUFFIXES)
+    folder, selection = files.folder, Selection(IMAGE_SUFFIXES, ignores=ignores)
     photos, held = [], []
     for number, entry in enumerate(files.entries, 1):
         if on_progress is not None and number % PROGRESS_EVERY_FILES == 0:
@@ -142,12 +156,17 @@ def _listed(uri: str, files: Files, packed: bool, on_progress: Callable[[int, No
     return Corpus(uri, own, skipped.count(OTHER), skipped, tuple(sorted(packs, key=lambda pack: pack.key)))
 
 
-def _from_list(uri: str, files: Files, columns: Sequence[str]) -> Corpus:
+def _from_list(uri: str, files: Files, columns: Sequence[str], ignores: Ignored | None) -> Corpus:
     (entry,) = files.entries
     found = read_list(files.folder, entry, columns)
     again = Group(AGAIN, found.num_repeated, (entry.key,), more=False)
     skipped = Skipped((again,) if found.num_repeated else ())
-    return Corpus(uri, tuple(_with_own_keys(found.photos)), 0, skipped, found.packs)
+    if ignores is None:
+        return Corpus(uri, tuple(_with_own_keys(found.photos)), 0, skipped, found.packs)
+    selection = Selection(frozenset(), ignores=ignores)
+    photos = [photo for photo in found.photos if not ignores(photo.key) or selection.takes(photo.key)]
+    packs = [pack for pack in found.packs if not ignores(pack.key) or selection.takes(pack.key)]
+    return Corpus(uri, tuple(_with_own_keys(photos)), 0, merged(skipped, selection.skipped), tuple(packs))
 
 
 def _key(folder: Folder, entry: Entry) -> str:

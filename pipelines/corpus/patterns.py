@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hfd.errors import ConfigError
@@ -139,6 +139,43 @@ def _expression(name: str) -> str:
 
 def _one_name(part: str) -> str:
     return re.escape(part).replace(r"\*", "[^/]*")
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """Names to leave out. ``own``: of files and folders at any depth; ``whole``: from the source on. Picklable."""
+
+    own: NameSet
+    whole: NameSet
+
+    def __call__(self, key: str) -> bool:
+        parts = key.split("/")
+        if any(part in self.own for part in parts):
+            return True
+        return any("/".join(parts[:count]) in self.whole for count in range(1, len(parts) + 1))
+
+
+def ignored(patterns: Sequence[str]) -> Ignored | None:
+    """Return what patterns leave out; None for no pattern. A file lies below a folder that is left out.
+
+    A pattern with a slash at its start or inside is a whole name; any other is the own name of a file or folder.
+
+    Raises:
+        ConfigError: as :func:`expand`.
+    """
+    if not patterns:
+        return None
+    own = [pattern.rstrip("/") for pattern in patterns if "/" not in pattern.rstrip("/")]
+    whole = [pattern.strip("/") for pattern in patterns if "/" in pattern.rstrip("/")]
+    return Ignored(_union(own), _union(whole))
+
+
+def _union(patterns: Sequence[str]) -> NameSet:
+    sets = [name_set(pattern) for pattern in patterns]
+    globs = "|".join(found.globs.pattern for found in sets if found.globs is not None)
+    return NameSet(
+        frozenset[str]().union(*(found.exact for found in sets)), re.compile(globs, re.DOTALL) if globs else None
+    )
 
 
 def split_pattern(uri: str) -> tuple[str, str]:

@@ -21,11 +21,12 @@ def list_sources(data: DataConfig, on_progress: Callable[[int, None], None] | No
     """
     columns = MemberSettings(metadata=data.metadata, where=data.where).columns
     if not data.sources:
-        return list_corpus(data.uri, setting="data.uri", columns=columns, on_progress=on_progress)
+        return list_corpus(data.uri, setting="data.uri", columns=columns, ignore=data.ignore, on_progress=on_progress)
     names = _names(data.sources)
     photos, packs, skipped, origins = [], [], Skipped(), []
     for index, (source, name) in enumerate(zip(data.sources, names, strict=True)):
-        found = list_corpus(source.uri, setting=f"data.sources[{index}].uri", columns=columns, on_progress=on_progress)
+        setting = f"data.sources[{index}].uri"
+        found = list_corpus(source.uri, setting=setting, columns=columns, ignore=data.ignore, on_progress=on_progress)
         for photo in found.photos:
             key = f"{name}/{photo.key}"
             if is_chosen(key, source.share):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from hfd.errors import DataError
+from hfd.image.tree import Group, Kind, Skipped
 from hfd.io.storage import Folder
 from pipelines.prepare.photo_table import REJECTS
 from pipelines.prepare.plans import FILTERED, GLOBAL_REASONS
@@ -34,6 +37,18 @@ def lines_on_left_out(table: pa.Table, metadata: Sequence[str], folder: Folder) 
     return lines
 
 
+def skipped_to_record(skipped: Skipped) -> list[dict[str, Any]]:
+    """Return the files that were left out by kind, as JSON; empty for none."""
+    return [asdict(group) for group in skipped.groups]
+
+
+def skipped_of_record(groups: Sequence[Mapping[str, Any]]) -> Skipped:
+    """Return what :func:`skipped_to_record` was given. Raises :class:`TypeError` for anything else."""
+    return Skipped(
+        tuple(Group(**{**one, "kind": Kind(**one["kind"]), "examples": tuple(one["examples"])}) for one in groups)
+    )
+
+
 def check_enough(table: pa.Table, max_reject_share: float, place: str, folder: Folder) -> None:
     """Raise :class:`DataError` where too large a share was rejected, or where no crop is left to train on.
 
@@ -52,8 +67,12 @@ def check_enough(table: pa.Table, max_reject_share: float, place: str, folder: F
         )
     if pc.any(pc.and_(pc.is_null(table["reason"]), pc.equal(table["split"], "train"))).as_py():
         return
+    if not len(table):
+        raise DataError(
+            f"data.uri: got no pictures in the packs of {place}, expected some. Correct data.ignore", reason="empty"
+        )
     filtered = table.filter(pc.equal(table["reason"], FILTERED))
-    if len(table) and len(filtered) == len(table):
+    if len(filtered) == len(table):
         raise DataError(
             f"data.where: got none of {len(table)} photographs, expected some. The first: {_first(filtered)} "
             "Correct the conditions",

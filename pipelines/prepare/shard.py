@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,7 @@ from hfd.data.shards import (
     shard_name,
 )
 from hfd.errors import DataError
+from hfd.image.tree import Selection, Skipped, merged
 from hfd.io.storage import Folder
 from pipelines.corpus.packs.fields import satisfies, text_of, unmet
 from pipelines.corpus.packs.members import members
@@ -28,6 +30,7 @@ from pipelines.corpus.packs.pack import Member, too_large
 from pipelines.corpus.photo import Photo
 from pipelines.corpus.read_ahead import read_ahead
 from pipelines.prepare.features import EarlierFeatures, FeatureWriter, open_features
+from pipelines.prepare.left_out import skipped_of_record, skipped_to_record
 from pipelines.prepare.photo_table import part_table_name, records_between, write_table
 from pipelines.prepare.plans import (
     FILTERED,
@@ -39,7 +42,7 @@ from pipelines.prepare.plans import (
     ShardPlan,
     checked,
 )
-from pipelines.runs.parts import StepPart, killed_worker
+from pipelines.runs.parts import StepPart, killed_worker, part_name
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,14 @@ def prepare_part(part: StepPart[ShardPlan | PackPlan]) -> dict[str, Any]:
         shards = stack.enter_context(open_writers(folder, index, count))
         features = stack.enter_context(open_features(folder, index, count)) if embedded else None
         writers = PartWriters(shards, features)
-        found = _loose(plan, copies, writers) if isinstance(plan, ShardPlan) else _packed(plan, copies, writers)
+        selection = plan.settings.members.selection()
+        found = (
+            _loose(plan, copies, writers) if isinstance(plan, ShardPlan) else _packed(plan, copies, writers, selection)
+        )
         records = [replace(record, part=index) for record in found]
     write_table(folder, part_table_name(index, count), records_to_table(records, plan.settings.members.metadata))
-    return {"photos": len(records), "copied": copies.count}
+    skipped = skipped_to_record(merged(selection.skipped, copies.skipped))
+    return {"photos": len(records), "copied": copies.count, **({"skipped": skipped} if skipped else {})}
 
 
 def _loose(plan: ShardPlan, copies: _Copies, writers: PartWriters) -> Iterator[PhotoRecord]:
@@ -93,7 +100,7 @@ def _loose(plan: ShardPlan, copies: _Copies, writers: PartWriters) -> Iterator[P
                 yield _add(photo, too_large(photo.key, photo.size, allowed), plan.settings, writers)
 
 
-def _packed(plan: PackPlan, copies: _Copies, writers: PartWriters) -> Iterator[PhotoRecord]:
+def _packed(plan: PackPlan, copies: _Copies, writers: PartWriters, selection: Selection) -> Iterator[PhotoRecord]:
     """Copy the pictures of an unchanged pack without opening it, or read them from it."""
     known, done = _known_members(plan), set()
     for earlier in known:
@@ -103,8 +110,9 @@ def _packed(plan: PackPlan, copies: _Copies, writers: PartWriters) -> Iterator[P
         done.add(copied.photo)
         yield copied
     if known and len(done) == len(known):
+        copies.take_skipped(known[0])
         return
-    with contextlib.closing(members(plan.pack, plan.settings.members)) as found:
+    with contextlib.closing(members(plan.pack, plan.settings.members, selection)) as found:
         for number, member in enumerate(found):
             if member.key in done or plan.alone not in (None, number):
                 continue
@@ -230,6 +238,19 @@ class _Copies:
         self._read: dict[str, tuple[RowGroup, list[Crop]]] = {}
         self._features: tuple[int, EarlierFeatures] | None = None
         self.count = 0
+        self.skipped = Skipped()
+        """Files that the earlier snapshot left out of a pack that is not opened now."""
+
+    def take_skipped(self, record: PhotoRecord) -> None:
+        """Take what the earlier snapshot left out of the pack of a record."""
+        assert self._earlier is not None and record.part is not None
+        try:
+            result = json.loads(self._earlier.folder.read(part_name(record.part, self._earlier.count)))
+            self.skipped = skipped_of_record(result.get("skipped", ()))
+        except (DataError, ValueError, TypeError, AttributeError) as error:
+            if isinstance(error, DataError) and error.is_outage:
+                raise
+            # Counts alone: the earlier output was damaged.
 
     def copy(self, record: PhotoRecord, writers: PartWriters) -> PhotoRecord | None:
         """Write a photograph's crops and features and return its new record; None if they cannot be read.

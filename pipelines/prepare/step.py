@@ -6,6 +6,7 @@ holds with the same size and stamp are copied from its shards instead of being f
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 from hfd.config import Config
 from hfd.data.crops import CropSettings
 from hfd.data.filters import FilterSettings
+from hfd.image.tree import Skipped, merged
 from hfd.io.storage import Folder
 from pipelines.context import Context, PlannedStep
 from pipelines.corpus.listing import Corpus
@@ -28,7 +30,7 @@ from pipelines.prepare import SPEC
 from pipelines.prepare.data_card import write_card
 from pipelines.prepare.deduplicate import NearFeatures, ReferencePictures, deduplicate, hash_evaluation_pictures
 from pipelines.prepare.features import read_features
-from pipelines.prepare.left_out import check_enough, lines_on_left_out
+from pipelines.prepare.left_out import check_enough, lines_on_left_out, skipped_of_record
 from pipelines.prepare.pack_notes import notes_on_packs
 from pipelines.prepare.photo_table import TABLE, count_crops, number_rows, read_part_tables, write_rejects, write_table
 from pipelines.prepare.plans import EarlierSnapshot, ExamineSettings, PackPlan, RewritePlan, ShardPlan
@@ -66,7 +68,7 @@ def plan(context: Context) -> PlannedStep:
 
 def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder: Folder, record: StepRun) -> Outcome:
     plans = plan_shards(context.config, corpus, _earlier(context, folder))
-    table, copied = _cut(context, plans, folder)
+    table, copied, skipped = _cut(context, plans, folder)
     config = context.config.prepare
     if evaluation is not None or config.drop_duplicates:
         known = ReferencePictures()
@@ -75,6 +77,8 @@ def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder
         cut = table
         table = _deduplicate(context, cut, known, folder, len(plans))
         _rewrite(context, plans, folder, cut, table)
+    if skipped:
+        context.display.say(f"data.uri: in packs, {skipped}")
     for line in notes_on_packs(corpus.packs, len(plans) - len(corpus.packs), table):
         context.display.say(f"data.uri: {line}")
     table = number_rows(table)
@@ -89,6 +93,7 @@ def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder
         "skipped": corpus.skipped.to_record(),
         "copied": copied,
         **({"packs": len(corpus.packs), "parts": len(plans)} if corpus.packs else {}),
+        **({"skipped_in_packs": skipped.to_record()} if corpus.packs else {}),
         **{f"{split}_crops": crops for split, crops in count_crops(kept).items()},
         "pixels": pc.sum(kept["pixels"]).as_py() or 0,
     }
@@ -99,17 +104,17 @@ def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder
     return Outcome(_digest(kept), facts)
 
 
-def _cut(context: Context, plans: Sequence[Plan], folder: Folder) -> tuple[pa.Table, int]:
-    """Examine and crop every photograph; return their table, and how many were copied."""
+def _cut(context: Context, plans: Sequence[Plan], folder: Folder) -> tuple[pa.Table, int, Skipped]:
+    """Examine and crop every photograph; return their table, how many were copied, and what packs hold beside them."""
     existing = {entry.key for entry in folder.files()} if folder.exists() else set()
     if not all(part_name(index, len(plans)) in existing for index in range(len(plans))):
         # A shard that is made again contains the duplicates again.
         folder.delete("rewrites")
     with context.display.bar("prepare", "shards") as progress:
         results = run_parts(context.engine, folder, plans, prepare_part, progress)
-    return read_part_tables(folder, len(plans), context.config.data.metadata), sum(
-        result["copied"] for result in results
-    )
+    skipped = functools.reduce(merged, (skipped_of_record(result.get("skipped", ())) for result in results), Skipped())
+    table = read_part_tables(folder, len(plans), context.config.data.metadata)
+    return table, sum(result["copied"] for result in results), skipped
 
 
 def _deduplicate(context: Context, cut: pa.Table, known: ReferencePictures, folder: Folder, num_parts: int) -> pa.Table:
@@ -175,7 +180,8 @@ def _examine_settings(run: Config) -> ExamineSettings:
     filters = {field.name: values[field.name] for field in fields(FilterSettings)}
     compared = config.drop_duplicates or config.drop_evaluation
     hashed, embedded = compared and config.near_bits is not None, compared and config.near_cosine is not None
-    members = MemberSettings(config.max_bytes, run.data.image_column, run.data.metadata, run.data.where)
+    data = run.data
+    members = MemberSettings(config.max_bytes, data.image_column, data.metadata, data.where, data.ignore)
     return ExamineSettings(CropSettings(seed=run.seed, **crops), FilterSettings(**filters), hashed, members, embedded)
 
 
@@ -186,7 +192,7 @@ def _newest(context: Context) -> str:
     crops = {name: value for name, value in vars(settings.crops).items() if name != "downscale_in_decoder" or value}
     names = {"crops": crops, "filters": vars(settings.filters), "hashed": settings.hashed}
     if settings.members != MemberSettings():
-        names["members"] = vars(settings.members)
+        names["members"] = {name: value for name, value in vars(settings.members).items() if name != "ignore" or value}
     if settings.embedded:
         names["embedded"] = True
     return f"{SPEC.name}/newest-{digest_of({'format': FORMAT, **names})[:16]}.json"

@@ -12,8 +12,11 @@ import os
 from dataclasses import dataclass, field
 
 from hfd.errors import DataError, printable
+from hfd.image.load import IMAGE_SUFFIXES
+from hfd.image.tree import Selection
 from hfd.io.storage import Folder
 from pipelines.corpus.packs.fields import Condition, Fields
+from pipelines.corpus.patterns import ignored
 
 MAX_BYTES = 1 << 30
 
@@ -48,12 +51,18 @@ class MemberSettings:
 
     ``max_bytes``: of a picture; larger ones are rejected before they are read. ``image_column``: of Parquet files;
     None: the only one, or ``image``. ``metadata``: fields to carry to the photo table. ``where``: all must hold.
+    ``ignore``: patterns of members to leave out.
     """
 
     max_bytes: int = MAX_BYTES
     image_column: str | None = None
     metadata: tuple[str, ...] = ()
     where: tuple[Condition, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+    def selection(self) -> Selection:
+        """Return what takes the pictures among the members of packs, and counts the others."""
+        return Selection(IMAGE_SUFFIXES, ignores=ignored(self.ignore))
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hfd.errors import DataError
+from hfd.image.tree import Selection
 from pipelines.corpus.packs.fields import chosen_fields
 from pipelines.corpus.packs.pack import Keys, Member, MemberSettings, Pack, is_chosen, too_large
 
@@ -20,13 +21,18 @@ BATCH_BYTES = 16 << 20
 MAX_GROUP_BYTES = 4 << 30
 
 
-def read_table(file: BinaryIO, pack: Pack, settings: MemberSettings) -> Iterator[Member]:
+def read_table(
+    file: BinaryIO, pack: Pack, settings: MemberSettings, selection: Selection | None = None
+) -> Iterator[Member]:
     """Yield the pictures of a Parquet file, in its order: of a binary column, or of structs of ``bytes`` and ``path``.
+
+    ``selection``: counts those whose path is to be ignored; other names do not matter, since the column holds pictures.
 
     Raises:
         DataError: one line; ``reason`` is ``no-column`` or ``damaged``, after the members before the damage.
     """
     keys, row = Keys(pack), 0
+    selection = settings.selection() if selection is None else selection
     try:
         table = pq.ParquetFile(file)
         column = image_column(table.schema_arrow, pack, settings.image_column)
@@ -37,6 +43,9 @@ def read_table(file: BinaryIO, pack: Pack, settings: MemberSettings) -> Iterator
                 for value, stated in zip(batch[column], fields, strict=True):
                     name, data = _picture(value, row)
                     row += 1
+                    if selection.ignores is not None and selection.ignores(name):
+                        selection.takes(name)
+                        continue
                     key = keys.key(name)
                     if is_chosen(key, pack.share):
                         yield _member(key, data, pack, settings, stated)

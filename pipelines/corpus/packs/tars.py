@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from hfd.errors import DataError
-from hfd.image.load import IMAGE_SUFFIXES
-from hfd.image.tree import Selection, suffix_of
+from hfd.image.tree import IGNORED, Selection, suffix_of
 from pipelines.corpus.packs.pack import Keys, Member, MemberSettings, Pack, is_chosen, too_large
 from pipelines.corpus.packs.samples import MAX_HELD_BYTES, MAX_SIDE_BYTES, SIDE_SUFFIXES, Sample, base_of
 
@@ -29,8 +28,10 @@ def compressed(what: str, kind: str) -> DataError:
     )
 
 
-def read_tar(file: BinaryIO, pack: Pack, settings: MemberSettings) -> Iterator[Member]:
-    """Yield the pictures of a tar, in its order.
+def read_tar(
+    file: BinaryIO, pack: Pack, settings: MemberSettings, selection: Selection | None = None
+) -> Iterator[Member]:
+    """Yield the pictures of a tar, in its order. ``selection``: as of :func:`members`.
 
     Raises:
         DataError: one line; ``reason`` is ``compressed``, ``not-a-tar``, or ``cut`` for a tar that ends or turns
@@ -41,22 +42,26 @@ def read_tar(file: BinaryIO, pack: Pack, settings: MemberSettings) -> Iterator[M
         if head.startswith(magic):
             raise compressed(pack.key, kind)
     file.seek(0)
-    archive, keys, selection = _opened(file, pack), Keys(pack), Selection(IMAGE_SUFFIXES)
+    archive, keys = _opened(file, pack), Keys(pack)
+    selection = settings.selection() if selection is None else selection
     count, names = 0, settings.columns
     sample = Sample("", names)
     for info in _headers(archive):
-        name = info.name.removeprefix("./")
+        name = _with_slashes(info.name).removeprefix("./")
         if not info.isreg():
+            if not info.isdir() and suffix_of(name) not in SIDE_SUFFIXES:
+                selection.takes(name, "again" if info.islnk() or info.issym() else "special")
             continue
         if names and base_of(name) != sample.base:
             yield from sample.take()
             sample = Sample(base_of(name), names)
-        if selection.takes(name):
+        is_side = suffix_of(name) in SIDE_SUFFIXES
+        if not is_side and selection.takes(name):
             count += 1
             key = keys.key(name)
             if is_chosen(key, pack.share):
                 sample.pictures.append(Member(key, info.size, pack.version, _data(file, info, pack, settings)))
-        elif names and suffix_of(name) in SIDE_SUFFIXES and info.size <= MAX_SIDE_BYTES:
+        elif names and is_side and info.size <= MAX_SIDE_BYTES:
             file.seek(info.offset_data)
             sample.add_side(name, file.read(info.size))
         if not names or sample.held_bytes > MAX_HELD_BYTES:
@@ -69,8 +74,14 @@ def read_tar(file: BinaryIO, pack: Pack, settings: MemberSettings) -> Iterator[M
             "its end mark. The pictures before it are used; write the tar again",
             reason="cut",
         )
-    if not count:
-        raise DataError(f"{pack.key}: got a tar without pictures{selection.skipped.hint}. Leave it out", reason="empty")
+    if not count and not selection.skipped.count(IGNORED):
+        found = f" ({selection.skipped})" if selection.skipped else ""
+        raise DataError(f"{pack.key}: got a tar without pictures{found}. Leave it out", reason="empty")
+
+
+def _with_slashes(name: str) -> str:
+    """Return the name of a member that a program of Windows may have written with its separators."""
+    return name if "/" in name else name.replace("\\", "/")
 
 
 def _opened(file: BinaryIO, pack: Pack) -> tarfile.TarFile:

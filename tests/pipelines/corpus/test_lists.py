@@ -136,3 +136,12 @@ def test_names_on_s3_stay_below_the_list(s3: Folder) -> None:
                 with pytest.raises(DataError) as error:
                     photo.read()
                 assert error.value.reason == "bad-uri"
+
+
+def test_names_with_backslashes_are_those_of_folders_unless_such_a_file_exists(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/a.jpg").write_bytes(b"1")
+    (tmp_path / "d\\b.jpg").write_bytes(b"2")
+    (tmp_path / "l.csv").write_text("uri\nd\\a.jpg\nd\\b.jpg\n")
+    photos = list_corpus(str(tmp_path / "l.csv"), setting="data.uri").photos
+    assert sorted((photo.key, photo.read()) for photo in photos) == [("d/a.jpg", b"1"), ("d\\b.jpg", b"2")]

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hfd.errors import ConfigError
-from pipelines.corpus.patterns import MAX_NAMES, expand, has_pattern, literal_start, name_set, split_pattern
+from pipelines.corpus.patterns import MAX_NAMES, expand, has_pattern, ignored, literal_start, name_set, split_pattern
 
 WORDS = st.text("abz019-_.", min_size=1, max_size=3)
 NUMBERS = st.integers(0, 12).flatmap(lambda number: st.sampled_from([f"{number}", f"{number:03d}", f"-{number + 1}"]))
@@ -83,6 +83,24 @@ def test_a_pattern_is_divided_at_a_folder() -> None:
     assert split_pattern("p/{a,b}/x*.tar") == ("p", "{a,b}/x*.tar")
     assert split_pattern("*.tar") == (".", "*.tar")
     assert literal_start("x-{0..9}.tar") == "x-" and literal_start("*") == ""
+
+
+@given(
+    pattern=st.lists(st.sampled_from("ab*"), min_size=1, max_size=3).map("".join).filter(lambda text: text != "**"),
+    parts=st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=4),
+    kind=st.sampled_from(["{}", "{}/", "/{}", "{}/b", "/a/{}/"]),
+)
+def test_ignored_files_lie_below_a_name_that_fits(pattern: str, parts: list[str], kind: str) -> None:
+    wanted = kind.format(pattern).strip("/").split("/")
+    anchored = "/" in kind.rstrip("/")
+    starts = [0] if anchored else range(len(parts))
+    expected = any(
+        len(parts) >= start + len(wanted) and all(map(fnmatch.fnmatchcase, parts[start : start + len(wanted)], wanted))
+        for start in starts
+    )
+    found = ignored(["nothing", kind.format(pattern)])
+    assert found is not None and found("/".join(parts)) is expected
+    assert ignored([]) is None
 
 
 def test_too_many_names_are_refused_before_they_are_made() -> None:

@@ -98,8 +98,38 @@ def test_other_files_links_and_hidden_names_are_left_out() -> None:
             info = tarfile.TarInfo("d.jpg")
             info.type, info.linkname = kind, "a.jpg"
             archive.addfile(info)
-    found, error = read(buffer.getvalue())
-    assert [member.key for member in found] == ["x.tar/a.jpg", "x.tar/c.PNG"] and error is None
+    selection = MemberSettings().selection()
+    found = list(read_tar(io.BytesIO(buffer.getvalue()), PACK, MemberSettings(), selection))
+    assert [member.key for member in found] == ["x.tar/a.jpg", "x.tar/c.PNG"]
+    assert {kind: record["count"] for kind, record in selection.skipped.to_record().items()} == {
+        "system files": 1,
+        "hidden files and folders": 1,
+        "further names of listed files and folders": 2,
+        "pipes, sockets and devices": 1,
+    }
+
+
+def test_names_with_the_separators_of_windows_are_those_of_folders() -> None:
+    names = [
+        "p.v1\\a\\1.jpg",
+        "p.v1\\a\\1.json",
+        "p.v1\\a\\2.jpg",
+        "p.v1\\@eaDir\\2.jpg",
+        "p.v1\\.x\\3.jpg",
+        "a\\b/4.jpg",
+    ]
+    members = [(name, b'{"licence": "cc0"}' if name.endswith("json") else b"x") for name in names]
+    found, error = read(tar_of(members), MemberSettings(metadata=("licence",)))
+    assert [member.key for member in found] == ["x.tar/p.v1/a/1.jpg", "x.tar/p.v1/a/2.jpg", "x.tar/a\\b/4.jpg"]
+    assert [dict(member.fields) for member in found] == [{"licence": "cc0"}, {}, {}] and error is None
+
+
+def test_ignored_members_are_counted_and_a_tar_of_them_alone_is_no_fault() -> None:
+    settings = MemberSettings(ignore=("*_thumb.jpg", "raw"))
+    selection = settings.selection()
+    data = tar_of([("d/a_thumb.jpg", b"1"), ("raw/a.jpg", b"2"), ("raw/a.json", b"{}")])
+    assert not list(read_tar(io.BytesIO(data), PACK, settings, selection))
+    assert str(selection.skipped) == "skipped 2: 2 ignored files (d/a_thumb.jpg, raw/a.jpg)"
 
 
 def test_equal_names_of_one_tar_have_keys_of_their_own() -> None:

@@ -94,6 +94,25 @@ def test_an_added_shard_is_the_only_one_opened(
     assert opened == ["x-00002.tar"]
 
 
+def test_other_members_of_packs_are_told_even_of_packs_that_are_not_opened(
+    tmp_path: Path, pictures: Pictures, opened: list[str], hfd: Hfd
+) -> None:
+    for index, others in enumerate([["a.jxl", "b.cr2", ".c.jpg", "d.json"], ["e.jxl", "f.txt"]]):
+        write_shards(tmp_path / "p", pictures, index)
+        members = [*list(pictures.items())[4 * index : 4 * index + 4], *((name, b"x") for name in others)]
+        write(tmp_path / "p", f"x-{index:05d}.tar", tar_of(members))
+        opened.clear()
+        ended = hfd("prepare", "-c", "demo", *tiny_overrides(tmp_path / "p", tmp_path / "w"))
+        told = ended.out + ended.err
+        assert ended.code == 0 and opened == [f"x-{index:05d}.tar"], told
+        jxl, raw = (
+            ("2 JPEG XL pictures (a.jxl, e.jxl)" if index else "1 JPEG XL picture (a.jxl)"),
+            "1 camera raw picture",
+        )
+        assert f"data.uri: in packs, skipped {3 + index}: " in told and jxl in told and raw in told
+        assert "1 hidden file or folder (.c.jpg)" in told and ".json" not in told
+
+
 def test_planning_opens_nothing(tmp_path: Path, pictures: Pictures, opened: list[str]) -> None:
     write_shards(tmp_path / "p", pictures, 0, 1, 2)
     assert len(list_corpus(str(tmp_path / "p"), setting="data.uri").packs) == 3 and not opened

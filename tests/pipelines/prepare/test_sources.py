@@ -209,6 +209,32 @@ def test_several_sources_have_names_shares_and_a_table_in_the_card(tmp_path: Pat
     assert more.code == 0 and packed <= set(rows(tmp_path / "w2"))
 
 
+def test_ignored_names_are_left_out_of_every_kind_of_source(tmp_path: Path, hfd: Hfd) -> None:
+    for name, data in PICTURES.items():
+        write(tmp_path / "loose", name, data)
+        write(tmp_path / "loose/raw", name, data)
+    names = [*PICTURES, *(f"raw/{name}" for name in PICTURES)]
+    values = [*PICTURES.values(), *PICTURES.values()]
+    write(tmp_path, "x.tar", tar_of(zip(names, values, strict=True)))
+    structs = [{"bytes": data, "path": name} for name, data in zip(names, values, strict=True)]
+    write(tmp_path, "x.parquet", parquet_of({"image": structs}))
+    write(tmp_path, "list.csv", "\n".join(["uri", *(f"loose/{name}" for name in names)]).encode())
+    digests = []
+    for index, uri in enumerate(["loose", "x.tar", "x.parquet", "list.csv", "loose/**"]):
+        settings = (f"data.uri={tmp_path / uri}", "data.ignore=[raw/, '[0]*', '0*', '1.jp{e,}g']")
+        ended = prepare(hfd, tmp_path / f"w{index}", *settings)
+        assert ended.code == 0 and "skipped 10: 10 ignored files (" in ended.out + ended.err, ended.err
+        found = rows(tmp_path / f"w{index}").values()
+        digests.append(sorted((row["content"], row["digest"]) for row in found))
+    assert all(digest == digests[0] for digest in digests) and len(digests[0]) == 6
+    for uri in ("loose", "list.csv"):
+        ended = prepare(hfd, tmp_path / "w9", f"data.uri={tmp_path / uri}", "data.ignore=['*']")
+        assert ended.code == 2 and "(skipped 16: 16 ignored files" in ended.complaint
+        assert ended.complaint.endswith("expected some. Correct data.ignore")
+    ended = prepare(hfd, tmp_path / "w9", f"data.uri={tmp_path / 'x.tar'}", "data.ignore=['*.jpg']")
+    assert ended.code == 2 and "data.uri: got no pictures in the packs of" in ended.err, ended.err
+
+
 def test_sources_that_contradict_are_refused() -> None:
     two = "data.sources=[{uri: a/p}, {uri: b/p}]"
     with pytest.raises(ConfigError, match=r"got data.uri too, expected one of them"):
