@@ -1,13 +1,17 @@
 """Compare the time of the default metrics with that of decoding the same pictures, and with plain calls of them.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.metrics PICTURE ... [--model desk-025] [--images 20 --patches 39 173]
+    OMP_NUM_THREADS=1 python -m benchmarks.metrics PICTURE ... [--before CHECKOUT] [--images 20 --patches 39 173]
 
 First, for each picture: seconds of processor time to decode its sample; those of every metric of the original and of
 each decoded version; and those of plain calls: torchmetrics' MS-SSIM, both pictures through AlexNet for every version,
-and EfficientNet in batches of 16. Values must agree within 1e-5; the difference is printed. The share of decoding is
-that of an evaluation of x_hat and one sampler without codecs: one original and two versions for one decoding.
+and EfficientNet by torch in batches of 16. Values must agree within 1e-5; the difference is printed. The share of
+decoding is that of an evaluation of x_hat and one sampler without codecs: one original and two versions for one
+decoding.
 
-Second: a bootstrap draw of the Frechet and the kernel distance over generated features, against the distances of the
+Second, with ``--before``: all metrics of each original, its x_hat and its sample by this checkout and by another, in
+processes of their own, in turn; over the time to decode both by this checkout. The values of both are compared.
+
+Third: a bootstrap draw of the Frechet and the kernel distance over generated features, against the distances of the
 repeated rows, for images of so many patches each. Results go to standard output.
 """
 
@@ -15,6 +19,11 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.startup import ROOT, processor
 from hfd.baselines.pillow_codecs import available_baselines
 from hfd.codec.codec import Codec
 from hfd.image.load import RgbArray, load_rgb
@@ -39,6 +49,7 @@ from hfd.metrics.spectrum import energy_over, top_octave, top_octave_energy
 from hfd.perceptual.lpips import lpips, lpips_of_units, lpips_units
 
 T = TypeVar("T")
+FloatArray = npt.NDArray[np.float64]
 PATCH_PX, PLAIN_BATCH, VERSIONS = 256, 16, 2
 TOLERANCE = 1e-5
 
@@ -83,6 +94,7 @@ class Calls:
 
 def calls_of(x: RgbArray, decoded: RgbArray) -> dict[str, Calls]:
     scales, units, octave, network = scales_of(x), lpips_units(x), top_octave(x), effnet_features()
+    by_torch = EffNetLite0Features("torch")
     return {
         "PSNR": Calls(lambda: None, lambda: psnr(x, decoded), lambda: psnr(x, decoded)),
         "MS-SSIM": Calls(
@@ -95,7 +107,7 @@ def calls_of(x: RgbArray, decoded: RgbArray) -> dict[str, Calls]:
         "EfficientNet": Calls(
             lambda: network(fid_patches(x, PATCH_PX)),
             lambda: network(fid_patches(decoded, PATCH_PX)),
-            lambda: plain_features(network, fid_patches(decoded, PATCH_PX)),
+            lambda: plain_features(by_torch, fid_patches(decoded, PATCH_PX)),
         ),
     }
 
@@ -136,6 +148,66 @@ def compare_metrics(paths: Sequence[str], model: str) -> None:
     print(f"metrics / decoding, {VERSIONS} versions: {now * share:.2f}; plain {before * share:.2f}", flush=True)
 
 
+CHILD = """
+import json, sys, time
+import numpy as np
+from hfd.metrics.features import effnet_features
+from hfd.metrics.of_image import DecodedImage
+from hfd.metrics.original import Original
+from hfd.metrics.patches import fid_patches
+from hfd.metrics.table import measure_image
+with np.load(sys.argv[1]) as arrays:
+    x, *versions = (arrays[name] for name in ("x", "x_hat", "sample"))
+def measured():
+    original, network = Original(x), effnet_features()
+    found = [float(network(fid_patches(x, 256)).sum())]
+    for version in versions:
+        values = measure_image(DecodedImage(original, version, 1000, 1.0, 1.0))
+        found += [value for value in values.values() if value is not None]
+        found.append(float(network(fid_patches(version, 256)).sum()))
+    return found
+measured()
+seconds = []
+for _ in range(3):
+    started = time.process_time()
+    values = measured()
+    seconds.append(time.process_time() - started)
+print(json.dumps([min(seconds), values]))
+"""
+
+
+def measured_by(checkout: Path, pictures: Path) -> tuple[float, FloatArray]:
+    """CPU seconds of all metrics by a checkout, and their values."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    command = [sys.executable, "-c", CHILD, str(pictures)]
+    done = subprocess.run(command, env=environment, cwd=checkout, check=True, stdout=subprocess.PIPE)
+    seconds, values = json.loads(done.stdout)
+    return seconds, np.array(values)
+
+
+def compare_builds(paths: Sequence[str], model: str, before: Path) -> None:
+    codec = Codec.load(shipped_models()[model])
+    decoding = ours = theirs = difference = 0.0
+    for path in paths:
+        x = load_rgb(Path(path))
+        data = codec.compress(x).data
+        seconds, sample = timed(functools.partial(decode, codec, data))
+        decoding += seconds
+        with tempfile.TemporaryDirectory() as name:
+            pictures = Path(name) / "pictures.npz"
+            np.savez(pictures, x=x, x_hat=codec.reconstruct(data), sample=sample)
+            (now, found), (then, expected) = (measured_by(checkout, pictures) for checkout in (ROOT, before))
+        ours, theirs = ours + now, theirs + then
+        difference = max(difference, float(np.abs(found / expected - 1.0).max()))
+    num = len(paths)
+    print(
+        f"{processor()}; {num} pictures; decoding {decoding / num:.3f} s; metrics {ours / num:.3f} s, "
+        f"{ours / decoding:.2f} of it; by the other checkout {theirs / num:.3f} s, {theirs / decoding:.2f}; largest "
+        f"relative difference of a value {difference:.1e}",
+        flush=True,
+    )
+
+
 def compare_draws(num_images: int, patches: int, dimension: int = 1280) -> None:
     rng = np.random.default_rng(0)
     scale = np.exp(-np.arange(dimension) / 300)
@@ -168,12 +240,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", nargs="*")
     parser.add_argument("--model", default="desk-025")
+    parser.add_argument("--before", type=Path, help="a checkout to compare with")
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--patches", type=int, nargs="*", default=[8, 39, 173])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.pictures:
         compare_metrics(arguments.pictures, arguments.model)
+        if arguments.before is not None:
+            compare_builds(arguments.pictures, arguments.model, arguments.before.resolve())
     for patches in arguments.patches:
         compare_draws(arguments.images, patches)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Literal, Protocol, cast, get_args
 
 from hfd.autoencoder.entropy_model import EntropyModel, entropy_model_of
 from hfd.diffusion.decoder import ScoreDecoder, process_of
 from hfd.engine import names
 from hfd.engine.base import Stage1Networks
+from hfd.engine.machine import is_installed
 from hfd.engine.metadata import NOT_INSTALLED, metadata_of, misfit
 from hfd.errors import ConfigError, DataError
 from hfd.io.storage import Folder
@@ -74,9 +74,9 @@ def check_engine(engine: EngineKind, device: str = "cpu") -> None:
     """Raise :class:`ConfigError` for an engine that is not installed or not for this device."""
     if engine == "onnx" and device != "cpu":
         raise ConfigError(f"engine: got onnx on {device}, expected it on the CPU alone. Use --engine torch")
-    if engine == "onnx" and not _is_installed("onnxruntime"):
+    if engine == "onnx" and not is_installed("onnxruntime"):
         raise ConfigError(NOT_INSTALLED)
-    if engine == "torch" and not _is_installed("torch"):
+    if engine == "torch" and not is_installed("torch"):
         raise ConfigError("engine: got torch, but it is not installed. pip install torch, or use --engine onnx")
 
 
@@ -85,19 +85,12 @@ def chosen_engine(folder: Folder, device: str, engine: EngineKind = "auto") -> L
     check_engine(engine, device)
     if engine != "auto":
         return engine
-    if device != "cpu" or not _is_installed("onnxruntime"):
+    if device != "cpu" or not is_installed("onnxruntime"):
         check_engine("torch")
         return "torch"
-    if not _is_installed("torch"):
+    if not is_installed("torch"):
         return "onnx"  # where graphs are missing, its errors say so
     return "onnx" if _has_graphs(folder) else "torch"
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except ImportError:  # a finder may refuse it by name
-        return False
 
 
 def _has_graphs(folder: Folder) -> bool:

@@ -1,9 +1,10 @@
-"""The cores and the memory that this process may use."""
+"""The cores, the memory and the packages that this process may use."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from hfd.engine.containers import cpu_quota, memory_left
@@ -36,3 +37,11 @@ def available_bytes() -> int | None:
         with suppress(OSError, ValueError):
             found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
     return min(found, default=None)
+
+
+def is_installed(package: str) -> bool:
+    """Report if a package can be imported, without importing it."""
+    try:
+        return find_spec(package) is not None
+    except ImportError:  # a finder may refuse it by name
+        return False

@@ -126,20 +126,31 @@ class _Graph:
 
     @cached_property
     def _session(self) -> Any:
-        runtime = _runtime()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = self._threads or threads()
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # errors come as exceptions
-        options.enable_mem_pattern = False  # would plan a second arena for each size
-        options.add_session_config_entry("session.use_env_allocators", "1")
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # External data is read from memory only, never from another file.
-        options.add_external_initializers_from_files_in_memory([_WEIGHTS], [self._weights], [len(self._weights)])
         try:
-            return runtime.InferenceSession(self._graph, options, providers=["CPUExecutionProvider"])
+            return open_session(self._graph, self._weights, self._threads)
+        except ConfigError:
+            raise
         except Exception as error:
             raise DataError(f"{self._where}: does not fit its weights ({_first_line(error)}). {REMEDY}") from error
+
+
+def open_session(graph: bytes, weights: bytes, num_threads: int | None = None) -> Any:
+    """Open a session of a graph, whose external data are ``weights``, the bytes of ``weights.safetensors``.
+
+    ``num_threads``: None: by :func:`hfd.engine.machine.threads`. Raises :class:`ConfigError` without ONNX Runtime, and
+    the engine's own errors, which have no common base class.
+    """
+    runtime = _runtime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = num_threads or threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # errors come as exceptions
+    options.enable_mem_pattern = False  # would plan a second arena for each size
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # External data is read from memory only, never from another file.
+    options.add_external_initializers_from_files_in_memory([_WEIGHTS], [weights], [len(weights)])
+    return runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 @functools.cache

@@ -45,14 +45,22 @@ def radial_power(x: RgbArray) -> FloatArray:
     luma = x @ _LUMA_WEIGHTS
     window = np.outer(_hann(height), _hann(width))
     luma = (luma - np.average(luma, weights=window)) * window
-    power = np.abs(np.fft.fft2(luma)) ** 2 / np.sum(window**2)
+    # The spectrum of a real picture has each frequency and its opposite: half of the columns are enough, and all but
+    # the first and, of an even width, the last stand for two.
+    spectrum = np.fft.rfft2(luma)
+    copies = np.full(spectrum.shape[1], 2.0)
+    copies[0] = 1.0
+    if width % 2 == 0:
+        copies[-1] = 1.0
+    power = (spectrum.real**2 + spectrum.imag**2) * (copies / np.sum(window**2))
 
     num_annuli = 2 * (min(height, width) // 4)
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
     inside = frequency <= 0.5
     annulus = np.minimum((frequency[inside] * 2 * num_annuli).astype(np.intp), num_annuli - 1)
     # Each annulus is at least as wide as the frequency spacing along the shorter side: none is empty.
-    count = np.bincount(annulus, minlength=num_annuli)
+    weights = np.broadcast_to(copies, frequency.shape)[inside]
+    count = np.bincount(annulus, weights=weights, minlength=num_annuli)
     total = np.bincount(annulus, weights=power[inside], minlength=num_annuli)
     average: FloatArray = total / count
     return average

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hfd.image.load import RgbArray
+from hfd.perceptual.inference import features_of
 from hfd.perceptual.networks import Features
 from hfd.perceptual.weights import read_frozen
 
@@ -72,14 +73,14 @@ def lpips(original: RgbArray, decoded: RgbArray) -> float:
 @torch.no_grad()
 def lpips_units(original: RgbArray) -> Features:
     """Return the features of an original at unit length, for any number of its decoded versions: 42 bytes a pixel."""
-    return [_unit(one) for one in _lpips().network(_batch(original))]
+    return [_unit(one) for one in features_of(_lpips().network, _batch(original))]
 
 
 @torch.no_grad()
 def lpips_of_units(units: Features, decoded: RgbArray) -> float:
     """:func:`lpips` from :func:`lpips_units` of the original."""
     module = _lpips()
-    maps = unit_maps(units, module.network(_batch(decoded)), module.linear)
+    maps = unit_maps(units, features_of(module.network, _batch(decoded)), module.linear)
     return float(torch.stack([distances.mean(dim=(1, 2)) for distances in maps]).sum(dim=0))
 
 

@@ -62,6 +62,9 @@ VGG16_WHOLE = (
 Pool = Callable[[Tensor, tuple[int, int]], Tensor]
 """(h (B, C, H, W), (kernel, stride)) -> the pooled map."""
 
+Convolve = Callable[[nn.Module, Tensor], Tensor]
+"""(convolution, its input) -> its output."""
+
 NetworkName = Literal["alexnet", "vgg16"]
 """The networks that ship."""
 NETWORKS: dict[NetworkName, tuple[Conv, ...]] = {"alexnet": ALEXNET, "vgg16": VGG16}
@@ -74,6 +77,12 @@ _STD = (0.458, 0.448, 0.450)
 def max_pool(h: Tensor, window: tuple[int, int]) -> Tensor:
     """The pooling of both networks as they were trained."""
     return F.max_pool2d(h, *window)
+
+
+def convolve(conv: nn.Module, h: Tensor) -> Tensor:
+    """The convolution by the module itself."""
+    found: Tensor = conv(h)
+    return found
 
 
 class FrozenFeatures(nn.Module):
@@ -100,13 +109,13 @@ class FrozenFeatures(nn.Module):
         """Channels of the taps."""
         return tuple(layer.outputs for layer in self.layers if layer.tap)
 
-    def forward(self, picture: Tensor, pool: Pool = max_pool) -> Features:
-        """``pool``: in place of each max pooling."""
+    def forward(self, picture: Tensor, pool: Pool = max_pool, convolution: Convolve = convolve) -> Features:
+        """``pool``: in place of each max pooling; ``convolution``: in place of each convolution's own call."""
         h, features = (picture - self.mean) / self.std, []
         for layer, conv in zip(self.layers, self.convs, strict=True):
             if layer.pool is not None:
                 h = pool(h, layer.pool)
-            h = F.relu(conv(h))
+            h = F.relu(convolution(conv, h))
             if layer.tap:
                 features.append(h)
         return features

@@ -22,6 +22,7 @@ from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
 from hfd.io.tensors import load_strictly
 from hfd.perceptual.dists import JointSums, dists_of_sums, joint_sums, l2_pool
+from hfd.perceptual.inference import features_of
 from hfd.perceptual.lpips import lpips_maps
 from hfd.perceptual.networks import VGG16_WHOLE, Features, FrozenFeatures
 
@@ -68,7 +69,7 @@ class Vgg16Metrics:
         """LPIPS of two pictures, uint8 (H, W, 3) of one size, at least 16 px a side. Lower is better."""
         totals, counts = [0.0] * len(self.linear), [0] * len(self.linear)
         for tile, a, b in _tiles(original, decoded, tile_pixels):
-            maps = lpips_maps(self.network(a), self.network(b), self.linear)
+            maps = lpips_maps(features_of(self.network, a), features_of(self.network, b), self.linear)
             for index, distances in enumerate(_cores(maps, tile, original.shape)):
                 totals[index] += float(distances.double().sum())
                 counts[index] += distances.numel()
@@ -80,7 +81,9 @@ class Vgg16Metrics:
         total: list[JointSums] = []
         for tile, a, b in _tiles(original, decoded, tile_pixels):
             x, y = (_cores([(picture + 1.0) / 2.0], tile, original.shape)[0] for picture in (a, b))
-            of_x, of_y = (_cores(self.network(picture, l2_pool), tile, original.shape) for picture in (a, b))
+            of_x, of_y = (
+                _cores(features_of(self.network, picture, l2_pool), tile, original.shape) for picture in (a, b)
+            )
             sums = joint_sums(x, y, of_x, of_y)
             total = [one + other for one, other in zip(total, sums, strict=True)] if total else sums
         return dists_of_sums(total, self.alpha, self.beta)

@@ -12,12 +12,18 @@ from efficientnet_lite_pytorch import EfficientNet
 
 from hfd.errors import DataError
 from hfd.image.load import RgbArray
+from hfd.kinds import EngineKind
 from hfd.metrics.features import METRIC_NAME, NUM_FEATURES, EffNetLite0Features, effnet_features
+from hfd.metrics.frechet import GaussianStats, frechet_distance, kernel_distance
+from tests.support.absent import run_without
+from tests.support.pictures import photograph
+
+ENGINES: tuple[EngineKind, ...] = ("onnx", "torch")
 
 
-@pytest.fixture(scope="module")
-def network() -> EffNetLite0Features:
-    return effnet_features()
+@pytest.fixture(scope="module", params=ENGINES)
+def network(request: pytest.FixtureRequest) -> EffNetLite0Features:
+    return EffNetLite0Features(request.param)
 
 
 def _patches(num: int, side_px: int = 64, seed: int = 0) -> RgbArray:
@@ -70,6 +76,40 @@ def test_patches_keep_their_own_size(network: EffNetLite0Features) -> None:
     large = small.repeat(2, axis=1).repeat(2, axis=2)
     assert np.abs(network(small) - network(large)).max() > 0.05
     assert network(small[:, :, :40]).shape == (1, NUM_FEATURES)
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (64, 96), (75, 41), (34, 33)])
+def test_both_engines_give_the_same_features(height: int, width: int) -> None:
+    """At sides that SAME padding extends on one edge, on both, or not at all."""
+    patches = np.stack([photograph(height, width, seed=seed) for seed in range(2)])
+    by_onnx, by_torch = (EffNetLite0Features(engine)(patches) for engine in ENGINES)
+    assert np.linalg.norm(by_onnx - by_torch) < 1e-5 * np.linalg.norm(by_torch)
+
+
+def test_both_engines_give_the_same_distances() -> None:
+    """Also of sets that hardly differ, where the distances are small differences of large numbers."""
+    x = _patches(40)
+    close = np.clip(x.astype(int) + np.random.default_rng(1).integers(-2, 3, x.shape), 0, 255).astype(np.uint8)
+    for y in (close, _patches(40, seed=1)):
+        (a, b), (c, d) = ((network(x), network(y)) for network in map(EffNetLite0Features, ENGINES))
+        frechet = [frechet_distance(GaussianStats.of(one), GaussianStats.of(two)) for one, two in ((a, b), (c, d))]
+        assert frechet[0] == pytest.approx(frechet[1], rel=1e-4) and frechet[0] > 0.1
+        assert kernel_distance(a, b) == pytest.approx(kernel_distance(c, d), rel=1e-4, abs=1e-7)
+
+
+def test_onnx_runtime_is_the_default_on_every_machine_that_has_it() -> None:
+    assert effnet_features().engine == "onnx"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("package", ["onnxruntime", "onnx"])
+def test_torch_runs_it_where_a_package_of_the_other_is_missing(package: str, tmp_path: Path) -> None:
+    code = (
+        "import numpy as np\nfrom hfd.metrics.features import effnet_features\n"
+        "print(effnet_features().engine, effnet_features()(np.zeros((1, 64, 64, 3), np.uint8)).shape)"
+    )
+    done = run_without([package], code, cwd=tmp_path)
+    assert done.stdout.strip() == "torch (1, 1280)", done.stderr
 
 
 def test_no_patches_give_no_rows(network: EffNetLite0Features) -> None:

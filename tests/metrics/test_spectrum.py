@@ -38,6 +38,21 @@ def test_the_number_of_annuli_follows_the_shorter_side(shape: tuple[int, int]) -
     assert np.all(power > 0)
 
 
+@pytest.mark.parametrize("shape", [(32, 48), (33, 47), (40, 31), (9, 8), (8, 9)])
+def test_every_frequency_of_the_whole_plane_counts_once(shape: tuple[int, int]) -> None:
+    luma = np.rint(127.5 + _white(*shape))
+    height, width = shape
+    window = np.outer(*(np.sin(np.pi * np.arange(side) / side) ** 2 for side in shape))
+    plane = (luma - (luma * window).sum() / window.sum()) * window
+    power = np.abs(np.fft.fft2(plane)) ** 2 / (window**2).sum()
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(height), np.fft.fftfreq(width), indexing="ij"))
+    found = radial_power(_grey(luma))
+    for k, value in enumerate(found):
+        lower, upper = k / (2 * len(found)), (k + 1) / (2 * len(found))
+        ring = (frequency >= lower) & ((frequency < upper) | (frequency == 0.5) & (upper == 0.5))
+        assert value == pytest.approx(power[ring].mean(), rel=1e-9), k
+
+
 @pytest.mark.parametrize("shape", [(256, 256), (192, 320)])
 def test_white_noise_has_its_variance_at_every_frequency(shape: tuple[int, int]) -> None:
     power = radial_power(_grey(127.5 + _white(*shape)))

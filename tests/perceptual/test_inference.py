@@ -1,0 +1,85 @@
+"""Features of frozen networks for metrics, against the networks' own forward passes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from hfd.perceptual import inference
+from hfd.perceptual.dists import l2_pool
+from hfd.perceptual.inference import features_of
+from hfd.perceptual.networks import Features, FrozenFeatures
+from hfd.perceptual.vgg16 import build_vgg16
+from hfd.perceptual.weights import read_frozen
+from tests.support.vgg16 import random_vgg16
+
+TOLERANCE = 1e-5
+needs_nnpack = pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="this torch has no NNPACK")
+
+
+def alexnet() -> FrozenFeatures:
+    return read_frozen("alexnet")[0]
+
+
+def vgg16() -> FrozenFeatures:
+    return build_vgg16(random_vgg16(), "where").network
+
+
+def picture(height: int, width: int) -> torch.Tensor:
+    return 2.0 * torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)) - 1.0
+
+
+def differences(found: Features, expected: Features) -> list[float]:
+    """Of each map, relative to its norm."""
+    assert [one.shape for one in found] == [one.shape for one in expected]
+    return [float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("height", "width"), [(31, 31), (64, 97), (130, 75)])
+def test_features_are_those_of_alexnet(height: int, width: int) -> None:
+    x = picture(height, width)
+    assert max(differences(features_of(alexnet(), x), alexnet()(x))) < TOLERANCE
+
+
+@torch.no_grad()
+def test_features_are_those_of_vgg16_with_either_pooling() -> None:
+    x, network = picture(37, 50), vgg16()
+    assert max(differences(features_of(network, x), network(x))) < TOLERANCE
+    assert max(differences(features_of(network, x, l2_pool), network(x, l2_pool))) < TOLERANCE
+
+
+@torch.no_grad()
+@needs_nnpack
+def test_the_transforms_are_used() -> None:
+    """Their rounding is another than that of direct sums."""
+    x = picture(64, 64)
+    assert max(differences(features_of(alexnet(), x), alexnet()(x))) > 0.0
+
+
+@torch.no_grad()
+def test_without_nnpack_they_are_the_networks_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "has_nnpack", lambda: False)
+    x = picture(64, 64)
+    assert max(differences(features_of(alexnet(), x), alexnet()(x))) == 0.0
+
+
+def test_they_have_no_gradient() -> None:
+    x = picture(64, 64).requires_grad_()
+    assert not any(one.requires_grad for one in features_of(alexnet(), x))
+
+
+@needs_nnpack
+@pytest.mark.integration
+def test_a_fresh_process_prepares_nnpack_first() -> None:
+    """Other tests have prepared it in this one."""
+    code = (
+        "import torch\nfrom hfd.perceptual.inference import features_of\n"
+        "from hfd.perceptual.weights import read_frozen\n"
+        "print(len(features_of(read_frozen('alexnet')[0], torch.zeros(1, 3, 64, 64))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "5\n", done.stderr
