@@ -35,6 +35,7 @@ class EvaluateConfig(Section):
 
     later: ClassVar[frozenset[str]] = frozenset(
         {"external", "decoded", "vgg16", "vgg16_sha256", "model", "baseline_bpp", "curves", "engine", "rate"}
+        | {"square_px"}
         | {name + suffix for name in get_args(BackboneWeightsName) for suffix in ("", "_sha256")}
     )
 
@@ -46,6 +47,13 @@ class EvaluateConfig(Section):
 
     data: Place | None = Field(None, description="Folder or s3:// prefix of images; None: the validation split.")
     max_images: int | None = Field(None, ge=1, description="Use only the first images by key; None: all.")
+    square_px: int | None = Field(
+        None,
+        ge=32,
+        le=4096,
+        description="Measure on the centre square of each picture, resized to this side, px (256: COCO 30k). None: on "
+        "whole pictures.",
+    )
     samplers: tuple[SamplerConfig, ...] = Field(
         (SamplerConfig(),), description="Samplers to compare; each is a row of the tables."
     )

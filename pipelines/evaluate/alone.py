@@ -28,7 +28,7 @@ def evaluate_others(part: StepPart[PartPlan]) -> dict[str, Any]:
             rejects.append(killed_worker(task.image.key))
             continue
         try:
-            name, x = task.image.load(plan.max_pixels)
+            name, x = task.load(plan.max_pixels)
             original = Original(x)
             one = measure_others(name, original, plan.settings)
             add_decoded(one, original, task.image.decoded, plan.settings)

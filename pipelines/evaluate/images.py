@@ -24,6 +24,7 @@ from hfd.geometry.plan import UnitKind, plan_units
 from hfd.geometry.tiles import Reach
 from hfd.image.load import RgbArray, encode_webp_lossless, load_rgb
 from hfd.image.notes import collected_notes
+from hfd.image.square import centre_square
 from hfd.io.storage import Folder
 from hfd.metrics.backbones import BackboneName
 from hfd.metrics.original import Original
@@ -97,11 +98,17 @@ EvaluatedImage = ValidationCrop | CorpusPhoto
 
 @dataclass(frozen=True)
 class ImageTask:
-    """One image: its index in the evaluation, and whether the report shows it."""
+    """One image: its index in the evaluation, whether the report shows it, and ``evaluate.square_px``."""
 
     index: int
     image: EvaluatedImage
     shown: bool
+    square_px: int | None = None
+
+    def load(self, max_pixels: int) -> tuple[str, RgbArray]:
+        """Return the name and the pixels to measure. Raises :class:`DataError`."""
+        name, x = self.image.load(max_pixels)
+        return name, x if self.square_px is None else centre_square(x, self.square_px)
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,7 @@ class ImageCollector:
 
     def take(self, task: ImageTask) -> None:
         try:
-            name, x = task.image.load(self._max_pixels)
+            name, x = task.load(self._max_pixels)
             keep = functools.partial(store, self._folder, f"files/{name}.hfd")
             coded = code(self._codec, name, x, keep, self._settings.rate)
         except DataError as error:

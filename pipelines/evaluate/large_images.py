@@ -136,7 +136,7 @@ def measure_large(part: StepPart[LargePlan]) -> dict[str, Any]:
         patches = write_measured(part, {}, plan.settings.networks)
         return PartResult("", [killed_worker(plan.task.image.key)], patches).to_record()
     large = plan.large
-    name, x = plan.task.image.load(plan.max_pixels)
+    name, x = plan.task.load(plan.max_pixels)
     x_hat = _read_window(plan.home, large, Box(0, 0, *large.size))
     data = plan.home.read(f"files/{name}.hfd")
     coded = Coded(name, x, data, large.bpp_est, large.encode_s, x_hat, large.stage1_s)

@@ -61,7 +61,7 @@ def plan_parts(context: Context, images: Sequence[EvaluatedImage], device: str =
     size = max(1, min(64, len(images) // 128))
     stride = max(1, len(images) // max(1, config.num_examples))
     tasks = [
-        ImageTask(index, image, shown=index % stride == 0 and index // stride < config.num_examples)
+        ImageTask(index, image, index % stride == 0 and index // stride < config.num_examples, config.square_px)
         for index, image in enumerate(images)
     ]
     return [

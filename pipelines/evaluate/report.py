@@ -158,8 +158,9 @@ def _examples(folder: Folder, rows: Sequence[ImageRow]) -> list[Example]:
 def _facts(config: Config, evaluation: Evaluation) -> list[tuple[str, str]]:
     origin, trained = evaluation.origin, evaluation.origin.trained
     data = config.evaluate.data or "the validation split"
+    square = f", centre squares of {px} px" if (px := config.evaluate.square_px) else ""
     facts = [
-        ("Evaluated on", f"{data}: {evaluation.num_images} images, {len(evaluation.rejects)} rejected"),
+        ("Evaluated on", f"{data}: {evaluation.num_images} images{square}, {len(evaluation.rejects)} rejected"),
         *(_training_facts(trained) if trained is not None else [("Model", "none: other systems alone")]),
         ("Set metrics", "\n".join(protocol_texts(evaluation.protocols))),
     ]

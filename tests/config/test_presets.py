@@ -239,4 +239,5 @@ def test_paper_scale_presets_hold_the_published_values(name: str) -> None:
 
 
 def test_coco_is_thirty_thousand_images() -> None:
-    assert load_config("coco256").evaluate.max_images == 30_000
+    evaluate = load_config("coco256").evaluate
+    assert (evaluate.max_images, evaluate.square_px) == (30_000, 256)

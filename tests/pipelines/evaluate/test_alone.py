@@ -12,6 +12,7 @@ from PIL import Image
 
 from hfd.config.presets import load_config
 from hfd.errors import ConfigError
+from hfd.image.square import centre_square
 from hfd.io.storage import Folder
 from hfd.metrics.original import Original
 from pipelines.context import Silent
@@ -72,6 +73,24 @@ def test_an_impossible_combination_is_one_line(hfd: Hfd, tmp_path: Path) -> None
 def test_settings_that_came_later_leave_older_keys_as_they_are() -> None:
     content = load_config("score", ["evaluate.data=d"]).evaluate.content()
     assert not {"model", "baseline_bpp", "curves"} & set(content)
+
+
+@pytest.mark.integration
+def test_centre_squares_are_measured_instead_of_whole_pictures(tmp_path: Path) -> None:
+    """Each value equals that of an evaluation of squares cut before."""
+    whole, cut = write_pictures(tmp_path / "whole"), tmp_path / "cut"
+    cut.mkdir()
+    for path in whole.iterdir():
+        Image.fromarray(centre_square(np.asarray(Image.open(path)), 64)).save(cut / path.name)
+    common = ("evaluate.model=none", "evaluate.max_images=null", "evaluate.baselines=[jpeg]")
+    tables = []
+    for folder, *settings in ((whole, "evaluate.square_px=64"), (cut,)):
+        config = tiny_config(tmp_path, tmp_path / "runs", *common, f"evaluate.data={folder}", *settings)
+        (done,) = retrain(config, Silent())
+        tables.append(pq.read_table(io.BytesIO(done.folder.read("images.parquet"))))
+    first, second = (table.drop_columns(["encode_s", "decode_s"]) for table in tables)
+    assert first.num_rows > 2 and first.equals(second)
+    assert set(first["width"].to_pylist()) == set(first["height"].to_pylist()) == {64}
 
 
 @pytest.mark.integration
