@@ -148,8 +148,8 @@ class EvaluateConfig(Section):
         4,
         ge=0,
         le=1000,
-        description="Pictures to keep for viewers, spread evenly: the report shows up to 24 of them, and hfd report "
-        "also the worst and best.",
+        description="Pictures to keep for viewers, spread evenly: the report and hfd report show up to 24 of them, and "
+        "those of the lists of the worst and best.",
     )
 
     @model_validator(mode="after")

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 SYSTEM_LABELS: dict[str, str] = {
     "autoencoder": "autoencoder (x_hat)",
@@ -165,40 +162,34 @@ IMAGE_FIELDS = ("image", "system", "setting", "width", "height", "num_bytes")
 """Columns of ``images.parquet`` beside the metrics."""
 
 
-@dataclass(frozen=True, eq=False)
-class Version:
-    """One picture to look at: ``x`` is uint8, (H, W, 3), sRGB. ``caption`` says its rate and quality.
-
-    Raises:
-        ValueError: ``x`` has another dtype or shape.
-    """
+@dataclass(frozen=True)
+class ShownVersion:
+    """One version of a picture; ``caption``: its rate and quality; ``uri``: a data URI."""
 
     label: str
     caption: str
-    x: NDArray[np.uint8]
-
-    def __post_init__(self) -> None:
-        if self.x.dtype != np.uint8 or self.x.ndim != 3 or self.x.shape[2] != 3 or 0 in self.x.shape:
-            raise ValueError(f"{self.label}: got {self.x.dtype} {self.x.shape}, expected uint8 (H, W, 3)")
+    uri: str
 
 
-@dataclass(frozen=True, eq=False)
-class Example:
-    """One image in two or more versions of equal size; the first is the original.
-
-    Raises:
-        ValueError: fewer than two versions, or sizes that differ.
-    """
+@dataclass(frozen=True)
+class ShownExample:
+    """A picture in two or more versions of equal size, the original first; sides in px; ``thumbnail``: a data URI."""
 
     image: str
-    versions: tuple[Version, ...]
+    width: int
+    height: int
+    thumbnail: str
+    versions: Sequence[ShownVersion]
 
-    def __post_init__(self) -> None:
-        if len(self.versions) < 2:
-            raise ValueError(f"{self.image}: got {len(self.versions)} versions, expected two or more")
-        shapes = {version.x.shape for version in self.versions}
-        if len(shapes) > 1:
-            raise ValueError(f"{self.image}: got versions of sizes {sorted(shapes)}, expected one size")
+
+@dataclass(frozen=True)
+class Extremes:
+    """The worst and the best pictures of a row by one metric, as (picture, value), the worst and the best first."""
+
+    row: str
+    metric: str
+    worst: tuple[tuple[str, float], ...]
+    best: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,18 +198,20 @@ class Report:
 
     ``summary``: all rows; the headline describes the first one of system "sample". ``fewer``: those of its rows that
     lack images, which the page shows in tables of their own. ``published``: results of others, by protocols of their
-    own.
+    own. ``pictures_note``: which pictures are shown, and in what form; ``extremes``: the worst and the best pictures.
     ``warnings``: sentences at the top of the page, e.g. "12 of 1000 photographs rejected".
     """
 
     title: str
     summary: tuple[SummaryRow, ...]
     images: tuple[ImageRow, ...]
-    examples: tuple[Example, ...]
+    examples: tuple[ShownExample, ...]
     facts: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
     fewer: tuple[FewerImages, ...] = ()
     published: tuple[PublishedPoint, ...] = ()
+    pictures_note: str = ""
+    extremes: tuple[Extremes, ...] = ()
 
 
 def over_all_images(rows: Iterable[SummaryRow], fewer: Iterable[FewerImages]) -> list[SummaryRow]:

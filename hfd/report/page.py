@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
-from hfd.image.load import RgbArray, encode_webp_lossless
 from hfd.metrics.table import set_metrics
 from hfd.report.charts import Chart
 from hfd.report.content import (
     OUR_SYSTEMS,
-    Example,
     ImageRow,
     PublishedPoint,
     Report,
@@ -24,6 +19,7 @@ from hfd.report.content import (
     over_all_images,
     system_label,
 )
+from hfd.report.extremes import shown_lists
 from hfd.report.headline import claim_without_ours, headline_of
 from hfd.report.plots import energy_chart, rate_plot, system_colour
 from hfd.report.tables import (
@@ -37,12 +33,11 @@ from hfd.report.tables import (
     published_columns,
     summary_columns,
 )
-from hfd.report.template import read_template, render_template, webp_uri
+from hfd.report.template import read_template, render_template
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-_THUMBNAIL_PX = 128
 _ENERGY_CAPTION = (
     "Power in the highest octave of spatial frequency, relative to the original. Below 1 the picture is too smooth; "
     "above 1 it has detail or noise that the original does not have."
@@ -76,32 +71,10 @@ class Table:
     rows: Sequence[TableRow]
 
 
-@dataclass(frozen=True)
-class ShownVersion:
-    label: str
-    caption: str
-    uri: str
-
-
-@dataclass(frozen=True)
-class ShownExample:
-    """An example with its pictures as data URIs; sides in px."""
-
-    image: str
-    width: int
-    height: int
-    thumbnail: str
-    versions: Sequence[ShownVersion]
-
-
 def render(report: Report) -> str:
     """Render the page as HTML text, which contains pictures, plots, tables, style and script.
 
-    Pictures are embedded as lossless WebP: the browser shows the exact pixels of each ``Version.x``. All text of the
-    report is escaped. The output depends on ``report`` only.
-
-    Raises:
-        hfd.errors.DataError: a picture too large for WebP (more than 16383 pixels on a side).
+    All text of the report is escaped. The output depends on ``report`` only.
     """
     script, script_hash = script_and_hash()
     return render_template(
@@ -113,7 +86,7 @@ def render(report: Report) -> str:
         script_hash=script_hash,
         headline=headline_of(report),
         claim=claim_without_ours(report.summary),
-        examples=[_example(example) for example in report.examples],
+        lists=shown_lists(report.extremes, report.examples),
         summary=_summary_table(over_all_images(report.summary, report.fewer)),
         fewer=[(fewer_title(one), _summary_table([*one.beside, *one.rows])) for one in report.fewer],
         published=published_table(report.published),
@@ -129,24 +102,6 @@ def script_and_hash() -> tuple[Markup, str]:
     script = read_template("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return Markup(script), f"sha256-{digest}"
-
-
-def _example(example: Example) -> ShownExample:
-    height, width, _ = example.versions[0].x.shape
-    versions = [
-        ShownVersion(version.label, version.caption, webp_uri(encode_webp_lossless(version.x)))
-        for version in example.versions
-    ]
-    return ShownExample(example.image, width, height, thumbnail(example.versions[0].x), versions)
-
-
-def thumbnail(x: RgbArray) -> str:
-    """Return a small version of a picture, uint8 (H, W, 3), as a data URI."""
-    picture = Image.fromarray(x)
-    picture.thumbnail((4 * _THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="WEBP", quality=80)
-    return webp_uri(buffer.getvalue())
 
 
 def published_table(points: Sequence[PublishedPoint]) -> Table:

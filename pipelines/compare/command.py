@@ -12,9 +12,10 @@ from hfd.io.storage import write_file
 from hfd.report.compare.content import ComparedRun, ComparedSet, Comparison
 from hfd.report.compare.page import plural, render_comparison
 from hfd.report.content import PublishedPoint
+from hfd.report.gallery import choose_pictures, show
 from pipelines.compare.find import find_all
 from pipelines.compare.finished import Finished
-from pipelines.compare.gallery import choose_pictures, show
+from pipelines.compare.kept import RULE, kept_pictures
 from pipelines.compare.shared import group_by_pictures
 from pipelines.compare.tables import extremes_of, tables_of
 from pipelines.evaluate.report import SETTINGS_FILE
@@ -64,7 +65,13 @@ def compare(runs: Sequence[Finished], request: Request) -> Comparison:
         notes += more
     extremes = [extremes_of(group, found[0].rows) for group, found in zip(groups, tables, strict=True)]
     galleries = [
-        choose_pictures(group, [row for table in found for row in table.rows], lists, request.pictures // len(groups))
+        choose_pictures(
+            kept_pictures(group, [row for table in found for row in table.rows]),
+            group.images,
+            lists,
+            request.pictures // len(groups),
+            f"{RULE} (--pictures)",
+        )
         for group, found, lists in zip(groups, tables, extremes, strict=True)
     ]
     sets = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -10,21 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hfd.metrics.bootstrap import MIN_IMAGES, mean_interval
-from hfd.metrics.table import METRICS, Metric, finite, set_metrics
-from hfd.report.compare.content import ComparedRow, ComparedTable, Extremes, Interval, curve_name
-from hfd.report.content import OUR_SYSTEMS, SummaryRow
+from hfd.metrics.table import finite, set_metrics
+from hfd.report.compare.content import ComparedRow, ComparedTable, Interval, curve_name
+from hfd.report.content import OUR_SYSTEMS, Extremes, SummaryRow
 from hfd.report.summarise import CurveDistances, CurveRows, summary_row
 from pipelines.compare.features import RunDistances
 from pipelines.compare.finished import Finished
 from pipelines.compare.protocols import protocols_of
 from pipelines.compare.shared import Shared
-from pipelines.evaluate.rows import curves_of, rows_on
+from pipelines.evaluate.rows import curves_of, extremes_of_rows, rows_on
 
 MAX_SUBSETS = 4
 """Tables over fewer pictures."""
-NUM_EXTREMES = 10
-
-_ENERGY = "top_octave_energy"
 
 
 class RunRows:
@@ -102,32 +98,11 @@ def _each_once(rows: Sequence[ComparedRow]) -> list[ComparedRow]:
 
 
 def extremes_of(shared: Shared, rows: Sequence[ComparedRow]) -> list[Extremes]:
-    """Return the worst and best pictures of every row by every metric with a direction."""
+    """Return the worst and best of the shared pictures of every row by every metric with a direction."""
     tables = {run.name: run.table for run in shared.runs}
-    images = set(shared.images)
+    chosen = pa.array(shared.images, pa.string())
     found = []
     for row in rows:
-        table = tables[row.run]
-        own = rows_on(table, (row.row.system, row.row.setting))
-        names = own["image"].to_pylist()
-        for metric in METRICS.values():
-            if metric.of_image is None or metric.name not in own.column_names or not _has_order(metric):
-                continue
-            pairs = zip(names, own[metric.name].to_pylist(), strict=True)
-            known = [(image, value) for image, value in pairs if image in images and value is not None]
-            known.sort(key=lambda pair, metric=metric: (_score(metric, pair[1]), pair[0]))  # type: ignore[misc]
-            if known:
-                worst, best = known[:NUM_EXTREMES], known[::-1][:NUM_EXTREMES]
-                found.append(Extremes(row.label, metric.name, tuple(worst), tuple(best)))
+        own = rows_on(tables[row.run], (row.row.system, row.row.setting))
+        found += extremes_of_rows(row.label, own.filter(pc.is_in(own["image"], chosen)))
     return found
-
-
-def _has_order(metric: Metric) -> bool:
-    return metric.better is not None or metric.name == _ENERGY
-
-
-def _score(metric: Metric, value: float) -> float:
-    """Return a number that is higher for better values; an energy is best at 1."""
-    if metric.name == _ENERGY:
-        return -abs(math.log(value)) if value > 0 else -math.inf
-    return value if metric.better == "higher" else -value

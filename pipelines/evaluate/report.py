@@ -12,22 +12,21 @@ from typing import Any
 
 import hfd
 from hfd.config import Config
-from hfd.image.load import load_rgb
 from hfd.io.storage import Folder
 from hfd.kinds import EngineKind
 from hfd.metrics.protocols import SetProtocol
 from hfd.report.content import (
-    Example,
+    Extremes,
     FewerImages,
     Gain,
     ImageRow,
     RatePoint,
     Report,
     SummaryRow,
-    Version,
-    system_label,
 )
+from hfd.report.gallery import Kept, Shown, StoredVersion, choose_pictures, show
 from hfd.report.page import render
+from hfd.report.summarise import Curve
 from hfd.report.tables import gain_text, rate_text, training_text
 from pipelines.context import Context
 from pipelines.evaluate.results import ExamplePictures
@@ -36,7 +35,13 @@ from pipelines.evaluate.systems import OtherSystems
 from pipelines.runs.step import Done, Outcome, Step
 
 MAX_EXAMPLES = 24
-"""Pictures in the report, exact to the pixel; more would make a page of tens of megabytes."""
+"""Pictures in the gallery of the report; those of the lists of the worst and best come on top."""
+
+RULE = (
+    "first the worst and best of each system by each metric, place by place, then the others in the order of the set; "
+    "hfd report --pictures 1000 shows more"
+)
+"""The choice of pictures, as the page states it."""
 
 SETTINGS_FILE = "settings.yaml"
 """The settings of an evaluation, as a preset that makes it again."""
@@ -63,7 +68,8 @@ class Origin:
 class Evaluation:
     """Results of an evaluation. ``rows``: of the images that the report lists; ``others``: systems beside ours, and
     their gaps; ``num_blocks``: see `measure_distances`; ``protocols``: of set metrics, by name; ``num_tiled``: images
-    whose stage 2 was sampled in tiles; ``networks``: the engine that ran the model, if there is one."""
+    whose stage 2 was sampled in tiles; ``networks``: the engine that ran the model, if there is one; ``labels``: names
+    of the systems at their settings, as in ``extremes``."""
 
     origin: Origin
     num_images: int
@@ -79,6 +85,8 @@ class Evaluation:
     gains: Sequence[Gain]
     at_our_rate: Sequence[RatePoint]
     fewer: Sequence[FewerImages]
+    extremes: Sequence[Extremes]
+    labels: Mapping[Curve, str]
 
     def facts(self) -> dict[str, Any]:
         """The facts of the step's manifest."""
@@ -103,15 +111,18 @@ class Evaluation:
 
 def write_report(context: Context, evaluation: Evaluation, folder: Folder) -> None:
     """Write ``report.html`` and ``settings.yaml`` into the step's folder."""
+    shown = _gallery(folder, evaluation)
     report = Report(
         title=f"hfd · {context.config.name}",
         summary=tuple(evaluation.summary),
         images=tuple(evaluation.rows),
-        examples=tuple(_examples(folder, evaluation.rows)),
+        examples=tuple(shown.examples),
         facts=tuple(_facts(context.config, evaluation)),
-        warnings=(*_warnings(evaluation), *_left_out(folder)),
+        warnings=tuple(_warnings(evaluation)),
         fewer=tuple(evaluation.fewer),
         published=evaluation.others.published.points,
+        pictures_note=shown.note,
+        extremes=tuple(evaluation.extremes),
     )
     folder.write(SETTINGS_FILE, _settings_yaml(context.config).encode())
     folder.write("report.html", render(report).encode())
@@ -125,34 +136,30 @@ def _settings_yaml(config: Config) -> str:
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
-def _kept(folder: Folder) -> list[str]:
-    """Return the folders of the kept pictures, by index."""
-    return sorted({entry.key.split("/")[0] for entry in (folder / "pictures").files()})
+def _gallery(folder: Folder, evaluation: Evaluation) -> Shown:
+    """Return the kept pictures to show, in the best form in which the page stays below 15 MB."""
+    home = folder / "pictures"
+    names = sorted({entry.key.split("/")[0] for entry in home.files()}) if folder.exists("pictures") else []
+    rows = {(row.image, row.system, row.setting): row for row in evaluation.rows}
+    kept = dict(_versions(home / name, rows, evaluation.labels) for name in names)
+    gallery = choose_pictures(Kept(kept, dict.fromkeys(kept, 1)), list(kept), evaluation.extremes, MAX_EXAMPLES, RULE)
+    (shown,) = show([gallery])
+    return shown
 
 
-def _spread(names: Sequence[str], most: int) -> list[str]:
-    """Return up to ``most`` of the names, spread evenly."""
-    return [names[len(names) * place // most] for place in range(most)] if len(names) > most else list(names)
-
-
-def _examples(folder: Folder, rows: Sequence[ImageRow]) -> list[Example]:
-    if not folder.exists("pictures"):
-        return []
-    by_curve = {(row.image, row.system, row.setting): row for row in rows}
-    examples = []
-    for home in (folder / f"pictures/{name}" for name in _spread(_kept(folder), MAX_EXAMPLES)):
-        shown = ExamplePictures.read(home)
-        versions = []
-        for number, (system, setting) in enumerate(shown.curves):
-            x = load_rgb(home.read(f"{number}.webp"), name=f"{home.uri}/{number}.webp")
-            row = by_curve.get((shown.image, system, setting))
-            if row is None:
-                versions.append(Version("original", "uncompressed", x))
-            else:
-                caption = f"{setting}: {row.values['bpp']:.3f} bpp, {row.values['psnr']:.2f} dB"
-                versions.append(Version(system_label(system), caption, x))
-        examples.append(Example(shown.image, tuple(versions)))
-    return examples
+def _versions(
+    home: Folder, rows: Mapping[tuple[str, str, str], ImageRow], labels: Mapping[Curve, str]
+) -> tuple[str, list[StoredVersion]]:
+    """Return a kept picture and its versions, the original first."""
+    example, versions = ExamplePictures.read(home), []
+    for number, curve in enumerate(example.curves):
+        row = rows.get((example.image, *curve))
+        label, caption = "original", "uncompressed"
+        if row is not None:
+            label = labels[curve]
+            caption = f"{row.setting}: {row.values['bpp']:.3f} bpp, {row.values['psnr']:.2f} dB"
+        versions.append(StoredVersion(label, caption, home, f"{number}.webp"))
+    return example.image, versions
 
 
 def _facts(config: Config, evaluation: Evaluation) -> list[tuple[str, str]]:
@@ -223,17 +230,6 @@ def _warnings(evaluation: Evaluation) -> list[str]:
         warnings.append(f"The installed Pillow cannot encode {missing}: left out.")
     warnings += [f"{line}." for line in (*evaluation.others.lines, *notes_on_patches(evaluation.protocols))]
     return warnings
-
-
-def _left_out(folder: Folder) -> list[str]:
-    """Return a sentence about kept pictures that the viewer does not show."""
-    kept = len(_kept(folder)) if folder.exists("pictures") else 0
-    if kept <= MAX_EXAMPLES:
-        return []
-    return [
-        f"The viewer shows {MAX_EXAMPLES} of {kept} kept pictures, spread evenly over the set; hfd report shows the "
-        "worst and best of all."
-    ]
 
 
 def _reasons(reasons: Mapping[str, int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 
 from hfd.io.storage import Folder
 from hfd.metrics.table import image_metrics
+from hfd.report.content import OUR_SYSTEMS, Extremes, system_label
+from hfd.report.extremes import extremes_of_row
 from hfd.report.summarise import Curve, CurveRows
 from pipelines.evaluate.images import INDEX, row_name
 from pipelines.runs.parts import READ_THREADS
@@ -57,3 +60,27 @@ def curve_rows(curve: Curve, rows: pa.Table) -> CurveRows:
     columns = {metric.name: rows[metric.name].drop_null().to_numpy() for metric in image_metrics(rows.column_names)}
     num_pixels = float(pc.sum(pc.multiply(rows["width"], rows["height"])).as_py())
     return CurveRows(*curve, len(rows), num_pixels, columns)
+
+
+def extremes_of_rows(label: str, rows: pa.Table) -> list[Extremes]:
+    """Return the worst and best pictures of one system at one setting, from its rows."""
+    columns = {
+        metric.name: rows[metric.name].cast(pa.float64()).to_numpy() for metric in image_metrics(rows.column_names)
+    }
+    return extremes_of_row(label, lambda place: str(rows["image"][place]), columns)
+
+
+def curve_labels(curves: Sequence[Curve]) -> dict[Curve, str]:
+    """Name each system, with its setting where it has several."""
+    settings = Counter(system for system, _ in curves)
+    return {
+        (system, setting): system_label(system) if settings[system] == 1 else f"{system_label(system)}, {setting}"
+        for system, setting in curves
+    }
+
+
+def extremes_of_table(table: pa.Table, curves: Sequence[Curve]) -> list[Extremes]:
+    """Return the worst and best pictures of our systems or, without them, of every system."""
+    labels = curve_labels(curves)
+    wanted = [curve for curve in curves if curve[0] in OUR_SYSTEMS] or curves
+    return [found for curve in wanted for found in extremes_of_rows(labels[curve], rows_on(table, curve))]

@@ -40,7 +40,7 @@ from pipelines.evaluate.measure import backbone_files, load_codec, vgg16_file
 from pipelines.evaluate.plan import images_of, measure_settings, plan_parts
 from pipelines.evaluate.report import Evaluation, Origin, Trained, write_report
 from pipelines.evaluate.results import PartResult, tracked_metrics
-from pipelines.evaluate.rows import Part, all_rows, curves_of
+from pipelines.evaluate.rows import Part, all_rows, curve_labels, curves_of, extremes_of_table
 from pipelines.evaluate.set_protocols import notes_on_patches, protocol_texts, set_protocols
 from pipelines.evaluate.subsets import fewer_images, subsets_of
 from pipelines.evaluate.systems import OtherSystems, gap_rows, other_systems
@@ -160,6 +160,8 @@ def _summarise(
         gains=gains,
         at_our_rate=points,
         fewer=fewer,
+        extremes=extremes_of_table(table, list(by_curve)),
+        labels=curve_labels(list(by_curve)),
     )
 
 

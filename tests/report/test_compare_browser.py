@@ -8,20 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hfd.image.load import encode_webp_lossless
 from hfd.report.compare.content import (
     ComparedRow,
     ComparedRun,
     ComparedSet,
     ComparedTable,
     Comparison,
-    Extremes,
     curve_name,
 )
 from hfd.report.compare.page import render_comparison
-from hfd.report.page import ShownExample, ShownVersion, thumbnail
-from hfd.report.template import webp_uri
+from hfd.report.content import Extremes
 from tests.support.report_rows import summary_row
+from tests.support.shown import shown_example
 
 pytestmark = pytest.mark.integration
 
@@ -39,11 +37,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = (row("one", 0.2), row("two", 0.1))
     labels = ["original", *(one.label for one in rows)]
     greys = [np.full((100, 160, 3), 100 * place, np.uint8) for place in range(3)]
-    shown = [
-        ShownVersion(label, f"{label}!", webp_uri(encode_webp_lossless(x)))
-        for label, x in zip(labels, greys, strict=True)
-    ]
-    examples = tuple(ShownExample(name, 160, 100, thumbnail(greys[1]), shown) for name in ("a.png", "b.png"))
+    examples = tuple(shown_example(name, dict(zip(labels, greys, strict=True))) for name in ("a.png", "b.png"))
     extremes = [
         Extremes(one.label, metric, (("c.png", 1.0), ("b.png", 2.0)), (("a.png", 3.0), ("b.png", 2.0)))
         for one in rows

@@ -14,12 +14,12 @@ from hfd.report.compare.content import (
     ComparedSet,
     ComparedTable,
     Comparison,
-    Extremes,
     curve_name,
 )
 from hfd.report.compare.curves import curve_plot
 from hfd.report.compare.page import protocol_columns, render_comparison
-from hfd.report.page import ShownExample, ShownVersion, thumbnail
+from hfd.report.content import Extremes, ShownExample, ShownVersion
+from hfd.report.gallery import thumbnail
 from hfd.report.template import webp_uri
 from tests.report.test_report_page import Page, picture
 from tests.support.report_rows import summary_row

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from hfd.io.storage import Folder
-from pipelines.compare import gallery
+from hfd.report import gallery
 from pipelines.compare.command import Request, write_comparison
+from pipelines.compare.kept import RULE
 from tests.support.evaluations import JPEG, X_HAT, MadeEvaluation, write_evaluation
 
 pytestmark = pytest.mark.integration
@@ -61,7 +62,7 @@ def test_the_worst_and_best_of_every_list_open_and_are_drawn(page: Any) -> None:
 def test_the_page_states_how_many_pictures_it_shows_and_which_rule_chose_them(page: Any, page_file: Path) -> None:
     note = page.locator("#pictures-0 > .protocols").inner_text()
     assert note.startswith("The gallery shows 24 of 60 kept pictures, as WebP of quality")
-    assert gallery.RULE in note and "more, of the lists of the worst and best, are shown as WebP" in note
+    assert RULE in note and "more, of the lists of the worst and best, are shown as WebP" in note
     assert "did not fit" not in note and "were kept by no evaluation" not in note
     number = int(note.split(" more, of the lists")[0].rpartition(" ")[2])
     assert page.locator(".strip button").count() == 24 + number

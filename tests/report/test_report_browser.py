@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hfd.report.content import Example, Report, Version
+from hfd.report.content import Report
 from hfd.report.page import render
 from tests.support.report_rows import image_row, summary_row
+from tests.support.shown import shown_example
 
 pytestmark = pytest.mark.integration
 
@@ -23,7 +24,7 @@ LABELS = ("original", "autoencoder (x_hat)", "sample", "AVIF")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report whose pictures are plain grey: 0, 60, 120, 180 in the order of LABELS."""
     grey = [np.full((200, 300, 3), 60 * i, dtype=np.uint8) for i in range(4)]
-    versions = tuple(Version(name, f"{name}!", x) for name, x in zip(LABELS, grey, strict=True))
+    versions = dict(zip(LABELS, grey, strict=True))
     rates = {"c.png": None, "b.png": 0.3, "a.png": 0.1, "d.png": 0.02}
     images = tuple(
         image_row(name, "sample", "", 300, 200, 9, 0.1, rate, 30.0, None, 1.0, 0.1, 0.1) for name, rate in rates.items()
@@ -33,7 +34,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "A <b>report</b>",
         (row,),
         images,
-        (Example("first", versions), Example("second", versions[:2])),
+        (shown_example("first", versions), shown_example("second", dict(list(versions.items())[:2]))),
         (("a fact", "a value"),),
         (),
     )

@@ -15,9 +15,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from hfd.report.content import Example, FewerImages, Report, SummaryRow, Version
+from hfd.report.content import Extremes, FewerImages, Report, SummaryRow
 from hfd.report.page import render
 from tests.support.report_rows import image_row, summary_row, with_values
+from tests.support.shown import shown_example
 
 VOID = {"meta", "img", "input", "link", "br"}
 
@@ -31,7 +32,7 @@ def summary(system: str, setting: str, bpp: float = 0.1, fd: float | None = 30.0
 
 
 def report(**changes: object) -> Report:
-    versions = tuple(Version(name, f"caption of {name}", picture(i)) for i, name in enumerate(("a", "b", "c")))
+    versions = {name: picture(i) for i, name in enumerate(("a", "b", "c"))}
     base = Report(
         title="An evaluation",
         summary=(
@@ -42,7 +43,7 @@ def report(**changes: object) -> Report:
             summary("avif", "dearest", 0.5, 5.0),
         ),
         images=(image_row("one.png", "sample", "50 steps", 40, 24, 12, 0.1, 0.09, 27.0, None, 0.9, 0.1, 2.0),),
-        examples=(Example("one.png", versions), Example("two.png", versions)),
+        examples=(shown_example("one.png", versions), shown_example("two.png", versions)),
         facts=(("corpus digest", "sha256:12"),),
         warnings=("1 of 9 photographs rejected",),
     )
@@ -105,7 +106,9 @@ def test_hostile_text_is_escaped_everywhere() -> None:
         title=bad,
         summary=(*(dataclasses.replace(r, setting=bad) for r in report().summary), summary(bad, bad)),
         images=(dataclasses.replace(report().images[0], image=bad, system=bad, setting=bad),),
-        examples=(Example(bad, (Version(bad, bad, x), Version(bad, bad, x))),) * 2,
+        examples=(shown_example(bad, {"original": x, bad: x}),) * 2,
+        extremes=(Extremes(bad, "psnr", ((bad, 1.0),), ((bad, 1.0),)),),
+        pictures_note=bad,
         facts=((bad, bad),),
         warnings=(bad,),
     )
@@ -190,13 +193,12 @@ def test_the_page_depends_on_the_report_alone() -> None:
     assert render(report()) == render(report())
 
 
-def test_pictures_of_another_type_or_size_are_refused() -> None:
-    with pytest.raises(ValueError, match="a: got float64"):
-        Version("a", "", picture(0).astype(np.float64))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="expected one size"):
-        Example("one.png", (Version("a", "", picture(0)), Version("b", "", picture(0, 8, 8))))
-    with pytest.raises(ValueError, match="got 1 versions"):
-        Example("one.png", (Version("a", "", picture(0)),))
+def test_a_picture_of_a_list_opens_where_the_gallery_has_it() -> None:
+    lists = (Extremes("sample (stage 2)", "psnr", (("two.png", 20.0), ("three.png", 21.0)), (("three.png", 21.0),)),)
+    page = render(report(extremes=lists, pictures_note="Which ones, and how."))
+    assert '<p class="protocols">Which ones, and how.</p>' in page
+    entry = '<button type="button" data-picture="1" data-label="sample (stage 2)"><span>two.png</span> <b>20.00</b>'
+    assert page.count(entry) == 1 and page.count("<p><span>three.png</span> <b>21.00</b></p>") == 2
 
 
 def test_a_measured_optional_distance_has_a_plot() -> None:

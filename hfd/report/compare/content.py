@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hfd.report.content import PublishedPoint, SummaryRow, system_label
-from hfd.report.page import ShownExample
+from hfd.report.content import Extremes, PublishedPoint, ShownExample, SummaryRow, system_label
 
 Interval = tuple[float, float]
 
@@ -52,16 +51,6 @@ class ComparedTable:
 
     title: str
     rows: tuple[ComparedRow, ...]
-
-
-@dataclass(frozen=True)
-class Extremes:
-    """The worst and the best pictures of a row by one metric, as (picture, value), the worst and the best first."""
-
-    row: str
-    metric: str
-    worst: tuple[tuple[str, float], ...]
-    best: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)

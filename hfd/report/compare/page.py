@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hfd.metrics.table import METRICS, Metric, set_metrics
+from hfd.metrics.table import Metric, set_metrics
 from hfd.report.charts import Chart
 from hfd.report.compare.content import ComparedRow, ComparedSet, ComparedTable, Comparison
 from hfd.report.compare.curves import colour_of, curve_plot
-from hfd.report.content import PublishedPoint
-from hfd.report.page import Cell, ShownExample, Table, TableRow, published_table, script_and_hash
+from hfd.report.content import PublishedPoint, ShownExample
+from hfd.report.extremes import ShownLists, shown_lists
+from hfd.report.page import Cell, Table, TableRow, published_table, script_and_hash
 from hfd.report.tables import Column, counted, format_number, one_line, training_text
 from hfd.report.template import render_template
 
@@ -25,35 +26,13 @@ class ProtocolColumn:
 
 
 @dataclass(frozen=True)
-class ShownPicture:
-    """A picture of a list; ``number``: its place in the gallery, None if it is not there."""
-
-    image: str
-    value: str
-    number: int | None
-
-
-@dataclass(frozen=True)
-class ShownExtremes:
-    """``key`` identifies row and metric among the lists of a set."""
-
-    key: str
-    row: str
-    metric: str
-    worst: Sequence[ShownPicture]
-    best: Sequence[ShownPicture]
-
-
-@dataclass(frozen=True)
 class ShownSet:
     number: int
     title: str
     plots: Sequence[tuple[Chart, str]]
     tables: Sequence[tuple[str, Table, str]]
     """Title, table, and the protocols of its columns."""
-    extremes: Sequence[ShownExtremes]
-    rows: Sequence[tuple[int, str]]
-    metrics: Sequence[tuple[str, str]]
+    lists: ShownLists
     examples: Sequence[ShownExample]
     pictures_note: str
 
@@ -88,33 +67,15 @@ def plural(number: int, noun: str) -> str:
 
 def _shown_set(number: int, one: ComparedSet, curves: Sequence[str], published: Sequence[PublishedPoint]) -> ShownSet:
     main = one.tables[0]
-    places = {example.image: place for place, example in enumerate(one.examples)}
-    rows = list(dict.fromkeys(extremes.row for extremes in one.extremes))
-    metrics = list(dict.fromkeys(extremes.metric for extremes in one.extremes))
-    lists = [
-        ShownExtremes(
-            f"{rows.index(found.row)} {found.metric}",
-            found.row,
-            METRICS[found.metric].heading,
-            *(_pictures(side, METRICS[found.metric], places) for side in (found.worst, found.best)),
-        )
-        for found in one.extremes
-    ]
     return ShownSet(
         number,
         one.title,
         _plots(main.rows, curves, published),
         [_table(table) for table in one.tables],
-        lists,
-        list(enumerate(rows)),
-        [(name, METRICS[name].heading) for name in metrics],
+        shown_lists(one.extremes, one.examples),
         one.examples,
         one.pictures_note,
     )
-
-
-def _pictures(found: Sequence[tuple[str, float]], metric: Metric, places: Mapping[str, int]) -> list[ShownPicture]:
-    return [ShownPicture(image, format_number(value, metric.digits), places.get(image)) for image, value in found]
 
 
 def protocol_columns(rows: Sequence[ComparedRow]) -> list[ProtocolColumn]:

@@ -12,6 +12,7 @@ import pytest
 from hfd.io.storage import Folder
 from pipelines.compare.command import Request, write_comparison
 from pipelines.compare.find import find_all, parse_argument
+from pipelines.compare.kept import RULE
 from tests.support.command_line import Hfd
 from tests.support.evaluations import JPEG, X_HAT, MadeEvaluation, write_evaluation
 
@@ -67,7 +68,7 @@ def test_the_page_has_curves_tables_pictures_and_commands(workspaces: Path, hfd:
 
 @pytest.mark.usefixtures("workspaces")
 def test_pictures_that_do_not_fit_are_shown_in_a_smaller_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    import pipelines.compare.gallery as gallery
+    from hfd.report import gallery
 
     whole = write_comparison(Request(("one", "elsewhere"), Path("whole.html")))
     monkeypatch.setattr(gallery, "MAX_BYTES", 1700)
@@ -81,7 +82,7 @@ def test_pictures_that_do_not_fit_are_shown_in_a_smaller_form(monkeypatch: pytes
 def test_the_pictures_of_the_lists_come_first_and_those_that_do_not_fit_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pipelines.compare.gallery as gallery
+    from hfd.report import gallery
 
     names = [f"{number:02}.png" for number in range(50)]
     values = {name: 20.0 + number for number, name in enumerate(names)}
@@ -100,7 +101,7 @@ def test_the_pictures_of_the_lists_come_first_and_those_that_do_not_fit_are_coun
     # The worst ten and the eight kept ones of the best: 00 is first, then 01, 02 and 47, the third best.
     assert shown(four)[:4] == ["00.png", "01.png", "02.png", "47.png"]
     assert sorted(shown(four)[4:]) == sorted([*names[3:10], *names[40:47]])
-    assert "The gallery shows 4 of 48 kept pictures, as they were decoded" in four and gallery.RULE in four
+    assert "The gallery shows 4 of 48 kept pictures, as they were decoded" in four and RULE in four
     assert "14 more, of the lists of the worst and best, are shown as they were decoded" in four and lost in four
     assert sorted(shown(page_of(1000))) == kept and "(--pictures)" not in page_of(1000)
     assert shown(page_of(0)) == []

@@ -126,8 +126,9 @@ def test_codecs_and_folders_are_judged_alone(tmp_path: Path, hfd: Hfd, monkeypat
         assert "x_hat" not in said and "stage 2" not in said.split("<script>")[0]
     assert "published: HiFiC (CLIC 2020, mean): 0.200 bpp, PSNR 30.50 dB" in text
     assert page.count("published: HiFiC (CLIC 2020, mean): 0.400 bpp, PSNR dB 33.00") == 1
-    assert "The viewer shows 1 of 2 kept pictures, spread evenly over the set; hfd report shows the worst and" in page
-    assert page.count('class="example"') == 1 and done.folder.exists("pictures/00000001/example.json")
+    assert "The gallery shows 1 of 2 kept pictures, as they were decoded" in page
+    assert "1 more, of the lists of the worst and best, are shown as they were decoded" in page
+    assert page.count('class="example"') == 2 and done.folder.exists("pictures/00000001/example.json")
     curves = ExamplePictures.read(done.folder / "pictures/00000000").curves
     assert curves == (("original", ""), ("jpeg", "at most 2 bpp"), ("theirs", "decoded elsewhere"))
     assert retrain(config, Silent(), only="evaluate")[0].skipped

@@ -1,9 +1,8 @@
-"""The pictures of a comparison, from the pictures that the evaluations keep for their own reports."""
+"""The pictures of a page: a choice of those that evaluations keep, in the best form in which they fit."""
 
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,19 +10,14 @@ from PIL import Image
 
 from hfd.image.load import RgbArray, load_rgb
 from hfd.io.storage import Folder
-from hfd.report.compare.content import ComparedRow, Extremes
-from hfd.report.page import ShownExample, ShownVersion, thumbnail
-from hfd.report.tables import format_number
+from hfd.report.content import Extremes, ShownExample, ShownVersion
 from hfd.report.template import webp_uri
-from pipelines.compare.finished import Finished
-from pipelines.compare.shared import Shared
-from pipelines.evaluate.distances import ORIGINAL
-from pipelines.evaluate.results import ExamplePictures
 
 MAX_BYTES = 10_000_000
 """Of all pictures of a page, before base64: a page below 15 MB."""
 GALLERY_SHARE = 0.6
 """Share of the gallery where pictures of the lists are shown beside it."""
+THUMBNAIL_PX = 128
 MANY, THUMBNAIL_BYTES = 24, 4096
 """Thumbnails of more pictures count as so many bytes each."""
 NUM_SAMPLED = 6
@@ -83,37 +77,45 @@ class Gallery:
     """Pictures to show, each with its versions, the original first.
 
     ``pictures``: of the gallery; ``listed``: other ones, of the lists of the worst and best; both with the most wanted
-    first. ``num_kept``: pictures that the evaluations keep; ``num_lost``: those of the lists that none of them keeps.
+    first. ``order``: of the pictures of the set; ``rule``: how they were chosen, as the page states it. ``num_kept``:
+    pictures that the evaluations keep; ``num_lost``: those of the lists that none of them keeps.
     """
 
     pictures: Mapping[str, Sequence[StoredVersion]]
     listed: Mapping[str, Sequence[StoredVersion]]
     order: Sequence[str]
+    rule: str
     num_kept: int
     num_lost: int
 
 
-RULE = (
-    "first those that most evaluations keep, of these the worst and best of each system by each metric, place by "
-    "place, then the others in the order of the set"
-)
-"""The choice of pictures, as the page states it."""
+@dataclass(frozen=True)
+class Kept:
+    """The kept pictures with their versions; ``counts``: evaluations that keep each one."""
+
+    versions: Mapping[str, Sequence[StoredVersion]]
+    counts: Mapping[str, int]
 
 
-def choose_pictures(shared: Shared, rows: Sequence[ComparedRow], extremes: Sequence[Extremes], most: int) -> Gallery:
-    """Choose up to ``most`` of the kept pictures for the gallery by ``RULE``, and the other kept ones of the lists."""
-    kept, counts = _kept(shared, rows) if most else ({}, Counter[str]())
+def choose_pictures(kept: Kept, order: Sequence[str], extremes: Sequence[Extremes], most: int, rule: str) -> Gallery:
+    """Choose up to ``most`` of the kept pictures for the gallery, and the other kept ones of the lists.
+
+    First those that most evaluations keep, of these the worst and best of each list, place by place, then the others
+    in the ``order`` of the set. With ``most`` 0 there are none.
+    """
+    versions = kept.versions if most else {}
     places = _places(extremes)
-    order = {image: place for place, image in enumerate(shared.images)}
+    number = {image: place for place, image in enumerate(order)}
     nowhere = len(order)
-    wanted = sorted(kept, key=lambda image: (-counts[image], places.get(image, nowhere), order[image]))
+    wanted = sorted(versions, key=lambda image: (-kept.counts[image], places.get(image, nowhere), number[image]))
     listed = sorted((image for image in wanted[most:] if image in places), key=lambda image: places[image])
-    lost = sum(image not in kept for image in places) if most else 0
+    lost = sum(image not in versions for image in places) if most else 0
     return Gallery(
-        {image: kept[image] for image in wanted[:most]},
-        {image: kept[image] for image in listed},
-        shared.images,
-        len(kept),
+        {image: versions[image] for image in wanted[:most]},
+        {image: versions[image] for image in listed},
+        order,
+        rule,
+        len(versions),
         lost,
     )
 
@@ -126,41 +128,6 @@ def _places(extremes: Sequence[Extremes]) -> dict[str, int]:
             for place, (image, _) in enumerate(side):
                 found[image] = min(place, found.get(image, place))
     return found
-
-
-def _kept(shared: Shared, rows: Sequence[ComparedRow]) -> tuple[dict[str, list[StoredVersion]], Counter[str]]:
-    """Return the versions of each picture that evaluations keep, and the number of these evaluations."""
-    by_curve = {(row.run, row.row.system, row.row.setting): row for row in rows}
-    kept: dict[str, list[StoredVersion]] = {}
-    counts: Counter[str] = Counter()
-    images = set(shared.images)
-    for run in shared.runs:
-        for image, folder, curves in _stored(run):
-            if image not in images:
-                continue
-            counts[image] += 1
-            versions = kept.setdefault(image, [])
-            for number, (system, setting) in enumerate(curves):
-                file = f"{number}.webp"
-                row = by_curve.get((run.name, system, setting))
-                if (system, setting) == ORIGINAL and not versions:
-                    versions.append(StoredVersion("original", "uncompressed", folder, file))
-                elif row is not None:
-                    versions.append(StoredVersion(row.label, _caption(run, image, row), folder, file))
-    return {image: versions for image, versions in kept.items() if len(versions) > 1}, counts
-
-
-def _stored(run: Finished) -> list[tuple[str, Folder, Sequence[tuple[str, str]]]]:
-    if run.folder is None or not run.folder.exists("pictures"):
-        return []
-    names = sorted({entry.key.partition("/")[0] for entry in (run.folder / "pictures").files()})
-    homes = [run.folder / f"pictures/{name}" for name in names]
-    return [(found.image, home, found.curves) for home in homes for found in [ExamplePictures.read(home)]]
-
-
-def _caption(run: Finished, image: str, row: ComparedRow) -> str:
-    values = run.values_of(image, row.row.system, row.row.setting)
-    return f"{format_number(values['bpp'], 3)} bpp, {format_number(values['psnr'], 2)} dB"
 
 
 @dataclass(frozen=True)
@@ -237,7 +204,7 @@ def _note(gallery: Gallery, large: _Fitted, small: _Fitted, index: int) -> str:
         return ""
     parts = [f"The gallery shows {main} of {gallery.num_kept} kept pictures, {large.form.text}"]
     if main < gallery.num_kept:
-        parts[0] += f": {RULE} (--pictures)"
+        parts[0] += f": {gallery.rule}"
     if listed:
         parts.append(f"{listed} more, of the lists of the worst and best, are shown {small.form.text}")
     if left := len(gallery.pictures) + len(gallery.listed) - main - listed:
@@ -258,3 +225,12 @@ def _example(image: str, versions: Sequence[StoredVersion], data: Iterator[bytes
         for version, one in zip(versions, encoded, strict=True)
     ]
     return ShownExample(image, width, height, thumbnail(original), shown)
+
+
+def thumbnail(x: RgbArray) -> str:
+    """Return a small version of a picture, uint8 (H, W, 3), as a data URI."""
+    picture = Image.fromarray(x)
+    picture.thumbnail((4 * THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="WEBP", quality=80)
+    return webp_uri(buffer.getvalue())
