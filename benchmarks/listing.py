@@ -73,16 +73,22 @@ def main() -> None:
         "AWS_SECRET_ACCESS_KEY": "nothing",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
+    from benchmarks.startup import processor
     from hfd.config.presets import load_config
     from pipelines.corpus.listing import list_corpus
     from pipelines.prepare.step import plan_shards
 
-    def told(name: str, started: float) -> None:
+    def told(name: str, started: tuple[float, float]) -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"{name:<28} {time.perf_counter() - started:7.1f} s; at most {peak:.0f} MiB so far", flush=True)
+        seconds, used = time.perf_counter() - started[0], time.process_time() - started[1]
+        print(f"{name:<28} {seconds:7.1f} s, {used:.1f} s of processor time; at most {peak:.0f} MiB so far", flush=True)
 
+    def now() -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
+
+    print(processor())
     config = load_config("coco256", ["data.uri=s3://bucket/photographs"])
-    started = time.perf_counter()
+    started = now()
     told("nothing yet", started)
     corpus = list_corpus(
         config.data.uri,
@@ -91,10 +97,10 @@ def main() -> None:
     )
     assert len(corpus.photos) == count
     told("list and sort", started)
-    started = time.perf_counter()
+    started = now()
     digest = corpus.digest
     told(f"digest {digest[:8]}", started)
-    started = time.perf_counter()
+    started = now()
     sizes = [len(pickle.dumps(plan)) for plan in plan_shards(config, corpus, None)]
     told(f"{len(sizes)} parts, {sum(sizes) / 2**20:.0f} MiB sent", started)
 

@@ -20,6 +20,7 @@ from pipelines.corpus.lists import read_list
 from pipelines.corpus.packs.pack import Pack
 from pipelines.corpus.patterns import Ignored, ignored
 from pipelines.corpus.photo import WHEEL, Photo
+from pipelines.corpus.photo_list import PhotoList
 
 OTHER_SOURCES = f", a tar or Parquet file, or a list ({', '.join(sorted(LIST_SUFFIXES))}). Correct the URI"
 """The end of the line on a file that is no source: what a source may be beside a folder."""
@@ -59,7 +60,7 @@ class Corpus:
     """
 
     uri: str
-    photos: tuple[Photo, ...]
+    photos: Sequence[Photo]
     num_other_files: int
     skipped: Skipped = field(default_factory=Skipped)
     packs: tuple[Pack, ...] = ()
@@ -137,23 +138,33 @@ def _listed(
 ) -> Corpus:
     """Return the pictures and packs among files, and the kinds of files that are left out."""
     folder, selection = files.folder, Selection(IMAGE_SUFFIXES, ignores=ignores)
-    photos, held = [], []
+    photos, odd, held = PhotoList(folder), [], []
     for number, entry in enumerate(files.entries, 1):
         if on_progress is not None and number % PROGRESS_EVERY_FILES == 0:
             on_progress(number, None)
         if packed and entry.key.lower().endswith(PACK_ENDINGS) and selection.counts(entry.key, entry.fault):
             held.append(entry)
         elif selection.takes(entry.key, entry.fault):
-            photos.append(Photo(_key(folder, entry), folder, entry.key, entry.size, entry.stamp, entry.archive))
-    # The order differs between servers.
-    photos.sort(key=lambda photo: (photo.key, photo.name))
-    chosen, others = packs_among(held, has_pictures=bool(photos) and not files.stated)
+            if (key := _key(folder, entry)) == entry.key and PhotoList.holds(entry):
+                photos.append(entry)
+            else:
+                odd.append(Photo(key, folder, entry.key, entry.size, entry.stamp, entry.archive))
+    chosen, others = packs_among(held, has_pictures=bool(photos or odd) and not files.stated)
     for entry in others:
         selection.takes(entry.key, entry.fault)
     packs = [Pack(_key(folder, one), folder, one.key, one.size, one.stamp, one.archive) for one in chosen]
-    own = tuple(sorted(_with_own_keys(photos), key=lambda photo: photo.key))
     skipped = selection.skipped
-    return Corpus(uri, own, skipped.count(OTHER), skipped, tuple(sorted(packs, key=lambda pack: pack.key)))
+    ordered = tuple(sorted(packs, key=lambda pack: pack.key))
+    return Corpus(uri, _sorted(photos, odd), skipped.count(OTHER), skipped, ordered)
+
+
+def _sorted(photos: PhotoList, odd: Sequence[Photo]) -> Sequence[Photo]:
+    """Return photographs by key: the order differs between servers. ``odd``: those whose key is not their name."""
+    if not odd:
+        photos.sort()
+        return photos
+    every = sorted([*photos, *odd], key=lambda photo: (photo.key, photo.name))
+    return tuple(sorted(_with_own_keys(every), key=lambda photo: photo.key))
 
 
 def _from_list(uri: str, files: Files, columns: Sequence[str], ignores: Ignored | None) -> Corpus:

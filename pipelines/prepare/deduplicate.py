@@ -58,7 +58,7 @@ class NearFeatures:
 
 @dataclass(frozen=True)
 class PicturesPlan:
-    photos: tuple[Photo, ...]
+    photos: Sequence[Photo]
     max_pixels: int
     hashed: bool
     embedded: bool

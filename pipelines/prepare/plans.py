@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from hfd.data.crops import CropSettings
@@ -49,7 +50,7 @@ class EarlierSnapshot:
 class ShardPlan:
     """The photographs of one shard, in the corpus's order, and the settings."""
 
-    photos: tuple[Photo, ...]
+    photos: Sequence[Photo]
     settings: ExamineSettings
     earlier: EarlierSnapshot | None = None
     killers: frozenset[int] = frozenset()

@@ -72,8 +72,8 @@ def prepare_part(part: StepPart[ShardPlan | PackPlan]) -> dict[str, Any]:
 
 
 def _loose(plan: ShardPlan, copies: _Copies, writers: PartWriters) -> Iterator[PhotoRecord]:
-    known, allowed = _known(plan), plan.settings.members
-    killers = {plan.photos[killer].key for killer in plan.killers}
+    photos, known, allowed = tuple(plan.photos), _known(plan), plan.settings.members
+    killers = {photos[killer].key for killer in plan.killers}
 
     def is_wanted(photo: Photo) -> bool:
         return not allowed.where or satisfies(photo.fields, allowed.where)
@@ -83,9 +83,9 @@ def _loose(plan: ShardPlan, copies: _Copies, writers: PartWriters) -> Iterator[P
             photo.key not in killers and photo.key not in known and photo.size <= allowed.max_bytes and is_wanted(photo)
         )
 
-    fetched = read_ahead([photo for photo in plan.photos if is_read(photo)])
+    fetched = read_ahead([photo for photo in photos if is_read(photo)])
     with contextlib.closing(fetched):
-        for photo in plan.photos:
+        for photo in photos:
             if photo.key in killers:
                 yield _killer(photo)
             elif (earlier := known.get(photo.key)) is not None:

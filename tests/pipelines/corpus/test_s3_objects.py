@@ -14,11 +14,13 @@ from botocore.utils import parse_timestamp
 from hfd.errors import ConfigError, DataError
 from hfd.image.load import IMAGE_SUFFIXES
 from hfd.image.tree import Selection
+from hfd.io.entry import Entry
 from hfd.io.storage import Folder
 from hfd.io.uris import S3Prefix, parse_s3
 from pipelines.context import Context, Inputs
 from pipelines.corpus import s3 as s3_objects
 from pipelines.corpus.listing import list_corpus
+from pipelines.corpus.photo_list import PhotoList
 from pipelines.corpus.s3_client import parse_time
 from pipelines.engine.inline import Inline
 from pipelines.prepare import step as prepare
@@ -250,13 +252,14 @@ def test_a_listed_photograph_takes_little_memory(s3: Folder) -> None:
     """Bounded for each key, so that a million fit: measured on a listing of this server's shape."""
     import tracemalloc
 
-    from hfd.io.entry import Entry
-    from pipelines.corpus.photo import Photo
-
     folder = Folder(f"{s3.uri}/photos")
     entries = (Entry(f"shard-{i // 1000:05d}/{i:09d}.jpg", 100_000 + i, f"{i:032x}") for i in range(20_000))
     tracemalloc.start()
-    photos = [Photo(entry.key, folder, entry.key, entry.size, entry.stamp) for entry in entries]
+    photos = PhotoList(folder)
+    for entry in entries:
+        photos.append(entry)
+    photos.sort()
+    parts = [photos[start : start + 128] for start in range(0, len(photos), 128)]
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert size / len(photos) < 400
+    assert size / len(photos) < 130 and sum(map(len, parts)) == 20_000
