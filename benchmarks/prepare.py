@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from hfd.config import Config
@@ -57,14 +58,17 @@ SIDE = 512
 _client: Any = None
 
 
-def fetch_and_crop(bucket: str, key: str, factor: float) -> np.ndarray:
+def fetch_and_crop(bucket: str, key: str, factor: float) -> npt.NDArray[np.uint8]:
     """Fetch, open, shrink and crop the centre, as a simple program would."""
     global _client
     if _client is None:
         import boto3
 
         _client = boto3.client("s3")
-    data = _client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    return cropped(_client.get_object(Bucket=bucket, Key=key)["Body"].read(), factor)
+
+
+def cropped(data: bytes, factor: float) -> npt.NDArray[np.uint8]:
     with Image.open(io.BytesIO(data)) as image:
         picture = image.convert("RGB")
     picture = picture.resize((round(picture.width * factor), round(picture.height * factor)), Image.Resampling.LANCZOS)

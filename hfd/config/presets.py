@@ -207,6 +207,8 @@ def _explain(detail: ErrorDetails) -> str:
         got = f"got {context['tag']!r}" if "tag" in context else "missing"
         known = context.get("expected_tags") or ", ".join(f"'{kind}'" for kind in _kinds_at(key))
         return f"{key}.kind: {got}, expected one of {known}."
+    if detail["type"] == "extra_forbidden" and (items := _items_around(key)):
+        return _unknown_in_list(key, items)
     if detail["type"] == "extra_forbidden":
         near = _nearest_key(key)
         return f"{key}: unknown key. " + (f"Did you mean {near}?" if near else f"Remove it, or use {_siblings_of(key)}")
@@ -221,6 +223,25 @@ def _explain(detail: ErrorDetails) -> str:
     if detail["type"] in _EXPECTED:
         return f"{key}: got {got!r}, expected {_EXPECTED[detail['type']].format(**detail.get('ctx', {}))}."
     return f"{key}: got {got!r}, expected {_lower_first(message.removeprefix('expected '))}."
+
+
+def _items_around(key: str) -> list[type[BaseModel]]:
+    """Sections whose key this may be, where it is one in a list of sections, such as ``data.sources.0.share``."""
+    *section, index, _ = key.split(".") if key.count(".") > 1 else ("", "", "")
+    if not index.isdigit():
+        return []
+    fields = [model.model_fields.get(section[-1]) for model in _sections_at(".".join(section[:-1]))]
+    held = [argument for field in fields if field is not None for argument in get_args(field.annotation)]
+    return [section for argument in held for section in _sections_of(argument)]
+
+
+def _unknown_in_list(key: str, items: Sequence[type[BaseModel]]) -> str:
+    place, _, leaf = key.rpartition(".")
+    names = list(dict.fromkeys(name for item in items for name in item.model_fields))
+    near = difflib.get_close_matches(leaf, names, n=1, cutoff=0.6)
+    return f"{key}: unknown key. " + (
+        f"Did you mean {place}.{near[0]}?" if near else f"Remove it, or use one of {', '.join(names)}"
+    )
 
 
 def _kinds_at(key: str) -> list[str]:

@@ -21,9 +21,9 @@ decoder: {train: {budget: 20 steps, crop_px: 64}}
 """
 
 
-def _mistakes(preset: str) -> list[str]:
+def _mistakes(preset: str, *overrides: str) -> list[str]:
     with pytest.raises(ConfigError) as error:
-        load_config(preset)
+        load_config(preset, overrides)
     return str(error.value).splitlines()
 
 
@@ -116,6 +116,24 @@ def test_a_preset_of_an_older_form_names_the_new_settings(tmp_path: Path) -> Non
         "decoder.s: unknown key. Did you mean decoder.process.s?",
         "evaluate.sampler: unknown key. Did you mean evaluate.samplers?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (
+            "data.sources=[{uri: a}, {uri: b, shar: 0.5}]",
+            "data.sources.1.shar: unknown key. Did you mean data.sources.1.share?",
+        ),
+        ("data.sources=[{uri: a, x: 1}]", "data.sources.0.x: unknown key. Remove it, or use one of uri, share, name"),
+        (
+            "evaluate.samplers=[{step: 3}]",
+            "evaluate.samplers.0.step: unknown key. Did you mean evaluate.samplers.0.steps?",
+        ),
+    ],
+)
+def test_a_misspelt_key_in_a_list_of_sections_is_corrected(override: str, line: str) -> None:
+    assert _mistakes("desk", override) == [line]
 
 
 def test_a_section_of_another_kind_replaces_that_of_the_preset_below(tmp_path: Path) -> None:
