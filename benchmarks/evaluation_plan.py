@@ -195,16 +195,22 @@ def alone(call: Callable[..., T], *arguments: Any) -> T:
         return pool.apply(call, arguments)
 
 
-def report_simulation(found: list[Simulated]) -> tuple[Simulated, float]:
-    """Print the simulation; return its largest part, and the driver's bytes for each further picture."""
-    for one in found:
-        check = "" if math.isnan(one.error) else f"; FD-EffNet differs from that of all at once by {one.error:.1e}"
-        print(
-            f"{one.records} records: writing {1e3 * one.worker_s / one.records:.2f} ms and merging "
-            f"{1e3 * one.merge_s / one.records:.2f} ms a record, {one.stored / one.records:.0f} bytes of statistics a "
-            f"record, peak {one.peak / 1e6:.0f} MB, resuming when all is done {one.resume_s:.2f} s{check}",
-            flush=True,
-        )
+def report_simulation(one: Simulated) -> None:
+    check = "" if math.isnan(one.error) else f"; FD-EffNet differs from that of all at once by {one.error:.1e}"
+    print(
+        f"{one.records} records: writing {1e3 * one.worker_s / one.records:.2f} ms and merging "
+        f"{1e3 * one.merge_s / one.records:.2f} ms a record, {one.stored / one.records:.0f} bytes of statistics a "
+        f"record, peak {one.peak / 1e6:.0f} MB, resuming when all is done {one.resume_s:.2f} s{check}",
+        flush=True,
+    )
+
+
+def simulations(sizes: list[int]) -> tuple[Simulated, float]:
+    """Print each simulation as it ends; return the largest, and the driver's bytes for each further picture."""
+    found = []
+    for size in sizes:
+        found.append(alone(simulate, size, size == sizes[0]))
+        report_simulation(found[-1])
     first, last = found[0], found[-1]
     slope = (last.peak - first.peak) / (last.records - first.records) if last is not first else math.nan
     print(f"driver: {slope:.0f} bytes for each further picture", flush=True)
@@ -248,8 +254,10 @@ def main() -> None:
     parser.add_argument("--efficiency", type=float, default=0.9, help="of the workers; benchmarks/evaluation.py")
     parser.add_argument("--megapixels", type=float, default=LARGE_MP, help="of the large picture that is measured")
     options = parser.parse_args()
-    sizes = sorted(options.records)
-    merged, slope = report_simulation([alone(simulate, size, size == sizes[0]) for size in sizes])
+    sizes = sorted(set(options.records))
+    if sizes[0] <= EXACT_PATCHES:
+        parser.error(f"--records: got {sizes[0]}, expected more than {EXACT_PATCHES}, the most that are not merged")
+    merged, slope = simulations(sizes)
     small, cut = (alone(evaluate_picture, options.picture, side) for side in (SMALL_PX, CUT_PX))
     for one in (small, cut):
         print(

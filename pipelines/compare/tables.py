@@ -17,7 +17,7 @@ from pipelines.compare.features import RunDistances
 from pipelines.compare.finished import Finished
 from pipelines.compare.protocols import protocols_of
 from pipelines.compare.shared import Shared
-from pipelines.evaluate.rows import curves_of, extremes_of_rows, rows_on
+from pipelines.evaluate.rows import curves_of, extremes_of_curve, rows_on
 
 MAX_SUBSETS = 4
 """Tables over fewer pictures."""
@@ -99,10 +99,10 @@ def _each_once(rows: Sequence[ComparedRow]) -> list[ComparedRow]:
 
 def extremes_of(shared: Shared, rows: Sequence[ComparedRow]) -> list[Extremes]:
     """Return the worst and best of the shared pictures of every row by every metric with a direction."""
-    tables = {run.name: run.table for run in shared.runs}
     chosen = pa.array(shared.images, pa.string())
-    found = []
-    for row in rows:
-        own = rows_on(tables[row.run], (row.row.system, row.row.setting))
-        found += extremes_of_rows(row.label, own.filter(pc.is_in(own["image"], chosen)))
-    return found
+    tables = {run.name: run.table.filter(pc.is_in(run.table["image"], chosen)) for run in shared.runs}
+    return [
+        found
+        for row in rows
+        for found in extremes_of_curve(row.label, tables[row.run], (row.row.system, row.row.setting))
+    ]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -39,6 +40,9 @@ def all_rows(parts: Sequence[Part]) -> pa.Table:
     with ThreadPoolExecutor(READ_THREADS) as pool:
         # A part without images has no columns of optional metrics.
         table = pa.concat_tables(pool.map(read, parts), promote_options="default")
+    index = table[INDEX].to_numpy()
+    if np.all(index[:-1] <= index[1:]):
+        return table  # as parts without large pictures are: the sorted copy would double the memory
     return table.take(pc.sort_indices(table, [(INDEX, "ascending")]))
 
 
@@ -46,13 +50,19 @@ def curves_of(table: pa.Table) -> list[CurveRows]:
     """Split the table by system and setting, in order of first appearance."""
     groups = table.group_by(["system", "setting"], use_threads=False).aggregate([]).to_pylist()
     curves = [(group["system"], group["setting"]) for group in groups]
-    return [curve_rows(curve, rows_on(table, curve)) for curve in curves]
+    numbers = table.drop_columns(["image", "system", "setting"])  # names are most of a row
+    return [curve_rows(curve, numbers.filter(_mask(table, curve))) for curve in curves]
 
 
 def rows_on(table: pa.Table, curve: Curve) -> pa.Table:
     """Return the rows of one system at one setting."""
+    return table.filter(_mask(table, curve))
+
+
+def _mask(table: pa.Table, curve: Curve) -> pa.ChunkedArray:
+    """Return which rows are of one system at one setting."""
     system, setting = curve
-    return table.filter(pc.and_(pc.equal(table["system"], system), pc.equal(table["setting"], setting)))
+    return pc.and_(pc.equal(table["system"], system), pc.equal(table["setting"], setting))
 
 
 def curve_rows(curve: Curve, rows: pa.Table) -> CurveRows:
@@ -62,12 +72,15 @@ def curve_rows(curve: Curve, rows: pa.Table) -> CurveRows:
     return CurveRows(*curve, len(rows), num_pixels, columns)
 
 
-def extremes_of_rows(label: str, rows: pa.Table) -> list[Extremes]:
-    """Return the worst and best pictures of one system at one setting, from its rows."""
+def extremes_of_curve(label: str, table: pa.Table, curve: Curve) -> list[Extremes]:
+    """Return the worst and best pictures of one system at one setting, which has the name ``label``."""
+    mask, names = _mask(table, curve), table["image"]
+    places = np.flatnonzero(mask.to_numpy())
     columns = {
-        metric.name: rows[metric.name].cast(pa.float64()).to_numpy() for metric in image_metrics(rows.column_names)
+        metric.name: table[metric.name].filter(mask).cast(pa.float64()).to_numpy()
+        for metric in image_metrics(table.column_names)
     }
-    return extremes_of_row(label, lambda place: str(rows["image"][place]), columns)
+    return extremes_of_row(label, lambda place: str(names[int(places[place])]), columns)
 
 
 def curve_labels(curves: Sequence[Curve]) -> dict[Curve, str]:
@@ -83,4 +96,4 @@ def extremes_of_table(table: pa.Table, curves: Sequence[Curve]) -> list[Extremes
     """Return the worst and best pictures of our systems or, without them, of every system."""
     labels = curve_labels(curves)
     wanted = [curve for curve in curves if curve[0] in OUR_SYSTEMS] or curves
-    return [found for curve in wanted for found in extremes_of_rows(labels[curve], rows_on(table, curve))]
+    return [found for curve in wanted for found in extremes_of_curve(labels[curve], table, curve)]
