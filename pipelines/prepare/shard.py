@@ -160,6 +160,8 @@ def _add(
 
 
 def _with_metadata(record: PhotoRecord, photo: Photo | Member, names: Sequence[str]) -> PhotoRecord:
+    if not names:
+        return record
     return replace(record, metadata={name: text_of(value) for name, value in photo.fields if name in names})
 
 
@@ -186,8 +188,9 @@ def _record(photo: Photo | Member, found: Examined) -> PhotoRecord:
         return replace(record, reason=found.error.reason, message=str(found.error))
     pixels = sum(crop.x.shape[0] * crop.x.shape[1] for crop in found.crops)
     message = "; ".join(note.text for note in found.notes) or None
-    record = replace(record, message=message)
-    return replace(record, split=found.split, crops=len(found.crops), pixels=pixels, digest=_digest(found), row=0)
+    return replace(
+        record, message=message, split=found.split, crops=len(found.crops), pixels=pixels, digest=_digest(found), row=0
+    )
 
 
 def _digest(found: Examined) -> str:

@@ -77,10 +77,6 @@ def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder
         cut = table
         table = _deduplicate(context, cut, known, folder, len(plans))
         _rewrite(context, plans, folder, cut, table)
-    if skipped:
-        context.display.say(f"data.uri: in packs, {skipped}")
-    for line in notes_on_packs(corpus.packs, len(plans) - len(corpus.packs), table):
-        context.display.say(f"data.uri: {line}")
     table = number_rows(table)
     write_table(folder, TABLE, table)
     write_rejects(folder, table)
@@ -98,7 +94,9 @@ def _prepare(context: Context, corpus: Corpus, evaluation: Corpus | None, folder
         "pixels": pc.sum(kept["pixels"]).as_py() or 0,
     }
     check_enough(table, config.max_reject_share, corpus.uri, folder)
-    for line in lines_on_left_out(table, context.config.data.metadata, folder):
+    lines = [f"in packs, {skipped}"] if skipped else []
+    lines += notes_on_packs(corpus.packs, len(plans) - len(corpus.packs), table)
+    for line in [*lines, *lines_on_left_out(table, context.config.data.metadata, folder)]:
         context.display.say(f"data.uri: {line}")
     write_card(folder, len(plans), table, corpus, record)
     return Outcome(_digest(kept), facts)

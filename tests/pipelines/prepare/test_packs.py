@@ -180,6 +180,7 @@ def test_sources_that_cannot_be_used_are_refused_in_one_line(
     place = Folder(str(tmp_path / "p")) if kind == "local" else request.getfixturevalue("s3") / "p"
     place.write("x-0.tar", shard(pictures, 0, 2))
     place.write("gz/x.tar.gz", b"\x1f\x8b")
+    place.write("none/x.tar", tar_of([("a.cr2", b"x"), ("a.txt", b"x")]))
     place.write("hidden/x.tar", b"\x1f\x8b\x08" + bytes(1000))
     for uri, words in (
         ("x-{5..9}.tar", "got a pattern that matches no file, expected some"),
@@ -189,6 +190,7 @@ def test_sources_that_cannot_be_used_are_refused_in_one_line(
         ("gz/x.tar.gz", "got a tar compressed with gzip, expected a plain tar"),
         ("hidden/x.tar", "got a tar compressed with gzip, expected a plain tar"),
         ("nothing.tar", "nothing.tar"),
+        ("none", "(1 empty), expected at most 20%. The first: x.tar: got a tar without pictures (skipped 1: 1 camera"),
     ):
         ended = hfd("prepare", "-c", "demo", *tiny_overrides(f"{place.uri}/{uri}", tmp_path / "w"))
         lines = [line for line in ended.err.splitlines() if line.startswith("hfd:") or "got" in line]
