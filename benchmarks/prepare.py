@@ -13,7 +13,8 @@ driver, which writes the same shards.
 Use enough photographs: Ray Data lets a worker wait for a second at the start of a step. Each photograph is stored
 unchanged and in up to seven other orientations, encoded again as a JPEG of quality 90. Each program is warmed up first,
 so that the start of Ray, the pool and their imports is not counted. With ``--profile`` ours runs in this one process,
-under cProfile.
+under cProfile. With ``--processor-time`` ours and the two plain programs take turns in this one process, and the ratios
+are of processor time, which other programs of the machine change little.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from benchmarks.startup import processor
 from hfd.config import Config
 from hfd.config.presets import load_config
 from hfd.data.crops import Crop
@@ -218,15 +220,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("overrides", nargs="*", help="Settings of ours, as key=value.")
     arguments = parser.parse_args()
     with served(arguments.folder, arguments.limit, arguments.copies) as bucket:
-        cluster = ["cluster.kind=inline"] if arguments.profile else [f"cluster.num_cpus={arguments.cpus}"]
+        cluster = (
+            ["cluster.kind=inline"]
+            if arguments.profile or arguments.processor_time
+            else [f"cluster.num_cpus={arguments.cpus}"]
+        )
         config = load_config("desk", [f"data.uri=s3://{bucket}/photos", *cluster, *arguments.overrides])
         corpus = list_corpus(config.data.uri, setting="data.uri")
         job = Job(bucket, [f"photos/{photo.key}" for photo in corpus.photos], config, corpus, arguments.cpus)
         if arguments.profile:
             profile(job)
+        elif arguments.processor_time:
+            compare_processor_time(job, arguments.rounds)
         else:
             compare(job, arguments.rounds)
 
@@ -241,6 +250,38 @@ def profile(job: Job) -> None:
     import pstats
 
     pstats.Stats(profiler).sort_stats("tottime").print_stats(30)
+
+
+def compare_processor_time(job: Job, rounds: int) -> None:
+    def used(work: Callable[[Path], object]) -> float:
+        with tempfile.TemporaryDirectory(prefix="hfd-bench-") as scratch:
+            started = time.process_time()
+            work(Path(scratch))
+            return (time.process_time() - started) / len(job.keys) * 1e3
+
+    def drop(_: Path) -> None:
+        for key in job.keys:
+            fetch_and_drop(job.bucket, key, job.factor)
+
+    def save(scratch: Path) -> None:
+        for key in job.keys:
+            fetch_and_save(job.bucket, key, job.factor, scratch)
+
+    def prepared(scratch: Path) -> None:
+        prepare.plan(Context(job.config, Folder(str(scratch)), ready, inputs=Inputs(job.corpus))).run()
+
+    found: dict[str, list[float]] = {"ours": [], "plain": [], "plain, saving": []}
+    with open_engine(job.config.cluster) as ready:
+        few = replace(job, corpus=Corpus(job.corpus.uri, job.corpus.photos[:64], 0))
+        in_scratch(lambda scratch: ours(few, ready, scratch))  # imports, and the client
+        for _ in range(rounds):
+            for name, work in zip(found, (prepared, drop, save), strict=True):
+                found[name].append(used(work))
+    print(f"{processor()}, {len(job.keys)} photographs, downscale {job.factor}, one process")
+    for name, values in found.items():
+        ratios = [value / own for value, own in zip(values, found["ours"], strict=True)]
+        shown = ", ".join(f"{ratio:.3f}" for ratio in ratios)
+        print(f"{name:<14} {statistics.median(values):6.2f} ms of processor time a photograph, of ours {shown}")
 
 
 def compare(job: Job, rounds: int) -> None:
