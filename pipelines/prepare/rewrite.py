@@ -14,7 +14,7 @@ from hfd.errors import DataError
 from hfd.io.storage import Folder
 from pipelines.corpus.packs.members import members
 from pipelines.prepare.plans import RewritePlan
-from pipelines.prepare.shard import open_writers
+from pipelines.prepare.writers import open_writers
 from pipelines.runs.parts import StepPart
 
 

@@ -4,37 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from hfd.data.crops import Crop
 from hfd.data.examine import Examined, examine
 from hfd.data.photo_record import PhotoRecord, records_to_table
-from hfd.data.shards import (
-    ROWS_PER_GROUP,
-    SPLITS,
-    RowGroup,
-    ShardWriter,
-    open_shard,
-    read_row_group,
-    shard_name,
-)
 from hfd.errors import DataError
-from hfd.image.tree import Selection, Skipped, merged
-from hfd.io.storage import Folder
+from hfd.image.tree import Selection, merged
 from pipelines.corpus.packs.fields import satisfies, text_of, unmet
 from pipelines.corpus.packs.members import members
 from pipelines.corpus.packs.pack import Member, too_large
 from pipelines.corpus.photo import Photo
 from pipelines.corpus.read_ahead import read_ahead
-from pipelines.prepare.features import EarlierFeatures, FeatureWriter, open_features
-from pipelines.prepare.left_out import skipped_of_record, skipped_to_record
+from pipelines.prepare.copies import Copies
+from pipelines.prepare.features import open_features
+from pipelines.prepare.left_out import skipped_to_record
 from pipelines.prepare.photo_table import part_table_name, records_between, write_table
 from pipelines.prepare.plans import (
     FILTERED,
-    GLOBAL_REASONS,
     PASSING_REASONS,
     EarlierSnapshot,
     ExamineSettings,
@@ -42,21 +30,14 @@ from pipelines.prepare.plans import (
     ShardPlan,
     checked,
 )
-from pipelines.runs.parts import StepPart, killed_worker, part_name
-
-
-@dataclass(frozen=True)
-class PartWriters:
-    """The outputs of a part: the shard of each split, and the table of features if photographs are compared by them."""
-
-    shards: Mapping[str, ShardWriter]
-    features: FeatureWriter | None
+from pipelines.prepare.writers import PartWriters, open_writers
+from pipelines.runs.parts import StepPart, killed_worker
 
 
 def prepare_part(part: StepPart[ShardPlan | PackPlan]) -> dict[str, Any]:
     """Crop one shard's photographs, with one decoded photograph in memory at a time."""
     plan, index, count, folder = part.payload, part.index, part.count, part.folder
-    copies, embedded = _Copies(plan.earlier), plan.settings.embedded
+    copies, embedded = Copies(plan.earlier), plan.settings.embedded
     with contextlib.ExitStack() as stack:
         shards = stack.enter_context(open_writers(folder, index, count))
         features = stack.enter_context(open_features(folder, index, count)) if embedded else None
@@ -71,7 +52,7 @@ def prepare_part(part: StepPart[ShardPlan | PackPlan]) -> dict[str, Any]:
     return {"photos": len(records), "copied": copies.count, **({"skipped": skipped} if skipped else {})}
 
 
-def _loose(plan: ShardPlan, copies: _Copies, writers: PartWriters) -> Iterator[PhotoRecord]:
+def _loose(plan: ShardPlan, copies: Copies, writers: PartWriters) -> Iterator[PhotoRecord]:
     photos, known, allowed = tuple(plan.photos), _known(plan), plan.settings.members
     killers = {photos[killer].key for killer in plan.killers}
 
@@ -100,7 +81,7 @@ def _loose(plan: ShardPlan, copies: _Copies, writers: PartWriters) -> Iterator[P
                 yield _add(photo, too_large(photo.key, photo.size, allowed), plan.settings, writers)
 
 
-def _packed(plan: PackPlan, copies: _Copies, writers: PartWriters, selection: Selection) -> Iterator[PhotoRecord]:
+def _packed(plan: PackPlan, copies: Copies, writers: PartWriters, selection: Selection) -> Iterator[PhotoRecord]:
     """Copy the pictures of an unchanged pack without opening it, or read them from it."""
     known, done = _known_members(plan), set()
     for earlier in known:
@@ -122,15 +103,6 @@ def _packed(plan: PackPlan, copies: _Copies, writers: PartWriters, selection: Se
 def _killer(picture: Photo | Member) -> PhotoRecord:
     reject = killed_worker(picture.key)
     return _rejected(picture, reject["reason"], reject["message"])
-
-
-@contextlib.contextmanager
-def open_writers(folder: Folder, index: int, count: int) -> Iterator[dict[str, ShardWriter]]:
-    """Open the shard of each split of a part; they appear only if the block ends without an error."""
-    with contextlib.ExitStack() as stack:
-        yield {
-            split: stack.enter_context(open_shard(folder, shard_name(split, index, count), ("x",))) for split in SPLITS
-        }
 
 
 def _read(photo: Photo) -> bytes | DataError:
@@ -231,72 +203,3 @@ def _earlier_records(earlier: EarlierSnapshot | None, first: str, last: str) -> 
         if error.is_outage:
             raise
         return {}  # the earlier output was deleted or damaged: make everything again
-
-
-class _Copies:
-    """Copies crops and features out of an earlier snapshot; reads each row group once if keys come in order."""
-
-    def __init__(self, earlier: EarlierSnapshot | None) -> None:
-        self._earlier = earlier
-        self._read: dict[str, tuple[RowGroup, list[Crop]]] = {}
-        self._features: tuple[int, EarlierFeatures] | None = None
-        self.count = 0
-        self.skipped = Skipped()
-        """Files that the earlier snapshot left out of a pack that is not opened now."""
-
-    def take_skipped(self, record: PhotoRecord) -> None:
-        """Take what the earlier snapshot left out of the pack of a record."""
-        assert self._earlier is not None and record.part is not None
-        try:
-            result = json.loads(self._earlier.folder.read(part_name(record.part, self._earlier.count)))
-            self.skipped = skipped_of_record(result.get("skipped", ()))
-        except (DataError, ValueError, TypeError, AttributeError) as error:
-            if isinstance(error, DataError) and error.is_outage:
-                raise
-            # Counts alone: the earlier output was damaged.
-
-    def copy(self, record: PhotoRecord, writers: PartWriters) -> PhotoRecord | None:
-        """Write a photograph's crops and features and return its new record; None if they cannot be read.
-
-        The record loses a reason that came from comparison, since the other pictures may have changed.
-        """
-        crops: list[Crop] = []
-        row: bytes | None = None
-        try:
-            if record.reason is None:
-                crops = [self._crop(record, number) for number in range(record.crops)]
-            if writers.features is not None and record.reason in (None, *GLOBAL_REASONS):
-                row = self._features_of(record)
-        except (DataError, IndexError) as error:
-            if isinstance(error, DataError) and error.is_outage:
-                raise
-            return None
-        if any(crop.photo != record.photo for crop in crops):
-            return None
-        if record.reason in GLOBAL_REASONS:
-            record = replace(record, reason=None, message=None)
-        for crop in crops:
-            assert record.split is not None
-            writers.shards[record.split].add(crop)
-        if writers.features is not None and row is not None:
-            writers.features.add_row(record.photo, row)
-        self.count += 1
-        return replace(record, row=0 if crops else None)
-
-    def _crop(self, record: PhotoRecord, number: int) -> Crop:
-        assert self._earlier is not None and record.split is not None
-        assert record.part is not None and record.row is not None
-        shard, row = shard_name(record.split, record.part, self._earlier.count), record.row + number
-        group, crops = self._read.get(record.split, (None, []))
-        if group is None or (group.shard, group.index) != (shard, row // ROWS_PER_GROUP):
-            group = RowGroup(shard, row // ROWS_PER_GROUP, 0)
-            crops = read_row_group(self._earlier.folder, group)
-            self._read[record.split] = (group, crops)
-        return crops[row % ROWS_PER_GROUP]
-
-    def _features_of(self, record: PhotoRecord) -> bytes | None:
-        """Return the features of a photograph; None for one without detail."""
-        assert self._earlier is not None and record.part is not None
-        if self._features is None or self._features[0] != record.part:
-            self._features = record.part, EarlierFeatures(self._earlier.folder, record.part, self._earlier.count)
-        return self._features[1].row(record.photo)
