@@ -1,12 +1,14 @@
 """Compare decoders on one stage 1, for equal CPU time: the paper's, ours, and those after DIRAC, HiFiC and PO-ELIC.
 
-    python docs/comparison.py --photos PHOTOS --pictures PICTURES [--cpu-min 30] [KEY=VALUE...]
+    python docs/comparison.py --photos PHOTOS --pictures FOLDER [--pictures ...] [--cpu-min 30] [KEY=VALUE...]
 
 Every decoder has the network, the pictures and the autoencoder of the others, and as many steps as fit into
 ``--cpu-min`` minutes of processor time by the speed of a short training before; a decoder that takes two trainings has
 half of them for each. Every result is from steps of ``hfd retrain`` with the preset ``desk-diffusion`` in the workspace
-``runs/comparison``: finished ones are skipped, so that an interrupted comparison continues. Processor time is that of
-all threads. Writes ``table.md`` into ``--out``. KEY=VALUE: settings of all decoders.
+``runs/comparison``: finished ones are skipped, so that an interrupted comparison continues. All are trained before the
+first is evaluated. JPEG, WebP, AVIF and, where its programs are installed, JPEG XL follow at the sizes of our files.
+Processor time is that of all threads. Writes a table for each folder of pictures into ``--out``.
+KEY=VALUE: settings of all decoders.
 """
 
 from __future__ import annotations
@@ -14,24 +16,29 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hfd.baselines.external import External
+from hfd.baselines.pillow_codecs import Baseline, available_baselines, bracket_rate
 from hfd.cli.progress import Terminal
 from hfd.codec.codec import Codec
 from hfd.config import Config
 from hfd.config.presets import load_config
 from hfd.diffusion.sampling import Sampling
+from hfd.errors import HfdError
 from hfd.image.load import RgbArray, load_rgb
 from hfd.io.storage import Folder
 from hfd.metrics.table import METRICS
 from hfd.report.compare.content import ComparedRow
 from hfd.report.tables import TRAINED_ON_MARK, format_number
-from pipelines.compare.finished import read_finished
+from pipelines.compare.finished import Finished, read_finished
 from pipelines.compare.tables import RunRows
 from pipelines.evaluate.measure import sampling_of
+from pipelines.evaluate.systems import programs_of
 from pipelines.retrain import retrain
 from pipelines.runs.step import Done
 from pipelines.train.model_sizes import stage2_size
@@ -56,8 +63,9 @@ FEW = "decoder.steps=4"
 """Of samples that are measured after each training; the samplers of the table have their own steps."""
 STOPS = (0.0, 0.25, 0.5, 1.0)
 
-COLUMNS = ("bpp", "psnr", "ms_ssim", "lpips", "fd_effnet", "kd_effnet", "top_octave_energy")
-TIMED_PICTURES, TIMES = 2, 3
+COLUMNS = ("bpp", "psnr", "ms_ssim", "lpips", "dists", "fd_effnet", "kd_effnet", "top_octave_energy")
+CODECS = ("evaluate.baselines=[jpeg, webp, avif]", "evaluate.external=[jpegxl]", "evaluate.samplers=[{}]")
+TIMED_PICTURES, TIMES, LONG_S = 2, 4, 2.0
 X_HAT = "x_hat"
 
 
@@ -81,6 +89,7 @@ def with_critic(process: str, losses: str, critic: str) -> tuple[tuple[str, ...]
     return first, (process, second, f"decoder.warm_start={BEFORE}", "decoder.train.lr=1e-4")
 
 
+IN_ONE_STEP = Kind("critic on features (ours)", with_critic(ONE_STEP, OURS, "kind: features"))
 KINDS = (
     Kind("diffusion (HFD)", ((DIFFUSION, FEW),), ("{steps: 8}", "{steps: 50}")),
     Kind("rectified flow (HFD)", ((RECTIFIED, FEW),), ("{steps: 8}", "{steps: 50}")),
@@ -89,7 +98,7 @@ KINDS = (
     Kind("distilled diffusion", ((DIFFUSION, FEW), (DIFFUSION, DISTILL))),
     Kind("GAN after HiFiC", with_critic(WITHOUT_NOISE, HIFIC, PATCHES)),
     Kind("GAN after PO-ELIC", with_critic(WITHOUT_NOISE, PO_ELIC, f"{PATCHES}, loss: hinge")),
-    Kind("critic on features (ours)", with_critic(ONE_STEP, OURS, "kind: features")),
+    IN_ONE_STEP,
     Kind("flow and discriminator (ours)", ((FLOW, FEW), (DISCRIMINATOR,)), finetunes=True),
 )
 """Weights are those of conf/compare-*.yaml and conf/desk.yaml, sizes those of two processor cores."""
@@ -98,7 +107,6 @@ KINDS = (
 @dataclass(frozen=True)
 class Options:
     photos: str
-    pictures: str
     model: str
     cpu_s: float
     calibration_steps: int
@@ -106,8 +114,8 @@ class Options:
 
     def config(self, *settings: str) -> Config:
         shared = (
-            "name=comparison", "workspace=runs/comparison", f"data.uri={self.photos}", f"evaluate.data={self.pictures}",
-            "cluster.kind=inline", f"autoencoder.warm_start={self.model}", "autoencoder.frozen=true",
+            "name=comparison", "workspace=runs/comparison", f"data.uri={self.photos}", "cluster.kind=inline",
+            f"autoencoder.warm_start={self.model}", "autoencoder.frozen=true",
             "decoder.neighbours_share=0", "evaluate.baselines=[]", UNET,
         )  # fmt: skip
         return load_config("desk-diffusion", [*shared, *self.overrides, *settings])
@@ -162,38 +170,93 @@ def run_step(config: Config, last: str) -> Done:
     return done[-1]
 
 
-def evaluate(kind: Kind, trained: Trained, options: Options) -> list[tuple[str, list[str]]]:
-    """Evaluate a decoder; return its rows as (setting, cells), x_hat's first."""
-    config = options.config(*trained.settings, f"evaluate.samplers=[{', '.join(kind.samplers)}]")
-    finished = read_finished(retrain(config, Terminal())[-1].folder)
-    images = list(dict.fromkeys(finished.table["image"].to_pylist()))
+@dataclass(frozen=True)
+class Line:
+    """A line of the table. ``values``: formatted, by column; "-" where nothing was measured. ``costs``: the others."""
+
+    system: str
+    setting: str
+    values: dict[str, str]
+    costs: tuple[str, ...]
+
+
+def evaluate(kind: Kind, trained: Trained, options: Options, pictures: str) -> list[Line]:
+    """Evaluate a decoder on a folder of pictures; return x_hat's line and one for each sampler."""
+    samplers = f"evaluate.samplers=[{', '.join(kind.samplers)}]"
+    config = options.config(*trained.settings, f"evaluate.data={pictures}", samplers)
     codec = Codec.load(Folder(trained.model))
     assert codec.decoder is not None
-    times = Times.of(codec, [load_rgb(Path(options.pictures) / name) for name in sorted(images)[:TIMED_PICTURES]])
+    finished, shown = finish(config)
+    times = Times.of(codec, timed_pictures(finished, pictures))
     size = stage2_size(config.decoder)
     samplings = {one.label: one for one in (sampling_of(each, codec) for each in config.evaluate.samplers)}
-    rows = []
-    for row, _ in RunRows(finished).over(images):
+    lines = []
+    for row in shown:
         own = samplings.get(row.row.setting)
-        cells = [*map(functools.partial(cell, row), COLUMNS), format_number(times.encode, 2)]
         if own is None:
-            cells += [format_number(times.stage1, 2), "0", "0", "0"]
-        else:
-            evaluations = own.evaluations(codec.decoder.process)
-            cells += [format_number(times.decode(own), 2), f"{size.parameters / 1e6:.2f}"]
-            cells += [f"{size.kmac_per_px * evaluations:.0f}", f"{trained.cpu_h:.3f}"]
-        rows.append((row.row.setting, cells))
-    return rows
+            lines.append(Line(X_HAT, "", values_of(row), (seconds(times.encode), seconds(times.stage1), "0", "0", "0")))
+            continue
+        kmac = size.kmac_per_px * own.evaluations(codec.decoder.process)
+        costs = (seconds(times.encode), seconds(times.decode(own)), f"{size.parameters / 1e6:.2f}", f"{kmac:.0f}")
+        lines.append(Line(kind.name, row.row.setting, values_of(row), (*costs, f"{trained.cpu_h:.3f}")))
+    return lines
 
 
-def cell(row: ComparedRow, name: str) -> str:
-    """Format a value with its 95 % interval, and a mark if the decoder was trained on the metric's network."""
-    metric = METRICS[name]
-    text = format_number(row.row.values.get(name), metric.digits)
-    if name in ("fd_effnet", "kd_effnet") and name in row.intervals:
-        low, high = (format_number(end, metric.digits) for end in row.intervals[name])
-        text += f" ({low} to {high})"
-    return text + TRAINED_ON_MARK * (metric.network in row.row.trained_on)
+def evaluate_codecs(trained: Trained, options: Options, pictures: str) -> list[Line]:
+    """Measure other codecs at the sizes of our files, which are the same for all decoders."""
+    config = options.config(*trained.settings, f"evaluate.data={pictures}", *CODECS)
+    finished, shown = finish(config)
+    codec = Codec.load(Folder(trained.model))
+    timed = [(x, len(codec.compress(x).data)) for x in timed_pictures(finished, pictures)]
+    programs = {entry.name: entry for entry in programs_of(config.evaluate.external)}
+    ready = {baseline.name: baseline for baseline in available_baselines()[0]}
+    lines = []
+    for row in shown:
+        name = row.row.system
+        if name not in {*programs, *ready} or row.row.num_images == 0:
+            continue
+        costs = [
+            costs_of(ready.get(name) or External(programs[name], (x.shape[0], x.shape[1])), x, num_bytes)
+            for x, num_bytes in timed
+        ]
+        megapixels = sum(x.size / 3e6 for x, _ in timed)
+        encode, decode = (sum(each) / megapixels for each in zip(*costs, strict=True))
+        lines.append(
+            Line(row.curve, row.row.setting, values_of(row), (seconds(encode), seconds(decode), "-", "-", "-"))
+        )
+    return lines
+
+
+def finish(config: Config) -> tuple[Finished, list[ComparedRow]]:
+    """Evaluate, unless that is done; return the rows over all pictures."""
+    finished = read_finished(retrain(config, Terminal())[-1].folder)
+    images = list(dict.fromkeys(finished.table["image"].to_pylist()))
+    return finished, [row for row, _ in RunRows(finished).over(images)]
+
+
+def timed_pictures(finished: Finished, pictures: str) -> list[RgbArray]:
+    names = sorted(set(finished.table["image"].to_pylist()))
+    return [load_rgb(Path(pictures) / name) for name in names[:TIMED_PICTURES]]
+
+
+def values_of(row: ComparedRow) -> dict[str, str]:
+    """Format values with 95 % intervals of distances, and a mark if the decoder was trained on the metric's network."""
+    texts = {}
+    for metric in (METRICS[name] for name in COLUMNS):
+        value = row.row.values.get(metric.name)
+        if value is None:
+            texts[metric.name] = "-"
+            continue
+        text = format_number(value, metric.digits)
+        if metric.name in ("fd_effnet", "kd_effnet") and metric.name in row.intervals:
+            low, high = (format_number(end, metric.digits) for end in row.intervals[metric.name])
+            text += f" ({low} to {high})"
+        texts[metric.name] = text + TRAINED_ON_MARK * (metric.network in row.row.trained_on)
+    return texts
+
+
+def seconds(value: float) -> str:
+    return format_number(value, 2)
 
 
 @dataclass(frozen=True)
@@ -219,55 +282,74 @@ class Times:
 
 
 def per_megapixel(calls: Sequence[Callable[[], object]], pictures: Sequence[RgbArray]) -> float:
-    """Return the seconds of processor time per megapixel: the least of some runs of each call, after a first."""
-    total_s = 0.0
-    for call in calls:
+    """Return the seconds of processor time per megapixel."""
+    return sum(cpu_s(call) for call in calls) / (sum(x.shape[0] * x.shape[1] for x in pictures) / 1e6)
+
+
+def costs_of(codec: Baseline, x: RgbArray, num_bytes: int) -> tuple[float, float]:
+    """Return the seconds of processor time to encode and to decode a picture near a file size."""
+    encoded = next(one for one in bracket_rate(codec, x, num_bytes) if one is not None)
+    return cpu_s(lambda: codec.encode(x, encoded.quality)), cpu_s(lambda: codec.decode(encoded.data))
+
+
+def cpu_s(call: Callable[[], object]) -> float:
+    """Return the least processor time of up to `TIMES` calls, in seconds, programs that they ran included.
+
+    The first call, which prepares networks, counts only if it is long.
+    """
+    found: list[float] = []
+    while len(found) < TIMES and sum(found) < LONG_S:
+        before = used_s()
         call()
-        seconds = []
-        for _ in range(TIMES):
-            started = time.process_time()
-            call()
-            seconds.append(time.process_time() - started)
-        total_s += min(seconds)
-    return total_s / (sum(x.shape[0] * x.shape[1] for x in pictures) / 1e6)
+        found.append(used_s() - before)
+    return min(found)
 
 
-HEADINGS = (
-    "decoder", "setting", *(METRICS[name].heading for name in COLUMNS), "enc CPU s/MP", "dec CPU s/MP",
-    "stage 2 M parameters", "stage 2 kMAC/px", "training CPU h",
-)  # fmt: skip
+def used_s() -> float:
+    """Of this process and of its children that have ended; `os.times` counts in hundredths of a second."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def table(results: dict[str, list[tuple[str, list[str]]]]) -> str:
-    """Format one line for x_hat, which all share, and then each decoder's samples."""
-    lines = [list(HEADINGS), ["---", "---", *["---:"] * (len(HEADINGS) - 2)]]
-    shared = next(iter(results.values()))
-    lines += [["x_hat", "", *cells] for setting, cells in shared if setting == X_HAT]
-    lines += [[name, setting, *cells] for name, rows in results.items() for setting, cells in rows if setting != X_HAT]
+COSTS = ("enc CPU s/MP", "dec CPU s/MP", "stage 2 M parameters", "stage 2 kMAC/px", "training CPU h")
+
+
+def table(lines: Sequence[Line]) -> str:
+    """Format x_hat, which all share, once, then the others. Columns without any value are left out."""
+    columns = [name for name in COLUMNS if any(line.values.get(name, "-") != "-" for line in lines)]
+    headings = ["system", "setting", *(METRICS[name].heading for name in columns), *COSTS]
+    kept = [line for number, line in enumerate(lines) if line.system != X_HAT or number == 0]
+    cells = [headings, ["---", "---", *["---:"] * (len(headings) - 2)]]
+    cells += [[one.system, one.setting, *(one.values[name] for name in columns), *one.costs] for one in kept]
     note = f"{TRAINED_ON_MARK}: the decoder was trained on the network of the metric. In brackets: 95 % intervals."
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + f"\n\n{note}\n"
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells) + f"\n\n{note}\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", required=True, help="to train on")
-    parser.add_argument("--pictures", required=True, help="folder to evaluate on")
+    parser.add_argument("--pictures", required=True, action="append", help="folder to evaluate on; may be given again")
     parser.add_argument("--model", default="desk-025", help="whose autoencoder all share")
     parser.add_argument("--cpu-min", type=float, default=30.0, help="minutes of processor time of each decoder")
     parser.add_argument("--calibration-steps", type=int, default=60, help="of the training that measures the speed")
     parser.add_argument("--out", type=Path, default=Path("runs/comparison"))
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     given = parser.parse_args()
-    options = Options(
-        given.photos, given.pictures, given.model, 60.0 * given.cpu_min, given.calibration_steps, tuple(given.overrides)
-    )
-    results = {}
-    for kind in KINDS:
-        results[kind.name] = evaluate(kind, train(kind, options), options)
+    names = [Path(folder).resolve().name for folder in given.pictures]
+    if len(set(names)) < len(names):
+        raise SystemExit(f"--pictures: got {', '.join(names)}, expected folders of different names. Rename one")
+    options = Options(given.photos, given.model, 60.0 * given.cpu_min, given.calibration_steps, tuple(given.overrides))
+    trained = {kind: train(kind, options) for kind in KINDS}
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "table.md").write_text(table(results))
-    print(table(results))
+    for name, folder in zip(names, given.pictures, strict=True):
+        lines = [line for kind, own in trained.items() for line in evaluate(kind, own, options, folder)]
+        lines += evaluate_codecs(trained[IN_ONE_STEP], options, folder)
+        (given.out / f"{name}.md").write_text(table(lines))
+        print(f"{name}\n\n{table(lines)}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HfdError as error:
+        raise SystemExit(f"comparison: {error}") from None

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from hfd.config import Config
@@ -35,7 +39,7 @@ def steps(comparison: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple
 def test_decoders_differ_in_their_own_settings_alone_and_share_the_time(
     comparison: ModuleType, steps: list[tuple[Config, str]]
 ) -> None:
-    options = comparison.Options("photos", "kodak", "desk-025", 600.0, 60, ("decoder.train.batch_size=4",))
+    options = comparison.Options("photos", "desk-025", 600.0, 60, ("decoder.train.batch_size=4",))
     common = options.config()
     for kind in comparison.KINDS:
         steps.clear()
@@ -67,7 +71,7 @@ def test_kinds_of_other_systems_are_those_of_the_presets(comparison: ModuleType)
     from hfd.config.presets import load_config
 
     kinds = {kind.name: kind for kind in comparison.KINDS}
-    options = comparison.Options("photos", "kodak", "desk-025", 600.0, 60, ())
+    options = comparison.Options("photos", "desk-025", 600.0, 60, ())
     for name, preset in (("GAN after HiFiC", "compare-hific"), ("GAN after PO-ELIC", "compare-po-elic")):
         settings = [setting for setting in kinds[name].trainings[1] if comparison.BEFORE not in setting]
         ours, theirs = options.config(*settings).decoder, load_config(preset).decoder
@@ -83,17 +87,35 @@ def test_our_losses_are_those_of_the_preset(comparison: ModuleType) -> None:
     from hfd.config.presets import load_config
 
     ours = next(kind for kind in comparison.KINDS if kind.name == "critic on features (ours)")
-    found = comparison.Options("photos", "kodak", "desk-025", 600.0, 60, ()).config(*ours.trainings[0]).decoder
+    found = comparison.Options("photos", "desk-025", 600.0, 60, ()).config(*ours.trainings[0]).decoder
     expected = load_config("desk").decoder
     assert (found.process, found.perceptual) == (expected.process, expected.perceptual)
     assert found.perceptual is not None and found.lean is None
 
 
-def test_the_table_has_x_hat_once(comparison: ModuleType) -> None:
-    rows = [("x_hat", ["0.2"]), ("1 step", ["0.2"])]
-    lines = comparison.table({"one": rows, "other": rows}).splitlines()
-    assert [line.split(" | ")[:2] for line in lines[2:5]] == [
-        ["| x_hat", ""],
-        ["| one", "1 step"],
-        ["| other", "1 step"],
+def line(comparison: ModuleType, system: str, setting: str = "1 step", **values: str) -> Any:
+    return comparison.Line(system, setting, {name: values.get(name, "-") for name in comparison.COLUMNS}, ("1",) * 5)
+
+
+def test_the_table_has_x_hat_once_and_no_empty_column(comparison: ModuleType) -> None:
+    kinds = [line(comparison, system, bpp="0.2", psnr="30") for system in ("x_hat", "one", "x_hat", "other")]
+    rows = [
+        row.split(" | ") for row in comparison.table([*kinds, line(comparison, "AVIF", bpp="0.3")]).splitlines()[:6]
     ]
+    assert rows[0][:5] == ["| system", "setting", "bpp", "PSNR dB", "enc CPU s/MP"]
+    assert [row[0] for row in rows[2:]] == ["| x_hat", "| one", "| other", "| AVIF"]
+    assert rows[-1][2:4] == ["0.3", "-"]
+
+
+def test_codecs_are_timed_with_the_programs_that_they_run(comparison: ModuleType) -> None:
+    busy = [sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"]
+    assert comparison.cpu_s(lambda: subprocess.run(busy, check=True)) >= 0.3
+
+
+def test_a_codec_is_timed_near_a_file_size(comparison: ModuleType) -> None:
+    from hfd.baselines.pillow_codecs import Jpeg
+
+    x = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert all(cost >= 0.0 for cost in comparison.costs_of(Jpeg(), x, 1))  # no file is that small: the smallest
+    encode, decode = comparison.costs_of(Jpeg(), x, 2000)
+    assert encode > 0.0 and decode > 0.0
