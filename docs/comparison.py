@@ -64,7 +64,12 @@ FEW = "decoder.steps=4"
 STOPS = (0.0, 0.25, 0.5, 1.0)
 
 COLUMNS = ("bpp", "psnr", "ms_ssim", "lpips", "dists", "fd_effnet", "kd_effnet", "top_octave_energy")
-CODECS = ("evaluate.baselines=[jpeg, webp, avif]", "evaluate.external=[jpegxl]", "evaluate.samplers=[{}]")
+CODECS = (
+    "evaluate.baselines=[jpeg, webp, avif]",
+    "evaluate.external=[jpegxl]",
+    "evaluate.baseline_rates=[1]",
+    "evaluate.samplers=[{}]",
+)
 TIMED_PICTURES, TIMES, LONG_S = 2, 4, 2.0
 X_HAT = "x_hat"
 
