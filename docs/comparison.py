@@ -1,26 +1,31 @@
 """Compare decoders on one stage 1, for equal CPU time: the paper's, ours, and those after DIRAC, HiFiC and PO-ELIC.
 
-    python docs/comparison.py --photos PHOTOS --pictures FOLDER [--pictures ...] [--cpu-min 30] [KEY=VALUE...]
+    python docs/comparison.py --photos PHOTOS [--pictures FOLDER] [--held-out] [--cpu-min 30] [KEY=VALUE...]
 
 Every decoder has the network, the pictures and the autoencoder of the others, and as many steps as fit into
 ``--cpu-min`` minutes of processor time by the speed of a short training before; a decoder that takes two trainings has
 half of them for each. Every result is from steps of ``hfd retrain`` with the preset ``desk-diffusion`` in the workspace
 ``runs/comparison``: finished ones are skipped, so that an interrupted comparison continues. All are trained before the
 first is evaluated. JPEG, WebP, AVIF and, where its programs are installed, JPEG XL follow at the sizes of our files.
-Processor time is that of all threads. Writes a table for each folder of pictures into ``--out``.
-KEY=VALUE: settings of all decoders.
+Processor time is that of all threads. Writes a table for each folder of pictures into ``--out``, and with
+``--held-out`` one for the photographs that prepare held out: the middle of each, at most 640 x 512 px. KEY=VALUE:
+settings of all decoders.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import io
 import math
 import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow.parquet as pq
+from PIL import Image
 
 from hfd.baselines.external import External
 from hfd.baselines.pillow_codecs import Baseline, available_baselines, bracket_rate
@@ -71,6 +76,7 @@ CODECS = (
     "evaluate.samplers=[{}]",
 )
 TIMED_PICTURES, TIMES, LONG_S = 2, 4, 2.0
+HELD_OUT, MIDDLE = "held-out", (512, 640)
 X_HAT = "x_hat"
 
 
@@ -173,6 +179,17 @@ def run_step(config: Config, last: str) -> Done:
     names = ["prepare", "train-autoencoder", "reconstruct", "train-decoder", "finetune-decoder"]
     done = [retrain(config, Terminal(), only=name)[-1] for name in names[: names.index(last) + 1]]
     return done[-1]
+
+
+def cut_held_out(options: Options, folder: Path) -> None:
+    """Write the middle of each photograph of the validation split, of which training saw nothing, as PNG."""
+    prepared = retrain(options.config(), Terminal(), only="prepare")[-1]
+    table = pq.read_table(io.BytesIO(prepared.folder.read("photos.parquet")), columns=["photo", "split"]).to_pylist()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (Path(row["photo"]) for row in table if row["split"] == "validation"):
+        x = load_rgb(Path(options.photos) / name)
+        top, left = (max(0, (side - most) // 2) for side, most in zip(x.shape[:2], MIDDLE, strict=True))
+        Image.fromarray(x[top : top + MIDDLE[0], left : left + MIDDLE[1]]).save(folder / f"{name.stem}.png")
 
 
 @dataclass(frozen=True)
@@ -333,22 +350,26 @@ def table(lines: Sequence[Line]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", required=True, help="to train on")
-    parser.add_argument("--pictures", required=True, action="append", help="folder to evaluate on; may be given again")
+    parser.add_argument("--pictures", default=[], action="append", help="folder to evaluate on; may be given again")
+    parser.add_argument("--held-out", action="store_true", help="evaluate on held-out photographs, too")
     parser.add_argument("--model", default="desk-025", help="whose autoencoder all share")
     parser.add_argument("--cpu-min", type=float, default=30.0, help="minutes of processor time of each decoder")
     parser.add_argument("--calibration-steps", type=int, default=60, help="of the training that measures the speed")
     parser.add_argument("--out", type=Path, default=Path("runs/comparison"))
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     given = parser.parse_args()
-    names = [Path(folder).resolve().name for folder in given.pictures]
-    if len(set(names)) < len(names):
-        raise SystemExit(f"--pictures: got {', '.join(names)}, expected folders of different names. Rename one")
+    folders = [Path(folder) for folder in given.pictures] + [given.out / HELD_OUT] * given.held_out
+    names = [folder.resolve().name for folder in folders]
+    if not folders or len(set(names)) < len(names):
+        raise SystemExit(f"--pictures: got {', '.join(names) or 'none'}, expected folders of different names")
     options = Options(given.photos, given.model, 60.0 * given.cpu_min, given.calibration_steps, tuple(given.overrides))
+    if given.held_out:
+        cut_held_out(options, given.out / HELD_OUT)
     trained = {kind: train(kind, options) for kind in KINDS}
     given.out.mkdir(parents=True, exist_ok=True)
-    for name, folder in zip(names, given.pictures, strict=True):
-        lines = [line for kind, own in trained.items() for line in evaluate(kind, own, options, folder)]
-        lines += evaluate_codecs(trained[IN_ONE_STEP], options, folder)
+    for name, folder in zip(names, folders, strict=True):
+        lines = [line for kind, own in trained.items() for line in evaluate(kind, own, options, str(folder))]
+        lines += evaluate_codecs(trained[IN_ONE_STEP], options, str(folder))
         (given.out / f"{name}.md").write_text(table(lines))
         print(f"{name}\n\n{table(lines)}")
 
