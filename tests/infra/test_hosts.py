@@ -135,8 +135,10 @@ class Echo:
 
     def _serve(self) -> None:
         connection, _ = self._listener.accept()
-        while data := connection.recv(65536):
-            connection.sendall(data)
+        # A client that closes with an answer on its way to it resets the connection.
+        with connection, contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            while data := connection.recv(65536):
+                connection.sendall(data)
 
 
 def round_trip_s(connection: socket.socket, size: int) -> float:
