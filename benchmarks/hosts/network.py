@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,7 @@ class Network:
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan, self.folder = plan, folder
         self.hosts: dict[str, Host] = {}
+        self._starts = Counter[str]()
 
     def __enter__(self) -> Self:
         remove_leftovers(self.plan)
@@ -108,6 +110,14 @@ class Network:
     def add(self, name: str) -> Host:
         self.hosts[name] = Host(self, name)
         return self.hosts[name]
+
+    def new_files(self, name: str) -> Path:
+        """Make a folder for one more start of a host; those of earlier starts stay, also of a host that was removed."""
+        self._starts[name] += 1
+        files = self.folder / f"{name}-{self._starts[name]}"
+        files.mkdir()
+        files.chmod(0o1777)
+        return files
 
     def remove(self, name: str) -> None:
         self.hosts.pop(name)
@@ -131,15 +141,11 @@ class Host:
             ("route", "add", "default", "via", plan.gateway),
         ):
             ip("-netns", self.namespace, *command)
-        self._starts = 0
         self.hold()
 
     def hold(self) -> None:
         """Start the host's first program, with an empty ``/tmp``."""
-        self._starts += 1
-        self.files = self._network.folder / f"{self.name}-{self._starts}"
-        self.files.mkdir()
-        self.files.chmod(0o1777)
+        self.files = self._network.new_files(self.name)
         command = ["ip", "netns", "exec", self.namespace, "unshare", "--mount", "--uts", "sh", "-c", _HOLD, "sh"]
         arguments = [self.name, str(self._network.folder / "hosts"), str(self.files)]
         holder = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True)

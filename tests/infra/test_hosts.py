@@ -151,6 +151,19 @@ def round_trip_s(connection: socket.socket, size: int) -> float:
 
 @needs_hosts
 @pytest.mark.integration
+def test_a_host_joins_again_with_new_files(folder: Path) -> None:
+    with Network(PLAN, folder) as network:
+        (network.add("a").files / "log").write_text("first")
+        network.remove("a")
+        again = network.add("a")
+        assert list(again.files.iterdir()) == [] and (folder / "a-1/log").read_text() == "first"
+        again.kill()
+        again.hold()
+        assert again.files == folder / "a-3"
+
+
+@needs_hosts
+@pytest.mark.integration
 def test_hosts_have_their_own_network_name_and_files(folder: Path) -> None:
     with Network(PLAN, folder) as network:
         a, b = network.add("a"), network.add("b")
