@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hfd.data.crops import Crop, CropSettings, Split, content_hash, cut_crops, load_source, reduce_source, split_of
+from hfd.data.crops import (
+    Crop,
+    CropSettings,
+    Split,
+    content_hash,
+    cut_crops,
+    cut_source,
+    load_source,
+    reduce_source,
+    size_after,
+    split_of,
+)
 from hfd.data.duplicates import perceptual_hash
 from hfd.data.filters import FilterSettings, Measures, check_encoding, check_measures, jpeg_quality, measure
 from hfd.data.near_features import thumbnail
@@ -59,17 +70,24 @@ def examine(
         with collected_notes() as notes:
             source = load_source(data, photo, crops)
         found |= {"width": source.size[0], "height": source.size[1], "notes": tuple(notes)}
-        picture = reduce_source(source, data, crops)
-        found["measures"] = measured = measure(picture, filters)
-        check_measures(photo, picture.size, measured, filters)
+        # The whole picture is scaled only if more than its crops is looked at.
+        is_whole = hashed or embedded or filters.measures_pixels
+        picture = reduce_source(source, data, crops) if is_whole else None
+        found["measures"] = measured = Measures() if picture is None else measure(picture, filters)
+        check_measures(photo, size_after(source, data, crops), measured, filters)
         found["split"] = split_of(content, seed=crops.seed, validation_share=crops.validation_share)
-        found["crops"] = tuple(cut_crops(picture, photo, content, crops))
+        cut = (
+            cut_source(source, data, photo, content, crops)
+            if picture is None
+            else cut_crops(picture, photo, content, crops)
+        )
+        found["crops"] = tuple(cut)
     except DataError as error:
         return Examined(content, error=error, **found)
     return Examined(
         content,
-        hash=perceptual_hash(picture) if hashed else None,
-        thumbnail=thumbnail(picture) if embedded else None,
+        hash=perceptual_hash(picture) if hashed and picture else None,
+        thumbnail=thumbnail(picture) if embedded and picture else None,
         **found,
     )
 

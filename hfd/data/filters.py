@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,11 @@ class FilterSettings:
         if self.max_aspect_ratio is not None and self.max_aspect_ratio < 1.0:
             raise ConfigError(f"max_aspect_ratio: got {self.max_aspect_ratio}, expected at least 1. Change it")
 
+    @property
+    def measures_pixels(self) -> bool:
+        """True if a limit is of a measure of the pixels."""
+        return any(limit is not None for limit in (self.min_colourfulness, self.min_sharpness, self.max_clipped_share))
+
 
 @dataclass(frozen=True)
 class Measures:
@@ -58,9 +64,12 @@ def jpeg_quality(data: bytes) -> int | None:
     exact for libjpeg's and Pillow's standard tables, the nearest for encoders with tables of their own.
     """
     table = _first_table(data)
-    if table is None:
-        return None
-    return 1 + int(np.abs(_scaled_tables() - table).sum(axis=1).argmin())
+    return None if table is None else _nearest_quality(table)
+
+
+@functools.lru_cache(maxsize=256)  # photographs of one encoder share tables
+def _nearest_quality(table: tuple[int, ...]) -> int:
+    return 1 + int(np.abs(_scaled_tables() - np.array(table)).sum(axis=1).argmin())
 
 
 def aspect_ratio(width: int, height: int) -> float:
@@ -135,7 +144,7 @@ def _check(name: str, what: str, got: float | None, settings: FilterSettings, se
         )
 
 
-def _first_table(data: bytes) -> npt.NDArray[np.int64] | None:
+def _first_table(data: bytes) -> tuple[int, ...] | None:
     """Quantisation table 0 (luma by convention) of a JPEG in zigzag order; None if there is none."""
     if not data.startswith(b"\xff\xd8"):
         return None
@@ -153,13 +162,13 @@ def _first_table(data: bytes) -> npt.NDArray[np.int64] | None:
     return None
 
 
-def _table_zero(segment: bytes) -> npt.NDArray[np.int64] | None:
+def _table_zero(segment: bytes) -> tuple[int, ...] | None:
     at = 0
     while at < len(segment):
         width = 2 if segment[at] >> 4 else 1
         values = segment[at + 1 : at + 1 + 64 * width]
         if segment[at] & 15 == 0 and len(values) == 64 * width:
-            return np.frombuffer(values, dtype=">u2" if width == 2 else "u1").astype(np.int64)
+            return struct.unpack(">64H" if width == 2 else "64B", values)
         at += 1 + 64 * width
     return None
 
