@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import random
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -21,12 +22,13 @@ class Proxy:
 
     ``share_of_503``: how many of the requests are answered SlowDown. ``down``: connections are dropped unanswered.
     ``silent``: nothing is answered, and connections are dropped once it is False again, as in a network partition.
+    ``cut``: the connection breaks in the middle of each answer to a GET of an object.
     ``expired``: every request is answered 403 ExpiredToken. ``watch`` is called with the method and the path of each
     request before it is forwarded. ``requests``, ``refused`` and ``connections`` count.
     """
 
     def __init__(self, upstream: str, seed: int = 0) -> None:
-        self.share_of_503, self.down, self.silent, self.expired = 0.0, False, False, False
+        self.share_of_503, self.down, self.silent, self.expired, self.cut = 0.0, False, False, False, False
         self.watch: Callable[[str, str], None] = lambda _method, _path: None
         self.requests = self.refused = self.connections = 0
         self._random, self._lock = random.Random(seed), threading.Lock()
@@ -109,6 +111,13 @@ class Proxy:
                 length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(body))
                 self.send_header("Content-Length", length)
                 self.end_headers()
+                if proxy.cut and self.command == "GET" and "etag" in map(str.lower, headers):
+                    self.wfile.write(body[: len(body) // 2])
+                    # Closed with a reset: the client's next read fails, after what it has received.
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.connection.close()
+                    self.close_connection = True
+                    return
                 self.wfile.write(body if self.command != "HEAD" else b"")
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = forward  # noqa: N815 - the names are the base class's

@@ -80,6 +80,20 @@ def test_a_server_that_is_overloaded_or_gone_is_left_to_the_client(s3: Folder, s
     assert photo.read() == data
 
 
+def test_a_connection_that_breaks_within_an_object_is_left_to_the_client(
+    s3: Folder, s3_client: Any, proxied: Proxy
+) -> None:
+    data = bytes(range(256)) * 4000
+    put(s3_client, s3.uri, "photos/a.jpg", data)
+    (photo,) = list_corpus(f"{s3.uri}/photos", setting="data.uri").photos
+    proxied.cut = True
+    with pytest.raises(DataError, match="no connection to the server") as caught:
+        photo.read()
+    assert caught.value.reason == "connection"
+    proxied.cut = False
+    assert photo.read() == data
+
+
 def test_connections_are_kept(s3: Folder, s3_client: Any, proxied: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     put(s3_client, s3.uri, "photos/a.jpg", b"a")
     (photo,) = list_corpus(f"{s3.uri}/photos", setting="data.uri").photos
