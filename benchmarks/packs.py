@@ -5,7 +5,9 @@
 The server is a SeaweedFS on this machine, whose load affects both. Both go through the whole step prepare in this
 process (``cluster.kind=inline``), and through reading alone, with the read-ahead of each. The bytes are the same: the
 photographs as they are, or with ``--side`` scaled to that shorter side (JPEG, quality 90), as most sets of tars hold
-them. Prints both rates of each round, their medians and the ratios.
+them. Prints both rates of each round, their medians and the ratios. With ``--processor-time`` rates are by processor
+time of this process, without the server's, and the time of Pillow's decode and scaling alone is printed beside them:
+what both kinds of storage need.
 
 Memory: the peak of a process that reads tars of ``--tar-mib`` MiB and of eight times as much from the server. Planning:
 the time to list ``--tars`` tars of a local folder, none of which is opened.
@@ -17,7 +19,6 @@ import argparse
 import contextlib
 import io
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.prepare import in_scratch, turned
+from benchmarks.startup import processor
 from hfd.config import Config
 from hfd.config.presets import load_config
 from hfd.io.storage import Folder
@@ -104,26 +106,43 @@ def served() -> Iterator[tuple[Any, str]]:
         yield boto3.client("s3"), server.bucket
 
 
-def prepared(config: Config, corpus: Corpus) -> float:
+Clock = Callable[[], float]
+
+
+def prepared(config: Config, corpus: Corpus, clock: Clock = time.perf_counter) -> float:
     """Return the seconds of the step prepare."""
 
     def work(scratch: Path) -> float:
         context = Context(config, Folder(str(scratch)), Inline(config.cluster), inputs=Inputs(corpus))
-        started = time.perf_counter()
+        started = clock()
         prepare.plan(context).run()
-        return time.perf_counter() - started
+        return clock() - started
 
     return in_scratch(work)
 
 
-def read(corpus: Corpus) -> float:
+def read(corpus: Corpus, clock: Clock = time.perf_counter) -> float:
     """Return the seconds of reading every picture."""
-    started = time.perf_counter()
+    started = clock()
     count = sum(isinstance(data, bytes) for _, data in read_ahead(corpus.photos))
     for pack in corpus.packs:
         count += sum(isinstance(member.data, bytes) for member in members(pack, MemberSettings()))
     assert count
-    return time.perf_counter() - started
+    return clock() - started
+
+
+def decoding(pictures: Sequence[Picture], factor: float) -> None:
+    """Print the processor time of Pillow's decode and scaling, and of the latter alone."""
+    whole = scaling = 0.0
+    for _, data in pictures:
+        started = time.process_time()
+        with Image.open(io.BytesIO(data)) as image:
+            picture = image.convert("RGB")
+        decoded = time.process_time()
+        picture.resize((round(picture.width * factor), round(picture.height * factor)), Image.Resampling.LANCZOS)
+        whole, scaling = whole + time.process_time() - started, scaling + time.process_time() - decoded
+    shown = " and ".join(f"{seconds / len(pictures) * 1e3:.2f}" for seconds in (whole, scaling))
+    print(f"Pillow's decode and scaling, and the scaling alone: {shown} ms of processor time a picture", flush=True)
 
 
 def compare(label: str, seconds: Callable[[Corpus], float], loose: Corpus, packed: Corpus, rounds: int) -> None:
@@ -162,11 +181,6 @@ def planning(count: int) -> None:
         print(f"planning: {len(parts)} tars listed and planned in {time.perf_counter() - started:.2f} s, none opened")
 
 
-def processor() -> str:
-    found = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return found[0].partition(":")[2].strip() if found else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -177,6 +191,7 @@ def main() -> None:
     parser.add_argument("--per-tar", type=int, default=200)
     parser.add_argument("--tar-mib", type=int, default=24, help="Size of the smaller tar for memory.")
     parser.add_argument("--tars", type=int, default=10_000, help="Number of tars to plan.")
+    parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("overrides", nargs="*", help="Settings, as key=value.")
     arguments = parser.parse_args()
     print(f"{processor()}, {os.cpu_count()} CPUs")
@@ -188,9 +203,13 @@ def main() -> None:
         store(client, bucket, pictures, arguments.per_tar)
         loose, packed = (list_corpus(f"s3://{bucket}/{kind}", setting="uri") for kind in ("loose", "tars"))
         config = load_config("desk", ["data.uri=unused", "cluster.kind=inline", *arguments.overrides])
-        read(loose), read(packed)
-        compare("reading", read, loose, packed, arguments.rounds)
-        compare("prepare", lambda corpus: prepared(config, corpus), loose, packed, arguments.rounds)
+        clock = time.process_time if arguments.processor_time else time.perf_counter
+        prepared(config, packed), read(loose), read(packed)  # imports, and the clients
+        compare("reading", lambda corpus: read(corpus, clock), loose, packed, arguments.rounds)
+        compare("prepare", lambda corpus: prepared(config, corpus, clock), loose, packed, arguments.rounds)
+        if arguments.processor_time:
+            decoding(pictures, config.prepare.downscale or 1.0)
+            return
         memory(client, bucket, arguments.tar_mib)
     planning(arguments.tars)
 
