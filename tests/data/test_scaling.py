@@ -101,7 +101,7 @@ def test_parts_are_made_only_where_they_take_less_work() -> None:
         (FilterSettings(), False, True),
     ],
 )
-def test_what_looks_at_the_whole_picture_changes_no_crop(
+def test_measures_and_hashes_of_the_whole_picture_change_no_crop(
     monkeypatch: pytest.MonkeyPatch, filters: FilterSettings, hashed: bool, embedded: bool
 ) -> None:
     data = jpeg(Image.fromarray(photograph(301, 403)))
