@@ -124,7 +124,7 @@ def test_the_index_keeps_the_rows_that_the_search_of_all_pairs_keeps(cosine: flo
     assert 100 <= sum(found[0][1]) < 900 and (cosine > 0.9 or sum(found[0][0]) < 890)
 
 
-def test_what_the_index_finds_depends_on_no_order_and_no_number_of_threads(indexed: pytest.MonkeyPatch) -> None:
+def test_the_index_depends_on_no_order_of_arrival_and_no_number_of_threads(indexed: pytest.MonkeyPatch) -> None:
     rows = many_features(600, 3)
     order = np.random.default_rng(4).permutation(len(rows))
     before, results = faiss.omp_get_max_threads(), []
