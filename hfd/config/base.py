@@ -134,7 +134,9 @@ class TrainConfig(Section):
     checkpoint_activations: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, about a third more time."
     )
-    checkpoint_every_s: float = Field(120.0, gt=0.0, description="Seconds between checkpoints.")
+    checkpoint_every_s: float = Field(
+        120.0, gt=0.0, description="Seconds between checkpoints; more while the last one is being written."
+    )
     log_every_steps: int = Field(20, ge=1, description="Steps between logged metrics.")
 
     @field_validator("budget", mode="before")

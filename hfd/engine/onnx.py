@@ -18,6 +18,9 @@ from hfd.io.storage import Folder
 
 _WEIGHTS = "weights.safetensors"
 
+FIRST_REGION = 1 << 27
+"""Bytes of address space that the first run reserves; memory is taken for those that it writes."""
+
 
 class OnnxStage1:
     """:class:`hfd.engine.base.Stage1Networks` of a weights folder.
@@ -156,14 +159,19 @@ def open_session(graph: bytes, weights: bytes, num_threads: int | None = None) -
 @functools.cache
 def _runtime() -> Any:
     """Import ONNX Runtime, with one arena for all graphs of the process, which run one after another and reuse its
-    memory. It grows by the requested size, not by powers of two."""
+    memory.
+
+    Its regions double, from :data:`FIRST_REGION` on. Regions of the requested sizes are for one value each, where
+    larger values find no place later: large pictures would need half as much memory again.
+    """
     try:
         import onnxruntime as runtime
     except ImportError as error:
         raise ConfigError(NOT_INSTALLED) from error
     runtime.disable_telemetry_events()
     memory = runtime.OrtMemoryInfo("Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
-    runtime.create_and_register_allocator(memory, runtime.OrtArenaCfg({"arena_extend_strategy": 1}))
+    growth = {"arena_extend_strategy": 0, "initial_chunk_size_bytes": FIRST_REGION}
+    runtime.create_and_register_allocator(memory, runtime.OrtArenaCfg(growth))
     return runtime
 
 

@@ -45,6 +45,11 @@ class BackgroundWriter:
         self._thread = threading.Thread(target=write, name="hfd-checkpoint", daemon=True)
         self._thread.start()
 
+    @property
+    def busy(self) -> bool:
+        """Whether the last write goes on."""
+        return self._thread is not None and self._thread.is_alive()
+
     def error(self) -> HfdError | None:
         """Return an :class:`HfdError` of a write, if any; raise any other exception."""
         if self._error is None or isinstance(self._error, HfdError):

@@ -70,7 +70,7 @@ class LoopSettings:
     """Exactly one of ``steps`` and ``budget_s`` is set. ``batch_size`` is global; ``world``: number of workers.
 
     ``accumulate``: passes per step on each worker, each over a part of its samples. ``lr_drops``: as in
-    :class:`hfd.config.TrainConfig`.
+    :class:`hfd.config.TrainConfig`. ``checkpoint_every_s``: 0 saves at every step, and waits for each write.
     """
 
     steps: int | None
@@ -144,7 +144,8 @@ def train(
         last_good = functools.partial(workers.first, writer.last_good)
         while planned is None or step < planned:
             batch, failure = feed.take()
-            due = plan_now or time.monotonic() - last_save >= settings.checkpoint_every_s
+            # A plan, on which the result depends, is stored at once.
+            due = plan_now or _checkpoint_is_due(settings, writer, time.monotonic() - last_save)
             if workers.agree(due and step > saved_step, failure or listener_error or writer.error()):
                 window.check(step, last_good)
                 _save(task, writer, workers, step, planned)
@@ -214,6 +215,11 @@ def _resume(task: Task, checkpoints: Checkpoints, workers: Workers, steps: int |
     task.load_state(found[1]["task"])
     planned: int | None = found[1]["planned"]
     return step, planned
+
+
+def _checkpoint_is_due(settings: LoopSettings, writer: BackgroundWriter, since_last_s: float) -> bool:
+    """A store that takes longer than the interval must not hold up the steps: the next checkpoint comes later then."""
+    return settings.checkpoint_every_s == 0.0 or (since_last_s >= settings.checkpoint_every_s and not writer.busy)
 
 
 def _save(task: Task, writer: BackgroundWriter, workers: Workers, step: int, planned: int | None) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,37 @@ def test_on_host_keeps_the_shape_of_a_state() -> None:
     assert differing(copy, state) == []
     task.net.stem.weight.data.add_(1.0)
     assert differing(copy, task.state()) == ["/net/stem.weight"]
+
+
+def test_busy_until_the_write_has_ended(tmp_path: Path) -> None:
+    checkpoints = Gated(Folder(str(tmp_path)), {})
+    with BackgroundWriter(checkpoints) as writer:
+        assert not writer.busy
+        writer.save(1, {})
+        assert writer.busy
+        checkpoints.gate().set()
+        assert writer.finish() is None
+        assert not writer.busy
+
+
+def test_a_slow_write_does_not_hold_up_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All steps end while the first checkpoint is being written; the last one follows it."""
+    saved, ended, save = [], threading.Event(), Checkpoints.save
+
+    def slow(self: Checkpoints, step: int, state: dict[str, Any]) -> None:
+        assert ended.wait(60)
+        saved.append(step)
+        save(self, step, state)
+
+    def at_step(step: int, _planned: int | None) -> None:
+        time.sleep(0.01)  # more than the interval
+        if step == 10:
+            ended.set()
+
+    monkeypatch.setattr(Checkpoints, "save", slow)
+    settings = {"steps": 10, "checkpoint_every_s": 0.005}
+    assert run(decoder_task(), MemoryLoader(32), tmp_path, Listener(on_step=at_step), **settings).steps == 10
+    assert saved == [1, 10]
 
 
 def test_one_is_in_flight_at_most(tmp_path: Path) -> None:
