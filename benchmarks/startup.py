@@ -89,6 +89,12 @@ def cost(command: list[str], checkout: Path) -> Cost:
     return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024)
 
 
+def keep_compiled(folder: Path) -> None:
+    """Let the processes that follow keep compiled modules in a folder, as an installation does for its package."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
+
+
 def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
@@ -155,8 +161,7 @@ def main() -> None:
     costs: dict[tuple[str, Path], list[Cost]] = {}
     with tempfile.TemporaryDirectory() as name:
         picture, folder = arguments.picture.resolve(), Path(name)
-        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-        os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
+        keep_compiled(folder / "compiled")
         processes = commands(picture, folder)
         size = (folder / "a.hfd").stat().st_size
         for _ in range(arguments.runs + 1):

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.startup import processor
+from benchmarks.startup import keep_compiled, processor
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def main() -> None:
     ways = [Way("one core", 1, 1), Way("threads", cores, 1), Way("processes", cores, cores)]
     print(f"{processor()}, {cores} cores")
     with tempfile.TemporaryDirectory() as scratch:
+        keep_compiled(Path(scratch) / "compiled")
         small = compare("compress", ["compress", str(arguments.pictures)], ways, Path(scratch), arguments.rounds)
         back = ["decompress", str(small), "--realism", str(arguments.realism)]
         compare("decompress", back, ways, Path(scratch), arguments.rounds)

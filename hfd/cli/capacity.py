@@ -33,8 +33,8 @@ class Memory:
         return min(self.base + self.per_pixel * pixels, self.most)
 
 
-COMPRESS = Memory(base=300_000_000, per_pixel=220, most=2_200_000_000)
-DECOMPRESS = Memory(base=300_000_000, per_pixel=350, most=2_000_000_000)
+COMPRESS = Memory(base=300_000_000, per_pixel=220, most=1_400_000_000)
+DECOMPRESS = Memory(base=300_000_000, per_pixel=380, most=1_900_000_000)
 """Measured with ONNX Runtime at 1 to 25 megapixels. Large pictures are read and decoded in parts, so they need little
 more than those of 4 to 8 megapixels."""
 TORCH_BASE = 650_000_000

@@ -246,10 +246,10 @@ def test_the_number_of_processes(
 
 
 def test_torch_needs_more_memory() -> None:
-    """Peaks of whole processes at 1152 x 896: 515 and 1,115 MB to compress, 644 and 1,277 MB to decompress."""
+    """Peaks of whole processes at 1152 x 896: 525 and 1,115 MB to compress, 579 and 1,277 MB to decompress."""
     pixels = 1152 * 896
-    for memory, onnx, torch in ((capacity.COMPRESS, 515e6, 1115e6), (capacity.DECOMPRESS, 644e6, 1277e6)):
-        assert onnx <= memory_with("onnx", memory).of(pixels) <= 1.1 * onnx
+    for memory, onnx, torch in ((capacity.COMPRESS, 525e6, 1115e6), (capacity.DECOMPRESS, 579e6, 1277e6)):
+        assert onnx <= memory_with("onnx", memory).of(pixels) <= 1.2 * onnx
         assert torch <= memory_with("torch", memory).of(pixels) <= 1.1 * torch
 
 
