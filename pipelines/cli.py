@@ -11,6 +11,7 @@ import typer.core
 
 from hfd.cli.exit_codes import run_app
 from hfd.cli.main import create_app
+from hfd.cli.options import not_nan
 from pipelines.extras import check_extra, check_installed, explain
 from pipelines.spec import StepSpec
 from pipelines.workflow import STEPS, model_step, steps_of
@@ -174,7 +175,7 @@ def submit(
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the job's id and do not wait for it.")] = False,
     patience: Annotated[
-        float, typer.Option(min=0.0, help="Seconds to wait for a job server that stops answering.")
+        float, typer.Option(min=0.0, callback=not_nan, help="Seconds to wait for a job server that stops answering.")
     ] = 600.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job and its upload; start nothing.")] = False,
 ) -> None:

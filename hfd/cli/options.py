@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
 
 from hfd.codec.container import MAX_CODEC_PIXELS
+
+
+def not_nan(value: float | None) -> float | None:
+    """Refuse NaN: a callback of options whose limits it would pass."""
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("got nan, expected a number")
+    return value
+
 
 Model = Annotated[
     str | None,
@@ -51,12 +60,22 @@ Sampler = Annotated[
 ]
 Gamma = Annotated[
     float | None,
-    typer.Option(min=0.0, max=1.0, rich_help_panel=_SAMPLING, help="Noise of the ancestral sampler. Default: 0."),
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        callback=not_nan,
+        rich_help_panel=_SAMPLING,
+        help="Noise of the ancestral sampler. Default: 0.",
+    ),
 ]
 Realism = Annotated[
     float | None,
     typer.Option(
-        min=0.0, max=1.0, rich_help_panel=_SAMPLING, help="From 0, the reconstruction, to 1, the sample (the default)."
+        min=0.0,
+        max=1.0,
+        callback=not_nan,
+        rich_help_panel=_SAMPLING,
+        help="From 0, the reconstruction, to 1, the sample (the default).",
     ),
 ]
 Stop = Annotated[
@@ -64,6 +83,7 @@ Stop = Annotated[
     typer.Option(
         min=0.0,
         max=1.0,
+        callback=not_nan,
         rich_help_panel=_SAMPLING,
         help="Stop sampling at this share of its path, from 1, the start, to 0, the end (the default): less error, "
         "less realism, fewer steps.",
