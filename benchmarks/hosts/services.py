@@ -19,12 +19,10 @@ from tests.support.postgres_server import find_postgres, postgres_server
 from tests.support.s3_server import S3Server, find_weed, s3_server
 
 HEAD_PORT = 6379
-PORTS = tuple(
-    f"--{name}-port={9_000 + number}"
-    for number, name in enumerate(
-        ("dashboard-agent-grpc", "dashboard-agent-listen", "metrics-export", "runtime-env-agent", "node-manager",
-         "object-manager", "ray-client-server")
-    )
+FIRST_PORT = 9_000
+PORTS = (
+    "dashboard-agent-grpc", "dashboard-agent-listen", "metrics-export", "runtime-env-agent", "node-manager",
+    "object-manager", "ray-client-server",
 )  # fmt: skip
 """Of each node, on its own address."""
 
@@ -86,16 +84,21 @@ class RayNode:
     def __init__(self, host: Host, environment: Mapping[str, str], cpus: int, head: str | None = None) -> None:
         self.host, self._environment, self._cpus, self._head = host, environment, cpus, head
         self._log = host.files / "ray-start.log"
+        self._starts = 0
         self._start()
 
     def _start(self) -> None:
+        # A head waits up to two minutes before it connects again to a port that did not answer.
+        first = FIRST_PORT + len(PORTS) * self._starts
+        self._starts += 1
+        ports = [f"--{name}-port={first + number}" for number, name in enumerate(PORTS)]
         role = ["--head", f"--port={HEAD_PORT}", "--include-dashboard=false"]
         if self._head is not None:
             role = [f"--address={self._head}"]
         command = [
             *self.host.enter, str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats",
             f"--node-ip-address={self.host.address}", f"--temp-dir={RAY_FILES}", f"--num-cpus={self._cpus}",
-            "--object-store-memory=100000000", "--include-log-monitor=false", "--no-monitor", *PORTS, *role,
+            "--object-store-memory=100000000", "--include-log-monitor=false", "--no-monitor", *ports, *role,
         ]  # fmt: skip
         self._log = self.host.files / "ray-start.log"
         with self._log.open("wb") as log:
