@@ -47,7 +47,7 @@ class BackgroundWriter:
 
     @property
     def busy(self) -> bool:
-        """Whether the last write goes on."""
+        """True while the last write goes on."""
         return self._thread is not None and self._thread.is_alive()
 
     def error(self) -> HfdError | None:
