@@ -46,7 +46,7 @@ from hfd.metrics.ms_ssim import ms_ssim_of_scales, scales_of
 from hfd.metrics.of_counts import frechet_of_counts, kernel_of_counts
 from hfd.metrics.patches import fid_patches
 from hfd.metrics.spectrum import energy_over, top_octave, top_octave_energy
-from hfd.perceptual.lpips import lpips, lpips_of_units, lpips_units
+from hfd.perceptual.alexnet import lpips, lpips_of_units, lpips_units
 
 T = TypeVar("T")
 FloatArray = npt.NDArray[np.float64]
@@ -93,7 +93,7 @@ class Calls:
 
 
 def calls_of(x: RgbArray, decoded: RgbArray) -> dict[str, Calls]:
-    scales, units, octave, network = scales_of(x), lpips_units(x), top_octave(x), effnet_features()
+    scales, units, octave, network = scales_of(x), list(lpips_units(x)), top_octave(x), effnet_features()
     by_torch = EffNetLite0Features("torch")
     return {
         "PSNR": Calls(lambda: None, lambda: psnr(x, decoded), lambda: psnr(x, decoded)),
@@ -103,7 +103,7 @@ def calls_of(x: RgbArray, decoded: RgbArray) -> dict[str, Calls]:
         "energy": Calls(
             lambda: top_octave(x), lambda: energy_over(octave, decoded), lambda: top_octave_energy(x, decoded)
         ),
-        "LPIPS": Calls(lambda: lpips_units(x), lambda: lpips_of_units(units, decoded), lambda: lpips(x, decoded)),
+        "LPIPS": Calls(lambda: list(lpips_units(x)), lambda: lpips_of_units(units, decoded), lambda: lpips(x, decoded)),
         "EfficientNet": Calls(
             lambda: network(fid_patches(x, PATCH_PX)),
             lambda: network(fid_patches(decoded, PATCH_PX)),

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from hfd.image.load import RgbArray
 from hfd.metrics import distortion
 from hfd.metrics.ms_ssim import MIN_SIDE_PX, ms_ssim_of_scales
 from hfd.metrics.original import Original
 from hfd.metrics.spectrum import energy_over, is_empty
-from hfd.perceptual.lpips import LEAST_SIDE_PX, lpips_of_units
+from hfd.perceptual.alexnet import LEAST_SIDE_PX, lpips_of_units
 from hfd.perceptual.vgg16 import LEAST_SIDE_PX as LEAST_SIDE_VGG16_PX
-from hfd.perceptual.vgg16 import Vgg16File, Vgg16Metrics, read_vgg16
+from hfd.perceptual.vgg16 import Vgg16File, Vgg16Values, read_vgg16
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,13 @@ class DecodedImage:
     @property
     def original(self) -> RgbArray:
         return self.reference.x
+
+    @cached_property
+    def by_vgg16(self) -> Vgg16Values | None:
+        """Both metrics over VGG16's features, computed together; None without weights, or if it is too small."""
+        if self.vgg16 is None or min(self.original.shape[:2]) < LEAST_SIDE_VGG16_PX:
+            return None
+        return read_vgg16(self.vgg16).values_of(self.reference.vgg16_bands(self.vgg16), self.decoded)
 
 
 def ms_ssim_of(image: DecodedImage) -> float | None:
@@ -64,12 +71,11 @@ def lpips_of(image: DecodedImage) -> float | None:
     return lpips_of_units(image.reference.lpips_units, image.decoded)
 
 
-def by_vgg16(measure: Callable[[Vgg16Metrics, RgbArray, RgbArray], float]) -> Callable[[DecodedImage], float | None]:
-    """Return a metric over VGG16's features as a function of an image; None without weights, or if it is too small."""
+def lpips_vgg_of(image: DecodedImage) -> float | None:
+    """LPIPS (VGG16), if it is measured."""
+    return None if image.by_vgg16 is None else image.by_vgg16.lpips
 
-    def value(image: DecodedImage) -> float | None:
-        if image.vgg16 is None or min(image.original.shape[:2]) < LEAST_SIDE_VGG16_PX:
-            return None
-        return measure(read_vgg16(image.vgg16), image.original, image.decoded)
 
-    return value
+def dists_of(image: DecodedImage) -> float | None:
+    """DISTS, if it is measured."""
+    return None if image.by_vgg16 is None else image.by_vgg16.dists

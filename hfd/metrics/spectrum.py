@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy.fft import rfft2
 
 from hfd.image.load import RgbArray
 from hfd.metrics.distortion import require_pair
@@ -14,6 +17,9 @@ FloatArray = npt.NDArray[np.float64]
 
 MIN_SIDE_PX = 8
 """Smallest shorter side: below it the top octave would be a single annulus."""
+
+_KEPT_PIXELS = 1_048_576
+"""Largest pictures for whose size the grid is kept, 12 bytes a pixel, for the next pictures of that size."""
 
 # BT.601, as in JPEG, WebP and AVIF files of 8-bit photographs.
 _LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])
@@ -42,28 +48,51 @@ def radial_power(x: RgbArray) -> FloatArray:
     height, width = x.shape[:2]
     if min(height, width) < MIN_SIDE_PX:
         raise ValueError(f"x: got {width} x {height} px, expected sides of at least {MIN_SIDE_PX} px")
+    grid = _grid_once(height, width) if height * width <= _KEPT_PIXELS else _grid(height, width)
     luma = x @ _LUMA_WEIGHTS
+    luma = (luma - np.average(luma, weights=grid.window)) * grid.window
+    spectrum = rfft2(luma)
+    power = spectrum.real**2 + spectrum.imag**2
+    power *= grid.copies / grid.energy
+    # The last bin holds what lies outside.
+    total = np.bincount(grid.annulus.ravel(), weights=power.ravel(), minlength=len(grid.count) + 1)[:-1]
+    average: FloatArray = total / grid.count
+    return average
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """What the spectra of all pictures of one size share.
+
+    ``window``: (H, W), and its ``energy``. A real picture has each frequency and its opposite: half of the columns, W',
+    are enough. ``copies`` (W',): 2 for columns that stand for two; ``annulus`` (H, W'): of each frequency, K outside
+    all; ``count`` (K,): frequencies in each annulus.
+    """
+
+    window: FloatArray
+    energy: float
+    copies: FloatArray
+    annulus: npt.NDArray[np.intp]
+    count: FloatArray
+
+
+def _grid(height: int, width: int) -> _Grid:
     window = np.outer(_hann(height), _hann(width))
-    luma = (luma - np.average(luma, weights=window)) * window
-    # The spectrum of a real picture has each frequency and its opposite: half of the columns are enough, and all but
-    # the first and, of an even width, the last stand for two.
-    spectrum = np.fft.rfft2(luma)
-    copies = np.full(spectrum.shape[1], 2.0)
+    copies = np.full(width // 2 + 1, 2.0)
     copies[0] = 1.0
     if width % 2 == 0:
         copies[-1] = 1.0
-    power = (spectrum.real**2 + spectrum.imag**2) * (copies / np.sum(window**2))
-
     num_annuli = 2 * (min(height, width) // 4)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
-    inside = frequency <= 0.5
-    annulus = np.minimum((frequency[inside] * 2 * num_annuli).astype(np.intp), num_annuli - 1)
+    annulus = np.minimum((frequency * 2 * num_annuli).astype(np.intp), num_annuli - 1)
+    annulus[frequency > 0.5] = num_annuli
     # Each annulus is at least as wide as the frequency spacing along the shorter side: none is empty.
-    weights = np.broadcast_to(copies, frequency.shape)[inside]
-    count = np.bincount(annulus, weights=weights, minlength=num_annuli)
-    total = np.bincount(annulus, weights=power[inside], minlength=num_annuli)
-    average: FloatArray = total / count
-    return average
+    weights = np.broadcast_to(copies, frequency.shape).ravel()
+    count = np.bincount(annulus.ravel(), weights=weights, minlength=num_annuli + 1)[:-1].astype(np.float64)
+    return _Grid(window, float(np.sum(window**2)), copies, annulus, count)
+
+
+_grid_once = lru_cache(maxsize=2)(_grid)
 
 
 def top_octave_energy(reference: RgbArray, decoded: RgbArray) -> float:

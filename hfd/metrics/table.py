@@ -14,8 +14,7 @@ import numpy as np
 
 from hfd.metrics import distortion
 from hfd.metrics.frechet import FloatArray
-from hfd.metrics.of_image import DecodedImage, bpp_of, by_vgg16, energy_of, lpips_of, ms_ssim_of
-from hfd.perceptual.vgg16 import Vgg16Metrics
+from hfd.metrics.of_image import DecodedImage, bpp_of, dists_of, energy_of, lpips_of, lpips_vgg_of, ms_ssim_of
 
 NetworkName = Literal["", "alexnet", "vgg16", "efficientnet", "inception", "dinov2", "clip"]
 """A pretrained network; empty: none."""
@@ -240,7 +239,7 @@ for _metric in (
         3,
         "LPIPS (VGG16); lower looks more like the original",
         better="lower",
-        of_image=by_vgg16(Vgg16Metrics.lpips),
+        of_image=lpips_vgg_of,
         of_set=mean_of("lpips_vgg"),
         network="vgg16",
         optional=True,
@@ -251,7 +250,7 @@ for _metric in (
         3,
         "DISTS (VGG16); lower looks more like the original, and texture may be another of the same kind",
         better="lower",
-        of_image=by_vgg16(Vgg16Metrics.dists),
+        of_image=dists_of,
         of_set=mean_of("dists"),
         network="vgg16",
         optional=True,

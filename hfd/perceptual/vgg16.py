@@ -1,14 +1,17 @@
 """LPIPS with VGG16 and DISTS, whose weights a user has in a file: they are too large to ship.
 
-``python -m hfd.perceptual.convert_vgg16`` writes the file. Pictures of any size are measured in tiles, exactly.
+``python -m hfd.perceptual.convert_vgg16`` writes the file. Pictures of any size are measured in bands of
+rows, exactly.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -16,15 +19,13 @@ from safetensors.torch import load
 from torch import Tensor
 
 from hfd.errors import DataError
-from hfd.geometry.box import Box, Tile
-from hfd.geometry.tiles import cut_into_tiles
 from hfd.image.load import RgbArray
 from hfd.io.storage import Folder
 from hfd.io.tensors import load_strictly
-from hfd.perceptual.dists import JointSums, dists_of_sums, joint_sums, l2_pool
-from hfd.perceptual.inference import features_of
-from hfd.perceptual.lpips import lpips_maps
-from hfd.perceptual.networks import VGG16_WHOLE, Features, FrozenFeatures
+from hfd.perceptual.dists import DistsMap, JointSums, MapOfOne, dists_of_sums, l2_pool
+from hfd.perceptual.inference import Layers, RowPool, bands_of, for_inference, normalised
+from hfd.perceptual.networks import VGG16_WHOLE, FrozenFeatures
+from hfd.perceptual.unit_distances import LinearTap, MeanDistances
 
 NAME = "vgg16-metrics.safetensors"
 SHA256 = "0c26f772ce7ee2f2bbc834a0cd729d475254011d84756ccb34f6217f91bdebf0"
@@ -36,14 +37,19 @@ LEAST_SIDE_PX = 16
 LINEAR, ALPHA, BETA = "lpips.", "dists.alpha", "dists.beta"
 """Names of LPIPS's linear layers, by their number, and of DISTS's weights of texture and structure."""
 
-STRIDE, REACH_PX = 16, 112
-"""Grid of the last map, and at least the distance of a pixel that a position of it depends on, with either pooling."""
+BAND_PIXELS = 2**18
+"""Pixels of a band: about 1 GB for both pictures."""
 
-TILE_PIXELS = 2**20
-"""Pixels of a tile, context included: about 2 GB of features of both pictures."""
+L2_POOL = RowPool(l2_pool, kernel=3, padding=1)
+"""DISTS's pooling."""
 
 _MOST_BYTES = 2**26
 _DISTS_CHANNELS = 3 + sum(layer.outputs for layer in VGG16_WHOLE if layer.tap)
+
+_Value = TypeVar("_Value")
+_Metric = Literal["lpips", "dists"]
+_Step = tuple[_Metric, int, Tensor]
+"""A map (1, C, h, w) of a metric, and its number."""
 
 
 @dataclass(frozen=True)
@@ -54,69 +60,101 @@ class Vgg16File:
     sha256: str = SHA256
 
 
+@dataclass(frozen=True)
+class Vgg16Values:
+    """LPIPS-VGG, and DISTS: 0 for equal pictures, at most 1. Lower is better."""
+
+    lpips: float
+    dists: float
+
+
+@dataclass(frozen=True, eq=False)
+class BandOfOriginal:
+    """What a band of the original completes: of each tap the rows at unit length for LPIPS, and for DISTS the picture's
+    and each tap's; None: none."""
+
+    units: list[Tensor | None]
+    maps: list[MapOfOne | None]
+
+
 @dataclass(frozen=True, eq=False)
 class Vgg16Metrics:
-    """VGG16, LPIPS's weights of its taps (C_i,), and DISTS's weights ``alpha`` and ``beta`` of the picture's channels
-    and those of the taps; float32 on the CPU."""
+    """VGG16 and the weights of its taps for LPIPS and, with those of the picture's channels before them, for DISTS;
+    float32 on the CPU."""
 
     network: FrozenFeatures
-    linear: tuple[Tensor, ...]
-    alpha: Tensor
-    beta: Tensor
+    linear: tuple[LinearTap, ...]
+    weights: tuple[DistsMap, ...]
+
+    @classmethod
+    def of(cls, network: FrozenFeatures, linear: Sequence[Tensor], alpha: Tensor, beta: Tensor) -> Vgg16Metrics:
+        """``linear``: of each tap (C_i,); ``alpha``, ``beta``: of all channels of the picture and the taps (1475,)."""
+        sizes = [3, *network.widths]
+        ends = list(itertools.accumulate(sizes))
+        weights = [
+            DistsMap.of(alpha[end - size : end], beta[end - size : end]) for size, end in zip(sizes, ends, strict=True)
+        ]
+        return cls(for_inference(network), tuple(LinearTap.of(one) for one in linear), tuple(weights))
+
+    def values(self, original: RgbArray, decoded: RgbArray, *, band_pixels: int = BAND_PIXELS) -> Vgg16Values:
+        """Both distances of two pictures, uint8 (H, W, 3) of one size, at least 16 px a side."""
+        return self.values_of(self.prepared(original, band_pixels=band_pixels), decoded, band_pixels=band_pixels)
 
     @torch.no_grad()
-    def lpips(self, original: RgbArray, decoded: RgbArray, *, tile_pixels: int = TILE_PIXELS) -> float:
-        """LPIPS of two pictures, uint8 (H, W, 3) of one size, at least 16 px a side. Lower is better."""
-        totals, counts = [0.0] * len(self.linear), [0] * len(self.linear)
-        for tile, a, b in _tiles(original, decoded, tile_pixels):
-            maps = lpips_maps(features_of(self.network, a), features_of(self.network, b), self.linear)
-            for index, distances in enumerate(_cores(maps, tile, original.shape)):
-                totals[index] += float(distances.double().sum())
-                counts[index] += distances.numel()
-        return sum(total / count for total, count in zip(totals, counts, strict=True))
+    def prepared(self, original: RgbArray, *, band_pixels: int = BAND_PIXELS) -> Iterator[BandOfOriginal]:
+        """Yield what the metrics need of an original, by bands; in a list, for any number of its decoded versions:
+        563 bytes a pixel."""
+        for steps in self._bands(original, band_pixels):
+            units: list[Tensor | None] = [None] * len(self.linear)
+            maps: list[MapOfOne | None] = [None] * len(self.weights)
+            for metric, index, h in steps:
+                if metric == "lpips":
+                    units[index] = self.linear[index].unit(h)
+                else:
+                    maps[index] = self.weights[index].view(h)
+            yield BandOfOriginal(units, maps)
 
     @torch.no_grad()
-    def dists(self, original: RgbArray, decoded: RgbArray, *, tile_pixels: int = TILE_PIXELS) -> float:
-        """DISTS of two pictures, uint8 (H, W, 3) of one size, at least 16 px a side: 0 for equal ones, at most 1."""
-        total: list[JointSums] = []
-        for tile, a, b in _tiles(original, decoded, tile_pixels):
-            x, y = (_cores([(picture + 1.0) / 2.0], tile, original.shape)[0] for picture in (a, b))
-            of_x, of_y = (
-                _cores(features_of(self.network, picture, l2_pool), tile, original.shape) for picture in (a, b)
-            )
-            sums = joint_sums(x, y, of_x, of_y)
-            total = [one + other for one, other in zip(total, sums, strict=True)] if total else sums
-        return dists_of_sums(total, self.alpha, self.beta)
+    def values_of(
+        self, original: Iterable[BandOfOriginal], decoded: RgbArray, *, band_pixels: int = BAND_PIXELS
+    ) -> Vgg16Values:
+        """:meth:`values` from :meth:`prepared` of the original, with the same bands."""
+        distances, sums = MeanDistances(self.linear), [JointSums.nothing(one) for one in self.weights]
+        for own, steps in zip(original, self._bands(decoded, band_pixels), strict=True):
+            for metric, index, h in steps:
+                if metric == "lpips":
+                    distances.add(index, present(own.units[index]), h)
+                else:
+                    sums[index] += JointSums.of(present(own.maps[index]), self.weights[index].view(h))
+        return Vgg16Values(distances.lpips(), dists_of_sums(sums, self.weights))
+
+    def _bands(self, x: RgbArray, band_pixels: int) -> Iterator[Iterator[_Step]]:
+        layers, convs = self.network.layers, list(self.network.convs)
+        start = next(index for index, layer in enumerate(layers) if layer.pool is not None)
+        head = Layers(layers[:start], convs[:start])
+        by_pool: dict[_Metric, Layers] = {
+            "lpips": Layers(layers[start:], convs[start:]),
+            "dists": Layers(layers[start:], convs[start:], L2_POOL),
+        }
+        bands = bands_of(x.shape[0], x.shape[1], band_pixels)
+        for rows in bands:
+            yield self._steps(x[rows], head, by_pool, last=rows is bands[-1])
+
+    def _steps(self, rows: RgbArray, head: Layers, by_pool: dict[_Metric, Layers], *, last: bool) -> Iterator[_Step]:
+        """Both metrics share the layers up to the first pooling."""
+        yield "dists", 0, torch.tensor(rows).permute(2, 0, 1).unsqueeze(0).float() / 255.0
+        (first,) = head(normalised(self.network, rows), last=last)
+        for metric, layers in by_pool.items():
+            taps = itertools.chain([first], layers(first, last=last))
+            for index, h in enumerate(taps):
+                if h is not None:
+                    yield metric, index if metric == "lpips" else index + 1, h
 
 
-def _tiles(original: RgbArray, decoded: RgbArray, tile_pixels: int) -> Iterator[tuple[Tile, Tensor, Tensor]]:
-    """Yield the tiles with both pictures' windows, (1, 3, h, w) in [-1, 1]."""
-    height, width = original.shape[:2]
-    whole = Box(0, 0, height, width)
-    tiles = [Tile(whole, whole)]
-    if height * width > tile_pixels:
-        tiles = cut_into_tiles(height, width, REACH_PX, STRIDE, max_pixels=tile_pixels) or tiles
-    for tile in tiles:
-        a, b = (
-            torch.tensor(picture[tile.window.slices]).permute(2, 0, 1).unsqueeze(0).float() / 127.5 - 1.0
-            for picture in (original, decoded)
-        )
-        yield tile, a, b
-
-
-def _cores(maps: Features, tile: Tile, shape: Sequence[int]) -> Features:
-    """The positions of the tile's core in each map (..., h_i, w_i) of its window; the last tiles have the rest."""
-    height, width = shape[:2]
-    found = []
-    for level, one in enumerate(maps):
-        top, left = (
-            (core - window) >> level
-            for core, window in ((tile.core.top, tile.window.top), (tile.core.left, tile.window.left))
-        )
-        below = None if tile.core.bottom == height else (tile.core.bottom - tile.window.top) >> level
-        right = None if tile.core.right == width else (tile.core.right - tile.window.left) >> level
-        found.append(one[..., top:below, left:right])
-    return found
+def present(value: _Value | None) -> _Value:
+    """Two pictures of one size complete the same rows."""
+    assert value is not None
+    return value
 
 
 @lru_cache(maxsize=2)
@@ -160,5 +198,6 @@ def build_vgg16(data: bytes, where: str) -> Vgg16Metrics:
                 reason="io",
             )
     load_strictly(network, tensors, where)
-    linear = tuple(own[f"{LINEAR}{index}"] for index in range(len(network.widths)))
-    return Vgg16Metrics(network.to(memory_format=torch.channels_last), linear, own[ALPHA], own[BETA])
+    linear = [own[f"{LINEAR}{index}"] for index in range(len(network.widths))]
+    network = network.to(memory_format=torch.channels_last)
+    return Vgg16Metrics.of(network, linear, own[ALPHA], own[BETA])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,8 +16,10 @@ from hfd.metrics.of_image import DecodedImage
 from hfd.metrics.original import Original
 from hfd.metrics.spectrum import top_octave_energy
 from hfd.metrics.table import measure_image
-from hfd.perceptual.lpips import lpips
+from hfd.perceptual.alexnet import lpips
+from hfd.perceptual.vgg16 import NAME, Vgg16File, Vgg16Metrics, read_vgg16
 from tests.support.pictures import photograph
+from tests.support.vgg16 import random_vgg16
 
 COMPUTED = ("scales_of", "lpips_units", "top_octave")
 
@@ -48,6 +54,28 @@ def test_values_are_those_of_each_pair_and_work_is_shared_below_a_size(
         assert values["lpips"] == lpips(x, decoded)
         assert values["top_octave_energy"] == top_octave_energy(x, decoded)
     assert calls == {"scales_of": large, "lpips_units": large, "top_octave": 1}
+
+
+@pytest.mark.parametrize(("kept_pixels", "times"), [(1 << 20, 1), (100, 3)])
+def test_features_of_vgg16_are_shared_below_a_size(
+    kept_pixels: int, times: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / NAME).write_bytes(data := random_vgg16())
+    file, calls, prepared = Vgg16File(str(tmp_path), hashlib.sha256(data).hexdigest()), [], Vgg16Metrics.prepared
+
+    def counted(self: Vgg16Metrics, x: RgbArray) -> Iterator[object]:
+        calls.append(x.shape)
+        return prepared(self, x)
+
+    x = photograph(50, 67)
+    expected = [read_vgg16(file).values(x, decoded) for decoded in versions(x)]
+    monkeypatch.setattr(Vgg16Metrics, "prepared", counted)
+    monkeypatch.setattr(original, "KEPT_VGG16_PIXELS", kept_pixels)
+    one = Original(x)
+    for decoded, wanted in zip(versions(x), expected, strict=True):
+        values = measure_image(DecodedImage(one, decoded, 900, None, None, vgg16=file))
+        assert values["lpips_vgg"] == wanted.lpips and values["dists"] == wanted.dists
+    assert len(calls) == times
 
 
 def test_pictures_too_small_for_a_metric_have_no_value() -> None:

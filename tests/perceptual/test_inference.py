@@ -5,14 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from hfd.perceptual import inference
 from hfd.perceptual.dists import l2_pool
-from hfd.perceptual.inference import features_of
+from hfd.perceptual.inference import GRID_PX, MAX_POOL, Layers, RowPool, bands_of, features_of, normalised
 from hfd.perceptual.networks import Features, FrozenFeatures
-from hfd.perceptual.vgg16 import build_vgg16
+from hfd.perceptual.vgg16 import L2_POOL, build_vgg16
 from hfd.perceptual.weights import read_frozen
 from tests.support.vgg16 import random_vgg16
 
@@ -49,7 +50,7 @@ def test_features_are_those_of_alexnet(height: int, width: int) -> None:
 def test_features_are_those_of_vgg16_with_either_pooling() -> None:
     x, network = picture(37, 50), vgg16()
     assert max(differences(features_of(network, x), network(x))) < TOLERANCE
-    assert max(differences(features_of(network, x, l2_pool), network(x, l2_pool))) < TOLERANCE
+    assert max(differences(features_of(network, x, L2_POOL), network(x, l2_pool))) < TOLERANCE
 
 
 @torch.no_grad()
@@ -65,6 +66,48 @@ def test_without_nnpack_they_are_the_networks_own(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(inference, "has_nnpack", lambda: False)
     x = picture(64, 64)
     assert max(differences(features_of(alexnet(), x), alexnet()(x))) == 0.0
+
+
+SIZES = [(31, 33), (64, 97), (131, 77), (200, 333), (97, 64)]
+
+
+def in_bands(network: FrozenFeatures, x: np.ndarray, band_pixels: int, pool: RowPool) -> Features:
+    bands, layers = bands_of(x.shape[0], x.shape[1], band_pixels), Layers(network.layers, list(network.convs), pool)
+    maps: list[list[torch.Tensor]] = [[] for _ in network.widths]
+    for rows in bands:
+        for own, rows_of_tap in zip(maps, layers(normalised(network, x[rows]), last=rows is bands[-1]), strict=True):
+            if rows_of_tap is not None:
+                own.append(rows_of_tap)
+    return [torch.cat(own, dim=2) for own in maps]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("band_pixels", [1, 5000, 15000])
+def test_bands_have_each_position_of_the_whole_picture_once(height: int, width: int, band_pixels: int) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    whole = torch.tensor(x).permute(2, 0, 1)[None].float() / 127.5 - 1.0
+    network = alexnet()
+    assert max(differences(in_bands(network, x, band_pixels, MAX_POOL), network(whole))) < TOLERANCE
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("band_pixels", [1, 3500])
+def test_bands_of_vgg16_with_either_pooling(band_pixels: int) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (77, 53, 3), dtype=np.uint8)
+    whole = torch.tensor(x).permute(2, 0, 1)[None].float() / 127.5 - 1.0
+    network = vgg16()
+    assert max(differences(in_bands(network, x, band_pixels, MAX_POOL), network(whole))) < TOLERANCE
+    assert max(differences(in_bands(network, x, band_pixels, L2_POOL), network(whole, l2_pool))) < TOLERANCE
+
+
+@pytest.mark.parametrize(("height", "width"), [*SIZES, (1, 5), (4000, 6000), (16, 65535), (40000, 20)])
+@pytest.mark.parametrize("band_pixels", [1, 5000, 2**19])
+def test_bands_cover_every_row_once_and_are_bounded(height: int, width: int, band_pixels: int) -> None:
+    bands = bands_of(height, width, band_pixels)
+    assert [row for rows in bands for row in range(height)[rows]] == list(range(height))
+    most = max(rows.stop - rows.start for rows in bands)
+    assert most <= GRID_PX or most * width <= band_pixels
 
 
 def test_they_have_no_gradient() -> None:

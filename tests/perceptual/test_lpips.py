@@ -14,10 +14,12 @@ from safetensors.torch import load, save
 
 from hfd.errors import DataError
 from hfd.perceptual import weights
+from hfd.perceptual.alexnet import lpips
 from hfd.perceptual.convert import converted, unpickle_arrays
-from hfd.perceptual.lpips import Lpips, lpips
+from hfd.perceptual.lpips import Lpips
 from hfd.perceptual.networks import ALEXNET, NETWORKS, FrozenFeatures
 from hfd.perceptual.weights import FOLDER, build_frozen, read_frozen
+from tests.support.pictures import photograph
 
 
 def pictures(count: int, height: int, width: int) -> torch.Tensor:
@@ -48,6 +50,17 @@ def test_equal_pictures_are_at_no_distance_and_it_is_symmetric() -> None:
     a, b = ((127.5 * (x + 1)).byte().permute(1, 2, 0).numpy() for x in pictures(2, 64, 80))
     assert lpips(a, a) == 0.0
     assert lpips(a, b) == pytest.approx(lpips(b, a)) and lpips(a, b) > 0.1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("height", "width"), [(31, 47), (97, 203), (250, 61)])
+def test_the_metric_is_that_of_the_module_in_bands_as_at_once(height: int, width: int) -> None:
+    a, b = photograph(height, width, seed=1), photograph(height, width, seed=2)
+    x, y = (torch.tensor(one).permute(2, 0, 1)[None].float() / 127.5 - 1.0 for one in (a, b))
+    expected = float(Lpips()(x, y))
+    for band_pixels in (1, 4000, 10000, 1 << 20):
+        assert lpips(a, b, band_pixels=band_pixels) == pytest.approx(expected, abs=1e-6)
+    assert expected > 0.05
 
 
 def test_a_gradient_of_equal_pictures_is_finite() -> None:

@@ -21,8 +21,7 @@ from torch import nn
 from hfd.errors import DataError
 from hfd.perceptual import vgg16
 from hfd.perceptual.convert_vgg16 import converted_vgg16
-from hfd.perceptual.dists import l2_pool
-from hfd.perceptual.networks import VGG16_WHOLE, max_pool
+from hfd.perceptual.networks import VGG16_WHOLE
 from hfd.perceptual.vgg16 import NAME, Vgg16File, Vgg16Metrics, build_vgg16, read_vgg16
 from tests.support.pictures import photograph
 from tests.support.vgg16 import random_vgg16
@@ -66,9 +65,9 @@ def test_lpips_is_the_authors_metric(metrics: Vgg16Metrics) -> None:
         reference = package.LPIPS(net="vgg", pnet_rand=True, verbose=False).eval()
     give_weights(reference.net, metrics)
     linear = tuple(getattr(reference, f"lin{i}").model[1].weight.flatten() for i in range(5))
-    own = Vgg16Metrics(metrics.network, linear, metrics.alpha, metrics.beta)
+    own = Vgg16Metrics.of(metrics.network, linear, torch.rand(1475), torch.rand(1475))
     for a, b in pairs():
-        assert own.lpips(a, b) == pytest.approx(float(reference(2 * tensor(a) - 1, 2 * tensor(b) - 1)), abs=1e-4)
+        assert own.values(a, b).lpips == pytest.approx(float(reference(2 * tensor(a) - 1, 2 * tensor(b) - 1)), abs=1e-4)
 
 
 @torch.no_grad()
@@ -82,8 +81,9 @@ def test_dists_is_the_authors_metric(metrics: Vgg16Metrics, monkeypatch: pytest.
     give_weights(reference, metrics)
     stored = torch.load(Path(sys.prefix, "weights.pt"), weights_only=True)
     reference.alpha.data, reference.beta.data = stored["alpha"], stored["beta"]
-    own = Vgg16Metrics(metrics.network, metrics.linear, stored["alpha"].flatten(), stored["beta"].flatten())
-    found = [own.dists(a, b) for a, b in pairs()]
+    linear = [torch.rand(width) for width in metrics.network.widths]
+    own = Vgg16Metrics.of(metrics.network, linear, stored["alpha"].flatten(), stored["beta"].flatten())
+    found = [own.values(a, b).dists for a, b in pairs()]
     expected = [float(reference(tensor(a), tensor(b))) for a, b in pairs()]
     assert found == pytest.approx(expected, abs=1e-4)
     assert max(expected) > 0.05
@@ -91,28 +91,32 @@ def test_dists_is_the_authors_metric(metrics: Vgg16Metrics, monkeypatch: pytest.
 
 def test_equal_pictures_are_at_no_distance_and_both_are_symmetric(metrics: Vgg16Metrics) -> None:
     a, b = pairs()[1]
-    assert metrics.lpips(a, a) == 0.0 and metrics.dists(a, a) == pytest.approx(0.0, abs=1e-6)
-    assert metrics.lpips(a, b) == pytest.approx(metrics.lpips(b, a)) and metrics.lpips(a, b) > 1e-3
-    assert metrics.dists(a, b) == pytest.approx(metrics.dists(b, a)) and metrics.dists(a, b) > 1e-3
+    same, there, back = metrics.values(a, a), metrics.values(a, b), metrics.values(b, a)
+    assert same.lpips == 0.0 and same.dists == pytest.approx(0.0, abs=1e-6)
+    assert there.lpips == pytest.approx(back.lpips) and there.lpips > 1e-3
+    assert there.dists == pytest.approx(back.dists) and there.dists > 1e-3
 
 
-def test_tiles_give_the_distances_of_the_whole_picture(metrics: Vgg16Metrics) -> None:
-    a, b = photograph(141, 543, seed=1), photograph(141, 543, seed=2)
-    tile_pixels = 144 * 400
-    assert len(vgg16.cut_into_tiles(141, 543, vgg16.REACH_PX, vgg16.STRIDE, max_pixels=tile_pixels)) >= 2
-    for metric in (metrics.lpips, metrics.dists):
-        assert metric(a, b, tile_pixels=tile_pixels) == pytest.approx(metric(a, b), abs=1e-6)
+@pytest.mark.parametrize("size", [(77, 53), (45, 141)])
+@pytest.mark.parametrize("band_pixels", [1, 4600])
+def test_bands_give_the_distances_of_the_whole_picture(
+    metrics: Vgg16Metrics, size: tuple[int, int], band_pixels: int
+) -> None:
+    a, b = photograph(*size, seed=1), photograph(*size, seed=2)
+    whole, found = metrics.values(a, b), metrics.values(a, b, band_pixels=band_pixels)
+    assert found.lpips == pytest.approx(whole.lpips, abs=1e-6) and found.dists == pytest.approx(whole.dists, abs=1e-6)
 
 
-def test_context_of_a_tile_covers_all_that_its_last_map_sees() -> None:
-    """A pixel further than the reach from a position's cell changes nothing there, with either pooling."""
-    network = build_vgg16(random_vgg16(), "where").network
-    x = torch.rand(1, 3, 16, 512, generator=torch.Generator().manual_seed(0))
-    x.requires_grad_(True)
-    for pool in (max_pool, l2_pool):
-        (seen,) = torch.autograd.grad(network(x, pool)[-1][0, :, 0, 16].sum(), x)
-        columns = torch.nonzero(seen[0].abs().sum(dim=(0, 1))).flatten()
-        assert 256 - vgg16.REACH_PX <= int(columns.min()) < 256 and 271 < int(columns.max()) <= 271 + vgg16.REACH_PX
+def test_channels_without_weight_change_nothing(metrics: Vgg16Metrics) -> None:
+    """They are left out, as most of DISTS's structure: against the sums over all channels with weights near zero."""
+    generator = torch.Generator().manual_seed(1)
+    counts = [torch.rand(size, generator=generator) < 0.3 for size in (*metrics.network.widths, 1475)]
+    alpha, found = torch.rand(1475, generator=generator), []
+    for least in (0.0, 1e-30):
+        *linear, beta = (count.float().clamp(min=least) for count in counts)
+        found.append(Vgg16Metrics.of(metrics.network, linear, alpha, beta).values(*pairs()[0]))
+    some, every = found
+    assert some.lpips == pytest.approx(every.lpips, abs=1e-6) and some.dists == pytest.approx(every.dists, abs=1e-6)
 
 
 def test_weights_that_are_missing_or_of_another_checksum_are_one_line(tmp_path: Path, data: bytes) -> None:
@@ -171,9 +175,11 @@ def test_conversion_keeps_every_weight_and_unpickles_tensors_alone(capsys: pytes
     found = build_vgg16(save(converted_vgg16(pickled, dists, "x")), "x")
     kernel = pickled["VGG16_0"]["Conv_7"]["kernel"]
     np.testing.assert_array_equal(found.network.convs[7].weight.detach().numpy(), kernel.transpose(3, 2, 0, 1))
-    np.testing.assert_array_equal(found.linear[2], pickled["NetLinLayer_2"]["Conv_0"]["kernel"].flatten())
+    np.testing.assert_array_equal(found.linear[2].weights, pickled["NetLinLayer_2"]["Conv_0"]["kernel"].flatten())
     expected = torch.load(io.BytesIO(dists), weights_only=True)
-    assert torch.equal(found.alpha, expected["alpha"].flatten()) and torch.equal(found.beta, expected["beta"].flatten())
+    alpha, beta = (torch.cat(parts) for parts in zip(*((one.alpha, one.beta) for one in found.weights), strict=True))
+    assert torch.equal(alpha, expected["alpha"].flatten().double())
+    assert torch.equal(beta, expected["beta"].flatten().double())
     for bad in (pickle.dumps(_Evil()), b"nothing"):
         with pytest.raises(DataError, match=r"weights of DISTS: got .*expected the tensors alpha and beta"):
             converted_vgg16(pickled, bad, "x")
