@@ -62,7 +62,7 @@ def radial_power(x: RgbArray) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class _Grid:
-    """What the spectra of all pictures of one size share.
+    """Constants that the spectra of all pictures of one size share.
 
     ``window``: (H, W), and its ``energy``. A real picture has each frequency and its opposite: half of the columns, W',
     are enough. ``copies`` (W',): 2 for columns that stand for two; ``annulus`` (H, W'): of each frequency, K outside

@@ -70,8 +70,8 @@ class Vgg16Values:
 
 @dataclass(frozen=True, eq=False)
 class BandOfOriginal:
-    """What a band of the original completes: of each tap the rows at unit length for LPIPS, and for DISTS the picture's
-    and each tap's; None: none."""
+    """The rows that a band of the original completes: of each tap those at unit length for LPIPS, and for DISTS the
+    picture's and each tap's; None: none."""
 
     units: list[Tensor | None]
     maps: list[MapOfOne | None]
