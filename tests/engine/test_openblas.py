@@ -16,8 +16,8 @@ AVX512 = {"avx2", "avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Set first, so that the variable is absent again after the test: on a processor without AVX-512, the value that a test
-    # leaves would end the next process that multiplies matrices.
+    # Set first, so that the variable is absent again after the test: on a processor without AVX-512, the value that a
+    # test leaves would end the next process that multiplies matrices.
     monkeypatch.setenv(KERNELS, "")
     monkeypatch.delenv(KERNELS)
     monkeypatch.delitem(sys.modules, "numpy", raising=False)
