@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,6 +47,13 @@ Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing out
 Skip = Annotated[bool, typer.Option("--skip", "-s", help="Keep existing outputs and continue.")]
 
 _SAMPLING = "Sampling"
+
+
+def _share(text: str) -> Any:
+    """An option of stage 2 from 0 to 1. ``text``: its help."""
+    return typer.Option(min=0.0, max=1.0, callback=not_nan, rich_help_panel=_SAMPLING, help=text)
+
+
 Steps = Annotated[
     int | None,
     typer.Option(min=1, max=10_000, rich_help_panel=_SAMPLING, help="Steps of stage 2. Default: the model's own."),
@@ -58,35 +65,13 @@ Sampler = Annotated[
         help="ancestral, ddim or dpmpp-2m for a diffusion; euler, heun or midpoint for a flow.",
     ),
 ]
-Gamma = Annotated[
-    float | None,
-    typer.Option(
-        min=0.0,
-        max=1.0,
-        callback=not_nan,
-        rich_help_panel=_SAMPLING,
-        help="Noise of the ancestral sampler. Default: 0.",
-    ),
-]
-Realism = Annotated[
-    float | None,
-    typer.Option(
-        min=0.0,
-        max=1.0,
-        callback=not_nan,
-        rich_help_panel=_SAMPLING,
-        help="From 0, the reconstruction, to 1, the sample (the default).",
-    ),
-]
+Gamma = Annotated[float | None, _share("Noise of the ancestral sampler. Default: 0.")]
+Realism = Annotated[float | None, _share("From 0, the reconstruction, to 1, the sample (the default).")]
 Stop = Annotated[
     float | None,
-    typer.Option(
-        min=0.0,
-        max=1.0,
-        callback=not_nan,
-        rich_help_panel=_SAMPLING,
-        help="Stop sampling at this share of its path, from 1, the start, to 0, the end (the default): less error, "
-        "less realism, fewer steps.",
+    _share(
+        "Stop sampling at this share of its path, from 1, the start, to 0, the end (the default): less error, "
+        "less realism, fewer steps."
     ),
 ]
 Grain = Annotated[

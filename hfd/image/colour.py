@@ -33,14 +33,14 @@ def to_srgb(image: Image.Image, raw_mode: str) -> Image.Image:
         raw_mode: result of `raw_mode_of` before loading.
 
     Returns:
-        Mode RGB, the same size, sRGB; another image, which may share the pixels of the given one.
+        Mode RGB, the same size, sRGB.
 
     Raises:
         ValueError: the sample values have no defined white (NaN, infinite, or integers outside 16 bits).
     """
     rgb, alpha, _ = split_srgb(image, raw_mode)
     if alpha is None:
-        return image._new(image.im) if rgb is image else rgb  # as copy() does, without copying the pixels
+        return rgb.copy() if rgb is image else rgb
     white = Image.new("RGB", rgb.size, (255, 255, 255))
     white.paste(rgb, mask=alpha)
     return white

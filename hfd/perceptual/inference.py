@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hfd.image.load import RgbArray
-from hfd.perceptual.networks import Conv, Features, FrozenFeatures
+from hfd.perceptual.networks import Conv, FrozenFeatures
 
 GRID_PX = 16
 """Rows of a band are multiples of it: one row of the coarsest maps."""
@@ -134,14 +134,6 @@ def _convolved(conv: nn.Module, h: Tensor, rows: int) -> Tensor:
     else:
         found = F.conv2d(h, conv.weight, conv.bias, conv.stride, padding)
     return found.relu_()
-
-
-@torch.no_grad()
-def features_of(network: FrozenFeatures, picture: Tensor, pool: RowPool = MAX_POOL) -> Features:
-    """Return ``network(picture)``, float32 on the CPU, up to rounding, of one picture (1, 3, H, W) in [-1, 1]."""
-    layers = Layers(network.layers, list(network.convs), pool)
-    taps = layers((picture - network.mean) / network.std, last=True)
-    return [tap for tap in taps if tap is not None]
 
 
 @cache

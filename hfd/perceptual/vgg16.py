@@ -123,9 +123,9 @@ class Vgg16Metrics:
         for own, steps in zip(original, self._bands(decoded, band_pixels), strict=True):
             for metric, index, h in steps:
                 if metric == "lpips":
-                    distances.add(index, present(own.units[index]), h)
+                    distances.add(index, _present(own.units[index]), h)
                 else:
-                    sums[index] += JointSums.of(present(own.maps[index]), self.weights[index].view(h))
+                    sums[index] += JointSums.of(_present(own.maps[index]), self.weights[index].view(h))
         return Vgg16Values(distances.lpips(), dists_of_sums(sums, self.weights))
 
     def _bands(self, x: RgbArray, band_pixels: int) -> Iterator[Iterator[_Step]]:
@@ -151,7 +151,7 @@ class Vgg16Metrics:
                     yield metric, index if metric == "lpips" else index + 1, h
 
 
-def present(value: _Value | None) -> _Value:
+def _present(value: _Value | None) -> _Value:
     """Two pictures of one size complete the same rows."""
     assert value is not None
     return value

@@ -15,7 +15,7 @@ from PIL import Image
 
 from hfd.report.charts import Chart
 from hfd.report.data_card import COLUMNS, TILE_PX, Card, Property, contact_sheet, render_card
-from hfd.report.histograms import KEPT, REJECTED, bars, bin_edges, histogram
+from hfd.report.histograms import bars, bin_edges, histogram
 from tests.support.pictures import photograph
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -46,22 +46,6 @@ def test_bars_are_as_high_as_their_counts() -> None:
     assert counts_of(chart) == [(3, 0), (1, 3)]
     low, high = chart.marks
     assert low.height == pytest.approx(0.75 * high.height, abs=0.02) and low.left < high.left
-
-
-def test_a_bar_is_drawn_for_each_bin_with_photographs() -> None:
-    chart = histogram("Quality", np.array([90.0, 90, 92]), np.array([90.0, 91, 91, 91, 91]), unit="")
-    drawn = {}
-    for colour in (KEPT, REJECTED):
-        (path,) = (one for one in ET.fromstring(chart.svg).iter(f"{SVG}path") if colour in one.get("style", ""))
-        rectangles = [re.findall(r"[-.\d]+", part) for part in path.get("d", "").split("z") if part.strip()]
-        tops = [min(map(float, numbers[1::2])) for numbers in rectangles]
-        bottoms = [max(map(float, numbers[1::2])) for numbers in rectangles]
-        drawn[colour] = list(zip(tops, bottoms, strict=True))
-    (two, one), (stacked, four) = drawn[KEPT], drawn[REJECTED]
-    unit = one[1] - one[0]
-    assert two[1] - two[0] == pytest.approx(2 * unit, abs=1e-3)
-    assert stacked[1] == pytest.approx(two[0]) and stacked[1] - stacked[0] == pytest.approx(unit, abs=1e-3)
-    assert four[1] == pytest.approx(one[1]) and four[1] - four[0] == pytest.approx(4 * unit, abs=1e-3)
 
 
 def test_names_are_ordered_by_number() -> None:
