@@ -23,6 +23,8 @@ def histogram(
         kept, rejected: finite values, one for each photograph.
         log: bins of equal ratio rather than equal width; values have to be above 0.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     values = np.concatenate([kept, rejected])
     hint = f"median {float(np.median(values)):.4g}" if values.size else ""
     figure, axes = new_axes(title, hint, height=_HEIGHT, left=48, right=12, bottom=46)
@@ -31,7 +33,10 @@ def histogram(
     edges = bin_edges(values, log=log)
     if log:
         axes.set_xscale("log")
+        if edges[-1] < 1000 * edges[0]:
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())  # labels of all minor ticks would overlap
     axes.hist([kept, rejected], bins=edges, stacked=True, color=[KEPT, REJECTED], rwidth=0.9)
     axes.set_xlim(edges[0], edges[-1])
     axes.locator_params(axis="y", nbins=5, integer=True)

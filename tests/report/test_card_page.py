@@ -89,3 +89,12 @@ def test_the_page_is_self_contained_and_escapes_text() -> None:
 
 def test_a_card_without_crops_has_no_sheet() -> None:
     assert "image/webp" not in render_card(replace(CARD, sheet=b"", sheet_images=0))
+
+
+@pytest.mark.parametrize(("least", "most"), [(0.16, 2.9), (300.0, 1300.0), (700.0, 900.0), (1.0, 1e6)])
+def test_labels_of_a_logarithmic_axis_are_few_and_plain(least: float, most: float) -> None:
+    values = np.geomspace(least, most, 30)
+    chart = histogram("Size", values, np.empty(0), unit="px", log=True)
+    texts = ["".join(one.itertext()).strip() for one in ET.fromstring(chart.svg).iter(f"{SVG}text")]
+    along = [text for text in texts if re.fullmatch(r"[\d.e+-]+", text) and least <= float(text) <= most]
+    assert 1 <= len(along) <= 14 and not any("10^" in text or "\u00d7" in text for text in texts)
