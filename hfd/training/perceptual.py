@@ -24,6 +24,7 @@ from hfd.perceptual.critic import FeatureCritic, adversarial_loss, critic_loss, 
 from hfd.perceptual.patch_critic import PatchCritic
 from hfd.precision import autocast
 from hfd.training.critic import CriticSettings
+from hfd.training.moves import moved
 from hfd.training.perceptual_losses import PerceptualLosses, PerceptualSettings
 from hfd.training.randomness import SampleRandomness
 from hfd.training.shards import Shards
@@ -103,7 +104,9 @@ class PerceptualTask:
         known = known_pixels(x0, masks).contiguous(memory_format=torch.channels_last)
         noise = [randomness.normal(x0.shape[1:], f"eps {step}", x0.device) for step in range(self._perceptual.steps)]
         with torch.set_grad_enabled(self._is_samplers(randomness.step)):
-            terms, sampled, real = self._losses.terms(self.sample(self._module, x_hat, noise, known), x0)
+            sample = self.sample(self._module, x_hat, noise, known)
+            sample, x0, x_hat = moved((sample, x0, x_hat), randomness)
+            terms, sampled, real = self._losses.terms(sample, x0)
         found = {name: term.mean() for name, term in terms.items()}
         found["loss"] = self._losses.weighted(found)
         critic = self._perceptual.critic

@@ -23,6 +23,7 @@ from hfd.perceptual.wasserstein import wasserstein_distortion
 from hfd.perceptual.weights import read_frozen
 from hfd.training.critic import CriticSettings
 from hfd.training.loop import to_images
+from hfd.training.moves import moved
 from hfd.training.perceptual import PerceptualTask
 from hfd.training.perceptual_losses import PerceptualSettings
 from hfd.training.tasks import OptimiserSettings
@@ -58,6 +59,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
     x0, x_hat = (a_batch() * 2 - 1).unbind(1)
     with torch.no_grad():
         sample = task.sample(task.net, x_hat, [randomness_at().normal(x0.shape[1:], "eps 0", CPU)])
+        sample, x0 = moved((sample, x0), randomness_at())
         vgg16 = read_frozen("vgg16")[0]
         assert found["mse"] == pytest.approx(float((sample - x0).square().mean()), rel=1e-5)
         assert found["lpips"] == pytest.approx(float(Lpips()(sample, x0).mean()), rel=1e-4)
@@ -83,6 +85,7 @@ def test_a_patch_critic_needs_no_features(monkeypatch: pytest.MonkeyPatch) -> No
     assert isinstance(task.critic, PatchCritic)
     with torch.no_grad():
         sample = task.sample(task.net, x_hat, [randomness_at().normal(x0.shape[1:], "eps 0", CPU)])
+        sample, x0, x_hat = moved((sample, x0, x_hat), randomness_at())
         task.critic.eval()
         expected = critic_loss(task.critic(x0, x_hat), task.critic(sample, x_hat), 1.0)
     assert float(losses["critic"].detach()) == pytest.approx(float(expected), rel=0.02)  # two power iterations apart
