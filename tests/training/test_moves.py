@@ -37,6 +37,6 @@ def test_a_gradient_returns_to_the_pixel_it_came_from() -> None:
     picture = torch.rand(1, 3, SIDE, SIDE, requires_grad=True)
     (found,) = moved((picture,), randomness_at(3))
     weights = torch.rand(1, 3, SIDE, SIDE)
-    (found * moved((weights,), randomness_at(3))[0]).sum().backward()
+    (found * moved((weights,), randomness_at(3))[0]).sum().backward()  # type: ignore[no-untyped-call]
     assert picture.grad is not None
     assert torch.equal(picture.grad, weights)
