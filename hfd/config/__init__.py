@@ -22,13 +22,13 @@ from hfd.config.decoder import (
     SamplerConfig,
     UNetConfig,
 )
-from hfd.config.decoder_training import AdversarialConfig, DistillConfig, EmaConfig, PerceptualConfig
+from hfd.config.decoder_training import AdversarialConfig, BlendConfig, DistillConfig, EmaConfig, PerceptualConfig
 from hfd.config.evaluate import EvaluateConfig
 from hfd.config.prepare import PrepareConfig
 from hfd.config.promote import MIN_DRAWS, WEIGHTS_OF, LeaseConfig, PromoteConfig
 
 __all__ = [
-    "AdversarialConfig", "AutoencoderConfig", "ClusterConfig", "Config", "DataConfig", "DecoderConfig",
+    "AdversarialConfig", "AutoencoderConfig", "BlendConfig", "ClusterConfig", "Config", "DataConfig", "DecoderConfig",
     "DiffusionConfig", "DistillConfig", "EmaConfig", "EvaluateConfig", "LeaseConfig", "PerceptualConfig",
     "PosteriorMeanFlowConfig", "Precision",
     "PrepareConfig", "ProcessConfig", "PromoteConfig", "RectifiedFlowConfig", "SamplerConfig", "Section",

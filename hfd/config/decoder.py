@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from hfd.config.base import Place, Section, Share, TrainConfig
-from hfd.config.decoder_training import AdversarialConfig, DistillConfig, EmaConfig, PerceptualConfig
+from hfd.config.decoder_training import AdversarialConfig, BlendConfig, DistillConfig, EmaConfig, PerceptualConfig
 from hfd.kinds import FlowTimes, Prediction, ProcessKind, SamplerKind, Weighting
 
 RateId = Annotated[int, Field(ge=64, le=192)]
@@ -147,7 +147,7 @@ class FinishConfig(Section):
 class DecoderConfig(Section):
     """Stage 2: the score-based decoder."""
 
-    later = frozenset({"lean", "perceptual", "distill", "rates"})
+    later = frozenset({"lean", "perceptual", "distill", "rates", "blend"})
 
     process: ProcessConfig = DiffusionConfig()
     unet: UNetConfig = UNetConfig()
@@ -167,6 +167,9 @@ class DecoderConfig(Section):
         None, description="Model whose decoder to start from: a folder, shipped name or models:/NAME@ALIAS."
     )
     frozen: bool = Field(False, description="Use the decoder of warm_start without training it.")
+    blend: BlendConfig | None = Field(
+        None, description="With frozen=true: average its weights with those of another decoder; None: as they are."
+    )
     train: TrainConfig
     adversarial: AdversarialConfig | None = Field(
         None, description="Adversarial fine-tuning after the training; None: none."
@@ -187,6 +190,8 @@ class DecoderConfig(Section):
             raise ValueError("warm_start: missing, expected the model whose decoder is taken with frozen=true")
         if self.frozen and self.adversarial is not None:
             raise ValueError("adversarial: got settings, expected null with frozen=true")
+        if self.blend is not None and not self.frozen:
+            raise ValueError("blend: got settings without frozen=true, which is expected: nothing is trained")
         return self
 
     @model_validator(mode="after")

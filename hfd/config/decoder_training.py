@@ -1,4 +1,4 @@
-"""Settings of the trainings of stage 2: averages, perceptual losses, distillation, adversarial fine-tuning."""
+"""Settings of the trainings of stage 2: averages, perceptual losses, distillation, adversarial fine-tuning, blends."""
 
 from __future__ import annotations
 
@@ -135,3 +135,12 @@ class DistillConfig(Section):
     def rounds(self) -> int:
         """Number of halvings."""
         return (self.teacher_steps // self.steps).bit_length() - 1
+
+
+class BlendConfig(Section):
+    """Average of the weights of the decoder of warm_start and another (network interpolation; beyond the paper)."""
+
+    model: Place = Field(
+        description="The other: a folder, shipped name or models:/NAME@ALIAS, of the same network and autoencoder."
+    )
+    share: float = Field(0.5, gt=0.0, lt=1.0, description="Share of its weights; the rest are those of warm_start.")

@@ -27,6 +27,7 @@ from pipelines.engine.base import Worker
 from pipelines.runs.step import Done, Outcome, Step, point_latest
 from pipelines.train import DECODER
 from pipelines.train.averaging import Snapshots, choose_average
+from pipelines.train.blend import blended, find_blend
 from pipelines.train.distill import check_teacher, distill_task, find_teacher
 from pipelines.train.job import NOT_IN_KEY, optimiser_settings, parallelism
 from pipelines.train.model_files import copy_weights
@@ -36,8 +37,9 @@ from pipelines.train.warm_start import WarmStart, warm_start
 
 
 def plan(context: Context, reconstructed: Done, autoencoder: Done) -> PlannedStep:
-    start, teacher = warm_start(context.config.decoder.warm_start, "decoder", context), find_teacher(context)
-    step = _step(context, reconstructed, autoencoder, start, teacher)
+    start = warm_start(context.config.decoder.warm_start, "decoder", context)
+    teacher, other = find_teacher(context), find_blend(context, start)
+    step = _step(context, reconstructed, autoencoder, start, teacher, other)
 
     def point(done: Done) -> None:
         # If skipped, the fine-tuned model is the newest.
@@ -48,24 +50,29 @@ def plan(context: Context, reconstructed: Done, autoencoder: Done) -> PlannedSte
         context,
         step,
         lambda _, record: _train(
-            PairTraining(context, step, reconstructed.folder, autoencoder, record), start, teacher
+            PairTraining(context, step, reconstructed.folder, autoencoder, record), start, teacher, other
         ),
         point,
     )
 
 
-def _step(context: Context, reconstructed: Done, autoencoder: Done, start: WarmStart, teacher: WarmStart) -> Step:
+def _step(
+    context: Context, reconstructed: Done, autoencoder: Done, start: WarmStart, teacher: WarmStart, other: WarmStart
+) -> Step:
     config = context.config.decoder
     inputs = {"reconstruct": reconstructed.digest, "train-autoencoder": autoencoder.digest} | start.inputs
     if teacher.folder is not None:
         inputs["teacher"] = teacher.fingerprint
+    if other.folder is not None:
+        inputs["blend"] = other.fingerprint
     if not config.frozen:
         # The pairs depend on the rates.
         exclude: dict[str, Any] = {"train": NOT_IN_KEY, "adversarial": True, "warm_start": True, "rates": True}
         exclude["distill"] = {"teacher"}
         settings = {"seed": context.config.seed, **config.content(exclude=exclude)}
     elif _is_measured(config):
-        settings = {"frozen": True, **config.content(include={"finish", "steps"})}
+        included: dict[str, Any] = {"finish": True, "steps": True, "blend": {"share"}}
+        settings = {"frozen": True, **config.content(include=included)}
     else:
         settings = {"frozen": True}
         del inputs["reconstruct"]
@@ -73,17 +80,17 @@ def _step(context: Context, reconstructed: Done, autoencoder: Done, start: WarmS
 
 
 def _is_measured(config: DecoderConfig) -> bool:
-    """Return True if a frozen decoder gets its own finish or steps, which are measured on the pairs."""
-    return config.finish is not None or config.steps is not None
+    """Return True if a frozen decoder gets its own finish, steps or weights, which are measured on the pairs."""
+    return config.finish is not None or config.steps is not None or config.blend is not None
 
 
-def _train(run: PairTraining, start: WarmStart, teacher: WarmStart) -> Outcome:
-    start.fetch()
-    teacher.fetch()
+def _train(run: PairTraining, start: WarmStart, teacher: WarmStart, other: WarmStart) -> Outcome:
+    for needed in (start, teacher, other):
+        needed.fetch()
     config = run.config
     require_measurable(config.finish, run.pairs)
     if config.frozen:
-        _copy_frozen(run, start)
+        _copy_frozen(run, start, other)
         return run.finish_model({"frozen": config.warm_start})
     if config.distill is not None:
         check_teacher(config, teacher)
@@ -95,8 +102,8 @@ def _train(run: PairTraining, start: WarmStart, teacher: WarmStart) -> Outcome:
     return run.train(config.train, build, finish)
 
 
-def _copy_frozen(run: PairTraining, start: WarmStart) -> None:
-    """Copy a trained decoder, with the configured steps and finish. The finish is measured on the pairs.
+def _copy_frozen(run: PairTraining, start: WarmStart, other: WarmStart) -> None:
+    """Copy a trained decoder, with the configured steps, finish and blend. The finish is measured on the pairs.
 
     Raises :class:`DataError` where it belongs to another autoencoder.
     """
@@ -113,6 +120,10 @@ def _copy_frozen(run: PairTraining, start: WarmStart) -> None:
         return
     tensors, settings, _ = read_weights(start.folder)
     kept = {key: value for key, value in settings.items() if key not in ("format", "finish", "grain")}
+    if config.blend is not None:
+        tensors = blended(start, other, config.blend.share)
+        kept = {**kept, **lineage_entry(start.config, other.config), "ema_losses": {}}
+        kept["blend"] = {"of": [start.fingerprint, other.fingerprint], "share": config.blend.share}
     write_measured(out, tensors, kept | _default_steps(config), config.finish, run.pairs, torch.device("cpu"))
 
 
