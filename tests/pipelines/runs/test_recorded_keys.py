@@ -23,7 +23,7 @@ RECORDED = [
     ),
     (
         ("autoencoder.warm_start=desk-025", "autoencoder.frozen=true", "decoder.warm_start=desk-025"),
-        "781e866e2046b88a 405d4e19b6913059 616a56c2eb7a3bd9 08e75a339b98d42d "
+        "781e866e2046b88a 405d4e19b6913059 616a56c2eb7a3bd9 8b98df4744bab6b9 "
         "f4be3111d51cb3a3 127e6c91e5f8eebd b521cd532e57931b",
     ),
     (
