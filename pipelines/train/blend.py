@@ -55,7 +55,7 @@ def blended(first: WarmStart, other: WarmStart, share: float) -> dict[str, Tenso
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What two decoders must have in common. Of the sections lean and unet, the one in use."""
+    """The parts in which two decoders must agree. Of the sections lean and unet, the one in use."""
     lean = config.get("lean")
     return {
         "autoencoder": str(config["autoencoder"])[:8],
