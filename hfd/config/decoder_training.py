@@ -138,7 +138,7 @@ class DistillConfig(Section):
 
 
 class BlendConfig(Section):
-    """Average of the weights of the decoder of warm_start and another (network interpolation; beyond the paper)."""
+    """With frozen=true: average of the decoder of warm_start and another (network interpolation; beyond the paper)."""
 
     model: Place = Field(
         description="The other: a folder, shipped name or models:/NAME@ALIAS, of the same network and autoencoder."
