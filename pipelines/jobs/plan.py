@@ -22,6 +22,7 @@ from hfd.config.presets import load_config, preset_folder, read_preset
 from hfd.errors import ConfigError
 from hfd.io.model_folders import shipped_models
 from pipelines.tracking.redaction import redact
+from pipelines.tracking.settings import is_registered
 
 MAX_UPLOAD_BYTES = 100 * 1024**2
 """Ray refuses larger packages, but only after sending them."""
@@ -131,7 +132,7 @@ def plan_job(
         preset = f"{Path(preset).stem}.yaml"
         upload.append(UploadFile(preset, tree.encode()))
     if code:
-        upload += code_files(checkout_root(), _warm_starts(config))
+        upload += code_files(checkout_root(), list(_named_models(config).values()))
     arguments = [parsed.command, "-c", preset, *parsed.options, *overrides]
     name = f"hfd-{config.name}-{parsed.command}-{_digest(parsed, config)}"
     command = shlex.join(["hfd", *arguments])
@@ -242,10 +243,10 @@ def _check_reachable(config: Config) -> None:
     """Refuse a relative path, which is another folder on the cluster and is deleted when the job ends."""
     where = {"workspace": config.workspace_uri, **config.data.uris, "evaluate.data": config.evaluate.data}
     where["evaluate.vgg16"] = config.evaluate.vgg16
-    where |= {f"{stage}.warm_start": model for stage, model in _warm_start_settings(config).items()}
-    for key, value in where.items():
-        shipped = key.endswith("warm_start") and value in shipped_models()
-        if value is not None and not shipped and not value.startswith(("/", "builtin:")) and "://" not in value:
+    models = _named_models(config)
+    for key, value in {**where, **models}.items():
+        known = key in models and value is not None and (value in shipped_models() or is_registered(value))
+        if value is not None and not known and not value.startswith(("/", "builtin:")) and "://" not in value:
             raise ConfigError(
                 f"{key}: got {value}, expected an s3:// prefix, or an absolute path that every node of the cluster "
                 f"sees. Give {key}=s3://..."
@@ -257,17 +258,17 @@ def _check_reachable(config: Config) -> None:
         )
 
 
-def _warm_start_settings(config: Config) -> dict[str, str | None]:
-    adversarial = config.decoder.adversarial
-    return {
-        "autoencoder": config.autoencoder.warm_start,
-        "decoder": config.decoder.warm_start,
-        "decoder.adversarial": adversarial.warm_start if adversarial is not None else None,
+def _named_models(config: Config) -> dict[str, str]:
+    """Return the models that a run starts or learns from, by the key that names them."""
+    decoder = config.decoder
+    named = {
+        "autoencoder.warm_start": config.autoencoder.warm_start,
+        "decoder.warm_start": decoder.warm_start,
+        "decoder.adversarial.warm_start": None if decoder.adversarial is None else decoder.adversarial.warm_start,
+        "decoder.distill.teacher": None if decoder.distill is None else decoder.distill.teacher,
+        "decoder.blend.model": None if decoder.blend is None else decoder.blend.model,
     }
-
-
-def _warm_starts(config: Config) -> list[str]:
-    return [model for model in _warm_start_settings(config).values() if model is not None]
+    return {key: model for key, model in named.items() if model is not None}
 
 
 def _check_size(job: Job) -> None:

@@ -17,8 +17,6 @@ from pipelines.tracking.database import is_file, mistake
 from pipelines.tracking.redaction import one_line, redact
 from pipelines.tracking.settings import check_uri
 
-SCHEME = "models:/"
-
 MAX_BYTES = {"weights.safetensors": 32 * 2**30, "config.json": 2**20}
 """Files of each part of a model, the configuration last, with the largest size of each in bytes."""
 
@@ -85,11 +83,6 @@ class Artifacts:
                     "Name another version",
                     reason="too-large",
                 )
-
-
-def is_registered(model: str) -> bool:
-    """Return True if a warm start names a model of the registry."""
-    return model.startswith(SCHEME)
 
 
 def find_artifacts(uri: str | None, model: str) -> Artifacts:

@@ -32,6 +32,11 @@ class TrackingSettings:
     system_metrics: bool = True
 
 
+def is_registered(model: str) -> bool:
+    """Return True if a setting names a model of the registry: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``."""
+    return model.startswith("models:/")
+
+
 def check_uri(uri: str) -> None:
     """Raise ``ConfigError`` unless ``uri`` is of a known kind, absolute, and carries no credentials."""
     try:

@@ -15,8 +15,8 @@ from hfd.io.storage import Folder
 from hfd.io.tensors import load_strictly, read_weights
 from hfd.io.weights import read_stored
 from pipelines.context import Context
-from pipelines.registry.artifacts import Artifacts, find_artifacts, is_registered
-from pipelines.tracking.settings import tracking_settings
+from pipelines.registry.artifacts import Artifacts, find_artifacts
+from pipelines.tracking.settings import is_registered, tracking_settings
 
 Part = Literal["autoencoder", "decoder"]
 

@@ -87,6 +87,16 @@ def test_the_small_batches_of_desk_fit_few_workers() -> None:
         (["retrain", "-c", "desk", "data.uri=photos", "workspace=/w"], {}, "data.uri: got photos, expected an s3://"),
         (["evaluate", "-c", "desk", *WHERE, "evaluate.data=k"], {}, "evaluate.data: got k, expected an s3:// prefix"),
         (["retrain", "-c", "desk", *WHERE, "decoder.warm_start=runs/x"], {}, "decoder.warm_start: got runs/x, exp"),
+        (
+            ["retrain", "-c", "desk-diffusion", *WHERE, "decoder.distill={teacher: runs/x}"],
+            {},
+            "decoder.distill.teacher: got runs/x, exp",
+        ),
+        (
+            ["retrain", "-c", "score", *WHERE, "evaluate.data=s3://bucket/k", "decoder.blend={model: runs/x}"],
+            {},
+            "decoder.blend.model: got runs/x, exp",
+        ),
         (["retrain", "-c", "desk", *WHERE[:2]], {}, "tracking.uri: got auto with the remote workspace s3://bucket/w"),
         (["retrain", "-c", "desk", *WHERE], {"env": ["NAME"]}, "--env: got 'NAME', expected NAME=VALUE"),
     ],
@@ -100,10 +110,12 @@ def test_settings_that_cannot_work_on_a_cluster_are_refused_before_the_upload(
     assert "\n" not in str(caught.value)
 
 
-def test_paths_that_every_node_may_see_are_let_through() -> None:
-    planned(
-        "retrain", "-c", "desk", "data.uri=builtin:photographs", "workspace=/mnt/efs/w", "decoder.warm_start=desk-012"
-    )
+@pytest.mark.parametrize("model", ["desk-012", "/mnt/efs/model", "s3://bucket/model", "models:/m@champion"])
+def test_paths_that_every_node_may_see_are_let_through(model: str) -> None:
+    where = ("data.uri=builtin:photographs", "workspace=/mnt/efs/w", "tracking.uri=http://mlflow:5000")
+    planned("retrain", "-c", "desk", *where, f"decoder.warm_start={model}")
+    planned("retrain", "-c", "desk", *where, "decoder.warm_start=desk-025", "decoder.frozen=true",
+            f"decoder.blend={{model: {model}}}")  # fmt: skip
 
 
 # --- secrets -------------------------------------------------------------------------------------
