@@ -239,10 +239,16 @@ def _texts(tree: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield from _texts(value, key)
 
 
+_PLACES_OF_EVALUATION = ("data", "curves", "vgg16", "inception", "dinov2", "clip")
+
+
 def _check_reachable(config: Config) -> None:
     """Refuse a relative path, which is another folder on the cluster and is deleted when the job ends."""
-    where = {"workspace": config.workspace_uri, **config.data.uris, "evaluate.data": config.evaluate.data}
-    where["evaluate.vgg16"] = config.evaluate.vgg16
+    evaluate = config.evaluate
+    where = {"workspace": config.workspace_uri, **config.data.uris}
+    where |= {f"evaluate.{name}": getattr(evaluate, name) for name in _PLACES_OF_EVALUATION}
+    for number, decoded in enumerate(evaluate.decoded):
+        where |= {f"evaluate.decoded.{number}.{name}": getattr(decoded, name) for name in ("uri", "bytes")}
     models = _named_models(config)
     for key, value in {**where, **models}.items():
         known = key in models and value is not None and (value in shipped_models() or is_registered(value))

@@ -110,6 +110,20 @@ def test_settings_that_cannot_work_on_a_cluster_are_refused_before_the_upload(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        *((f"evaluate.{name}=there",) for name in ("data", "vgg16", "inception")),
+        *((f"evaluate.{name}=there", f"evaluate.{name}_sha256={'ab' * 32}") for name in ("dinov2", "clip")),
+        ("evaluate.decoded=[{name: a, uri: there, bytes: s3://b/a}]",),
+        ("evaluate.decoded=[{name: a, uri: s3://b/a, bytes: there}]",),
+    ],
+)
+def test_every_place_of_an_evaluation_must_be_there_on_every_node(given: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"^evaluate\.[\w.]+: got there, expected an s3:// prefix, or an absolute"):
+        planned("retrain", "-c", "desk", *WHERE, "evaluate.data=s3://b/k", *given)
+
+
 @pytest.mark.parametrize("model", ["desk-012", "/mnt/efs/model", "s3://bucket/model", "models:/m@champion"])
 def test_paths_that_every_node_may_see_are_let_through(model: str) -> None:
     where = ("data.uri=builtin:photographs", "workspace=/mnt/efs/w", "tracking.uri=http://mlflow:5000")
