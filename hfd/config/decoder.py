@@ -191,7 +191,7 @@ class DecoderConfig(Section):
         if self.frozen and self.adversarial is not None:
             raise ValueError("adversarial: got settings, expected null with frozen=true")
         if self.blend is not None and not self.frozen:
-            raise ValueError("blend: got settings without frozen=true, which is expected: nothing is trained")
+            raise ValueError("frozen: got false, expected true with blend, which trains nothing")
         return self
 
     @model_validator(mode="after")

@@ -88,7 +88,7 @@ def test_decoders_that_do_not_fit_are_refused_before_anything_runs(
 
 
 def test_without_frozen_it_is_a_mistake() -> None:
-    with pytest.raises(ConfigError, match=r"decoder.*blend: got settings without frozen=true"):
+    with pytest.raises(ConfigError, match=r"^decoder.*frozen: got false, expected true with blend"):
         settings("decoder.warm_start=desk-025", "decoder.blend={model: desk-012}")
 
 
