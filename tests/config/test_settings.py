@@ -214,9 +214,11 @@ def test_all_keys_are_those_of_the_printed_configuration() -> None:
             "decoder.adversarial={train: {budget: 1 steps, crop_px: 64}}",
         ],
     )
-    # Perceptual losses and distillation exclude each other.
+    # Perceptual losses, distillation and a frozen decoder exclude each other.
     distill = load_config("desk-diffusion", ["decoder.distill={teacher: desk-025}"]).decoder.distill
-    found = (leaves(with_all) - {"decoder.distill"}) | leaves(distill, "decoder.distill.")
+    blend = load_config("score", ["decoder.blend={model: desk-025}"]).decoder.blend
+    found = leaves(with_all) - {"decoder.distill", "decoder.blend"}
+    found |= leaves(distill, "decoder.distill.") | leaves(blend, "decoder.blend.")
     assert found <= keys
     # The other kinds of the tagged union are the rest.
     assert {key.rpartition(".")[0] for key in keys - found} == {"decoder.process"}
