@@ -20,6 +20,7 @@ from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.weights import DecoderNet
 from hfd.precision import autocast
 from hfd.training.critic import LossRange
+from hfd.training.moves import moved
 from hfd.training.randomness import SampleRandomness
 from hfd.training.shards import Shards
 from hfd.training.strategy import Parallelism, Units, syncing, wrap_module
@@ -90,18 +91,15 @@ class AdversarialTask:
             for picture in (batch[:, :2] * 2.0 - 1.0).unbind(dim=1)
         )
         sample = self.sample(x0, x_hat, randomness)
-        # Rolled by a random distance: the strided discriminator treats each pixel of a cell differently, and a
-        # sampler at a fixed position under it learns a grid.
-        down, right = torch.randint(self.discriminator.stride, (2,), generator=randomness.shared("roll")).tolist()
-        seen_sample, seen_x0, seen_x_hat = (picture.roll((down, right), (2, 3)) for picture in (sample, x0, x_hat))
+        seen_sample, seen_x0, seen_x_hat = moved((sample, x0, x_hat), randomness, cell_px=self.discriminator.stride)
         with autocast(x0.device, self._settings.precision):
             sampled, real = self._critic(seen_sample, seen_x_hat), self._critic(seen_x0, seen_x_hat)
             noise = _noise(x0, randomness, "penalty") * (PENALTY_NOISE * self.discriminator.residual_std)
-            moved = [self._critic(picture.detach() + noise, seen_x_hat) for picture in (seen_sample, seen_x0)]
+            noisy = [self._critic(picture.detach() + noise, seen_x_hat) for picture in (seen_sample, seen_x0)]
         mse = (sample - x0).square().mean()
         adversarial = generator_loss(real, sampled)
         # On real and sampled pictures: relativistic losses need both to converge (Huang et al., arXiv 2501.05441).
-        penalty = change(sampled, moved[0]) + change(real, moved[1])
+        penalty = change(sampled, noisy[0]) + change(real, noisy[1])
         return {
             "loss": mse + self._adversarial.weight * adversarial,
             "mse": mse,

@@ -240,6 +240,7 @@ def _texts(tree: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 _PLACES_OF_EVALUATION = ("data", "curves", "vgg16", "inception", "dinov2", "clip")
+"""Settings of the evaluation that name a place; those of systems decoded elsewhere come beside them."""
 
 
 def _check_reachable(config: Config) -> None:

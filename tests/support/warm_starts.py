@@ -1,12 +1,16 @@
-"""Trainings that start from a model: their sections of the settings, and the networks with which they begin."""
+"""Trainings that start from a model: their settings, the networks with which they begin, and other models."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from hfd.config import Config
+from hfd.diffusion.weights import write_decoder
 from hfd.io.storage import Folder
+from hfd.io.tensors import read_weights
 from pipelines.engine.base import Worker
 from pipelines.runs.step import Done, Manifest, Step
 from pipelines.train import autoencoder as train_autoencoder
@@ -43,3 +47,14 @@ def built(part: str, config: Config, start: WarmStart) -> nn.Module:
 def done(name: str) -> Done:
     step = Step(name, Folder("unused"), {}, {})
     return Done(step, Manifest(name, step.key, name, {}, {}, {}, 0.0), skipped=True)
+
+
+def changed(model: Folder, to: Path, **config: object) -> Folder:
+    """A copy of a model whose decoder has twice the weights and other settings."""
+    tensors, stored, _ = read_weights(model / "decoder")
+    kept = {name: value for name, value in stored.items() if name != "format"}
+    twice = {name: 2.0 * value for name, value in tensors.items()}
+    write_decoder(Folder(str(to / "decoder")), twice, {**kept, **config})
+    for name in ("config.json", "weights.safetensors"):
+        Folder(str(to)).write(f"autoencoder/{name}", model.read(f"autoencoder/{name}"))
+    return Folder(str(to))

@@ -10,7 +10,6 @@ import torch
 
 from hfd.codec.codec import Codec
 from hfd.config import Config
-from hfd.diffusion.weights import write_decoder
 from hfd.errors import ConfigError
 from hfd.io.storage import Folder
 from hfd.io.tensors import read_weights
@@ -21,19 +20,7 @@ from pipelines.train import decoder as train_decoder
 from pipelines.train.blend import blended
 from pipelines.train.warm_start import warm_start
 from tests.support.tiny_run import tiny_config, write_photographs
-from tests.support.warm_starts import done, settings
-
-
-def changed(model: Folder, to: Path, **config: object) -> Folder:
-    """A copy of a model whose decoder has twice the weights and other settings."""
-    tensors, stored, _ = read_weights(model / "decoder")
-    kept = {name: value for name, value in stored.items() if name != "format"}
-    write_decoder(
-        Folder(str(to / "decoder")), {name: 2.0 * value for name, value in tensors.items()}, {**kept, **config}
-    )
-    for name in ("config.json", "weights.safetensors"):
-        Folder(str(to)).write(f"autoencoder/{name}", model.read(f"autoencoder/{name}"))
-    return Folder(str(to))
+from tests.support.warm_starts import changed, done, settings
 
 
 def with_blend(first: Folder, other: Folder, share: float = 0.25) -> tuple[str, ...]:

@@ -12,10 +12,9 @@ from hfd.codec.codec import Codec
 from hfd.config import Config
 from hfd.diffusion.decoder import ScoreDecoder
 from hfd.diffusion.sampling import Sampling
-from hfd.diffusion.weights import read_decoder, write_decoder
+from hfd.diffusion.weights import read_decoder
 from hfd.errors import ConfigError
 from hfd.io.storage import Folder
-from hfd.io.tensors import read_weights
 from hfd.training.distillation import DistillTask
 from pipelines.context import Context, Silent
 from pipelines.engine.inline import Inline
@@ -23,7 +22,7 @@ from pipelines.retrain import retrain
 from pipelines.train import decoder as train_decoder
 from pipelines.train.warm_start import warm_start
 from tests.support.tiny_run import tiny_config, write_photographs
-from tests.support.warm_starts import HERE, done, settings
+from tests.support.warm_starts import HERE, changed, done, settings
 
 
 def distilled(teacher: str, *more: str) -> Config:
@@ -41,17 +40,6 @@ def built(teacher: str, *more: str, start: str | None = None) -> DistillTask:
 def key(config: Config) -> str:
     context = Context(config, Folder("work"), Inline(config.cluster))
     return train_decoder.plan(context, done("reconstruct"), done("autoencoder")).step.key
-
-
-def changed(model: Folder, to: Path, **config: object) -> Folder:
-    """A copy of the decoder of a model with other settings and weights."""
-    tensors, stored, _ = read_weights(model / "decoder")
-    kept = {name: value for name, value in stored.items() if name != "format"}
-    new = {name: value * 1.5 for name, value in tensors.items()}
-    write_decoder(Folder(str(to / "decoder")), new, {**kept, **config})
-    for name in ("config.json", "weights.safetensors"):
-        Folder(str(to)).write(f"autoencoder/{name}", model.read(f"autoencoder/{name}"))
-    return Folder(str(to))
 
 
 def test_a_student_of_the_same_network_begins_as_its_teacher(model_folder: Folder, tmp_path: Path) -> None:
