@@ -12,7 +12,7 @@ from hfd.codec.library import find_models
 from hfd.codec.sampling_options import SamplingOptions, decode_sampling
 from hfd.errors import BitstreamError, DataError
 from hfd.io.failures import one_line
-from hfd.io.model_folders import resolve_model, shipped_models
+from hfd.io.model_folders import named_models, resolve_model
 from hfd.io.storage import Folder, read_file
 from hfd.io.weights import fingerprint_of, read_stored
 
@@ -25,7 +25,7 @@ def facts_of(path: str) -> list[Facts]:
 
     Raises :class:`hfd.errors.HfdError`.
     """
-    if path in shipped_models() or os.path.isdir(path):  # noqa: PTH112 -- returns False for a long name
+    if path in named_models() or os.path.isdir(path):  # noqa: PTH112 -- returns False for a long name
         return [_model_facts(folder) for folder in find_models(path)]
     with one_line(path):
         if not os.path.lexists(path):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from hfd.codec.container import MODEL_BYTES, Container
 from hfd.errors import BitstreamError, ConfigError, DataError
-from hfd.io.model_folders import find_model, shipped_models
+from hfd.io.model_folders import find_model, named_models, shipped_models
 from hfd.io.storage import Folder
 from hfd.io.weights import fingerprint_of
 from hfd.kinds import EngineKind
@@ -49,11 +49,11 @@ def find_models(model: str | None) -> list[Folder]:
 
 
 def model_that_made(container: Container, model: str | None) -> Folder:
-    """Find the model of a file among those under a name; None: the shipped ones.
+    """Find the model of a file among those under a name; None: the shipped ones, of earlier versions too.
 
     A single model is returned unchecked: decoding checks it. Raises :class:`BitstreamError` if none made the file.
     """
-    folders = list(shipped_models().values()) if model is None else find_models(model)
+    folders = list(named_models().values()) if model is None else find_models(model)
     if model is not None and len(folders) == 1:
         return folders[0]
     for folder in folders:

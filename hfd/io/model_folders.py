@@ -15,6 +15,9 @@ from hfd.io.storage import Folder
 MODELS = Path(__file__).resolve().parent.parent / "pretrained"
 """Folder of the models in the package, each in a folder of its name."""
 
+FORMER = "former"
+"""Folder, among them, of models that earlier versions shipped."""
+
 _NO_MODEL = "got no model there, expected a folder with autoencoder/config.json, or a workspace"
 
 
@@ -34,15 +37,29 @@ def resolve_model(folder: Folder) -> Folder:
 
 def shipped_models() -> dict[str, Folder]:
     """Return the models in the package, by name."""
-    found = sorted(path.parent.parent for path in MODELS.glob("*/autoencoder/config.json"))
-    return {path.name: Folder(str(path)) for path in found}
+    return _models_in(MODELS)
+
+
+def former_models() -> dict[str, Folder]:
+    """Return the models in the package that decode files of earlier versions and make none unless named, by name."""
+    return _models_in(MODELS / FORMER)
+
+
+def named_models() -> dict[str, Folder]:
+    """Return all models in the package that a name stands for."""
+    return shipped_models() | former_models()
 
 
 def find_model(model: str) -> Folder:
     """Return the model folder of a shipped name, folder, workspace or s3:// prefix. Raises :class:`DataError`."""
-    shipped, folder = shipped_models(), Folder(model)
-    if model in shipped:
-        return shipped[model]
+    named, shipped, folder = named_models(), shipped_models(), Folder(model)
+    if model in named:
+        return named[model]
     if shipped and folder.is_local and not folder.exists():
         raise DataError(f"{model}: {_NO_MODEL}, or a shipped model ({', '.join(shipped)})")
     return resolve_model(folder)
+
+
+def _models_in(parent: Path) -> dict[str, Folder]:
+    found = sorted(path.parent.parent for path in parent.glob("*/autoencoder/config.json"))
+    return {path.name: Folder(str(path)) for path in found}

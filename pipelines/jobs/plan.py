@@ -20,7 +20,7 @@ import hfd
 from hfd.config import Config
 from hfd.config.presets import load_config, preset_folder, read_preset
 from hfd.errors import ConfigError
-from hfd.io.model_folders import shipped_models
+from hfd.io.model_folders import named_models
 from pipelines.tracking.redaction import redact
 from pipelines.tracking.settings import is_registered
 
@@ -176,7 +176,7 @@ def code_files(root: Path, models: Sequence[str]) -> list[UploadFile]:
     for room in CODE_ROOMS:
         for path in sorted((root / room).rglob("*")):
             parts = path.relative_to(root).parts
-            unused = parts[:2] == ("hfd", "pretrained") and not set(parts[2:3]) & set(models)
+            unused = parts[:2] == ("hfd", "pretrained") and not set(parts[2:4]) & set(models)
             hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
             if path.suffix in CODE_SUFFIXES and not unused and not hidden and path.is_file() and not path.is_symlink():
                 found.append(UploadFile("/".join(parts), path))
@@ -252,7 +252,7 @@ def _check_reachable(config: Config) -> None:
         where |= {f"evaluate.decoded.{number}.{name}": getattr(decoded, name) for name in ("uri", "bytes")}
     models = _named_models(config)
     for key, value in {**where, **models}.items():
-        known = key in models and value is not None and (value in shipped_models() or is_registered(value))
+        known = key in models and value is not None and (value in named_models() or is_registered(value))
         if value is not None and not known and not value.startswith(("/", "builtin:")) and "://" not in value:
             raise ConfigError(
                 f"{key}: got {value}, expected an s3:// prefix, or an absolute path that every node of the cluster "

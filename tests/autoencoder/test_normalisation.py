@@ -101,6 +101,25 @@ def test_under_autocast_sums_are_in_float32(inverse: bool) -> None:
         assert parameter.grad is not None and bool(parameter.grad.isfinite().all()) and bool(parameter.grad.any())
 
 
+@pytest.mark.parametrize("inverse", [False, True])
+def test_for_a_compiler_it_is_written_out(inverse: bool) -> None:
+    """In one graph, with the values and gradients of the loop, and under autocast in the type of the input."""
+    x, weights = torch.randn(2, 5, 40, 50), torch.randn(2, 5, 40, 50)
+    found = []
+    for compiled in (False, True):
+        gdn, values = layer(5, inverse), x.clone().requires_grad_()
+        run = torch.compile(gdn, backend="aot_eager", fullgraph=True) if compiled else gdn
+        out = run(values)
+        (out * weights).sum().backward()
+        found.append([out, values.grad, gdn.beta.grad, gdn.gamma.grad])
+    for here, there in zip(*found, strict=True):
+        torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-4 * float(there.abs().max()))
+    with torch.autocast("cpu", torch.bfloat16):
+        half = run(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.double(), formula(gdn, x.bfloat16()), rtol=2**-6, atol=0.0)
+
+
 def test_shapes_need_no_memory() -> None:
     gdn, x = layer(4, False).to("meta"), torch.empty(2, 4, 3, 5, device="meta", requires_grad=True)
     out = gdn(x)

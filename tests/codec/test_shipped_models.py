@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hfd.cli.facts import facts_of
 from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
-from hfd.codec.library import model_that_made
+from hfd.codec.library import find_models, model_that_made
 from hfd.errors import BitstreamError, DataError
 from hfd.io import model_folders
-from hfd.io.model_folders import find_model, shipped_models
+from hfd.io.model_folders import find_model, former_models, shipped_models
 from hfd.io.storage import Folder
 from hfd.io.tensors import read_weights, write_weights
 from tests.support.pictures import photograph
@@ -98,6 +99,21 @@ def test_the_model_that_made_a_file_is_found(shipped: Path, file: bytes) -> None
     assert model_that_made(unpack(other), None) == Folder(str(shipped / "large"))
     found = Codec.load(model_that_made(unpack(file), None))
     assert np.array_equal(found.reconstruct(file), Codec.load(find_model("small")).reconstruct(file))
+
+
+def test_a_former_model_decodes_its_files_and_makes_none(
+    shipped: Path, file: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shipped / "former").mkdir()
+    (shipped / "small").rename(shipped / "former/small-1")
+    former = Folder(str(shipped / "former/small-1"))
+    assert list(shipped_models()) == ["large"] and former_models() == {"small-1": former}
+    assert model_that_made(unpack(file), None) == former == find_model("small-1")
+    assert find_models(None) == [find_model("large")] == find_models(str(shipped))
+    with pytest.raises(DataError, match=r"or a shipped model \(large\)$"):
+        find_model("small")
+    found = facts_of("small-1")
+    assert [(one["model"], one["autoencoder"]) for one in found] == [(former.uri, unpack(file).model.hex()[:8])]
 
 
 def test_a_file_of_no_shipped_model_names_those_there_are(shipped: Path, file: bytes) -> None:
