@@ -101,9 +101,7 @@ def test_the_model_that_made_a_file_is_found(shipped: Path, file: bytes) -> None
     assert np.array_equal(found.reconstruct(file), Codec.load(find_model("small")).reconstruct(file))
 
 
-def test_a_former_model_decodes_its_files_and_makes_none(
-    shipped: Path, file: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_former_model_decodes_its_files_and_makes_none(shipped: Path, file: bytes) -> None:
     (shipped / "former").mkdir()
     (shipped / "small").rename(shipped / "former/small-1")
     former = Folder(str(shipped / "former/small-1"))
