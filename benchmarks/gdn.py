@@ -1,16 +1,20 @@
 """Share of divisive normalisation (GDN) in the transforms, as CompressAI's layer and fused, with the same weights.
 
     python -m benchmarks.gdn [--model desk-025] [--size 512 768] [--batch 4] [--crop 128] [--rounds 7] [--threads 1]
+        [--compile] [--precision float32]
 
 g_a and g_s are timed with each layer and without any, in turn: in coding, for a picture of ``--size``, and in training,
 for the forward and backward pass of a batch of crops. Printed are the least seconds of the processor, which a busy
-machine changes less than those of the clock, and the layers' share: what the network without them does not take.
+machine changes less than those of the clock, and the layers' share: what the network without them does not take. With
+``--compile``, training with the fused layers is also timed compiled (needs a C++ compiler), and how long the first pass
+takes. ``--precision``: of training, as in ``train.precision``.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import time
 from collections.abc import Callable
 
@@ -23,6 +27,7 @@ from hfd.autoencoder.normalisation import FusedGdn
 from hfd.autoencoder.transforms import transform
 from hfd.autoencoder.weights import read_autoencoder
 from hfd.io.model_folders import find_model
+from hfd.precision import autocast
 
 
 def with_layers(network: nn.Module, replace: Callable[[GDN], nn.Module]) -> nn.Module:
@@ -56,9 +61,34 @@ def coding(network: nn.Module, x: Tensor) -> None:
     transform(network, x)
 
 
-def training(network: nn.Module, x: Tensor) -> None:
+def training(network: nn.Module, x: Tensor, precision: str = "float32") -> None:
     network.zero_grad()
-    network(x.requires_grad_()).sum().backward()
+    with autocast(x.device, precision):
+        found = network(x.requires_grad_())
+    found.float().sum().backward()
+
+
+def seconds(work: Callable[[], None]) -> float:
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def print_compiled(name: str, network: nn.Module, value: Tensor, precision: str, rounds: int) -> None:
+    """Time training as it is and compiled, in turn."""
+    eager = with_layers(network, fused)
+    compiled = torch.compile(with_layers(network, fused))
+    first = seconds(functools.partial(training, compiled, value.clone(), precision))
+    both = [
+        [seconds(functools.partial(training, one, value.clone(), precision)) for one in (eager, compiled)]
+        for _ in range(rounds)
+    ]
+    least = [min(column) for column in zip(*both, strict=True)]
+    print(
+        f"compiled  {name:<4} {least[0]:8.3f} s as it is, {least[1]:.3f} s compiled ({least[1] / least[0]:.2f}, "
+        f"{precision}); first pass {first:.0f} s",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -69,6 +99,8 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--precision", choices=["float32", "bfloat16", "auto"], default="float32")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -84,13 +116,14 @@ def main() -> None:
             for _ in range(arguments.rounds):
                 for variant, one in networks.items():
                     given = value.clone().contiguous(memory_format=torch.channels_last)
-                    started = time.process_time()
-                    work(one, given)
-                    least[variant] = min(least[variant], time.process_time() - started)
+                    passed = seconds(functools.partial(work, one, given))
+                    least[variant] = min(least[variant], passed)
             extra = [least[variant] - least["without"] for variant in ("plain", "fused")]
             shares = f"{extra[0] / least['plain']:8.2f} {extra[1] / least['fused']:8.2f} {extra[1] / extra[0]:8.2f}"
-            seconds = " ".join(f"{least[variant]:8.3f}" for variant in VARIANTS)
-            print(f"{work.__name__:<9} {name:<4} {seconds} {shares}", flush=True)
+            times = " ".join(f"{least[variant]:8.3f}" for variant in VARIANTS)
+            print(f"{work.__name__:<9} {name:<4} {times} {shares}", flush=True)
+            if work is training and arguments.compile:
+                print_compiled(name, network, value, arguments.precision, arguments.rounds)
 
 
 if __name__ == "__main__":
