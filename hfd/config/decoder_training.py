@@ -13,7 +13,7 @@ from hfd.kinds import CriticKind, CriticLoss
 class CriticConfig(Section):
     """A critic: small heads on the features of a frozen VGG16, or a network of patches from scratch."""
 
-    later = frozenset({"loss", "steps", "kind", "channels", "chroma"})
+    later = frozenset({"loss", "steps", "kind", "channels"})
 
     kind: CriticKind = Field(
         "features",
@@ -39,17 +39,6 @@ class CriticConfig(Section):
         max_length=6,
         description="Channels of the layers, with kind=patch; each but the last halves the sides.",
     )
-    chroma: float = Field(
-        1.0, gt=0.0, le=10.0, description="Factor of the chroma in what the critic sees, with kind=patch; 1: RGB."
-    )
-
-    @model_validator(mode="after")
-    def _chroma_is_seen(self) -> Self:
-        if self.chroma != 1.0 and self.kind != "patch":
-            raise ValueError(
-                f"chroma: got {self.chroma:g} with kind={self.kind}, expected kind=patch, which sees pictures"
-            )
-        return self
 
 
 class PerceptualConfig(Section):

@@ -10,8 +10,6 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from hfd.perceptual.critic import SLOPE
 
-_LUMA = (0.299, 0.587, 0.114)
-
 
 class PatchCritic(nn.Module):
     """Maps a picture and x_hat, (B, 3, H, W) in about [-1, 1] each, to a map of logits, high where it looks real.
@@ -20,13 +18,10 @@ class PatchCritic(nn.Module):
     and without any other, conditioned on what is decoded. HiFiC gives it the latent, upsampled; here it is x_hat, all
     that stage 2 knows. Each of ``channels`` but the last halves the sides by a 4x4 convolution; two more convolutions
     make the logits (B, 1, H', W'). One map in a list, so that the losses of :mod:`hfd.perceptual.critic` apply.
-    ``chroma``: factor of the difference of each colour from luma in what it sees, above 0; photographs have little
-    power there, and a critic of plain RGB pays little attention to it.
     """
 
-    def __init__(self, channels: Sequence[int], chroma: float = 1.0) -> None:
+    def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        self.chroma = chroma
         widths = [6, *channels]
         layers: list[nn.Module] = []
         for i, width in enumerate(channels):
@@ -37,13 +32,4 @@ class PatchCritic(nn.Module):
         self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(widths[-1], 1, 1)))
 
     def forward(self, picture: Tensor, x_hat: Tensor) -> list[Tensor]:
-        seen = [with_chroma(one, self.chroma) for one in (picture, x_hat)]
-        return [self.layers(torch.cat(seen, dim=1))]
-
-
-def with_chroma(picture: Tensor, factor: float) -> Tensor:
-    """Multiply the difference from luma (BT.601) of a picture (B, 3, H, W) by a factor; 1 changes nothing."""
-    if factor == 1.0:
-        return picture
-    luma = (picture * picture.new_tensor(_LUMA).reshape(3, 1, 1)).sum(dim=1, keepdim=True)
-    return luma + factor * (picture - luma)
+        return [self.layers(torch.cat([picture, x_hat], dim=1))]

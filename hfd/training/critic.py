@@ -40,7 +40,7 @@ class LossRange:
 class CriticSettings:
     """``weight`` of the adversarial loss beside the others; ``label`` of real pictures, in (1/2, 1], for the
     cross-entropy; ``lr`` at factor 1; ``widths`` of the heads on VGG16's taps; ``steps`` for one of the sampler;
-    ``kind``: heads on frozen features, or a network of ``channels`` on pictures, whose ``chroma`` is multiplied."""
+    ``kind``: heads on frozen features, or a network of ``channels`` on pictures."""
 
     weight: float
     label: float
@@ -50,7 +50,6 @@ class CriticSettings:
     steps: int = 1
     kind: CriticKind = "features"
     channels: tuple[int, ...] = (64, 128, 256, 512)
-    chroma: float = 1.0
 
     @property
     def loss_range(self) -> LossRange:

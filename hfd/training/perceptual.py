@@ -77,7 +77,7 @@ class PerceptualTask:
 
     def _build_critic(self, critic: CriticSettings, device: torch.device, parallelism: Parallelism) -> None:
         if critic.kind == "patch":
-            self.critic = PatchCritic(critic.channels, critic.chroma).to(device)
+            self.critic = PatchCritic(critic.channels).to(device)
         else:
             self.critic = FeatureCritic(self._losses.feature_widths, critic.widths).to(device)
         # Not compiled: each of the two backward passes would then compute the gradients of both.

@@ -429,8 +429,6 @@ def test_a_critic_has_the_settings_of_its_version_until_others_are_set() -> None
         **critic, "loss": "hinge", "steps": 4,
     }  # fmt: skip
     assert "expected 'cross-entropy' or 'hinge'" in _mistake("decoder.perceptual={critic: {loss: hing}}")
-    load_config("lean", ["decoder.perceptual.critic={kind: patch, chroma: 2}"])
-    assert "got 2 with kind=features, expected kind=patch" in _mistake("decoder.perceptual={critic: {chroma: 2}}")
 
 
 def test_a_setting_added_later_is_left_out_of_each_of_several_sections() -> None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from hfd.image.load import load_rgb
 from hfd.perceptual.charbonnier import charbonnier
 from hfd.perceptual.critic import FeatureCritic, adversarial_loss, critic_loss, hinge_adversarial_loss, hinge_loss
-from hfd.perceptual.patch_critic import PatchCritic, with_chroma
+from hfd.perceptual.patch_critic import PatchCritic
 from hfd.perceptual.style import gram, style_distance
 from hfd.perceptual.wasserstein import ENERGIES, WINDOWS, cell_means, map_energies, wasserstein_distortion
 from hfd.perceptual.weights import read_frozen
@@ -206,22 +206,6 @@ def test_the_patch_critic_judges_patches_of_a_picture_beside_its_x_hat() -> None
     # Two 4x4 convolutions of stride 2 and a 3x3 one see 4 + 2 (4 - 1) + 4 (3 - 1) = 18 px.
     assert int(rows[-1] - rows[0]) + 1 == int(columns[-1] - columns[0]) + 1 == 18
     assert float(gradient[1].abs().max()) == 0.0
-
-
-def test_the_patch_critic_sees_chroma_multiplied() -> None:
-    """Luma as it is, by another matrix: that of the JPEG standard."""
-    x, x_hat = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
-    to_ycc = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
-    expected = torch.einsum("ij,bjhw->bihw", to_ycc, x) * torch.tensor([1.0, 3.0, 3.0]).reshape(3, 1, 1)
-    seen = with_chroma(x, 3.0)
-    torch.testing.assert_close(torch.einsum("ij,bjhw->bihw", to_ycc, seen), expected, rtol=1e-4, atol=1e-4)
-    assert torch.equal(with_chroma(x, 1.0), x)
-    torch.manual_seed(0)
-    critic = PatchCritic((8, 16), chroma=3.0).eval()
-    (found,) = critic(x, x_hat)
-    critic.chroma = 1.0
-    (plain,) = critic(seen, with_chroma(x_hat, 3.0))
-    assert torch.equal(found, plain) and not torch.equal(found, critic(x, x_hat)[0])
 
 
 def test_layers_of_the_patch_critic_have_the_spectral_norm_one() -> None:
