@@ -12,7 +12,7 @@ from PIL import Image
 from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
 from hfd.image.load import RgbArray, load_rgb
-from hfd.io.model_folders import MODELS, find_model, shipped_models
+from hfd.io.model_folders import MODELS, find_model, former_models, shipped_models
 from hfd.metrics.distortion import psnr
 from hfd.metrics.spectrum import top_octave_energy
 from pipelines.corpus.listing import BUILTIN, list_corpus
@@ -21,7 +21,8 @@ from tests.support.command_line import Hfd
 pytestmark = pytest.mark.integration
 
 NAMES = ["desk-012", "desk-025"]
-MOST_BYTES = 60_000_000
+FORMER = ["desk-012-46469781", "desk-025-1bdbc6d0"]
+MOST_BYTES = 45_000_000
 
 
 @cache
@@ -52,6 +53,13 @@ def test_the_package_ships_these_and_they_are_not_too_large() -> None:
     card = (MODELS / "README.md").read_text()
     for name in NAMES:
         assert codec(name).model.hex() in card, "the card is of these weights"
+
+
+def test_former_models_are_named_by_the_files_that_they_made() -> None:
+    """And stay as they were, so that those files decode; tests/golden has some."""
+    assert list(former_models()) == FORMER
+    for name in FORMER:
+        assert name.endswith(f"-{codec(name).model.hex()}")
 
 
 @pytest.mark.parametrize("name", NAMES)

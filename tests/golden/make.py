@@ -26,7 +26,7 @@ from hfd.io.model_folders import find_model
 from tests.support.paths import GOLDEN, ROOT
 
 SPECIFICATION = ROOT / "docs/format.md"
-MODEL = "desk-012"
+MODEL = "desk-012-46469781"
 BEGIN, END = "<!-- dump: begin -->", "<!-- dump: end -->"
 DUMPED = "sampling"
 """The file that the specification shows byte by byte."""
