@@ -15,6 +15,9 @@ from pipelines.spec import MODEL
 from pipelines.workflow import STEP_NAMES, STEPS
 from tests.support.tiny_run import tiny_config
 
+FORMER = "desk-025-1bdbc6d0"
+"""Weights that stay as they are."""
+
 RECORDED = [
     (
         (),
@@ -22,7 +25,7 @@ RECORDED = [
         "f4be3111d51cb3a3 127e6c91e5f8eebd b521cd532e57931b",
     ),
     (
-        ("autoencoder.warm_start=desk-025", "autoencoder.frozen=true", "decoder.warm_start=desk-025"),
+        (f"autoencoder.warm_start={FORMER}", "autoencoder.frozen=true", f"decoder.warm_start={FORMER}"),
         "781e866e2046b88a 405d4e19b6913059 616a56c2eb7a3bd9 8b98df4744bab6b9 "
         "f4be3111d51cb3a3 127e6c91e5f8eebd b521cd532e57931b",
     ),
