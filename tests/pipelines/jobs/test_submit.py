@@ -124,7 +124,9 @@ def test_every_place_of_an_evaluation_must_be_there_on_every_node(given: tuple[s
         planned("retrain", "-c", "desk", *WHERE, "evaluate.data=s3://b/k", *given)
 
 
-@pytest.mark.parametrize("model", ["desk-012", "/mnt/efs/model", "s3://bucket/model", "models:/m@champion"])
+@pytest.mark.parametrize(
+    "model", ["desk-012", "desk-025-1bdbc6d0", "/mnt/efs/model", "s3://bucket/model", "models:/m@champion"]
+)
 def test_paths_that_every_node_may_see_are_let_through(model: str) -> None:
     where = ("data.uri=builtin:photographs", "workspace=/mnt/efs/w", "tracking.uri=http://mlflow:5000")
     planned("retrain", "-c", "desk", *where, f"decoder.warm_start={model}")
@@ -235,6 +237,9 @@ def test_a_checkout_sends_its_code_and_the_weights_that_are_named() -> None:
         for part in ("autoencoder", "decoder")
         for file in ("config.json", "weights.safetensors")
     }
+    former = ("autoencoder.warm_start=desk-012-46469781", "autoencoder.frozen=true", "decoder.warm_start=null")
+    old = sent_paths(planned("retrain", "-c", "desk-012", *WHERE, *former, code=True))
+    assert {path.rsplit("/", 2)[0] for path in {*old} - {*sent}} == {"hfd/pretrained/former/desk-012-46469781"}
 
 
 def test_hidden_files_links_and_other_kinds_of_file_stay(tmp_path: Path) -> None:
