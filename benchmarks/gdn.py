@@ -77,7 +77,7 @@ def seconds(work: Callable[[], None]) -> float:
 def print_compiled(name: str, network: nn.Module, value: Tensor, precision: str, rounds: int) -> None:
     """Time training as it is and compiled, in turn."""
     eager = with_layers(network, fused)
-    compiled = torch.compile(with_layers(network, fused))
+    compiled = torch.compile(with_layers(network, fused), dynamic=False)
     first = seconds(functools.partial(training, compiled, value.clone(), precision))
     both = [
         [seconds(functools.partial(training, one, value.clone(), precision)) for one in (eager, compiled)]
