@@ -37,6 +37,7 @@ def compress(
     quality: int | None = None,
     bpp: float | None = None,
     num_bytes: int | None = None,
+    refine: int = 0,
     model: str | os.PathLike[str] | None = None,
     keep_alpha: bool = True,
     keep_metadata: bool = False,
@@ -59,6 +60,8 @@ def compress(
         quality: 1 to 100; or
         bpp: largest size of the whole file, in bits per pixel; or
         num_bytes: largest size of the whole file. None of the three: the default model at its trained rate.
+        refine: steps of gradient descent on the latent, such as 100, by torch: fewer bits and less error, for much
+            time (:mod:`hfd.autoencoder.refine`). A limit on the size is searched for without them.
         model: a shipped model's name, a model folder, a workspace, or a folder of several models; None: the shipped.
         keep_alpha: keep transparency, lossless; otherwise composite over white.
         keep_metadata: keep EXIF, the rights stated in XMP, the profile of RGB colours, and these colours unconverted.
@@ -80,7 +83,7 @@ def compress(
     for note in picture.notes:
         warnings.warn(f"{_name_of(image)}: {note.text}", PictureWarning, stacklevel=2)
     models = find_models(None if model is None else os.fspath(model))
-    return encode(picture, target, models, options, engine=kind, max_pixels=max_pixels).data
+    return encode(picture, target, models, options, engine=kind, max_pixels=max_pixels, refine_steps=refine).data
 
 
 def decompress(

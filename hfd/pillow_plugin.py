@@ -5,7 +5,7 @@ the sections. The engine, the model and the pixels are loaded at the first ``loa
 the file or the one in ``image.model``. ``image.options`` may hold further arguments of :func:`hfd.api.decompress`,
 such as ``{"realism": 0.0}``. Nothing in a file is unpickled or executed.
 
-``image.save("a.hfd")`` takes the size, model, engine and sampling arguments of :func:`hfd.api.compress`,
+``image.save("a.hfd")`` takes the size, ``refine``, model, engine and sampling arguments of :func:`hfd.api.compress`,
 ``icc_profile``, ``exif`` and ``xmp`` (of which the rights are kept) as Pillow's other formats do. Without a profile,
 colours are converted to sRGB.
 """
@@ -100,7 +100,8 @@ def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
         options = SamplingOptions(**{one.name: settings.get(one.name) for one in fields(SamplingOptions)})
         engine = engine_named(settings.get("engine") or "auto")
         models = find_models(None if model is None else os.fspath(model))
-        data = encode(picture, target, models, options, engine=engine).data
+        refine_steps = settings.get("refine") or 0
+        data = encode(picture, target, models, options, engine=engine, refine_steps=refine_steps).data
     except HfdError as error:
         raise OSError(str(error)) from error
     stream.write(data)

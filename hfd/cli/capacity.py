@@ -37,6 +37,9 @@ COMPRESS = Memory(base=300_000_000, per_pixel=220, most=1_400_000_000)
 DECOMPRESS = Memory(base=300_000_000, per_pixel=380, most=1_900_000_000)
 """Measured with ONNX Runtime at 1 to 25 megapixels. Large pictures are read and decoded in parts, so they need little
 more than those of 4 to 8 megapixels."""
+REFINE = Memory(base=950_000_000, per_pixel=850, most=2_300_000_000)
+"""To compress with refined latents, which takes torch beside any engine: 1.3 GB at 0.4 megapixels, and 2.1 GB from
+tiles of 1 megapixel, margin included, on."""
 TORCH_BASE = 650_000_000
 """More of a process that imports torch: at 1 megapixel, 1.1 GB to compress and 1.3 GB to decompress."""
 

@@ -33,6 +33,15 @@ def compress(
     quality: Annotated[int | None, typer.Option(min=1, max=100, help="From 1 to 100, the best.")] = None,
     bpp: Annotated[float | None, typer.Option(help="Largest size of the whole file, in bits per pixel.")] = None,
     num_bytes: Annotated[int | None, typer.Option("--bytes", help="Largest size of each file, in bytes.")] = None,
+    refine: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=10_000,
+            metavar="STEPS",
+            help="Steps of gradient descent on the latent, such as 100: fewer bits and less error, for more time.",
+        ),
+    ] = 0,
     keep_metadata: Annotated[
         bool, typer.Option("--keep-metadata", help="Keep EXIF, XMP rights, the colour profile and unconverted colours.")
     ] = False,
@@ -76,6 +85,7 @@ def compress(
         options=SamplingOptions(steps, sampler, gamma, realism, grain, finish, seed, stop),
         max_pixels=max_pixels,
         engine=engine,
+        refine=refine,
         only_smaller=only_smaller,
         existing=Existing(force, skip),
         jobs=jobs,
@@ -100,6 +110,7 @@ def _compress_files(
     options: SamplingOptions,
     max_pixels: int,
     engine: str,
+    refine: int,
     only_smaller: bool,
     existing: Existing,
     jobs: int | None,
@@ -109,24 +120,26 @@ def _compress_files(
     Raises :class:`hfd.errors.HfdError`.
     """
     from hfd.cli.batch import plan
-    from hfd.cli.capacity import COMPRESS, limits_for, memory_with
+    from hfd.cli.capacity import COMPRESS, REFINE, limits_for, memory_with
     from hfd.cli.run import run
     from hfd.codec.engines import chosen_engine, engine_named
     from hfd.codec.library import borrowed, find_models
+    from hfd.codec.refinement import check_refine
     from hfd.image.load import IMAGE_SUFFIXES
 
     kind = engine_named(engine)
+    check_refine(refine)
     batch = plan(sources, output, wanted=IMAGE_SUFFIXES, suffix=".hfd")
     if only_smaller and batch.is_one and batch.jobs[0].output is None:
         raise ConfigError("--only-smaller: got standard output, expected a file or a folder. Give --output FILE")
     models = find_models(model)
-    convert = Compression(tuple(models), target, kept, options, kind, max_pixels, only_smaller)
+    convert = Compression(tuple(models), target, kept, options, kind, max_pixels, only_smaller, refine)
     if batch.is_one:
         run(batch, convert, label="compress", existing=existing)
         return
     with borrowed(models[-1], kind):
         pass  # load now, to report a missing model once, not per file
-    memory = memory_with(chosen_engine(models[-1], "cpu", kind), COMPRESS)
+    memory = REFINE if refine else memory_with(chosen_engine(models[-1], "cpu", kind), COMPRESS)
     limits = limits_for(batch.jobs, jobs, memory, partial(_pixels_of, max_pixels=max_pixels))
     run(batch, convert, label="compress", existing=existing, limits=limits)
 
@@ -142,6 +155,7 @@ class Compression:
     engine: EngineKind
     max_pixels: int
     only_smaller: bool
+    refine: int = 0
 
     def __call__(self, source: Source, name: str) -> tuple[Iterable[bytes] | None, str]:
         from hfd.cli.convert import size_of
@@ -162,7 +176,13 @@ class Compression:
         report_notes(name, picture.notes)
         with naming(name):
             choice = encode(
-                picture, self.target, self.models, self.options, engine=self.engine, max_pixels=self.max_pixels
+                picture,
+                self.target,
+                self.models,
+                self.options,
+                engine=self.engine,
+                max_pixels=self.max_pixels,
+                refine_steps=self.refine,
             )
         data, size = choice.data, size_of(source)
         bpp = 8 * len(data) / (picture.width * picture.height)

@@ -19,6 +19,7 @@ from hfd.codec.memory import enough_memory
 from hfd.codec.quality import RATES, rung_of
 from hfd.codec.rate_control import Choice, best_within
 from hfd.codec.reconstruction import TILE_CELLS
+from hfd.codec.refinement import check_refine, refine
 from hfd.codec.results import Analysis
 from hfd.codec.sampling_options import SamplingOptions
 from hfd.codec.sections import Extras
@@ -90,34 +91,36 @@ def encode(
     *,
     engine: EngineKind = "auto",
     max_pixels: int = MAX_CODEC_PIXELS,
+    refine_steps: int = 0,
 ) -> Choice:
     """Compress a picture with one of the models (:func:`hfd.codec.library.find_models`, sorted by rate).
 
-    ``options``: stored in the file; ``engine``: as in :func:`hfd.codec.engines.load_model`. Raises :class:`DataError`
-    if a limit on bytes cannot be met or the picture is too large, :class:`ConfigError` for a sampler that does not fit
-    a model.
+    ``options``: stored in the file; ``engine``: as in :func:`hfd.codec.engines.load_model`; ``refine_steps``: of
+    :mod:`hfd.codec.refinement`. The search for a limit on bytes is without them: the refined file is mostly
+    smaller, and otherwise not used. Raises :class:`DataError` if a limit on bytes cannot be met or the picture is too
+    large, :class:`ConfigError` for a sampler that does not fit a model, and for steps without torch.
     """
+    check_refine(refine_steps)
     sections = replace(picture.extras, sampling=options).to_sections()
     if options.sampler is not None:
         for folder in models:
             with borrowed(folder, engine) as codec:
                 check_sampler(options, codec.decoder)
+    candidates = [_Candidate(picture, sections, folder, engine, max_pixels) for folder in models]
     limit_bytes = target.limit_bytes(picture.width, picture.height)
     if limit_bytes is not None:
-        candidates = [_Candidate(picture, sections, folder, engine, max_pixels) for folder in models]
-        return best_within(candidates, limit_bytes)
-    folder, rate = models[-1], DEFAULT_RATE
+        choice = best_within(candidates, limit_bytes)
+        if not refine_steps:
+            return choice
+        (chosen,) = (one for one in candidates if one.name == choice.name)
+        data = replace(chosen, refine_steps=refine_steps).file(choice.rate)
+        return replace(choice, data=data) if len(data) <= limit_bytes else choice
+    chosen, rate = candidates[-1], DEFAULT_RATE
     if target.quality is not None:
         lmbdas = [lmbda_of(one) for one in models] if len(models) > 1 else [1.0]
         rung = rung_of(target.quality, [name_of(one) for one in models], lmbdas)
-        folder, rate = models[rung.model], rung.rate
-    with borrowed(folder, engine) as codec, enough_memory():
-        data = codec.encode(_analysed(codec, picture, max_pixels), rate=rate, sections=sections, consume=True).data
-    return Choice(name_of(folder), rate, data)
-
-
-def _analysed(codec: Codec, picture: Original, max_pixels: int) -> Analysis:
-    return codec.analyse(picture.rows, picture.width, picture.height, max_pixels=max_pixels)
+        chosen, rate = candidates[rung.model], rung.rate
+    return Choice(chosen.name, rate, replace(chosen, refine_steps=refine_steps).file(rate))
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +132,7 @@ class _Candidate:
     folder: Folder
     engine: EngineKind
     max_pixels: int
+    refine_steps: int = 0
     rates: Sequence[int] = RATES
 
     @property
@@ -138,14 +142,21 @@ class _Candidate:
     def start(self) -> Callable[[int], bytes]:
         """Analyse the picture once for all rates, unless it is large; return the function that encodes at a rate."""
         if self.picture.width * self.picture.height > KEPT_PIXELS:
-            return partial(self._encode, None)
+            return self.file
         with borrowed(self.folder, self.engine) as codec, enough_memory():
-            return partial(self._encode, _analysed(codec, self.picture, self.max_pixels))
+            return partial(self.file, kept=self._analysed(codec))
 
-    def _encode(self, kept: Analysis | None, rate: int) -> bytes:
+    def file(self, rate: int, kept: Analysis | None = None) -> bytes:
+        """``kept``: the picture's analysis; None: it is analysed now, and refined if the steps are not 0."""
         with borrowed(self.folder, self.engine) as codec, enough_memory():
-            analysis = _analysed(codec, self.picture, self.max_pixels) if kept is None else kept
+            analysis = self._analysed(codec) if kept is None else kept
+            if kept is None and self.refine_steps:
+                analysis = refine(codec, analysis, self.picture.rows, steps=self.refine_steps, rate=rate)
             return codec.encode(analysis, rate=rate, sections=self.sections, consume=kept is None).data
+
+    def _analysed(self, codec: Codec) -> Analysis:
+        picture = self.picture
+        return codec.analyse(picture.rows, picture.width, picture.height, max_pixels=self.max_pixels)
 
     def mse(self, data: bytes) -> float:
         """Mean squared error of stage 1, computed by bands of rows to bound memory."""

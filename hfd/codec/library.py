@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hfd.codec.container import MODEL_BYTES, Container
 from hfd.errors import BitstreamError, ConfigError, DataError
@@ -133,11 +133,18 @@ def _by_rate(folders: Sequence[Folder]) -> list[Folder]:
 def lmbda_of(folder: Folder) -> float:
     """Return a model's rate-distortion weight; the rate rises with it. Raises :class:`DataError`."""
     try:
-        lmbda = float(json.loads(folder.read(_CONFIG))["lmbda"])
+        config = json.loads(folder.read(_CONFIG))
+    except ValueError as error:
+        raise DataError(f"{folder.uri}/{_CONFIG}: got no JSON ({error}). Make or fetch the model again") from error
+    return positive_lmbda(config, f"{folder.uri}/{_CONFIG}")
+
+
+def positive_lmbda(config: Mapping[str, Any], name: str) -> float:
+    """Return lmbda of an autoencoder's configuration, which messages call ``name``. Raises :class:`DataError`."""
+    try:
+        lmbda = float(config["lmbda"])
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{folder.uri}/{_CONFIG}: got no lmbda ({error}), expected the weight that several models are sorted by"
-        ) from error
+        raise DataError(f"{name}: got no lmbda ({error}), expected the weight of the error beside the rate") from error
     if not lmbda > 0.0:
-        raise DataError(f"{folder.uri}/{_CONFIG}: got lmbda {lmbda}, expected a positive number")
+        raise DataError(f"{name}: got lmbda {lmbda}, expected a positive number")
     return lmbda

@@ -34,7 +34,7 @@ class EvaluateConfig(Section):
     """Images and measures of the evaluation."""
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"external", "decoded", "vgg16", "vgg16_sha256", "model", "baseline_bpp", "curves", "engine", "rate"}
+        {"external", "decoded", "vgg16", "vgg16_sha256", "model", "baseline_bpp", "curves", "engine", "rate", "refine"}
         | {"square_px"}
         | {name + suffix for name in get_args(BackboneWeightsName) for suffix in ("", "_sha256")}
     )
@@ -60,6 +60,13 @@ class EvaluateConfig(Section):
     rate: RateId | None = Field(
         None,
         description="Rate id of our files, 64 to 192; 16 more double the quantiser's step. None: 128, a step of one.",
+    )
+    refine: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Steps of gradient descent on each latent before it is coded, by torch: fewer bits and "
+        "less error, for more time of the encoder.",
     )
     patch_px: int = Field(
         256, ge=32, multiple_of=2, description="Side of the patches of the Frechet and kernel distances, px."

@@ -31,6 +31,11 @@ class Box:
         return self.height * self.width
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
+
+    @property
     def bottom(self) -> int:
         return self.top + self.height
 

@@ -168,7 +168,7 @@ class ImageCollector:
         try:
             name, x = task.load(self._max_pixels)
             keep = functools.partial(store, self._folder, f"files/{name}.hfd")
-            coded = code(self._codec, name, x, keep, self._settings.rate)
+            coded = code(self._codec, name, x, keep, self._settings.rate, self._settings.refine_steps)
         except DataError as error:
             self._reject(task, error)
             return

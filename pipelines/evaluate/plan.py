@@ -52,6 +52,7 @@ def measure_settings(context: Context, device: str = "cpu") -> MeasureSettings:
         backbone_files(config),
         device,
         DEFAULT_RATE if config.rate is None else config.rate,
+        config.refine,
     )
 
 

@@ -37,3 +37,16 @@ def test_files_have_the_rate_and_coarser_steps_make_them_smaller(tmp_path: Path)
 def test_keys_of_evaluations_that_do_not_set_it_stay() -> None:
     assert "rate" not in load_config("score", ["evaluate.data=d"]).evaluate.content()
     assert load_config("score", ["evaluate.data=d", "evaluate.rate=142"]).evaluate.content()["rate"] == 142
+
+
+@pytest.mark.integration
+def test_files_of_refined_latents_are_other_files(tmp_path: Path) -> None:
+    photographs = write_photographs(tmp_path / "photographs", count=4)
+    plain, refined = (files_of(photographs, tmp_path / "runs", *one) for one in ((), ("evaluate.refine=20",)))
+    assert plain.keys() == refined.keys() and plain
+    assert all(plain[name] != refined[name] for name in plain)
+
+
+def test_keys_of_evaluations_that_do_not_refine_stay() -> None:
+    assert "refine" not in load_config("score", ["evaluate.data=d"]).evaluate.content()
+    assert load_config("score", ["evaluate.data=d", "evaluate.refine=20"]).evaluate.content()["refine"] == 20

@@ -1,0 +1,61 @@
+"""Refine an analysed picture before it is coded: :mod:`hfd.autoencoder.refine`, by torch beside any engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from hfd.autoencoder.rates import DEFAULT_RATE, UNITS, step_units
+from hfd.codec.codec import Codec
+from hfd.codec.library import positive_lmbda
+from hfd.codec.pixels import RgbRows, picture_to_values
+from hfd.codec.results import Analysis
+from hfd.engine.base import Values
+from hfd.engine.machine import is_installed
+from hfd.errors import ConfigError
+from hfd.geometry.box import Box
+from hfd.io.storage import Folder
+
+if TYPE_CHECKING:
+    from hfd.autoencoder.weights import Autoencoder
+
+MAX_REFINE_STEPS = 10_000
+
+
+def check_refine(steps: int) -> None:
+    """Raise :class:`ConfigError` for a number of steps out of range, and for any without torch."""
+    if not 0 <= steps <= MAX_REFINE_STEPS:
+        raise ConfigError(f"refine: got {steps}, expected 0 to {MAX_REFINE_STEPS} steps")
+    if steps and not is_installed("torch"):
+        raise ConfigError("refine: got steps, but torch, which computes gradients, is not installed. pip install torch")
+
+
+def refine(codec: Codec, analysis: Analysis, rows: RgbRows, *, steps: int, rate: int = DEFAULT_RATE) -> Analysis:
+    """Return the analysis of a picture with a latent refined for a rate; its file gets a lower loss of stage 1.
+
+    ``rows``: the picture; some are read twice, and none after one that lies more than a tile further down; ``steps``:
+    of gradient descent, on each tile of at most 768 px a side. Raises :class:`DataError` for a model without lmbda.
+    """
+    from hfd.autoencoder.refine import Objective, refined
+
+    def pixels(box: Box) -> Values:
+        return picture_to_values(rows(box.top, box.bottom)[:, box.left : box.right])
+
+    objective = Objective(positive_lmbda(codec.autoencoder.config, "model"), step_units(rate) / UNITS)
+    size, model = (analysis.height, analysis.width), _by_torch(codec).model
+    return replace(analysis, latents=refined(model, analysis.latents, pixels, size, objective, steps=steps))
+
+
+def _by_torch(codec: Codec) -> Autoencoder:
+    from hfd.autoencoder.weights import Autoencoder
+
+    stage1 = codec.autoencoder
+    return stage1 if isinstance(stage1, Autoencoder) else _read(codec.folder / "autoencoder", stage1.fingerprint)
+
+
+@lru_cache(maxsize=2)
+def _read(folder: Folder, _fingerprint: str) -> Autoencoder:
+    from hfd.autoencoder.weights import read_autoencoder
+
+    return read_autoencoder(folder)
