@@ -61,14 +61,15 @@ def avif_at(x: RgbArray, num_bytes: int) -> float:
     points = [(len(one.data), psnr(x, avif.decode(one.data))) for one in bracket_rate(avif, x, num_bytes) if one]
     if len(points) < 2 or points[0][0] > num_bytes:
         return float("nan")
-    return float(np.interp(np.log(num_bytes), *zip(*((np.log(size), decibels) for size, decibels in points))))
+    sizes, levels = zip(*points, strict=True)
+    return float(np.interp(np.log(num_bytes), np.log(sizes), levels))
 
 
 def row_of(codec: Codec, x: RgbArray, steps: int, curve: Sequence[tuple[float, float]]) -> Row:
     data, seconds = file_of(codec, x, steps)
     bpp, decibels = quality_of(codec, x, data)
-    logs, levels = zip(*sorted((level, np.log(one)) for one, level in curve))
-    needed = float(np.exp(np.interp(decibels, logs, levels)))
+    levels, sizes = zip(*sorted((level, one) for one, level in curve), strict=True)
+    needed = float(np.exp(np.interp(decibels, levels, np.log(sizes))))
     return Row(bpp, decibels, 1.0 - bpp / needed, avif_at(x, len(data)), seconds)
 
 
