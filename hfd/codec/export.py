@@ -16,16 +16,24 @@ from hfd.io.weights import fingerprint_of
 
 _KEPT = ("tables.", "entropy_bottleneck.")
 """Prefixes of the entropy coding's tensors, which keep their precision."""
+_CRITIC = "decoder/critic"
 
 
 def export_model(
-    source: Folder, target: Folder, *, half: bool, steps: int | None = None, onnx: bool = False
+    source: Folder,
+    target: Folder,
+    *,
+    half: bool,
+    steps: int | None = None,
+    onnx: bool = False,
+    critic: bool = False,
 ) -> list[str]:
     """Write the model of a folder or workspace to ``target``; return the names of the parts.
 
     ``steps``: default sampling steps of the copy; None: the model's. ``half``: networks in float16, half the bytes. A
     half-precision copy is a model of its own, since its stage 1 rounds differently: it does not decode the original's
-    files. ``onnx``: write graphs (:func:`add_graphs`). Graphs of the source are copied while they fit.
+    files. ``onnx``: write graphs (:func:`add_graphs`). Graphs of the source are copied while they fit. ``critic``: copy
+    the decoder's critic, which further trainings start from, if it has one.
 
     Raises :class:`DataError` if the target holds a model, :class:`ConfigError` for ``onnx`` without its package.
     """
@@ -48,6 +56,11 @@ def export_model(
         if written == fingerprint and not onnx:
             for graph in (graph for graph in GRAPHS[name] if source.exists(f"{name}/{graph}")):
                 target.write(f"{name}/{graph}", source.read(f"{name}/{graph}"))
+    if critic and source.exists(f"{_CRITIC}/config.json"):
+        tensors, config, _ = read_weights(source / _CRITIC)
+        settings = {key: value for key, value in config.items() if key != "format"}
+        write_weights(target / _CRITIC, {key: _stored(key, value, half) for key, value in tensors.items()}, settings)
+        parts.append("critic")
     if onnx:
         add_graphs(target)
     return parts

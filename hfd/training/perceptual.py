@@ -20,10 +20,12 @@ from hfd.diffusion.neighbours import known_pixels
 from hfd.diffusion.process import Network, Process, predict
 from hfd.diffusion.sampling import Sampling, run_sampler
 from hfd.diffusion.weights import DecoderNet
+from hfd.io.storage import Folder
 from hfd.perceptual.critic import FeatureCritic, adversarial_loss, critic_loss, hinge_adversarial_loss, hinge_loss
 from hfd.perceptual.patch_critic import PatchCritic
 from hfd.precision import autocast
 from hfd.training.critic import CriticSettings
+from hfd.training.critic_weights import critic_into, write_critic
 from hfd.training.moves import moved
 from hfd.training.perceptual_losses import PerceptualLosses, PerceptualSettings
 from hfd.training.randomness import SampleRandomness
@@ -42,9 +44,10 @@ class PerceptualTask:
     With several steps of the critic for one of the sampler, the sampler steps in the last of them. The others take
     pictures and noise of their own, and no gradients of the sampler.
 
-    ``neighbours_share`` as in :class:`hfd.training.tasks.DecoderTask`. Every worker holds the whole networks, for any
-    strategy: FSDP does not support losses that share passes. Raises :class:`DataError` if the frozen networks' weights
-    are missing or damaged.
+    ``neighbours_share`` as in :class:`hfd.training.tasks.DecoderTask`; ``critic_from``: folder of a decoder whose
+    critic to start from, of the same network (:mod:`hfd.training.critic_weights`); None: from scratch. Every worker
+    holds the whole networks, for any strategy: FSDP does not support losses that share passes. Raises
+    :class:`DataError` if the frozen networks' weights are missing or damaged.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class PerceptualTask:
         sigma_rels: Sequence[float],
         neighbours_share: float = 0.0,
         parallelism: Parallelism = Parallelism(),
+        critic_from: Folder | None = None,
     ) -> None:
         self.net = net
         self._process, self._settings, self._perceptual = process, settings, perceptual
@@ -73,13 +77,17 @@ class PerceptualTask:
         self._losses = PerceptualLosses(perceptual, device, settings.precision)
         self.critic: FeatureCritic | PatchCritic | None = None
         if perceptual.critic is not None:
-            self._build_critic(perceptual.critic, device, parallelism)
+            self._build_critic(perceptual.critic, device, parallelism, critic_from)
 
-    def _build_critic(self, critic: CriticSettings, device: torch.device, parallelism: Parallelism) -> None:
+    def _build_critic(
+        self, critic: CriticSettings, device: torch.device, parallelism: Parallelism, start: Folder | None
+    ) -> None:
         if critic.kind == "patch":
             self.critic = PatchCritic(critic.channels).to(device)
         else:
             self.critic = FeatureCritic(self._losses.feature_widths, critic.widths).to(device)
+        if start is not None:
+            critic_into(start, self.critic)
         # Not compiled: each of the two backward passes would then compute the gradients of both.
         self._critic_module = wrap_module(self.critic, replace(parallelism, compile=False, recompute=False), Units())
         self._critic_shards = Shards(list(self.critic.parameters()))
@@ -87,6 +95,11 @@ class PerceptualTask:
         self._critic_optimiser = adam(self._critic_shards, critic_settings, betas=CRITIC_BETAS)
         self._norms_before: list[Tensor] = []
         self._sampler_norm = torch.zeros((), device=device)
+
+    def write_critic(self, decoder: Folder) -> None:
+        """Write the critic, if there is one, into the folder of its decoder."""
+        if self.critic is not None and self._perceptual.critic is not None:
+            write_critic(decoder, self.critic, self._perceptual.critic)
 
     def _is_samplers(self, step: int) -> bool:
         """Return True if the sampler steps too in this step of the training, and not the critic alone."""

@@ -18,6 +18,7 @@ from hfd.io.storage import Folder
 from hfd.io.tensors import read_weights
 from hfd.perceptual.lineage import lineage_entry
 from hfd.training.critic import CriticSettings
+from hfd.training.critic_weights import copy_critic
 from hfd.training.distillation import DistillTask
 from hfd.training.perceptual import PerceptualTask
 from hfd.training.perceptual_losses import PerceptualSettings
@@ -66,6 +67,8 @@ def _step(
     if other.folder is not None:
         inputs["blend"] = other.fingerprint
     if not config.frozen:
+        if config.perceptual is not None and (critic := start.critic(perceptual_settings(config.perceptual).critic)):
+            inputs["critic"] = critic
         # The pairs depend on the rates.
         exclude: dict[str, Any] = {"train": NOT_IN_KEY, "adversarial": True, "warm_start": True, "rates": True}
         exclude["distill"] = {"teacher"}
@@ -109,6 +112,7 @@ def _copy_frozen(run: PairTraining, start: WarmStart, other: WarmStart) -> None:
     """
     assert start.folder is not None  # checked by the configuration
     config, out, expected = run.config, run.step.folder / "decoder", run.autoencoder.digest
+    copy_critic(start.folder if other.folder is None else other.folder, out)
     found = read_decoder(start.folder).config["autoencoder"]
     if found != expected:
         raise DataError(
@@ -142,14 +146,16 @@ def build_task(
     if config.distill is not None:
         return distill_task(config, net, build_process(network["process"]), start, teacher, worker)
     if config.perceptual is not None:
+        perceptual = perceptual_settings(config.perceptual)
         return PerceptualTask(
             net.to(worker.device),
             build_process(network["process"]),
             optimiser_settings(config.train),
-            perceptual_settings(config.perceptual),
+            perceptual,
             sigma_rels=config.ema.sigma_rels,
             neighbours_share=config.neighbours_share,
             parallelism=parallelism(config.train, worker),
+            critic_from=start.folder if start.critic(perceptual.critic) else None,
         )
     return DecoderTask(
         net.to(worker.device),
@@ -200,3 +206,5 @@ def write_model(
         settings["sampler"] = "ddim"  # deterministic, as the steps that it learned
     device = next(task.net.parameters()).device
     write_measured(out / "decoder", tensors, settings, config.finish, pairs, device)
+    if isinstance(task, PerceptualTask):
+        task.write_critic(out / "decoder")

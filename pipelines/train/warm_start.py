@@ -14,6 +14,8 @@ from hfd.io.model_folders import find_model
 from hfd.io.storage import Folder
 from hfd.io.tensors import load_strictly, read_weights
 from hfd.io.weights import read_stored
+from hfd.training.critic import CriticSettings
+from hfd.training.critic_weights import critic_fingerprint
 from pipelines.context import Context
 from pipelines.registry.artifacts import Artifacts, find_artifacts
 from pipelines.tracking.settings import is_registered, tracking_settings
@@ -54,6 +56,12 @@ class WarmStart:
     def config(self) -> dict[str, Any]:
         """The configuration of the model to start from, once it is fetched; empty without one."""
         return {} if self.folder is None else read_stored(self.folder).config
+
+    def critic(self, settings: CriticSettings | None) -> str | None:
+        """The fingerprint of the decoder's critic, if it has one of this network. A registry keeps none."""
+        if self.folder is None or self.registered is not None or settings is None:
+            return None
+        return critic_fingerprint(self.folder, settings)
 
     def into(self, module: nn.Module) -> None:
         """Copy the weights into a network. Raises :class:`hfd.errors.DataError` that names those that do not fit."""

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from hfd.diffusion.flow import PosteriorMeanFlow
 from hfd.diffusion.lean import LeanNet
-from hfd.errors import TrainingError
+from hfd.errors import DataError, TrainingError
+from hfd.io.storage import Folder
+from hfd.io.tensors import read_weights, write_weights
 from hfd.perceptual.charbonnier import charbonnier
 from hfd.perceptual.critic import critic_loss
 from hfd.perceptual.lpips import Lpips
@@ -22,11 +24,13 @@ from hfd.perceptual.style import style_distance
 from hfd.perceptual.wasserstein import wasserstein_distortion
 from hfd.perceptual.weights import read_frozen
 from hfd.training.critic import CriticSettings
+from hfd.training.critic_weights import critic_fingerprint
 from hfd.training.loop import to_images
 from hfd.training.moves import moved
 from hfd.training.perceptual import PerceptualTask
 from hfd.training.perceptual_losses import PerceptualSettings
 from hfd.training.tasks import OptimiserSettings
+from tests.support.errors import one_line
 from tests.support.tiny_training import CPU, MemoryLoader, differing, one_update, randomness_at, run
 
 CRITIC = CriticSettings(weight=0.01, label=0.8, lr=1e-3, widths=(8, 8))
@@ -35,14 +39,14 @@ HINGE = replace(CRITIC, loss="hinge", steps=2)
 PATCH = replace(CRITIC, kind="patch", channels=(8, 12, 12), label=1.0)
 
 
-def a_task(critic: CriticSettings | None = None, **weights: float) -> PerceptualTask:
+def a_task(critic: CriticSettings | None = None, critic_from: Folder | None = None, **weights: float) -> PerceptualTask:
     torch.manual_seed(0)
     net = LeanNet((8, 12), (1, 1), 8)
     torch.nn.init.normal_(net.last.weight, std=0.1)
     settings = OptimiserSettings(lr=1e-3, weight_decay=0.0, grad_clip=1.0, precision="float32")
     perceptual = PerceptualSettings(1, **{"mse": 1.0, "lpips": 0.1, "wasserstein": 0.1, **weights}, critic=critic)
     process = PosteriorMeanFlow(sigma_s=0.2, residual_std=0.1)
-    return PerceptualTask(net, process, settings, perceptual, sigma_rels=(0.1,))
+    return PerceptualTask(net, process, settings, perceptual, sigma_rels=(0.1,), critic_from=critic_from)
 
 
 def a_batch() -> Tensor:
@@ -201,3 +205,35 @@ def test_held_out_losses_do_not_change() -> None:
     task = a_task(CRITIC)
     x0, x_hat = (a_batch()[:1] * 2 - 1).unbind(1)
     assert torch.equal(task.held_out_loss(x0, x_hat, 2), task.held_out_loss(x0, x_hat, 2))
+
+
+@pytest.mark.parametrize("critic", [CRITIC, PATCH])
+def test_a_stored_critic_answers_as_it_did(tmp_path: Path, critic: CriticSettings) -> None:
+    trained = a_task(critic)
+    for step in range(3):
+        one_update(trained, losses_of(trained, step), step)
+    folder = Folder(str(tmp_path))
+    trained.write_critic(folder)
+    assert critic_fingerprint(folder, critic) is not None
+    later, scratch = a_task(critic, critic_from=folder), a_task(critic)
+    stored, found = trained.critic.state_dict(), later.critic.state_dict()
+    assert stored.keys() == found.keys() and all(torch.equal(stored[name], found[name]) for name in stored)
+    assert not all(torch.equal(stored[name], value) for name, value in scratch.critic.state_dict().items())
+
+
+@pytest.mark.parametrize("other", [CRITIC, replace(PATCH, channels=(8, 12, 16)), replace(PATCH, weight=0.5)])
+def test_a_critic_of_another_network_is_not_taken(tmp_path: Path, other: CriticSettings) -> None:
+    folder = Folder(str(tmp_path))
+    a_task(PATCH).write_critic(folder)
+    assert (critic_fingerprint(folder, other) is None) == (other.channels != PATCH.channels or other.kind != "patch")
+
+
+def test_a_damaged_critic_is_named(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    a_task(PATCH).write_critic(folder)
+    tensors, config, _ = read_weights(folder / "critic")
+    tensors.pop("layers.0.bias")
+    write_weights(folder / "critic", tensors, {key: value for key, value in config.items() if key != "format"})
+    with pytest.raises(DataError, match=r"critic: weights do not fit the critic: .*layers\.0\.bias") as error:
+        a_task(PATCH, critic_from=folder)
+    one_line(error)
