@@ -65,20 +65,26 @@ def refined(
     objective: Objective,
     *,
     steps: int,
+    on_step: Callable[[int, int], None] | None = None,
     precision: str = "auto",
 ) -> Latents:
     """Return latents with a lower loss, or the same ones: a tile is kept as it was unless its loss falls.
 
     ``model``: frozen, in eval mode; ``latents``: its own, of a padded picture; ``pixels``: the picture, ``size``
     (height, width) without padding, whose pixels alone count; ``steps``: of gradient descent, for each tile; z stays.
-    The result depends on the machine by rounding, as that of g_a does. Memory depends on the tile.
+    ``on_step`` gets the numbers of finished steps and of those of all tiles. The result depends on the machine by
+    rounding, as that of g_a does. Memory depends on the tile.
     """
     y, height, width = np.array(latents.y, np.float32), *latents.y.shape[2:]
-    for tile in _tiles(height, width):
+    tiles = list(_tiles(height, width))
+    for number, tile in enumerate(tiles):
         x = torch.from_numpy(pixels(_scaled(tile.window, CELL_PX, 1).clipped(*size)))
-        found = _Task(model, objective, precision, x, *_latents_of(tile, y, latents.z)).descend(steps)
-        if found is not None:
-            tile.core.cut(y)[...] = tile.core.within(tile.window).cut(found.numpy())
+        refinement = TileRefinement(model, objective, precision, x, *_latents_of(tile, y, latents.z))
+        for step in refinement.descend(steps):
+            if on_step is not None:
+                on_step(number * steps + step + 1, len(tiles) * steps)
+        if (y_hat := refinement.better()) is not None:
+            tile.core.cut(y)[...] = tile.core.within(tile.window).cut(y_hat.numpy())
     return replace(latents, y=y)
 
 
@@ -100,38 +106,38 @@ def _scaled(box: Box, factor: int, divisor: int) -> Box:
     return Box(*(side * factor // divisor for side in (box.top, box.left, *box.shape)))
 
 
-class _Task:
+class TileRefinement:
     """One tile: its window's y (1, M, h, w), z_hat and picture (1, 3, H, W); ``free`` (h, w): positions to refine."""
 
     def __init__(
         self, model: Elic, objective: Objective, precision: str, x: Tensor, y: Tensor, z: Tensor, free: Tensor
     ) -> None:
         self._model, self._objective, self._precision = model, objective, precision
-        self._x, self._y, self._free = x, y, free.flatten()
+        self._x, self.free = x, free
+        self._before, self.y = y, y.clone().requires_grad_(True)
         self._z_hat = torch.round(z - model.medians()) + model.medians()
 
-    def descend(self, steps: int) -> Tensor | None:
-        """Return y_hat of a lower loss; None: none was found."""
+    def descend(self, steps: int) -> Iterator[int]:
+        """Refine y; yield the number of each step, from 0, once it is done."""
         step = self._objective.step
-        before, _ = self._rounded(self._y)
-        y = self._y.clone().requires_grad_(True)
-        optimiser = torch.optim.Adam([y], lr=LEARNING_RATE * step)
+        optimiser = torch.optim.Adam([self.y], lr=LEARNING_RATE * step)
         generator = torch.Generator().manual_seed(0)
-        for done in (i / steps for i in range(steps)):
+        for number in range(steps):
+            done = number / steps
             temperature = TEMPERATURE * math.exp(-COOLING * max(0.0, done - HOT_SHARE))
             optimiser.param_groups[0]["lr"] = LEARNING_RATE * step * _lr_factor(done)
-            loss, _ = self._loss(y, partial(_annealed, temperature=temperature, generator=generator))
+            loss, _ = self._loss(self.y, partial(_annealed, temperature=temperature, generator=generator))
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-        after, y_hat = self._rounded(y)
-        return y_hat if after < before else None
+            yield number
 
-    @torch.no_grad()
-    def _rounded(self, y: Tensor) -> tuple[float, Tensor]:
-        """The loss of a latent as the file has it, and y_hat."""
-        loss, y_hat = self._loss(y, torch.round)
-        return float(loss), y_hat
+    def better(self) -> Tensor | None:
+        """y_hat as the file has it, (1, M, h, w); None: its loss is not below that of the latent before."""
+        with torch.no_grad():
+            before, _ = self._loss(self._before, torch.round)
+            after, y_hat = self._loss(self.y, torch.round)
+        return y_hat if float(after) < float(before) else None
 
     def _loss(self, y: Tensor, choose: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """lmbda 255^2 MSE + bpp_est of y and y_hat, without the bits of z. ``choose``: rounds the free positions."""
@@ -140,7 +146,7 @@ class _Task:
 
         def code(k: int, at: Tensor, scales_hat: Tensor, means_hat: Tensor) -> Tensor:
             residual = (model.group(y, k).flatten(2)[..., at] - means_hat) / objective.step
-            symbols = torch.where(self._free[at], choose(residual), torch.round(residual.detach()))
+            symbols = torch.where(self.free.flatten()[at], choose(residual), torch.round(residual.detach()))
             bits.append(gaussian_bits(symbols, scales_hat / objective.step))
             return symbols * objective.step + means_hat
 

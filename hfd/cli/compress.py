@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -133,7 +134,7 @@ def _compress_files(
     if only_smaller and batch.is_one and batch.jobs[0].output is None:
         raise ConfigError("--only-smaller: got standard output, expected a file or a folder. Give --output FILE")
     models = find_models(model)
-    convert = Compression(tuple(models), target, kept, options, kind, max_pixels, only_smaller, refine)
+    convert = Compression(tuple(models), target, kept, options, kind, max_pixels, only_smaller, refine, batch.is_one)
     if batch.is_one:
         run(batch, convert, label="compress", existing=existing)
         return
@@ -146,7 +147,10 @@ def _compress_files(
 
 @dataclass(frozen=True)
 class Compression:
-    """Compresses one picture: a :data:`hfd.cli.convert.Convert` that can be sent to another process."""
+    """Compresses one picture: a :data:`hfd.cli.convert.Convert` that can be sent to another process.
+
+    ``refine``: steps on its latent; ``shows_steps``: show their progress.
+    """
 
     models: tuple[Folder, ...]
     target: Target
@@ -156,10 +160,12 @@ class Compression:
     max_pixels: int
     only_smaller: bool
     refine: int = 0
+    shows_steps: bool = False
 
     def __call__(self, source: Source, name: str) -> tuple[Iterable[bytes] | None, str]:
         from hfd.cli.convert import size_of
         from hfd.cli.messages import naming, report_notes
+        from hfd.cli.progress import Terminal
         from hfd.codec.encode import encode
         from hfd.codec.picture.strips import open_picture
         from hfd.image.load import allow_pixels
@@ -174,7 +180,8 @@ class Compression:
             max_pixels=self.max_pixels,
         )
         report_notes(name, picture.notes)
-        with naming(name):
+        bar = Terminal().bar("refine", "steps") if self.refine and self.shows_steps else nullcontext(None)
+        with naming(name), bar as on_progress:
             choice = encode(
                 picture,
                 self.target,
@@ -183,6 +190,7 @@ class Compression:
                 engine=self.engine,
                 max_pixels=self.max_pixels,
                 refine_steps=self.refine,
+                on_progress=on_progress,
             )
         data, size = choice.data, size_of(source)
         bpp = 8 * len(data) / (picture.width * picture.height)

@@ -93,13 +93,6 @@ class Codec:
         return _load_once, self._loaded_from
 
     @property
-    def folder(self) -> Folder:
-        """The folder that :meth:`load` read. Raises :class:`ValueError` for a codec that was made in another way."""
-        if self._loaded_from is None:
-            raise ValueError("codec: got one without a folder, expected one of Codec.load")
-        return self._loaded_from[0]
-
-    @property
     def model(self) -> bytes:
         """Identifier of the autoencoder in a file: the first bytes of its fingerprint."""
         return bytes.fromhex(self.autoencoder.fingerprint)[:MODEL_BYTES]

@@ -16,6 +16,7 @@ from hfd.codec.container import MAX_CODEC_PIXELS, unpack
 from hfd.codec.decode import check_sampler
 from hfd.codec.library import borrowed, lmbda_of, name_of
 from hfd.codec.memory import enough_memory
+from hfd.codec.patches import OnProgress
 from hfd.codec.quality import RATES, rung_of
 from hfd.codec.rate_control import Choice, best_within
 from hfd.codec.reconstruction import TILE_CELLS
@@ -92,13 +93,15 @@ def encode(
     engine: EngineKind = "auto",
     max_pixels: int = MAX_CODEC_PIXELS,
     refine_steps: int = 0,
+    on_progress: OnProgress | None = None,
 ) -> Choice:
     """Compress a picture with one of the models (:func:`hfd.codec.library.find_models`, sorted by rate).
 
     ``options``: stored in the file; ``engine``: as in :func:`hfd.codec.engines.load_model`; ``refine_steps``: of
-    :mod:`hfd.codec.refinement`. The search for a limit on bytes is without them: the refined file is mostly
-    smaller, and otherwise not used. Raises :class:`DataError` if a limit on bytes cannot be met or the picture is too
-    large, :class:`ConfigError` for a sampler that does not fit a model, and for steps without torch.
+    :mod:`hfd.codec.refinement`, which ``on_progress`` counts. The search for a limit on bytes is without them: the
+    refined file is mostly smaller, and otherwise not used. Raises :class:`DataError` if a limit on bytes cannot be met
+    or the picture is too large, :class:`ConfigError` for a sampler that does not fit a model, and for steps without
+    torch.
     """
     check_refine(refine_steps)
     sections = replace(picture.extras, sampling=options).to_sections()
@@ -106,7 +109,7 @@ def encode(
         for folder in models:
             with borrowed(folder, engine) as codec:
                 check_sampler(options, codec.decoder)
-    candidates = [_Candidate(picture, sections, folder, engine, max_pixels) for folder in models]
+    candidates = [_Candidate(picture, sections, folder, engine, max_pixels, on_progress) for folder in models]
     limit_bytes = target.limit_bytes(picture.width, picture.height)
     if limit_bytes is not None:
         choice = best_within(candidates, limit_bytes)
@@ -132,6 +135,7 @@ class _Candidate:
     folder: Folder
     engine: EngineKind
     max_pixels: int
+    on_progress: OnProgress | None
     refine_steps: int = 0
     rates: Sequence[int] = RATES
 
@@ -151,7 +155,8 @@ class _Candidate:
         with borrowed(self.folder, self.engine) as codec, enough_memory():
             analysis = self._analysed(codec) if kept is None else kept
             if kept is None and self.refine_steps:
-                analysis = refine(codec, analysis, self.picture.rows, steps=self.refine_steps, rate=rate)
+                rows, steps = self.picture.rows, self.refine_steps
+                analysis = refine(codec, analysis, rows, steps=steps, rate=rate, on_progress=self.on_progress)
             return codec.encode(analysis, rate=rate, sections=self.sections, consume=kept is None).data
 
     def _analysed(self, codec: Codec) -> Analysis:

@@ -39,12 +39,13 @@ class Stage1(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class OnnxAutoencoder:
-    """An autoencoder by ONNX Runtime: :class:`Stage1`."""
+    """An autoencoder by ONNX Runtime: :class:`Stage1`. ``folder``: its weights and graphs."""
 
     networks: Stage1Networks
     entropy: EntropyModel
     config: Mapping[str, Any]
     fingerprint: str
+    folder: Folder
 
 
 def load_model(folder: Folder, device: str, engine: EngineKind) -> tuple[Stage1, ScoreDecoder | None]:
@@ -126,7 +127,7 @@ def _by_onnx(folder: Folder) -> tuple[Stage1, ScoreDecoder | None]:
     place = folder / "autoencoder"
     stored = read_stored(place)
     networks = OnnxStage1(place, stored.data, stored.fingerprint)
-    stage1 = OnnxAutoencoder(networks, entropy_model_of(stored), stored.config, stored.fingerprint)
+    stage1 = OnnxAutoencoder(networks, entropy_model_of(stored), stored.config, stored.fingerprint, place)
     if not folder.exists("decoder/config.json"):
         return stage1, None
     place = folder / "decoder"

@@ -16,8 +16,7 @@ from hfd.baselines.external import External, Programs, missing_programs
 from hfd.baselines.pillow_codecs import Baseline, available_baselines, bracket_rate
 from hfd.codec.codec import Codec
 from hfd.codec.container import DEFAULT_RATE, seed_of_file, unpack
-from hfd.codec.refinement import refine
-from hfd.codec.results import Compressed
+from hfd.codec.refinement import compress
 from hfd.codec.sections import holds_grey
 from hfd.config import EvaluateConfig, SamplerConfig
 from hfd.diffusion.sampling import Sampling
@@ -157,33 +156,17 @@ def load_codec(uri: str, device: str, engine: EngineKind = "auto") -> Codec:
 
 
 def code(
-    codec: Codec,
-    name: str,
-    x: RgbArray,
-    store: Callable[[bytes], bytes],
-    rate: int = DEFAULT_RATE,
-    refine_steps: int = 0,
+    codec: Codec, name: str, x: RgbArray, store: Callable[[bytes], bytes], rate: int = DEFAULT_RATE, steps: int = 0
 ) -> Coded:
-    """Run stage 1 on a picture, uint8 (H, W, 3), at a rate id, with a latent refined by so many steps.
+    """Run stage 1 on a picture, uint8 (H, W, 3), at a rate id, with a latent refined in so many ``steps``.
 
     ``store`` writes the file and returns its bytes as read back: decoding starts from the stored file.
     """
-    compressed, encode_s = _timed(functools.partial(_compressed, codec, x, rate, refine_steps))
+    compressed, encode_s = _timed(functools.partial(compress, codec, x, steps=steps, rate=rate))
     assert compressed.bpp_est is not None
     data = store(compressed.data)
     x_hat, stage1_s = _timed(functools.partial(codec.reconstruct, data))
     return Coded(name, x, data, compressed.bpp_est, encode_s, x_hat, stage1_s)
-
-
-def _compressed(codec: Codec, x: RgbArray, rate: int, refine_steps: int) -> Compressed:
-    def rows(first: int, last: int) -> RgbArray:
-        return x[first:last]
-
-    height, width = x.shape[:2]
-    analysis = codec.analyse(rows, width, height)
-    if refine_steps:
-        analysis = refine(codec, analysis, rows, steps=refine_steps, rate=rate)
-    return codec.encode(analysis, rate=rate, consume=True, estimate=True)
 
 
 def sample_batch(codec: Codec, batch: Sequence[Coded], settings: MeasureSettings) -> list[list[Sample]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 import hfd
 from hfd.autoencoder import refine as refine_module
 from hfd.autoencoder.rates import DEFAULT_RATE, step_of
-from hfd.autoencoder.refine import MARGIN_CELLS, Objective, refined
+from hfd.autoencoder.refine import MARGIN_CELLS, Objective, TileRefinement, refined
 from hfd.autoencoder.weights import read_autoencoder
 from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
@@ -26,6 +27,7 @@ from hfd.image.load import RgbArray
 from hfd.io.model_folders import find_model
 from hfd.kinds import EngineKind
 from hfd.metrics.distortion import psnr
+from tests.support.absent import hfd_without
 from tests.support.command_line import Hfd
 from tests.support.errors import one_line
 from tests.support.pictures import photograph
@@ -98,17 +100,22 @@ def test_tiles_cover_the_latent_once_and_read_no_other_pixels(monkeypatch: pytes
     latents = codec.analyse(lambda first, last: x[first:last], 500, 320).latents
     monkeypatch.setattr(refine_module, "TILE_CELLS", 8)
 
-    def one_more_where_free(task: refine_module._Task, _steps: int) -> torch.Tensor:
-        return torch.where(task._free.view(task._y.shape[2:]), task._y + 1.0, torch.nan)
+    def one_more_where_free(task: TileRefinement) -> torch.Tensor:
+        return torch.where(task.free, task.y.detach() + 1.0, torch.nan)
 
-    monkeypatch.setattr(refine_module._Task, "descend", one_more_where_free)
+    monkeypatch.setattr(TileRefinement, "descend", lambda _, steps: range(steps))
+    monkeypatch.setattr(TileRefinement, "better", one_more_where_free)
     read: list[Box] = []
 
     def pixels(box: Box) -> Values:
         read.append(box)
         return np.zeros((1, 3, box.height, box.width), np.float32)
 
-    found = refined(stage1.model, latents, pixels, (320, 500), Objective(0.0038), steps=1)
+    steps: list[tuple[int, int]] = []
+    found = refined(
+        stage1.model, latents, pixels, (320, 500), Objective(0.0038), steps=2, on_step=lambda *done: steps.append(done)
+    )
+    assert steps == [(i + 1, 24) for i in range(24)]
     np.testing.assert_array_equal(found.y, latents.y + 1.0)
     np.testing.assert_array_equal(found.z, latents.z)
     assert len(read) == 3 * 4
@@ -152,9 +159,9 @@ def test_command_refines_one_picture_and_a_folder(x: RgbArray, tmp_path: Path, h
     assert (tmp_path / "out" / "b.hfd").read_bytes() == one == (tmp_path / "out" / "a.hfd").read_bytes()
 
 
-@pytest.mark.parametrize("steps", [-1, MAX_REFINE_STEPS + 1])
-def test_number_of_steps_out_of_range(x: RgbArray, steps: int) -> None:
-    with pytest.raises(ConfigError, match=f"refine: got {steps}, expected 0 to 10000") as error:
+@pytest.mark.parametrize("steps", [-1, MAX_REFINE_STEPS + 1, 2.5, "many"])
+def test_steps_are_a_number(x: RgbArray, steps: Any) -> None:
+    with pytest.raises(ConfigError, match=f"refine: got {steps}, expected a whole number from 0 to 10000") as error:
         encode(picture_of_array(x), Target(), [find_model("desk-025")], refine_steps=steps)
     one_line(error)
 
@@ -164,3 +171,10 @@ def test_model_without_lmbda_is_named(x: RgbArray) -> None:
     object.__setattr__(codec.autoencoder, "config", {})
     with pytest.raises(DataError, match="model: got no lmbda"):
         file_of(codec, x, 1)
+
+
+def test_without_torch_one_line_says_so(x: RgbArray, tmp_path: Path) -> None:
+    Image.fromarray(x).save(tmp_path / "a.png")
+    ended = hfd_without(["torch"], "compress", tmp_path / "a.png", "--refine", 10, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "refine: got steps, but torch, which computes gradients, is not installed" in ended.stderr
