@@ -234,7 +234,7 @@ def test_a_checkout_sends_its_code_and_the_weights_that_are_named() -> None:
     warm = sent_paths(planned("retrain", "-c", "desk-012", *WHERE, code=True))
     assert {*warm} - {*sent} == {
         f"hfd/pretrained/desk-025/{part}/{file}"
-        for part in ("autoencoder", "decoder")
+        for part in ("autoencoder", "decoder", "decoder/critic")
         for file in ("config.json", "weights.safetensors")
     }
     former = ("autoencoder.warm_start=desk-012-46469781", "autoencoder.frozen=true", "decoder.warm_start=null")
