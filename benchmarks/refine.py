@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.startup import processor
 from hfd.baselines.pillow_codecs import Avif, bracket_rate
 from hfd.codec.codec import Codec
-from hfd.codec.refinement import refine
+from hfd.codec.refinement import compress
 from hfd.image.load import RgbArray, load_rgb
 from hfd.io.model_folders import find_model
 from hfd.metrics.distortion import psnr
@@ -43,11 +43,7 @@ class Row:
 def file_of(codec: Codec, x: RgbArray, steps: int) -> tuple[bytes, float]:
     """The file, and the processor time of making it."""
     start = time.process_time()
-    height, width = x.shape[:2]
-    analysis = codec.analyse(lambda first, last: x[first:last], width, height)
-    if steps:
-        analysis = refine(codec, analysis, lambda first, last: x[first:last], steps=steps)
-    return codec.encode(analysis).data, time.process_time() - start
+    return compress(codec, x, steps=steps).data, time.process_time() - start
 
 
 def quality_of(codec: Codec, x: RgbArray, data: bytes) -> tuple[float, float]:

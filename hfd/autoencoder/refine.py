@@ -1,9 +1,10 @@
 """Refine the latent of one picture before it is coded: better quality and fewer bits, for minutes of an encoder's time.
 
-An encoder network answers with one pass, and no picture gets its best latent. Here the latent itself is moved downhill
-on the loss of stage 1, lmbda 255^2 MSE + bpp_est, for its own picture. The file format, the decoder and its time stay
-as they are. Rounding has no gradient; stochastic Gumbel annealing (Yang et al., arXiv 2006.04240) replaces it by a
-random choice between the two nearest values, which settles as its temperature falls. Beyond the paper of HFD.
+An encoder network computes the latent in one pass, and for a single picture there are better ones. Here gradient
+descent minimises the loss of stage 1, lmbda 255^2 MSE + bpp_est, over the latent of one picture. The file format, the
+decoder and its time stay as they are. Rounding has no gradient; stochastic Gumbel annealing (Yang et al., arXiv
+2006.04240) replaces it by a random choice between the two nearest values, which settles as its temperature falls.
+Beyond the paper of HFD.
 """
 
 from __future__ import annotations

@@ -37,8 +37,6 @@ def compress(
     refine: Annotated[
         int,
         typer.Option(
-            min=0,
-            max=10_000,
             metavar="STEPS",
             help="Steps of gradient descent on the latent, such as 100: fewer bits and less error, for more time.",
         ),
@@ -159,8 +157,8 @@ class Compression:
     engine: EngineKind
     max_pixels: int
     only_smaller: bool
-    refine: int = 0
-    shows_steps: bool = False
+    refine: int
+    shows_steps: bool
 
     def __call__(self, source: Source, name: str) -> tuple[Iterable[bytes] | None, str]:
         from hfd.cli.convert import size_of

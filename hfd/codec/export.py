@@ -9,14 +9,13 @@ from torch import Tensor
 
 from hfd.engine.names import GRAPHS
 from hfd.errors import ConfigError, DataError
-from hfd.io.model_folders import resolve_model
+from hfd.io.model_folders import CRITIC, resolve_model
 from hfd.io.storage import Folder
 from hfd.io.tensors import read_weights, write_weights
 from hfd.io.weights import fingerprint_of
 
 _KEPT = ("tables.", "entropy_bottleneck.")
 """Prefixes of the entropy coding's tensors, which keep their precision."""
-_CRITIC = "decoder/critic"
 
 
 def export_model(
@@ -56,10 +55,11 @@ def export_model(
         if written == fingerprint and not onnx:
             for graph in (graph for graph in GRAPHS[name] if source.exists(f"{name}/{graph}")):
                 target.write(f"{name}/{graph}", source.read(f"{name}/{graph}"))
-    if critic and source.exists(f"{_CRITIC}/config.json"):
-        tensors, config, _ = read_weights(source / _CRITIC)
+    of_critic = f"decoder/{CRITIC}"
+    if critic and source.exists(f"{of_critic}/config.json"):
+        tensors, config, _ = read_weights(source / of_critic)
         settings = {key: value for key, value in config.items() if key != "format"}
-        write_weights(target / _CRITIC, {key: _stored(key, value, half) for key, value in tensors.items()}, settings)
+        write_weights(target / of_critic, {key: _stored(key, value, half) for key, value in tensors.items()}, settings)
         parts.append("critic")
     if onnx:
         add_graphs(target)

@@ -60,8 +60,8 @@ def refine(
     return replace(analysis, latents=latents)
 
 
-def compress(codec: Codec, x: RgbArray, *, steps: int, rate: int = DEFAULT_RATE) -> Compressed:
-    """Compress a picture, uint8 (H, W, 3) sRGB, with an estimate of its rate. 0 ``steps``: the plain latent."""
+def compress(codec: Codec, x: RgbArray, *, steps: int, rate: int = DEFAULT_RATE, estimate: bool = False) -> Compressed:
+    """Compress a picture, uint8 (H, W, 3) sRGB, as :meth:`Codec.compress`, with a latent refined in ``steps``."""
 
     def rows(first: int, last: int) -> RgbArray:
         return x[first:last]
@@ -69,7 +69,7 @@ def compress(codec: Codec, x: RgbArray, *, steps: int, rate: int = DEFAULT_RATE)
     analysis = codec.analyse(rows, x.shape[1], x.shape[0])
     if steps:
         analysis = refine(codec, analysis, rows, steps=steps, rate=rate)
-    return codec.encode(analysis, rate=rate, consume=True, estimate=True)
+    return codec.encode(analysis, rate=rate, consume=True, estimate=estimate)
 
 
 def _by_torch(codec: Codec) -> Autoencoder:

@@ -1,7 +1,8 @@
 """Find models in the package, in folders and in workspaces.
 
 A model folder holds ``autoencoder/`` and, for stage 2, ``decoder/``: each a ``config.json`` beside a
-``weights.safetensors``. A workspace is accepted too: its ``latest.json`` names the newest model.
+``weights.safetensors``; ``decoder/`` may hold its critic, in a folder of its own. A workspace is accepted too: its
+``latest.json`` names the newest model.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ MODELS = Path(__file__).resolve().parent.parent / "pretrained"
 
 FORMER = "former"
 """Folder, among them, of models that earlier versions shipped."""
+
+CRITIC = "critic"
+"""Folder of a critic's weights, in that of its decoder."""
 
 _NO_MODEL = "got no model there, expected a folder with autoencoder/config.json, or a workspace"
 

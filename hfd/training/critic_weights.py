@@ -1,8 +1,7 @@
 """Weights of a critic beside those of its decoder, so that a later training goes on with it.
 
-A critic that starts from scratch beside a decoder that fooled the last one teaches it little for thousands of steps:
-the decoder first falls back to what it was without a critic. The folder ``critic`` lies in that of the decoder;
-decoding needs none of it.
+A critic from scratch is of little use to a decoder that was trained with another one: in the first thousands of steps
+the decoder falls back to what it was without a critic. Decoding needs none of these weights.
 """
 
 from __future__ import annotations
@@ -13,24 +12,16 @@ from typing import Any
 from torch import nn
 
 from hfd.errors import DataError
+from hfd.io.model_folders import CRITIC
 from hfd.io.storage import Folder
 from hfd.io.tensors import read_weights, write_weights
-from hfd.io.weights import WEIGHTS, fingerprint_of
+from hfd.io.weights import fingerprint_of
 from hfd.training.critic import CriticSettings
-
-CRITIC = "critic"
 
 
 def write_critic(decoder: Folder, critic: nn.Module, settings: CriticSettings) -> None:
     """Write a critic, with the vectors of its spectral norms, into its decoder's folder."""
     write_weights(decoder / CRITIC, critic.state_dict(), _network(settings))
-
-
-def copy_critic(source: Folder, target: Folder) -> None:
-    """Copy the critic of a decoder's folder into another decoder's, if there is one."""
-    if source.exists(f"{CRITIC}/config.json"):
-        for name in (WEIGHTS, "config.json"):
-            target.write(f"{CRITIC}/{name}", source.read(f"{CRITIC}/{name}"))
 
 
 def critic_fingerprint(decoder: Folder, settings: CriticSettings) -> str | None:

@@ -162,7 +162,7 @@ def code(
 
     ``store`` writes the file and returns its bytes as read back: decoding starts from the stored file.
     """
-    compressed, encode_s = _timed(functools.partial(compress, codec, x, steps=steps, rate=rate))
+    compressed, encode_s = _timed(functools.partial(compress, codec, x, steps=steps, rate=rate, estimate=True))
     assert compressed.bpp_est is not None
     data = store(compressed.data)
     x_hat, stage1_s = _timed(functools.partial(codec.reconstruct, data))

@@ -18,7 +18,6 @@ from hfd.io.storage import Folder
 from hfd.io.tensors import read_weights
 from hfd.perceptual.lineage import lineage_entry
 from hfd.training.critic import CriticSettings
-from hfd.training.critic_weights import copy_critic
 from hfd.training.distillation import DistillTask
 from hfd.training.perceptual import PerceptualTask
 from hfd.training.perceptual_losses import PerceptualSettings
@@ -31,7 +30,7 @@ from pipelines.train.averaging import Snapshots, choose_average
 from pipelines.train.blend import blended, find_blend
 from pipelines.train.distill import check_teacher, distill_task, find_teacher
 from pipelines.train.job import NOT_IN_KEY, optimiser_settings, parallelism
-from pipelines.train.model_files import copy_weights
+from pipelines.train.model_files import copy_critic, copy_weights
 from pipelines.train.pairs import PairTraining, network_config
 from pipelines.train.validation import require_measurable, validation_loss, write_measured
 from pipelines.train.warm_start import WarmStart, warm_start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hfd.codec.export import add_graphs
 from hfd.errors import ConfigError
+from hfd.io.model_folders import CRITIC
 from hfd.io.storage import Folder
 from pipelines.context import Display
 from pipelines.tracking import StepRun
@@ -13,6 +14,12 @@ def copy_weights(source: Folder, target: Folder) -> None:
     """Copy a weights folder; the configuration comes last, so both files are complete once it exists."""
     for name in ("weights.safetensors", "config.json"):
         target.write(name, source.read(name))
+
+
+def copy_critic(source: Folder, target: Folder) -> None:
+    """Copy the critic of a decoder's folder into another decoder's, if there is one."""
+    if (source / CRITIC).exists("config.json"):
+        copy_weights(source / CRITIC, target / CRITIC)
 
 
 def write_graphs(model: Folder, display: Display) -> None:

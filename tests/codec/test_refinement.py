@@ -19,7 +19,7 @@ from hfd.codec.codec import Codec
 from hfd.codec.container import unpack
 from hfd.codec.encode import Target, encode
 from hfd.codec.picture.content import picture_of_array
-from hfd.codec.refinement import MAX_REFINE_STEPS, refine
+from hfd.codec.refinement import MAX_REFINE_STEPS, compress
 from hfd.engine.base import CELL_PX, Values
 from hfd.errors import ConfigError, DataError
 from hfd.geometry.box import Box
@@ -43,11 +43,7 @@ def loss(codec: Codec, x: RgbArray, data: bytes, rate: int = DEFAULT_RATE) -> fl
 
 
 def file_of(codec: Codec, x: RgbArray, steps: int, rate: int = DEFAULT_RATE) -> bytes:
-    height, width = x.shape[:2]
-    analysis = codec.analyse(lambda first, last: x[first:last], width, height)
-    if steps:
-        analysis = refine(codec, analysis, lambda first, last: x[first:last], steps=steps, rate=rate)
-    return codec.encode(analysis, rate=rate).data
+    return compress(codec, x, steps=steps, rate=rate).data
 
 
 @pytest.fixture(scope="module")
